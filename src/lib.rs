@@ -1,1 +1,9 @@
-//! x
+//! The Conductor Gateway: a task in through any door becomes a job; its numbered events reach every reader.
+//!
+//! Start with docs/architecture.md; the rooms below are listed there by rank, and a test holds the ranks.
+
+pub mod caller;
+pub mod error;
+pub mod journal;
+pub mod pb;
+pub mod task;

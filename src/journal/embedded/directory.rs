@@ -1,0 +1,180 @@
+//! The store's directory: its lock, its paths, and what a start makes of it.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{
+    super::{Damage, Durability, Ended, JobId, Loaded},
+    catalogue::{Catalogue, Contents},
+    job_file::JobFile,
+    job_reader::{Inspected, inspect},
+    unavailable,
+};
+use crate::{
+    error::{Error, Reason, Result},
+    pb::{Timestamp, storage::JobRecord},
+};
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    lock: File,
+}
+
+/// A catalogue is written anew once it holds this many entries that no longer matter, and more than others.
+const MAX_STALE_ENTRIES: usize = 1024;
+
+impl Directory {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let open = || -> io::Result<File> {
+            fs::create_dir_all(path.join("jobs"))?;
+            OpenOptions::new().write(true).create(true).truncate(false).open(path.join("lock"))
+        };
+        let lock = open().map_err(|error| unavailable(path, &error))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+            let message = format!(
+                "the store {} is in use by another gateway; stop it, or choose another storage.path",
+                path.display()
+            );
+            Error::new(Reason::StoreUnavailable, message).because(error)
+        })?;
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    pub(super) fn unlock(&self) {
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "store lock not released");
+        }
+    }
+
+    pub(super) fn catalogue_path(&self) -> PathBuf {
+        self.path.join("catalogue")
+    }
+
+    pub(super) fn job_path(&self, job_id: &JobId) -> PathBuf {
+        self.path.join("jobs").join(job_id.as_str())
+    }
+
+    /// Keeps a damaged file's bytes as they were found.
+    fn set_aside(&self, path: &Path) -> io::Result<()> {
+        let directory = self.path.join("damaged");
+        fs::create_dir_all(&directory)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        fs::copy(path, directory.join(format!("{name}.{}", Timestamp::now().unix_millis()))).map(drop)
+    }
+
+    /// Reads everything that is there, and leaves the catalogue whole.
+    pub(super) fn load(
+        &self,
+        durability: Durability,
+    ) -> Result<(Catalogue, Loaded, Vec<(JobId, JobFile)>)> {
+        self.try_load(durability).map_err(|error| unavailable(&self.path, &error))?
+    }
+
+    #[expect(clippy::type_complexity, reason = "two kinds of failure, one call")]
+    fn try_load(
+        &self,
+        durability: Durability,
+    ) -> io::Result<Result<(Catalogue, Loaded, Vec<(JobId, JobFile)>)>> {
+        let mut loaded = Loaded::default();
+        let path = self.catalogue_path();
+        let files = self.job_files()?;
+        let (contents, is_rebuilt) = match fs::read(&path) {
+            Ok(bytes) => {
+                let contents = Contents::read(&bytes);
+                if let Some(at) = contents.damaged_at {
+                    self.set_aside(&path)?;
+                    let what = format!("entry at {at} is damaged; rebuilt from the job files");
+                    loaded.damage.push(Damage { job_id: None, lost: None, what });
+                }
+                let is_rebuilt = contents.damaged_at.is_some();
+                (contents, is_rebuilt)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !files.is_empty() {
+                    let what = "is missing; rebuilt from the job files".into();
+                    loaded.damage.push(Damage { job_id: None, lost: None, what });
+                }
+                (Contents::default(), true)
+            }
+            Err(error) => return Err(error),
+        };
+        let Contents { records, mut ended, stale, .. } = contents;
+        for job_id in records.keys().filter(|job_id| !files.contains_key(job_id)) {
+            let what = "its file is missing; the job is lost".into();
+            loaded.damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what });
+            ended.remove(job_id);
+        }
+        let mut unfinished = BTreeMap::new();
+        let mut open = Vec::new();
+        let mut is_changed = is_rebuilt || !loaded.damage.is_empty();
+        for (job_id, path) in &files {
+            if ended.contains_key(job_id) && !is_rebuilt {
+                continue;
+            }
+            match self.inspect(job_id, path, &mut loaded, &mut ended) {
+                Ok(Some((record, file))) => {
+                    unfinished.insert(job_id.clone(), record);
+                    open.push((job_id.clone(), file));
+                }
+                Ok(None) => is_changed = true,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let entries = unfinished.len() + 2 * ended.len();
+        let catalogue = if is_changed || (stale > MAX_STALE_ENTRIES && stale > entries) {
+            Catalogue::rewrite(&path, &unfinished, &ended, durability)?
+        } else {
+            Catalogue::open(&path, durability)?
+        };
+        loaded.ended = ended.into_values().collect();
+        Ok(Ok((catalogue, loaded, open)))
+    }
+
+    fn inspect(
+        &self,
+        job_id: &JobId,
+        path: &Path,
+        loaded: &mut Loaded,
+        ended: &mut BTreeMap<JobId, Ended>,
+    ) -> Result<Option<(JobRecord, JobFile)>> {
+        let damage_before = loaded.damage.len();
+        let inspected = inspect(path, job_id, &mut loaded.damage)?;
+        if loaded.damage.len() > damage_before {
+            self.set_aside(path).map_err(|error| unavailable(path, &error))?;
+        }
+        match inspected {
+            Inspected::Ended(record, job, log_bytes) => {
+                ended.insert(job_id.clone(), Ended { record: *record, job: *job, log_bytes });
+                Ok(None)
+            }
+            Inspected::Unfinished(record, slot) => {
+                loaded.unfinished.push((*record.clone(), slot.last_sequence));
+                let file = JobFile::resume(path, job_id, slot).map_err(|error| unavailable(path, &error))?;
+                Ok(Some((*record, file)))
+            }
+            Inspected::Lost => {
+                ended.remove(job_id);
+                fs::remove_file(path).map_err(|error| unavailable(path, &error))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn job_files(&self) -> io::Result<BTreeMap<JobId, PathBuf>> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(self.path.join("jobs"))? {
+            let entry = entry?;
+            if let Ok(job_id) = JobId::parse(&entry.file_name().to_string_lossy()) {
+                files.insert(job_id, entry.path());
+            }
+        }
+        Ok(files)
+    }
+}

@@ -1,0 +1,104 @@
+//! Writing one job's file.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::Arc,
+};
+
+use prost::Message;
+
+use super::{
+    super::{Batch, Durability, JobId},
+    format::{FrameKind, HEADER_LEN, SLOT_POSITION, Slot, push_batch, push_frame},
+};
+use crate::pb::{Job, storage::JobRecord};
+
+/// The file of a job that has not ended. Nothing is overwritten but the header's slot.
+#[derive(Debug)]
+pub(super) struct JobFile {
+    job_id: JobId,
+    file: File,
+    slot: Slot,
+    buffer: Vec<u8>,
+}
+
+impl JobFile {
+    /// Creates the file with the job's record.
+    pub(super) fn create(
+        path: &Path,
+        job_id: &JobId,
+        record: &JobRecord,
+        durability: Durability,
+    ) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let mut frame = Vec::new();
+        push_frame(&mut frame, HEADER_LEN, job_id, FrameKind::Record, (0, 0), |buffer| {
+            record.encode_raw(buffer);
+        });
+        let slot = Slot { length: HEADER_LEN + frame.len() as u64, ..Slot::default() };
+        let mut start = slot.encode_header(job_id).to_vec();
+        start.extend_from_slice(&frame);
+        file.write_all_at(&start, 0)?;
+        if durability == Durability::Fsync {
+            file.sync_all()?;
+            if let Some(parent) = path.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(Self { job_id: job_id.clone(), file, slot, buffer: Vec::new() })
+    }
+
+    /// Opens the file of an unfinished job; `slot` is where it goes on.
+    pub(super) fn resume(path: &Path, job_id: &JobId, slot: Slot) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Self { job_id: job_id.clone(), file, slot, buffer: Vec::new() })
+    }
+
+    /// Appends batches. After an error nothing counts as appended, and the same place is written again.
+    pub(super) fn append(&mut self, batches: &[Arc<Batch>], durability: Durability) -> io::Result<()> {
+        let Some(last) = batches.last() else { return Ok(()) };
+        self.buffer.clear();
+        for batch in batches {
+            let numbers = (batch.first_sequence(), u32::try_from(batch.len()).unwrap_or(0));
+            push_frame(&mut self.buffer, self.slot.length, &self.job_id, FrameKind::Events, numbers, |buffer| {
+                push_batch(buffer, batch);
+            });
+        }
+        let last_sequence = last.last_sequence();
+        self.commit(|slot, written| Slot { length: slot.length + written, last_sequence, ..slot }, durability)
+    }
+
+    /// Writes the end frame. Answers with the file's size.
+    pub(super) fn finish(&mut self, job: &Job, durability: Durability) -> io::Result<u64> {
+        if self.slot.end_position == 0 {
+            self.buffer.clear();
+            push_frame(&mut self.buffer, self.slot.length, &self.job_id, FrameKind::End, (0, 0), |buffer| {
+                job.encode_raw(buffer);
+            });
+            let advance = |slot: Slot, written| Slot {
+                length: slot.length + written,
+                end_position: slot.length,
+                ..slot
+            };
+            self.commit(advance, durability)?;
+        }
+        Ok(self.slot.length)
+    }
+
+    /// Writes the buffer behind what is acknowledged, then acknowledges it.
+    fn commit(&mut self, advance: impl FnOnce(Slot, u64) -> Slot, durability: Durability) -> io::Result<()> {
+        self.file.write_all_at(&self.buffer, self.slot.length)?;
+        let slot = advance(self.slot, self.buffer.len() as u64);
+        self.file.write_all_at(&slot.encode(&self.job_id), SLOT_POSITION)?;
+        if durability == Durability::Fsync {
+            self.file.sync_data()?;
+        }
+        self.slot = slot;
+        // A burst must not hold its size for the rest of the job.
+        self.buffer.shrink_to(128 * 1024);
+        Ok(())
+    }
+}

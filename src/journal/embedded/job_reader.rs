@@ -1,0 +1,307 @@
+//! Reading one job's file: events from any sequence on, its record, its end, its health.
+
+use std::{fs::File, io, ops::ControlFlow, path::Path};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    super::{Chunk, Damage, JobId, Reader, StoredJob},
+    format::{FRAME_HEAD_LEN, FRAME_MAGIC, FrameHead, FrameKind, HEADER_LEN, Slot, read_batch},
+    unavailable,
+    window::Window,
+};
+use crate::{
+    error::{Error, Result},
+    pb::{Job, storage::JobRecord},
+};
+
+fn open(path: &Path, job_id: &JobId) -> Result<Window> {
+    match File::open(path) {
+        Ok(file) => Ok(Window::new(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(JobId::not_found(job_id.as_str())),
+        Err(error) => Err(unavailable(path, &error)),
+    }
+}
+
+/// The head of the frame at `position`, or of the next one behind damage.
+fn find_frame(window: &mut Window, job_id: &JobId, position: u64) -> io::Result<Option<(u64, FrameHead)>> {
+    let head = window.get(position, FRAME_HEAD_LEN)?;
+    if let Some(head) = FrameHead::decode(job_id, position, &head) {
+        return Ok(Some((position, head)));
+    }
+    const STEP: usize = 64 * 1024;
+    let mut from = position;
+    loop {
+        let bytes = window.get(from, STEP)?;
+        if bytes.len() < FRAME_HEAD_LEN {
+            return Ok(None);
+        }
+        for at in 0..=bytes.len() - FRAME_HEAD_LEN {
+            if bytes[at..at + 4] != FRAME_MAGIC {
+                continue;
+            }
+            if let Some(head) = FrameHead::decode(job_id, from + at as u64, &bytes[at..]) {
+                return Ok(Some((from + at as u64, head)));
+            }
+        }
+        from += (bytes.len() - FRAME_HEAD_LEN + 1) as u64;
+    }
+}
+
+fn payload(window: &mut Window, position: u64, head: &FrameHead) -> io::Result<Option<Bytes>> {
+    let payload = window.get(position + FRAME_HEAD_LEN as u64, head.payload_len as usize)?;
+    Ok((payload.len() == head.payload_len as usize && head.fits(&payload)).then_some(payload))
+}
+
+/// Reads events; see [`Reader`].
+#[derive(Debug)]
+pub(super) struct JobReader {
+    job_id: JobId,
+    /// Away while a read runs on another thread; lost only if that panicked.
+    state: Option<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    window: Window,
+    position: u64,
+}
+
+impl JobReader {
+    pub(super) fn open(path: &Path, job_id: &JobId) -> Result<Self> {
+        let state = State { window: open(path, job_id)?, position: HEADER_LEN };
+        Ok(Self { job_id: job_id.clone(), state: Some(state) })
+    }
+}
+
+#[async_trait]
+impl Reader for JobReader {
+    async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk> {
+        let mut state = self.state.take().ok_or_else(|| Error::internal("a read was lost"))?;
+        let job_id = self.job_id.clone();
+        let work = move || {
+            let chunk = state.read(&job_id, next_sequence, last_sequence, max_bytes);
+            (state, chunk)
+        };
+        let (state, chunk) = tokio::task::spawn_blocking(work).await.map_err(Error::internal)?;
+        self.state = Some(state);
+        chunk.map_err(|error| unavailable(Path::new(self.job_id.as_str()), &error))
+    }
+}
+
+impl State {
+    fn read(&mut self, job_id: &JobId, next: u32, last_sequence: u32, max_bytes: usize) -> io::Result<Chunk> {
+        // The file may have grown behind what was read ahead.
+        self.window.forget();
+        let mut chunk = Chunk::default();
+        let mut expected = next;
+        let mut bytes = 0;
+        while bytes < max_bytes && expected <= last_sequence {
+            let position = self.position;
+            let step = self.step(job_id, expected, last_sequence)?;
+            match step {
+                Step::Skipped => {}
+                Step::Batch(batch) => {
+                    bytes += batch.bytes().len();
+                    expected = batch.last_sequence() + 1;
+                    chunk.batches.push(batch);
+                }
+                Step::Lost(first, last, what) => {
+                    if chunk.batches.is_empty() {
+                        chunk.damage = Some(Damage { job_id: Some(job_id.clone()), lost: Some((first, last)), what });
+                    } else {
+                        // Reported by the next read, behind the events before it.
+                        self.position = position;
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(chunk)
+    }
+
+    fn step(&mut self, job_id: &JobId, expected: u32, last_sequence: u32) -> io::Result<Step> {
+        let Some((position, head)) = find_frame(&mut self.window, job_id, self.position)? else {
+            return Ok(Step::Lost(expected, last_sequence, "the file ends too early".into()));
+        };
+        match head.kind {
+            FrameKind::End => {
+                return Ok(Step::Lost(expected, last_sequence, format!("no event frame at {}", self.position)));
+            }
+            FrameKind::Events if head.first_sequence > expected => {
+                let what = format!("no valid frame at {}", self.position);
+                self.position = position;
+                return Ok(Step::Lost(expected, (head.first_sequence - 1).min(last_sequence), what));
+            }
+            FrameKind::Events if head.last_sequence() >= expected => {}
+            _ => {
+                self.position = position + head.frame_len();
+                return Ok(Step::Skipped);
+            }
+        }
+        let batch = payload(&mut self.window, position, &head)?.and_then(|payload| read_batch(&head, &payload));
+        self.position = position + head.frame_len();
+        Ok(match batch {
+            Some(batch) => Step::Batch(batch),
+            None => Step::Lost(
+                expected,
+                head.last_sequence().min(last_sequence),
+                format!("the checksum of the frame at {position} does not fit"),
+            ),
+        })
+    }
+}
+
+enum Step {
+    Skipped,
+    Batch(std::sync::Arc<super::super::Batch>),
+    Lost(u32, u32, String),
+}
+
+fn damaged(job_id: &JobId, what: impl Into<String>) -> Damage {
+    Damage { job_id: Some(job_id.clone()), lost: None, what: what.into() }
+}
+
+fn read_record(window: &mut Window, job_id: &JobId) -> io::Result<Option<JobRecord>> {
+    let head = window.get(HEADER_LEN, FRAME_HEAD_LEN)?;
+    let head = FrameHead::decode(job_id, HEADER_LEN, &head).filter(|head| head.kind == FrameKind::Record);
+    let Some(head) = head else { return Ok(None) };
+    Ok(payload(window, HEADER_LEN, &head)?.and_then(|payload| JobRecord::decode(payload).ok()))
+}
+
+fn read_end(window: &mut Window, job_id: &JobId, position: u64) -> io::Result<Option<Job>> {
+    let head = window.get(position, FRAME_HEAD_LEN)?;
+    let head = FrameHead::decode(job_id, position, &head).filter(|head| head.kind == FrameKind::End);
+    let Some(head) = head else { return Ok(None) };
+    Ok(payload(window, position, &head)?.and_then(|payload| Job::decode(payload).ok()))
+}
+
+/// The job's record, and its end if it has one.
+pub(super) fn read_job(path: &Path, job_id: &JobId) -> Result<StoredJob> {
+    let mut window = open(path, job_id)?;
+    let read = |window: &mut Window| -> io::Result<Result<StoredJob, Damage>> {
+        let header = window.get(0, HEADER_LEN as usize)?;
+        let Some(slot) = Slot::decode_header(job_id, &header) else {
+            return Ok(Err(damaged(job_id, "the file's header is damaged")));
+        };
+        let Some(record) = read_record(window, job_id)? else {
+            return Ok(Err(damaged(job_id, "the job's record is damaged")));
+        };
+        if slot.end_position == 0 {
+            return Ok(Ok(StoredJob { record, ended: None }));
+        }
+        let ended = read_end(window, job_id, slot.end_position)?;
+        Ok(ended.map_or_else(
+            || Err(damaged(job_id, "the job's end is damaged")),
+            |job| Ok(StoredJob { record, ended: Some(job) }),
+        ))
+    };
+    read(&mut window)
+        .map_err(|error| unavailable(path, &error))?
+        .map_err(|damage| damage.to_error())
+}
+
+/// What a start finds in a file whose end the catalogue does not know.
+#[derive(Debug)]
+pub(super) enum Inspected {
+    /// The job ended.
+    Ended(Box<JobRecord>, Box<Job>, u64),
+    /// It did not: where the file goes on.
+    Unfinished(Box<JobRecord>, Slot),
+    /// The record cannot be read.
+    Lost,
+}
+
+/// Reads a whole file and checks every frame.
+pub(super) fn inspect(path: &Path, job_id: &JobId, damage: &mut Vec<Damage>) -> Result<Inspected> {
+    let mut window = open(path, job_id)?;
+    inspect_window(&mut window, job_id, damage).map_err(|error| unavailable(path, &error))
+}
+
+fn inspect_window(window: &mut Window, job_id: &JobId, damage: &mut Vec<Damage>) -> io::Result<Inspected> {
+    let file_len = window.file_len()?;
+    let header = window.get(0, HEADER_LEN as usize)?;
+    let slot = Slot::decode_header(job_id, &header);
+    if slot.is_none() {
+        damage.push(damaged(job_id, "the file's header is damaged"));
+    }
+    let Some(record) = read_record(window, job_id)? else {
+        damage.push(damaged(job_id, "the job's record is damaged; the job is lost"));
+        return Ok(Inspected::Lost);
+    };
+    let mut scan = Scan { job_id, last_sequence: 0, length: HEADER_LEN, end: None, damage };
+    let mut position = HEADER_LEN;
+    while let Some((at, head)) = find_frame(window, job_id, position)? {
+        let payload = payload(window, at, &head)?;
+        if scan.frame(position, at, &head, payload, slot).is_break() {
+            break;
+        }
+        position = at + head.frame_len();
+    }
+    let Scan { last_sequence, length, end, .. } = scan;
+    if let Some(job) = end {
+        return Ok(Inspected::Ended(Box::new(record), Box::new(job), length));
+    }
+    let acknowledged = slot.unwrap_or_default();
+    if acknowledged.last_sequence > last_sequence {
+        damage.push(Damage {
+            job_id: Some(job_id.clone()),
+            lost: Some((last_sequence + 1, acknowledged.last_sequence)),
+            what: "the file ends too early".into(),
+        });
+    }
+    let slot = Slot {
+        // Never over bytes that may still tell something.
+        length: if slot.is_some() && length >= acknowledged.length { length } else { length.max(file_len) },
+        last_sequence: last_sequence.max(acknowledged.last_sequence),
+        end_position: 0,
+    };
+    Ok(Inspected::Unfinished(Box::new(record), slot))
+}
+
+struct Scan<'a> {
+    job_id: &'a JobId,
+    last_sequence: u32,
+    /// Behind the last whole frame.
+    length: u64,
+    end: Option<Job>,
+    damage: &'a mut Vec<Damage>,
+}
+
+impl Scan<'_> {
+    fn frame(
+        &mut self,
+        expected_at: u64,
+        at: u64,
+        head: &FrameHead,
+        payload: Option<Bytes>,
+        slot: Option<Slot>,
+    ) -> ControlFlow<()> {
+        let is_acknowledged = slot.is_none_or(|slot| at + head.frame_len() <= slot.length);
+        let lost = |first, last| Some((first, last)).filter(|(first, last)| first <= last);
+        if at != expected_at {
+            let what = format!("no valid frame at {expected_at}");
+            let lost = lost(self.last_sequence + 1, head.first_sequence.saturating_sub(1));
+            self.damage.push(Damage { job_id: Some(self.job_id.clone()), lost, what });
+        }
+        let Some(payload) = payload else {
+            if !is_acknowledged {
+                return ControlFlow::Break(()); // torn by the crash; nobody was told of it
+            }
+            let what = format!("the checksum of the frame at {at} does not fit");
+            let lost = lost(self.last_sequence + 1, head.last_sequence());
+            self.damage.push(Damage { job_id: Some(self.job_id.clone()), lost, what });
+            self.last_sequence = self.last_sequence.max(head.last_sequence());
+            self.length = at + head.frame_len();
+            return ControlFlow::Continue(());
+        };
+        self.last_sequence = self.last_sequence.max(head.last_sequence());
+        self.length = at + head.frame_len();
+        if head.kind == FrameKind::End {
+            self.end = Job::decode(payload).ok();
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,57 @@
+//! A piece of a file in memory, moved along as it is read.
+
+use std::{fs::File, io, os::unix::fs::FileExt};
+
+use bytes::{Bytes, BytesMut};
+
+const READ_AHEAD: usize = 256 * 1024;
+
+/// Gives ranges of a file, reading ahead; each piece is read once and shared from there on.
+#[derive(Debug)]
+pub(super) struct Window {
+    file: File,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Window {
+    pub(super) fn new(file: File) -> Self {
+        Self { file, start: 0, bytes: Bytes::new() }
+    }
+
+    pub(super) fn file_len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// The bytes at `position`; fewer than `len` only at the end of the file.
+    pub(super) fn get(&mut self, position: u64, len: usize) -> io::Result<Bytes> {
+        if let Some(held) = self.held(position, len) {
+            return Ok(held);
+        }
+        let mut buffer = BytesMut::zeroed(len.max(READ_AHEAD));
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], position + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        buffer.truncate(filled);
+        self.start = position;
+        self.bytes = buffer.freeze();
+        Ok(self.bytes.slice(..len.min(filled)))
+    }
+
+    fn held(&self, position: u64, len: usize) -> Option<Bytes> {
+        let from = usize::try_from(position.checked_sub(self.start)?).ok()?;
+        let to = from.checked_add(len)?;
+        (to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    }
+
+    /// Drops what is held: a file that grows must be read anew.
+    pub(super) fn forget(&mut self) {
+        self.bytes = Bytes::new();
+    }
+}

@@ -1,0 +1,262 @@
+//! The journal: one index, one store, the live logs.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    Appender, Counters, Damage, Filter, Follower, JobId, Loaded, Retention, Store, StoredJob, Unfinished,
+    follower::Source,
+    index::{Entry, Index},
+    live::Log,
+};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+    pb::{Job, JobState, Timestamp, storage::JobRecord},
+    task::Group,
+};
+
+/// How long the store rests before an ended job is marked once more.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// Jobs and their events. Clones share the journal.
+#[derive(Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    index: Mutex<Index>,
+    /// Submits under an idempotency key take turns, so that two of them cannot both be first.
+    keyed_submits: tokio::sync::Mutex<()>,
+    writers: Group,
+    max_tail_bytes: usize,
+    counters: Arc<Counters>,
+}
+
+/// What became of a submit.
+pub enum Submitted {
+    /// A new job; its writer.
+    New(Appender),
+    /// The earlier job of the same idempotency key.
+    Existing(JobId),
+}
+
+impl Journal {
+    /// Opens the journal over a store. Answers too with the jobs that had not ended and with what is damaged.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`] when the store cannot be read at all.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        max_tail_bytes: usize,
+    ) -> Result<(Self, Vec<Unfinished>, Vec<Damage>)> {
+        let Loaded { ended, unfinished, damage } = store.load().await?;
+        let inner = Inner {
+            store,
+            index: Mutex::default(),
+            keyed_submits: tokio::sync::Mutex::default(),
+            writers: Group::new("journal"),
+            max_tail_bytes,
+            counters: Arc::default(),
+        };
+        let journal = Self { inner: Arc::new(inner) };
+        for ended in ended {
+            let Ok(job_id) = JobId::parse(&ended.job.job_id) else { continue };
+            let mut entry = Entry::of(&ended.record, None);
+            entry.state = ended.job.state();
+            entry.end_time = ended.job.end_time.or(Some(Timestamp::now()));
+            entry.last_sequence = ended.job.last_sequence;
+            entry.log_bytes = ended.log_bytes;
+            journal.index().insert(job_id, entry);
+        }
+        let mut left = Vec::new();
+        for (record, last_sequence) in unfinished {
+            let Ok(job_id) = JobId::parse(&record.job.as_ref().map(|job| job.job_id.clone()).unwrap_or_default())
+            else {
+                continue;
+            };
+            left.push(Unfinished { job_id, record, last_sequence });
+        }
+        Ok((journal, left, damage))
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.inner.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counters of shared work.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// Stores a new job, or finds the earlier one of its idempotency key.
+    ///
+    /// # Errors
+    /// [`Reason::IdempotencyConflict`], [`Reason::StoreUnavailable`].
+    pub async fn submit(&self, record: JobRecord) -> Result<Submitted> {
+        let job = record.job.as_ref().ok_or_else(|| Error::internal("a record without a job"))?;
+        let job_id = JobId::parse(&job.job_id)?;
+        let caller = Caller::named(&job.caller);
+        let key = job.options.as_ref().map(|options| options.idempotency_key.clone()).unwrap_or_default();
+        let _turn = if key.is_empty() { None } else { Some(self.inner.keyed_submits.lock().await) };
+        if let Some(existing) = self.index().by_key(&caller, &key, &record.request_digest)? {
+            return Ok(Submitted::Existing(existing));
+        }
+        self.inner.store.create(&job_id, &record).await?;
+        Ok(Submitted::New(self.open_log(job_id, &record, 0)))
+    }
+
+    /// The earlier job of an idempotency key, without submitting.
+    ///
+    /// # Errors
+    /// [`Reason::IdempotencyConflict`].
+    pub fn by_key(&self, caller: &Caller, key: &str, digest: &[u8]) -> Result<Option<JobId>> {
+        self.index().by_key(caller, key, digest)
+    }
+
+    /// Opens the log of an unfinished job for its next events.
+    pub fn reopen(&self, unfinished: &Unfinished) -> Appender {
+        self.open_log(unfinished.job_id.clone(), &unfinished.record, unfinished.last_sequence)
+    }
+
+    fn open_log(&self, job_id: JobId, record: &JobRecord, last_sequence: u32) -> Appender {
+        let inner = &self.inner;
+        let log =
+            Arc::new(Log::new(job_id.clone(), last_sequence, inner.max_tail_bytes, inner.counters.clone()));
+        self.index().insert(job_id, Entry::of(record, Some(log.clone())));
+        inner.writers.spawn("log_writer", log.clone().store_until_ended(inner.store.clone()));
+        Appender { log }
+    }
+
+    /// Notes a live job's state, for listings.
+    pub fn set_state(&self, job_id: &JobId, state: JobState) {
+        self.index().set_state(job_id, state);
+    }
+
+    /// Marks a job as ended, once its last event is stored. Tries until the store takes it.
+    pub async fn finish(&self, appender: Appender, job: &Job) {
+        let job_id = appender.job_id().clone();
+        let mut published = appender.log.published();
+        // The log's writer task ends only behind the last event, so that an error here means the same.
+        let _ended = published.wait_for(|now| now.is_ended).await.is_ok();
+        let log_bytes = loop {
+            match self.inner.store.finish(&job_id, job).await {
+                Ok(log_bytes) => break log_bytes,
+                Err(error) => {
+                    tracing::error!(%job_id, cause = error.cause(), "end of job not stored, trying again");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            }
+        };
+        let mut index = self.index();
+        index.set_state(&job_id, job.state());
+        index.end(&job_id, job.last_sequence, job.end_time.unwrap_or_default(), log_bytes);
+    }
+
+    /// Follows a job's events behind `after_sequence`.
+    ///
+    /// # Errors
+    /// [`Reason::JobNotFound`]; [`Reason::CursorBeyondLog`] with the log's last sequence.
+    pub fn follow(&self, caller: &Caller, job_id: &JobId, after_sequence: u32) -> Result<Follower> {
+        let index = self.index();
+        let entry = index.get(caller, job_id)?;
+        let (source, last_sequence) = match &entry.live {
+            Some(log) => (Source::of(log.clone()), log.now_published().last_sequence),
+            None => (Source::Ended { last_sequence: entry.last_sequence }, entry.last_sequence),
+        };
+        drop(index);
+        if after_sequence > last_sequence {
+            let message = format!(
+                "the cursor {after_sequence} lies beyond the log, whose last sequence is {last_sequence}; read on from there"
+            );
+            return Err(Error::new(Reason::CursorBeyondLog, message)
+                .with_sequence(last_sequence)
+                .for_job(job_id.as_str()));
+        }
+        Ok(Follower {
+            job_id: job_id.clone(),
+            store: self.inner.store.clone(),
+            source,
+            next_sequence: after_sequence + 1,
+            reader: None,
+            read_ahead: VecDeque::new(),
+        })
+    }
+
+    /// Follows an unfinished job before it is opened again: what is stored of it, to its end.
+    pub fn replay(&self, unfinished: &Unfinished) -> Follower {
+        Follower {
+            job_id: unfinished.job_id.clone(),
+            store: self.inner.store.clone(),
+            source: Source::Ended { last_sequence: unfinished.last_sequence },
+            next_sequence: 1,
+            reader: None,
+            read_ahead: VecDeque::new(),
+        }
+    }
+
+    /// Reads a job from the store.
+    ///
+    /// # Errors
+    /// [`Reason::JobNotFound`], [`Reason::StoreUnavailable`], [`Reason::DataLoss`].
+    pub async fn job(&self, caller: &Caller, job_id: &JobId) -> Result<StoredJob> {
+        self.index().get(caller, job_id)?;
+        self.inner.store.job(job_id).await
+    }
+
+    /// The caller's jobs before `before`, newest first: at most `limit`, and whether there are more.
+    pub fn list(
+        &self,
+        caller: &Caller,
+        filter: &Filter,
+        before: Option<&JobId>,
+        limit: usize,
+    ) -> (Vec<JobId>, bool) {
+        let mut page = self.index().list(caller, filter, before, limit);
+        let has_more = page.len() > limit;
+        page.truncate(limit);
+        (page, has_more)
+    }
+
+    /// Removes an ended job.
+    ///
+    /// # Errors
+    /// [`Reason::JobNotFound`]; [`Reason::JobNotEnded`]; [`Reason::StoreUnavailable`].
+    pub async fn delete(&self, caller: &Caller, job_id: &JobId) -> Result<()> {
+        if self.index().get(caller, job_id)?.end_time.is_none() {
+            let message = "the job has not ended; cancel it first, then delete it";
+            return Err(Error::new(Reason::JobNotEnded, message).for_job(job_id.as_str()));
+        }
+        self.inner.store.delete(job_id).await?;
+        self.index().remove(job_id);
+        Ok(())
+    }
+
+    /// Removes what retention no longer allows. Answers with the number of jobs removed.
+    pub async fn expire(&self, retention: &Retention) -> usize {
+        let expired = self.index().expired(retention);
+        let mut removed = 0;
+        for job_id in expired {
+            match self.inner.store.delete(&job_id).await {
+                Ok(()) => {
+                    self.index().remove(&job_id);
+                    removed += 1;
+                }
+                Err(error) => tracing::warn!(%job_id, cause = error.cause(), "retention could not remove a job"),
+            }
+        }
+        removed
+    }
+
+    /// Waits for the last events to be stored, at most until `deadline` has passed, then closes the store.
+    pub async fn close(&self, deadline: Duration) -> bool {
+        let is_drained = self.inner.writers.drain(deadline).await;
+        self.inner.store.close().await;
+        is_drained
+    }
+}

@@ -1,0 +1,106 @@
+//! JSON of the types that pbjson is not asked to render: open JSON, and enum names without their prefix.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::value::RawValue;
+
+use super::{Door, JobState, Json, OnDisconnect, OutputStream, StatusReason};
+
+/// The text was not one JSON value.
+#[derive(Debug, thiserror::Error)]
+#[error("not a JSON value: {0}")]
+pub struct CompactError(#[from] serde_json::Error);
+
+impl Json {
+    /// Checks that `text` is one JSON value and drops the white space around its tokens.
+    pub fn compact(text: &str) -> Result<Self, CompactError> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        Ok(Self::from_value(&value))
+    }
+
+    /// The value as text.
+    pub fn from_value(value: &serde_json::Value) -> Self {
+        Self { text: value.to_string() }
+    }
+
+    /// The value; `null` for the empty text. Text that entered through [`Json::compact`] always parses.
+    pub fn to_value(&self) -> Result<serde_json::Value, CompactError> {
+        if self.text.is_empty() { Ok(serde_json::Value::Null) } else { Ok(serde_json::from_str(&self.text)?) }
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.text.is_empty() {
+            return serializer.serialize_unit();
+        }
+        serde_json::from_str::<&RawValue>(&self.text).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_json::Value::deserialize(deserializer).map(|value| Self::from_value(&value))
+    }
+}
+
+macro_rules! enum_names_without_prefix {
+    ($($type:ident, $prefix:literal;)*) => {$(
+        impl $type {
+            /// The name as JSON prints it: without the prefix that proto asks for.
+            pub fn short_name(self) -> &'static str {
+                let name = self.as_str_name();
+                name.strip_prefix($prefix).unwrap_or(name)
+            }
+
+            /// Reads a name with or without its prefix, in any case of letters.
+            pub fn from_short_name(name: &str) -> Option<Self> {
+                let upper = name.to_ascii_uppercase();
+                Self::from_str_name(&upper).or_else(|| Self::from_str_name(&format!("{}{upper}", $prefix)))
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.short_name())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let name = String::deserialize(deserializer)?;
+                Self::from_short_name(&name)
+                    .ok_or_else(|| de::Error::custom(format!("unknown name `{name}`")))
+            }
+        }
+    )*};
+}
+
+enum_names_without_prefix! {
+    JobState, "JOB_STATE_";
+    Door, "DOOR_";
+    StatusReason, "STATUS_REASON_";
+    OutputStream, "OUTPUT_STREAM_";
+    OnDisconnect, "ON_DISCONNECT_";
+}
+
+impl JobState {
+    /// Whether no event will follow any more.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Interrupted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_inlined_and_states_print_bare() {
+        let json = Json::compact("{ \"b\": [1, 2.50, \"ação\"] }").unwrap();
+        assert_eq!(serde_json::to_string(&json).unwrap(), "{\"b\":[1,2.5,\"ação\"]}");
+        assert_eq!(serde_json::to_string(&Json::default()).unwrap(), "null");
+        assert_eq!(serde_json::to_string(&JobState::InputRequired).unwrap(), "\"INPUT_REQUIRED\"");
+        assert_eq!(JobState::from_short_name("queued"), Some(JobState::Queued));
+        assert!(Json::compact("{").is_err());
+    }
+}
