@@ -2,7 +2,9 @@
 //!
 //! Start with docs/architecture.md; the rooms below are listed there by rank, and a test holds the ranks.
 
+pub mod bundled;
 pub mod caller;
+pub mod engine;
 pub mod error;
 pub mod journal;
 pub mod pb;

@@ -1,0 +1,169 @@
+//! The command line: the conductor engine's flags, those that this one has.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use super::output::Failure;
+use crate::engine::workspace::is_id;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "conductor-gateway engine",
+    about = "The bundled engine: lists, validates, installs and runs agents in the current directory",
+    disable_help_subcommand = true
+)]
+struct Flags {
+    /// List the installed agents
+    #[arg(long)]
+    list: bool,
+    /// Describe one agent
+    #[arg(long, value_name = "AGENT")]
+    info: Option<String>,
+    /// Check the configuration and every agent
+    #[arg(long)]
+    validate: bool,
+    /// Install a template, a category, `all`, or `list` them
+    #[arg(long, value_name = "TEMPLATE")]
+    install: Option<String>,
+    /// The agent to run
+    #[arg(long)]
+    agent: Option<String>,
+    /// What the agent is told
+    #[arg(long, allow_hyphen_values = true)]
+    input: Option<String>,
+    /// Remember the conversation
+    #[arg(long)]
+    chat: bool,
+    /// Forget the conversation first
+    #[arg(long)]
+    clear: bool,
+    /// Answer without a model
+    #[arg(long)]
+    simulate: bool,
+    /// Longest time for the answer, in seconds
+    #[arg(long, default_value_t = 1800)]
+    timeout: u32,
+    /// How to print: text or json
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    output: String,
+    /// The project that the run is about
+    #[arg(long)]
+    project: Option<String>,
+    /// The environment that the run is about
+    #[arg(long)]
+    environment: Option<String>,
+}
+
+/// Flags of the conductor engine that this one lacks, and what to do instead.
+const LACKING: &[(&str, &str)] = &[
+    ("--backup", "the gateway's tool backup_agents copies the workspace"),
+    ("--restore", "the gateway's tool restore_agents brings a backup back"),
+    ("--migrate-from", "the gateway's tool migrate_storage copies the agents elsewhere"),
+    ("--migrate-to", "the gateway's tool migrate_storage copies the agents elsewhere"),
+    ("--interactive", "give each input with --input; --chat remembers the conversation"),
+    ("--history", "read history.log in the agent's directory"),
+    ("--meta", "every agent is run the same way here"),
+    ("--new-agent-id", "copy an agent's directory to make a new one"),
+    ("--path", "there is nothing here that takes a path"),
+    ("--no-config-update", "there is nothing here that takes it"),
+];
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum Action {
+    Help(String),
+    List,
+    Info(String),
+    Validate,
+    Install(String),
+    Run(RunArguments),
+    ClearHistory(String),
+}
+
+/// One run.
+#[derive(Debug)]
+pub(super) struct RunArguments {
+    pub(super) agent_id: String,
+    pub(super) input: String,
+    pub(super) is_contextual: bool,
+    pub(super) clears_history: bool,
+    pub(super) project: Option<String>,
+    pub(super) environment: Option<String>,
+}
+
+/// A command line that was understood.
+#[derive(Debug)]
+pub(super) struct Arguments {
+    pub(super) action: Action,
+    pub(super) is_json: bool,
+}
+
+impl Arguments {
+    pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Failure> {
+        let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+        // The older form: `execute --agent …`.
+        if arguments.first().is_some_and(|first| first == "execute") {
+            arguments.remove(0);
+        }
+        for argument in &arguments {
+            let text = argument.to_string_lossy();
+            let name = text.split('=').next().unwrap_or_default();
+            if let Some((flag, instead)) = LACKING.iter().find(|(flag, _)| *flag == name) {
+                return Err(Failure::usage(format_args!("the bundled engine has no {flag}: {instead}")));
+            }
+        }
+        let parsed = Flags::try_parse_from(std::iter::once(OsString::from("engine")).chain(arguments));
+        let flags = match parsed {
+            Ok(flags) => flags,
+            Err(error) if !error.use_stderr() => {
+                return Ok(Self { action: Action::Help(error.to_string()), is_json: false });
+            }
+            Err(error) => return Err(Failure::usage(error.to_string().trim_start_matches("error: ").trim_end())),
+        };
+        let is_json = flags.output == "json";
+        Ok(Self { action: flags.action()?, is_json })
+    }
+}
+
+fn checked(agent_id: String) -> Result<String, Failure> {
+    if is_id(&agent_id) {
+        return Ok(agent_id);
+    }
+    Err(Failure::usage(format_args!(
+        "`{agent_id}` cannot be an agent's id: letters, digits, `_` and `-`, at most 128, beginning with a letter or digit"
+    )))
+}
+
+impl Flags {
+    fn action(self) -> Result<Action, Failure> {
+        if self.list {
+            return Ok(Action::List);
+        }
+        if self.validate {
+            return Ok(Action::Validate);
+        }
+        if let Some(agent_id) = self.info {
+            return Ok(Action::Info(checked(agent_id)?));
+        }
+        if let Some(target) = self.install {
+            return Ok(Action::Install(checked(target)?));
+        }
+        let Some(agent_id) = self.agent else {
+            return Err(Failure::usage("nothing to do: give --list, --info, --validate, --install or --agent; --help explains them"));
+        };
+        let agent_id = checked(agent_id)?;
+        match self.input {
+            Some(input) if !input.trim().is_empty() => Ok(Action::Run(RunArguments {
+                agent_id,
+                input,
+                is_contextual: self.chat,
+                clears_history: self.clear,
+                project: self.project,
+                environment: self.environment,
+            })),
+            _ if self.clear => Ok(Action::ClearHistory(agent_id)),
+            _ => Err(Failure::usage("--agent wants --input with what the agent is told")),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `--install`: templates into the workspace. An agent that is there is never overwritten.
+
+use std::{fs, io};
+
+use serde_json::json;
+
+use super::{
+    output::{Failure, Printer},
+    template::{TEMPLATES, Template},
+};
+use crate::engine::workspace::{Definition, Workspace};
+
+fn description(template: &Template) -> String {
+    serde_saphyr::from_str::<Definition>(template.definition).unwrap_or_default().description
+}
+
+pub(super) fn list(printer: &Printer) -> Result<(), Failure> {
+    let documents: Vec<_> = TEMPLATES
+        .iter()
+        .map(|template| {
+            json!({"agent_id": template.agent_id, "category": template.category, "description": description(template)})
+        })
+        .collect();
+    let mut text = String::new();
+    let mut category = "";
+    for template in TEMPLATES {
+        if template.category != category {
+            category = template.category;
+            text += &format!("{category}:\n");
+        }
+        text += &format!("  {}: {}\n", template.agent_id, description(template));
+    }
+    printer.either(&json!({"templates": documents}), &text)
+}
+
+pub(super) fn install(workspace: &Workspace, target: &str, printer: &Printer) -> Result<(), Failure> {
+    let wanted: Vec<_> = TEMPLATES
+        .iter()
+        .filter(|template| target == "all" || template.category == target || template.agent_id == target)
+        .collect();
+    if wanted.is_empty() {
+        return Err(Failure::failed(format_args!(
+            "there is no template or category `{target}`; --install list shows them"
+        )));
+    }
+    let (mut installed, mut skipped, mut text) = (Vec::new(), Vec::new(), String::new());
+    for template in wanted {
+        if write(workspace, template).map_err(Failure::failed)? {
+            text += &format!("{}: installed\n", template.agent_id);
+            installed.push(template.agent_id);
+        } else {
+            text += &format!("{}: is there already, left as it is\n", template.agent_id);
+            skipped.push(template.agent_id);
+        }
+    }
+    printer.either(&json!({"installed": installed, "skipped": skipped}), &text)
+}
+
+/// Puts one agent in place, whole or not at all. Answers whether it was new.
+fn write(workspace: &Workspace, template: &Template) -> io::Result<bool> {
+    let directory = workspace.agent_directory(template.agent_id);
+    if directory.exists() {
+        return Ok(false);
+    }
+    let new = workspace.agents_directory().join(format!(".new-{}-{}", template.agent_id, std::process::id()));
+    fs::create_dir_all(&new)?;
+    fs::write(new.join("definition.yaml"), template.definition)?;
+    fs::write(new.join("persona.md"), template.persona)?;
+    match fs::rename(&new, &directory) {
+        Ok(()) => Ok(true),
+        // Another install was first.
+        Err(_) if directory.exists() => fs::remove_dir_all(&new).map(|()| false),
+        Err(error) => Err(error),
+    }
+}

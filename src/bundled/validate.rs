@@ -1,0 +1,39 @@
+//! `--validate`: the workspace and every agent in it.
+
+use serde_json::json;
+
+use super::output::{Failure, Printer};
+use crate::engine::workspace::{Agent, Workspace};
+
+pub(super) fn validate(workspace: &Workspace, printer: &Printer) -> Result<(), Failure> {
+    let agents = workspace.agents().map_err(Failure::failed)?;
+    let mut errors = Vec::new();
+    for Agent { agent_id, definition } in &agents {
+        match definition {
+            Err(problem) => errors.push(format!("{agent_id}: {problem}")),
+            Ok(definition) if definition.version.is_empty() => {
+                errors.push(format!("{agent_id}: definition.yaml has no version"));
+            }
+            Ok(_) if !workspace.agent_directory(agent_id).join("persona.md").is_file() => {
+                errors.push(format!("{agent_id}: persona.md is missing"));
+            }
+            Ok(_) => {}
+        }
+    }
+    let mut warnings = Vec::new();
+    if agents.is_empty() {
+        warnings.push("no agents are installed; --install list shows the templates".to_owned());
+    }
+    let mut text = format!("{} agents checked\n", agents.len());
+    for warning in &warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    for error in &errors {
+        text += &format!("error: {error}\n");
+    }
+    text += if errors.is_empty() { "The configuration is valid.\n" } else { "The configuration has errors.\n" };
+    let document =
+        json!({"is_valid": errors.is_empty(), "agents": agents.len(), "errors": errors, "warnings": warnings});
+    printer.either(&document, &text)?;
+    if errors.is_empty() { Ok(()) } else { Err(Failure::failed(format_args!("{} errors were found", errors.len()))) }
+}

@@ -1,0 +1,294 @@
+//! The guardian: the process that starts the engines, and outlives none of them.
+//!
+//! It is started first, by the gateway, with one end of a socket pair as its standard input. Every engine is
+//! its child, and it is a subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`): what escapes by `setsid` or a double
+//! fork becomes its child too. When the socket closes, whatever the reason, it kills everything below it and
+//! ends. It has one thread, so that a parent-death signal or a lost thread can never surprise it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Signal, WaitOptions, getpid, set_child_subreaper, wait};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+
+use super::{
+    protocol::{Channel, Report, Request},
+    tree,
+};
+
+/// Names a run in the environment of its processes, so that an orphan can be told whose it is.
+pub(super) const RUN_VARIABLE: &str = "CONDUCTOR_RUN_ID";
+/// What a finished engine left behind gets this long between TERM and KILL.
+const STRAY_GRACE: Duration = Duration::from_millis(500);
+/// How often the death of killed processes is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// A process that KILL does not end within this time hangs in the kernel; its run is reported as ended.
+const UNKILLABLE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+struct RunState {
+    leader: i32,
+    exit: Option<(Option<i32>, Option<i32>)>,
+    /// TERM was sent; KILL at this time.
+    kill_at: Option<Instant>,
+    give_up_at: Option<Instant>,
+    strays: BTreeSet<i32>,
+}
+
+struct Guardian {
+    pid: i32,
+    runs: HashMap<u64, RunState>,
+    /// Orphans that tell nothing of their origin, and the runs that may be it.
+    suspects: HashMap<i32, BTreeSet<u64>>,
+}
+
+/// Runs the guardian until the gateway is gone and nothing is left.
+///
+/// # Errors
+/// When standard input is no socket or the kernel refuses to make it a subreaper.
+#[tokio::main(flavor = "current_thread")]
+pub async fn main() -> io::Result<()> {
+    set_child_subreaper(Some(getpid()))?;
+    // Only the socket ends the guardian: a service manager that signals the whole group must not.
+    let mut signals = Vec::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        signals.push(signal(kind)?);
+    }
+    let mut child_ended = signal(SignalKind::child())?;
+    let mut channel = Channel::new(io::stdin().as_fd().try_clone_to_owned()?)?;
+    let mut guardian = Guardian {
+        pid: getpid().as_raw_nonzero().get(),
+        runs: HashMap::new(),
+        suspects: HashMap::new(),
+    };
+    loop {
+        let wake_at = guardian.wake_at();
+        tokio::select! {
+            // Every branch is cancel safe: a message stays in the channel, a signal is kept until received.
+            request = channel.receive::<Request>() => match request {
+                Ok(Some(request)) => {
+                    if let Some(report) = guardian.obey(request, &mut channel)
+                        && channel.send(&report, &[]).await.is_err()
+                    {
+                        break;
+                    }
+                }
+                Ok(None) | Err(_) => break,
+            },
+            _ = child_ended.recv() => {}
+            () = sleep_until(wake_at) => {}
+        }
+        guardian.reap();
+        let mut is_gone = false;
+        for report in guardian.advance() {
+            is_gone |= channel.send(&report, &[]).await.is_err();
+        }
+        if is_gone {
+            break;
+        }
+    }
+    guardian.end_everything().await;
+    Ok(())
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Guardian {
+    fn obey(&mut self, request: Request, channel: &mut Channel) -> Option<Report> {
+        match request {
+            Request::Start { run, program, environment, directory } => {
+                let started = channel.take_fds().and_then(|fds| self.start(run, &program, environment, &directory, fds));
+                Some(match started {
+                    Ok(pid) => Report::Started { run, pid },
+                    Err(error) => Report::NotStarted { run, error: error.to_string() },
+                })
+            }
+            Request::Stop { run, grace_ms } => {
+                self.stop(run, Duration::from_millis(grace_ms));
+                None
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts engines")]
+    fn start(
+        &mut self,
+        run: u64,
+        program: &[String],
+        environment: std::collections::BTreeMap<String, String>,
+        directory: &str,
+        [stdout, stderr]: [OwnedFd; 2],
+    ) -> io::Result<i32> {
+        let (program, arguments) = program.split_first().ok_or_else(|| io::Error::other("no program"))?;
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(environment)
+            .env(RUN_VARIABLE, self.run_name(run))
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .process_group(0)
+            .spawn()?;
+        let leader = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let state =
+            RunState { leader, exit: None, kill_at: None, give_up_at: None, strays: BTreeSet::new() };
+        self.runs.insert(run, state);
+        Ok(leader)
+    }
+
+    fn run_name(&self, run: u64) -> String {
+        format!("{}-{run}", self.pid)
+    }
+
+    fn stop(&mut self, run: u64, grace: Duration) {
+        let Some(state) = self.runs.get_mut(&run) else { return };
+        let kill_at = Instant::now() + grace;
+        // A second stop may only shorten the first one's grace.
+        if state.kill_at.is_some_and(|earlier| earlier <= kill_at) {
+            return;
+        }
+        state.kill_at = Some(kill_at);
+        state.give_up_at = Some(kill_at + UNKILLABLE);
+        self.signal_run(run, Signal::TERM);
+    }
+
+    /// Collects every child that has ended, so that no zombie stays.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_nonzero().get();
+            self.suspects.remove(&pid);
+            if let Some(state) = self.runs.values_mut().find(|state| state.leader == pid) {
+                state.exit = Some((status.exit_status(), status.terminating_signal()));
+            }
+        }
+    }
+
+    /// Ends what finished runs left behind, sends the KILLs that are due, and reports the runs that are over.
+    fn advance(&mut self) -> Vec<Report> {
+        if self.runs.is_empty() && self.suspects.is_empty() {
+            return Vec::new();
+        }
+        let orphans = self.orphans();
+        let now = Instant::now();
+        let mut reports = Vec::new();
+        let runs: Vec<u64> = self.runs.keys().copied().collect();
+        for run in runs {
+            let mine: Vec<i32> =
+                orphans.iter().filter(|(_, owner)| **owner == Some(run)).map(|(pid, _)| *pid).collect();
+            let Some(state) = self.runs.get_mut(&run) else { continue };
+            state.strays.extend(mine.iter().filter(|_| state.exit.is_some()));
+            let is_over = state.exit.is_some() && mine.is_empty();
+            if is_over || state.give_up_at.is_some_and(|at| at <= now) {
+                let (code, signal) = state.exit.unwrap_or((None, Some(Signal::KILL.as_raw())));
+                let strays = u32::try_from(state.strays.len()).unwrap_or(u32::MAX);
+                reports.push(Report::Ended { run, code, signal, strays });
+                self.runs.remove(&run);
+                continue;
+            }
+            if state.exit.is_some() && state.kill_at.is_none() {
+                state.kill_at = Some(now + STRAY_GRACE);
+                state.give_up_at = Some(now + STRAY_GRACE + UNKILLABLE);
+                self.signal_all(&mine, Signal::TERM);
+            } else if state.kill_at.is_some_and(|at| at <= now) {
+                self.signal_run(run, Signal::KILL);
+                self.signal_all(&mine, Signal::KILL);
+            }
+        }
+        self.settle_suspects(&orphans);
+        reports
+    }
+
+    /// The children that are no leader: what was orphaned below us, and whose it is.
+    fn orphans(&self) -> HashMap<i32, Option<u64>> {
+        let leaders: BTreeSet<i32> =
+            self.runs.values().filter(|state| state.exit.is_none()).map(|state| state.leader).collect();
+        tree::children(self.pid)
+            .into_iter()
+            .filter(|pid| !leaders.contains(pid))
+            .filter_map(|pid| {
+                let status = tree::status(pid).filter(|status| !status.is_zombie)?;
+                let by_name = tree::variable(pid, RUN_VARIABLE);
+                let owner = self.runs.iter().find(|(run, state)| {
+                    status.group == state.leader
+                        || status.session == state.leader
+                        || by_name.as_deref() == Some(&self.run_name(**run))
+                });
+                Some((pid, owner.map(|(run, _)| *run)))
+            })
+            .collect()
+    }
+
+    /// An orphan of no known run may live as long as a run that may have started it.
+    fn settle_suspects(&mut self, orphans: &HashMap<i32, Option<u64>>) {
+        let running: BTreeSet<u64> = self.runs.keys().copied().collect();
+        for (pid, _) in orphans.iter().filter(|(_, owner)| owner.is_none()) {
+            let suspects = self.suspects.entry(*pid).or_insert_with(|| running.clone());
+            suspects.retain(|run| running.contains(run));
+            if suspects.is_empty() {
+                for pid in tree::descendants(*pid) {
+                    tree::send(pid, Signal::KILL);
+                }
+            }
+        }
+        self.suspects.retain(|pid, _| orphans.contains_key(pid));
+    }
+
+    fn signal_run(&self, run: u64, signal: Signal) {
+        let Some(state) = self.runs.get(&run).filter(|state| state.exit.is_none()) else { return };
+        let below = tree::descendants(state.leader);
+        tree::send_group(state.leader, signal);
+        for pid in below {
+            if tree::status(pid).is_some_and(|status| status.group != state.leader) {
+                tree::send(pid, signal);
+            }
+        }
+    }
+
+    fn signal_all(&self, roots: &[i32], signal: Signal) {
+        for pid in roots.iter().flat_map(|root| tree::descendants(*root)) {
+            tree::send(pid, signal);
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let kills = self.runs.values().filter_map(|state| {
+            state.kill_at.map(|at| if at <= now || state.exit.is_some() { now + LOOK_AGAIN } else { at })
+        });
+        let suspects = (!self.suspects.is_empty()).then(|| now + LOOK_AGAIN * 10);
+        kills.chain(suspects).min()
+    }
+
+    /// The gateway is gone: nobody can be told anything any more, so everything is killed at once.
+    async fn end_everything(&mut self) {
+        loop {
+            let below = tree::descendants(self.pid);
+            if below.len() <= 1 {
+                return;
+            }
+            for pid in &below[1..] {
+                tree::send(*pid, Signal::KILL);
+            }
+            tokio::time::sleep(LOOK_AGAIN / 2).await;
+            self.reap();
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The engine's processes: started, streamed, limited, stopped with their whole tree, always reaped.
+//!
+//! The gateway never starts an engine itself. A second process, the *guardian*, does: it is the ancestor and
+//! subreaper of every engine, so that nothing can leave its tree, and it ends them all when the gateway dies.
+//!
+//! *Lives here:* the guardian and its protocol, runs and their output, the environment, the reading of a real
+//! engine's outcome, the workspace's layout. *May import:* rank 0. *May not:* know events or jobs.
+
+mod config;
+mod environment;
+pub mod guardian;
+mod outcome;
+mod output;
+mod protocol;
+mod run;
+mod supervisor;
+mod sweep;
+mod tree;
+pub mod workspace;
+
+pub use config::{Config, Engine, Kind, RunEnvironment};
+pub use environment::prepare as prepare_environment;
+pub use outcome::{Outcome, read_outcome};
+pub use output::{Chunk, Stream};
+pub use run::{Ending, Exit, Finished, Limits, Run};
+pub use supervisor::{Command, Supervisor};
+pub use sweep::{HOME_VARIABLE, sweep};
+pub use workspace::is_id;
+
+/// Names the job in the environment of its processes.
+pub const JOB_VARIABLE: &str = "CONDUCTOR_JOB_ID";
+
+/// The longest argument, in bytes: Linux refuses one of 131,072 (`MAX_ARG_STRLEN`), and the flag's own name
+/// takes its part.
+pub const MAX_ARGUMENT_BYTES: usize = 131_000;

@@ -1,0 +1,160 @@
+//! A process' output as text: chunks as they come, never cut inside a character, bounded.
+
+use std::mem;
+
+/// Which output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A piece of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where it came from.
+    pub stream: Stream,
+    /// The text; bytes that are not UTF-8 were replaced by U+FFFD.
+    pub text: String,
+    /// Where it begins in its output, in bytes.
+    pub byte_offset: u32,
+    /// How many bytes were not UTF-8.
+    pub invalid_bytes: u32,
+    /// Set once, on the last chunk: what follows is read and dropped.
+    pub is_truncated: bool,
+}
+
+/// Decodes one output up to a limit.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    stream: Stream,
+    /// The beginning of a character whose rest has not come yet: at most 3 bytes.
+    incomplete: Vec<u8>,
+    offset: u32,
+    limit: u32,
+    is_truncated: bool,
+}
+
+impl Decoder {
+    pub(super) fn new(stream: Stream, limit: u32) -> Self {
+        Self { stream, incomplete: Vec::new(), offset: 0, limit, is_truncated: false }
+    }
+
+    /// Takes the bytes of one read. `None` when they make no text yet, or the limit was reached before.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Option<Chunk> {
+        if self.is_truncated {
+            return None;
+        }
+        let mut pending = mem::take(&mut self.incomplete);
+        pending.extend_from_slice(bytes);
+        let room = (self.limit - self.offset) as usize;
+        if pending.len() > room {
+            self.is_truncated = true;
+            pending.truncate(room);
+            // The cut must not leave half a character that looks like an invalid byte of the engine's.
+            pending.truncate(room - incomplete_tail(&pending));
+        } else {
+            let keep = incomplete_tail(&pending);
+            self.incomplete = pending.split_off(pending.len() - keep);
+        }
+        self.chunk(pending)
+    }
+
+    /// The output's end: what is incomplete now stays so.
+    pub(super) fn finish(&mut self) -> Option<Chunk> {
+        let rest = mem::take(&mut self.incomplete);
+        if rest.is_empty() { None } else { self.chunk(rest) }
+    }
+
+    fn chunk(&mut self, bytes: Vec<u8>) -> Option<Chunk> {
+        let byte_offset = self.offset;
+        self.offset += u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let (text, invalid_bytes) = decode(bytes);
+        (!text.is_empty() || self.is_truncated).then_some(Chunk {
+            stream: self.stream,
+            text,
+            byte_offset,
+            invalid_bytes,
+            is_truncated: self.is_truncated,
+        })
+    }
+}
+
+fn decode(bytes: Vec<u8>) -> (String, u32) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (text, 0),
+        Err(error) => {
+            let bytes = error.as_bytes();
+            let invalid: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+            (String::from_utf8_lossy(bytes).into_owned(), u32::try_from(invalid).unwrap_or(u32::MAX))
+        }
+    }
+}
+
+/// How many bytes at the end begin a character that may still be completed.
+fn incomplete_tail(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let needed = match bytes[bytes.len() - back] {
+            0x80..=0xBF => continue,
+            0xC2..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            0xF0..=0xF4 => 4,
+            _ => 1,
+        };
+        return if needed > back { back } else { 0 };
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn characters_are_never_cut() {
+        let text = "a ação ✅ 🤖 end";
+        for size in 1..6 {
+            let mut decoder = Decoder::new(Stream::Stdout, 1000);
+            let mut seen = String::new();
+            for piece in text.as_bytes().chunks(size) {
+                if let Some(chunk) = decoder.push(piece) {
+                    assert_eq!((chunk.byte_offset as usize, chunk.invalid_bytes), (seen.len(), 0));
+                    seen.push_str(&chunk.text);
+                }
+            }
+            assert!(decoder.finish().is_none());
+            assert_eq!(seen, text);
+        }
+    }
+
+    #[test]
+    fn the_limit_is_marked_once() {
+        let mut decoder = Decoder::new(Stream::Stderr, 6);
+        assert!(!decoder.push(b"abcd").unwrap().is_truncated);
+        let last = decoder.push("✅✅".as_bytes()).unwrap();
+        assert_eq!((last.text.as_str(), last.is_truncated, last.invalid_bytes), ("", true, 0));
+        assert!(decoder.push(b"more").is_none() && decoder.finish().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_make_one_text(bytes: Vec<u8>, cuts in proptest::collection::vec(1usize..9, 1..40)) {
+            let mut decoder = Decoder::new(Stream::Stdout, u32::MAX);
+            let (mut seen, mut invalid, mut rest) = (String::new(), 0, &bytes[..]);
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break; }
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                rest = after;
+                if let Some(chunk) = decoder.push(piece) { seen.push_str(&chunk.text); invalid += chunk.invalid_bytes; }
+            }
+            if let Some(chunk) = decoder.finish() { seen.push_str(&chunk.text); invalid += chunk.invalid_bytes; }
+            let expected: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+            prop_assert_eq!(invalid as usize, expected);
+            prop_assert_eq!(seen.replace('\u{FFFD}', ""), String::from_utf8_lossy(&bytes).replace('\u{FFFD}', ""));
+        }
+    }
+}

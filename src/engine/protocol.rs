@@ -1,0 +1,136 @@
+//! What gateway and guardian say to each other over their socket pair: frames of a length and JSON; the pipes'
+//! write ends travel beside a start.
+
+use std::{
+    collections::BTreeMap,
+    collections::VecDeque,
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use bytes::{Buf, BytesMut};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{io::Interest, net::UnixStream};
+
+/// A frame beyond this is no frame of ours: arguments and environment together fit the kernel's own limit.
+const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
+/// Standard output and standard error.
+pub(super) const FDS_PER_START: usize = 2;
+
+/// From the gateway.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Start a process; its output ends come along.
+    Start { run: u64, program: Vec<String>, environment: BTreeMap<String, String>, directory: String },
+    /// Stop a run: TERM to its whole tree, KILL after the grace.
+    Stop { run: u64, grace_ms: u64 },
+}
+
+/// From the guardian.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// The process runs.
+    Started { run: u64, pid: i32 },
+    /// It could not be started.
+    NotStarted { run: u64, error: String },
+    /// It has ended, and nothing of its tree is left. `strays` were ended after it.
+    Ended { run: u64, code: Option<i32>, signal: Option<i32>, strays: u32 },
+}
+
+/// One end of the socket pair.
+#[derive(Debug)]
+pub(super) struct Channel {
+    stream: UnixStream,
+    received: BytesMut,
+    fds: VecDeque<OwnedFd>,
+}
+
+impl Channel {
+    /// Wraps a connected stream socket.
+    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let stream = std::os::unix::net::UnixStream::from(socket);
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream: UnixStream::from_std(stream)?, received: BytesMut::new(), fds: VecDeque::new() })
+    }
+
+    /// Sends a message. Not cancel safe: a part of it may have been sent.
+    pub(super) async fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send(&self.stream, message, fds).await
+    }
+
+    /// The next message; `None` when the other side is gone. Cancel safe.
+    pub(super) async fn receive<M: DeserializeOwned>(&mut self) -> io::Result<Option<M>> {
+        loop {
+            if self.received.len() >= 4 {
+                let length = u32::from_le_bytes([self.received[0], self.received[1], self.received[2], self.received[3]]);
+                let length = length as usize;
+                if length > MAX_FRAME_BYTES {
+                    return Err(io::Error::other("a frame is too long"));
+                }
+                if self.received.len() >= 4 + length {
+                    self.received.advance(4);
+                    let frame = self.received.split_to(length);
+                    return serde_json::from_slice(&frame).map(Some).map_err(io::Error::other);
+                }
+            }
+            if self.fill().await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The file descriptors that came along with a start.
+    pub(super) fn take_fds(&mut self) -> io::Result<[OwnedFd; FDS_PER_START]> {
+        match (self.fds.pop_front(), self.fds.pop_front()) {
+            (Some(first), Some(second)) => Ok([first, second]),
+            _ => Err(io::Error::other("a start came without its pipes")),
+        }
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        let Self { stream, received, fds } = self;
+        stream
+            .async_io(Interest::READABLE, || {
+                let mut bytes = [0; 16 * 1024];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
+                let mut control = RecvAncillaryBuffer::new(&mut space);
+                let slices = &mut [IoSliceMut::new(&mut bytes)];
+                let got = recvmsg(stream.as_fd(), slices, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
+                for message in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(rights) = message {
+                        fds.extend(rights);
+                    }
+                }
+                received.extend_from_slice(&bytes[..got]);
+                Ok(got)
+            })
+            .await
+    }
+}
+
+async fn send(stream: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let body = serde_json::to_vec(message).map_err(io::Error::other)?;
+    let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+    let frame = [&length.to_le_bytes()[..], &body].concat();
+    let mut sent = 0;
+    while sent < frame.len() {
+        sent += stream
+            .async_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_START))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                // The descriptors go with the first bytes, once.
+                if sent == 0 && !fds.is_empty() {
+                    control.push(SendAncillaryMessage::ScmRights(fds));
+                }
+                let slices = &[IoSlice::new(&frame[sent..])];
+                Ok(sendmsg(stream.as_fd(), slices, &mut control, SendFlags::NOSIGNAL)?)
+            })
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The gateway's side of the guardian: starts it, asks it for runs, hears how they end.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustix::{
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    pipe::{PipeFlags, pipe_with},
+    process::{Signal, WaitOptions, getpid, set_child_subreaper, wait},
+};
+use tokio::{
+    net::unix::pipe::Receiver,
+    sync::{mpsc, oneshot},
+};
+
+use super::{
+    protocol::{Channel, Report, Request},
+    run::{Exit, Limits, Run},
+    tree,
+};
+use crate::{
+    error::{Error, Reason, Result},
+    task::Group,
+};
+
+/// Requests that wait for the guardian; a start waits for a place, so that they stay few.
+const MAX_WAITING_REQUESTS: usize = 256;
+/// A guardian that takes longer than this to start a process is taken for lost.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Program and arguments; no shell is involved.
+    pub program: Vec<String>,
+    /// All of the process' environment.
+    pub environment: BTreeMap<String, String>,
+    /// Its working directory, absolute.
+    pub directory: std::path::PathBuf,
+}
+
+struct Outgoing {
+    request: Request,
+    fds: Vec<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    started: Option<oneshot::Sender<Result<i32, String>>>,
+    ended: Option<oneshot::Sender<Exit>>,
+}
+
+/// One connection to one guardian. When it breaks, its runs are lost and the next start makes a new one.
+#[derive(Debug)]
+struct Link {
+    requests: mpsc::Sender<Outgoing>,
+    runs: Mutex<HashMap<u64, Waiting>>,
+}
+
+impl Link {
+    fn runs(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts engines through the guardian. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    guardian_program: Vec<String>,
+    link: tokio::sync::Mutex<Option<Arc<Link>>>,
+    next_run: Mutex<u64>,
+    tasks: Group,
+}
+
+impl Supervisor {
+    /// Starts the guardian: `guardian_program` is the command line that runs [`super::guardian::main`].
+    ///
+    /// # Errors
+    /// [`Reason::EngineNotStarted`] when it cannot be started.
+    pub async fn start_guardian(guardian_program: Vec<String>, tasks: Group) -> Result<Self> {
+        // Should the guardian die, its engines become our children, to be ended and reaped here.
+        set_child_subreaper(Some(getpid())).map_err(Error::internal)?;
+        let inner =
+            Inner { guardian_program, link: tokio::sync::Mutex::default(), next_run: Mutex::new(1), tasks };
+        let supervisor = Self { inner: Arc::new(inner) };
+        supervisor.link().await?;
+        Ok(supervisor)
+    }
+
+    /// Starts a run. Answers once the process exists.
+    ///
+    /// # Errors
+    /// [`Reason::EngineNotStarted`] with what the system said.
+    pub async fn run(&self, command: Command, limits: Limits) -> Result<Run> {
+        let not_started = |error: io::Error| {
+            Error::new(Reason::EngineNotStarted, format!("no pipe for the engine's output: {error}; try again"))
+        };
+        let link = self.link().await?;
+        let (stdout_end, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| not_started(error.into()))?;
+        let (stderr_end, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| not_started(error.into()))?;
+        let stdout_end = Receiver::from_owned_fd(stdout_end).map_err(not_started)?;
+        let stderr_end = Receiver::from_owned_fd(stderr_end).map_err(not_started)?;
+        let run = {
+            let mut next_run = self.inner.next_run.lock().unwrap_or_else(PoisonError::into_inner);
+            *next_run += 1;
+            *next_run
+        };
+        let program_name = command.program.first().cloned().unwrap_or_default();
+        let request = Request::Start {
+            run,
+            program: command.program,
+            environment: command.environment,
+            directory: command.directory.to_string_lossy().into_owned(),
+        };
+        let (started_sender, started) = oneshot::channel();
+        let (ended_sender, ended) = oneshot::channel();
+        link.runs().insert(run, Waiting { started: Some(started_sender), ended: Some(ended_sender) });
+        // From here on the run is stopped whatever happens to this future.
+        let handle = Run::new(StopHandle { run, link: link.clone() }, ended, stdout_end, stderr_end, limits);
+        if link.requests.send(Outgoing { request, fds: vec![stdout, stderr] }).await.is_err() {
+            return Err(lost());
+        }
+        match tokio::time::timeout(START_DEADLINE, started).await {
+            Ok(Ok(Ok(pid))) => {
+                tracing::debug!(pid, run, "engine started");
+                Ok(handle)
+            }
+            Ok(Ok(Err(error))) => Err(Error::new(
+                Reason::EngineNotStarted,
+                format!("the engine `{program_name}` could not be started: {error}; check conductor.project_path and conductor.command"),
+            )),
+            Ok(Err(_)) | Err(_) => Err(lost()),
+        }
+    }
+
+    async fn link(&self) -> Result<Arc<Link>> {
+        let mut current = self.inner.link.lock().await;
+        if let Some(link) = current.as_ref().filter(|link| !link.requests.is_closed()) {
+            return Ok(link.clone());
+        }
+        if current.take().is_some() {
+            tracing::error!("the guardian is gone; its engines are stopped and a new one is started");
+            end_adopted_children();
+        }
+        let link = self.connect().map_err(|error| {
+            Error::new(Reason::EngineNotStarted, "the engines' supervisor could not be started; try again")
+                .because(error)
+        })?;
+        *current = Some(link.clone());
+        Ok(link)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts the guardian")]
+    fn connect(&self) -> io::Result<Arc<Link>> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let (program, arguments) =
+            self.inner.guardian_program.split_first().ok_or_else(|| io::Error::other("no guardian"))?;
+        std::process::Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            // A group of its own: Ctrl-C in a terminal is for the gateway.
+            .process_group(0)
+            .spawn()?;
+        let channel = Arc::new(tokio::sync::Mutex::new(Channel::new(ours.try_clone()?)?));
+        let sender = Channel::new(ours)?;
+        let (requests, mut outgoing) = mpsc::channel::<Outgoing>(MAX_WAITING_REQUESTS);
+        let link = Arc::new(Link { requests, runs: Mutex::default() });
+        self.inner.tasks.spawn("guardian_requests", {
+            let link = Arc::downgrade(&link);
+            async move {
+                while let Some(Outgoing { request, fds }) = outgoing.recv().await {
+                    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                    if sender.send(&request, &fds).await.is_err() || link.upgrade().is_none() {
+                        break;
+                    }
+                }
+            }
+        });
+        self.inner.tasks.spawn("guardian_reports", read_reports(channel, link.clone()));
+        Ok(link)
+    }
+
+    /// Ends the connection: the guardian kills what is left and ends.
+    pub async fn close(&self) {
+        let link = self.inner.link.lock().await.take();
+        drop(link);
+        self.inner.tasks.stop();
+    }
+}
+
+async fn read_reports(channel: Arc<tokio::sync::Mutex<Channel>>, link: Arc<Link>) {
+    let mut channel = channel.lock().await;
+    while let Ok(Some(report)) = channel.receive::<Report>().await {
+        match report {
+            Report::Started { run, pid } => {
+                let started = link.runs().get_mut(&run).and_then(|waiting| waiting.started.take());
+                answer(started, Ok(pid));
+            }
+            Report::NotStarted { run, error } => {
+                let started = link.runs().remove(&run).and_then(|mut waiting| waiting.started.take());
+                answer(started, Err(error));
+            }
+            Report::Ended { run, code, signal, strays } => {
+                if strays > 0 {
+                    tracing::warn!(run, strays, "processes outlived their engine and were ended");
+                }
+                let ended = link.runs().remove(&run).and_then(|mut waiting| waiting.ended.take());
+                answer(ended, Exit::of(code, signal));
+            }
+        }
+    }
+    // Dropping the senders tells every run that it is lost.
+    link.runs().clear();
+}
+
+/// Nobody waits any more when a run was given up: that is fine.
+fn answer<T>(sender: Option<oneshot::Sender<T>>, value: T) {
+    if let Some(sender) = sender {
+        let _given_up = sender.send(value);
+    }
+}
+
+fn lost() -> Error {
+    Error::new(Reason::SupervisorLost, "the engines' supervisor was lost and is started again; try again")
+}
+
+/// Our only child is the guardian. When it is gone, whatever is below us was its own.
+fn end_adopted_children() {
+    let own_pid = getpid().as_raw_nonzero().get();
+    for pid in tree::descendants(own_pid).into_iter().skip(1) {
+        tree::send(pid, Signal::KILL);
+    }
+    while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
+        tracing::warn!(pid = pid.as_raw_nonzero().get(), "ended a process of the lost guardian");
+    }
+}
+
+/// Stops a run when asked to, and when dropped before the run has ended.
+#[derive(Debug)]
+pub(super) struct StopHandle {
+    run: u64,
+    link: Arc<Link>,
+}
+
+impl StopHandle {
+    /// TERM to the whole tree, KILL after `grace`.
+    pub(super) fn stop(&self, grace: Duration) {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let request = Request::Stop { run: self.run, grace_ms };
+        let outgoing = Outgoing { request, fds: Vec::new() };
+        if let Err(mpsc::error::TrySendError::Full(outgoing)) = self.link.requests.try_send(outgoing) {
+            // Full means that hundreds of starts wait; the stop must not be lost, so it waits its turn.
+            let requests = self.link.requests.clone();
+            Group::new("supervisor").spawn("late_stop", async move {
+                let _lost_with_the_guardian = requests.send(outgoing).await;
+            });
+        }
+    }
+}
+
+impl Drop for StopHandle {
+    fn drop(&mut self) {
+        if self.link.runs().contains_key(&self.run) {
+            self.stop(Duration::ZERO);
+        }
+    }
+}

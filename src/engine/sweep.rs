@@ -1,0 +1,42 @@
+//! The sweep at a start: processes of a gateway that died together with its guardian.
+
+use std::{path::Path, time::Duration};
+
+use rustix::process::Signal;
+
+use super::tree;
+
+/// Names the gateway's store in the environment of its processes, so that a start ends only its own strays.
+pub const HOME_VARIABLE: &str = "CONDUCTOR_GATEWAY_HOME";
+
+/// How long the previous guardian gets to end its processes before the sweep does.
+const GUARDIAN_TIME: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Ends every process that an earlier gateway over the same store has left. Answers with how many it killed.
+pub async fn sweep(home: &Path) -> usize {
+    let home = home.to_string_lossy();
+    let strays = || -> Vec<i32> {
+        tree::all()
+            .into_iter()
+            .filter(|pid| tree::variable(*pid, HOME_VARIABLE).as_deref() == Some(&home))
+            .filter(|pid| tree::status(*pid).is_some_and(|status| !status.is_zombie))
+            .collect()
+    };
+    let started = tokio::time::Instant::now();
+    let mut killed = 0;
+    loop {
+        let left = strays();
+        if left.is_empty() || started.elapsed() > DEADLINE {
+            return killed;
+        }
+        if started.elapsed() > GUARDIAN_TIME {
+            for pid in left {
+                tree::send(pid, Signal::KILL);
+                killed += 1;
+            }
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}

@@ -1,0 +1,93 @@
+//! The tree of processes below one, read from `/proc` (proc(5)).
+
+use std::{collections::HashMap, fs};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// Parent, group and session of every process.
+fn all_parents() -> HashMap<i32, i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, status(pid)?.parent)))
+        .collect()
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+    pub(super) parent: i32,
+    pub(super) group: i32,
+    pub(super) session: i32,
+    pub(super) is_zombie: bool,
+}
+
+/// What `/proc/<pid>/stat` says; `None` when the process is gone.
+pub(super) fn status(pid: i32) -> Option<Status> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold spaces and brackets; the fields begin behind the last bracket.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let is_zombie = matches!(fields.next()?, "Z" | "X");
+    let mut number = || fields.next()?.parse().ok();
+    Some(Status { parent: number()?, group: number()?, session: number()?, is_zombie })
+}
+
+/// The direct children of a process.
+pub(super) fn children(pid: i32) -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut children = Vec::new();
+    for task in tasks.flatten() {
+        match fs::read_to_string(task.path().join("children")) {
+            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            // A kernel without CONFIG_PROC_CHILDREN; a task that is gone has no directory either.
+            Err(_) if task.path().exists() => {
+                return all_parents().into_iter().filter(|(_, parent)| *parent == pid).map(|(pid, _)| pid).collect();
+            }
+            Err(_) => {}
+        }
+    }
+    children
+}
+
+/// A process and everything below it, the root first.
+pub(super) fn descendants(root: i32) -> Vec<i32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
+}
+
+/// The value of a variable in a process' first environment.
+pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    environment.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
+}
+
+/// Every process there is.
+pub(super) fn all() -> Vec<i32> {
+    all_parents().into_keys().collect()
+}
+
+/// Sends a signal to a process; one that is gone needs none. Never to 0, 1 or a negative number.
+pub(super) fn send(pid: i32, signal: Signal) {
+    if pid > 1
+        && let Some(pid) = Pid::from_raw(pid)
+    {
+        let _gone = kill_process(pid, signal);
+    }
+}
+
+/// Sends a signal to a process group.
+pub(super) fn send_group(group: i32, signal: Signal) {
+    if group > 1
+        && let Some(group) = Pid::from_raw(group)
+    {
+        let _gone = kill_process_group(group, signal);
+    }
+}
