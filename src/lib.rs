@@ -9,3 +9,4 @@ pub mod error;
 pub mod journal;
 pub mod pb;
 pub mod task;
+pub mod tool;

@@ -1,0 +1,224 @@
+//! `list_available_agents`, `get_agent_info`, `validate_conductor_system`.
+//!
+//! The first two read the workspace: the engine's own listing cuts fields and takes 0.4 s.
+
+use std::{fmt::Write as _, fs};
+
+use super::{
+    CallContext, Done,
+    engine_run::failed,
+    result::{AgentFile, AgentInfo, AgentList, AgentSummary, BrokenAgent, Validation},
+    toolbox::Inner,
+};
+use crate::{
+    engine::{
+        Exit, Kind,
+        workspace::{Agent, Definition, Workspace},
+    },
+    error::{Error, Reason, Result},
+    pb,
+};
+
+/// More of a persona is not shown.
+const MAX_PERSONA_BYTES: usize = 16 * 1024;
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::new(Reason::ToolFailed, format!("the workspace cannot be read: {error}"))
+}
+
+/// The agent, or the sentence that names the nearest.
+pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Definition> {
+    let Some(agent) = workspace.agent(agent_id) else {
+        let agents = workspace.agents().unwrap_or_default();
+        let nearest = agents
+            .iter()
+            .map(|agent| (strsim::jaro_winkler(&agent.agent_id.to_lowercase(), &agent_id.to_lowercase()), &agent.agent_id))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = match nearest {
+            Some((score, nearest)) if score > 0.8 => format!("did you mean `{nearest}`?"),
+            Some(_) => "list_available_agents shows those that there are".to_owned(),
+            None => "none is installed; install_agent_templates lists what can be".to_owned(),
+        };
+        return Err(Error::new(Reason::AgentNotFound, format!("there is no agent `{agent_id}`; {hint}")));
+    };
+    agent.definition.map_err(|problem| {
+        Error::new(Reason::ToolFailed, format!("the agent `{agent_id}` cannot be used: {problem}"))
+    })
+}
+
+fn summary(agent_id: &str, definition: Definition) -> AgentSummary {
+    AgentSummary {
+        agent_id: agent_id.to_owned(),
+        name: if definition.name.is_empty() { agent_id.to_owned() } else { definition.name },
+        description: definition.description,
+        version: definition.version,
+        author: definition.author,
+        tags: definition.tags,
+        capabilities: definition.capabilities,
+    }
+}
+
+async fn read(inner: &Inner) -> Result<AgentList> {
+    inner
+        .blocking(|config| {
+            let mut list = AgentList { agents: Vec::new(), broken: Vec::new() };
+            for Agent { agent_id, definition } in config.workspace()?.agents().map_err(unreadable)? {
+                match definition {
+                    Ok(definition) => list.agents.push(summary(&agent_id, definition)),
+                    Err(problem) => list.broken.push(BrokenAgent { agent_id, problem }),
+                }
+            }
+            Ok(list)
+        })
+        .await
+}
+
+pub(super) async fn list(inner: &Inner) -> Result<Done> {
+    let list = read(inner).await?;
+    let mut text = match list.agents.len() {
+        0 => "No agents are installed; install_agent_templates lists what can be.".to_owned(),
+        1 => "1 agent is installed:".to_owned(),
+        count => format!("{count} agents are installed:"),
+    };
+    for agent in &list.agents {
+        let _infallible = write!(text, "\n- {}: {}", agent.agent_id, agent.description);
+    }
+    for broken in &list.broken {
+        let _infallible = write!(text, "\n- {} cannot be used: {}", broken.agent_id, broken.problem);
+    }
+    Done::new(text, &list)
+}
+
+/// The agents as the doors' own listing gives them.
+pub(super) async fn list_for_doors(inner: &Inner) -> Result<Vec<pb::Agent>> {
+    let list = read(inner).await?;
+    let to_wire = |agent: AgentSummary| pb::Agent {
+        agent_id: agent.agent_id,
+        name: agent.name,
+        description: agent.description,
+        version: agent.version,
+        author: agent.author,
+        tags: agent.tags,
+        capabilities: agent.capabilities,
+    };
+    Ok(list.agents.into_iter().map(to_wire).collect())
+}
+
+pub(super) async fn info(inner: &Inner, context: &CallContext, agent_id: &str) -> Result<Done> {
+    let (agent_id, caller) = (agent_id.to_owned(), context.caller.clone());
+    let conversation_id = context.conversation_id.clone();
+    let info = inner
+        .blocking(move |config| {
+            let workspace = config.workspace()?;
+            let definition = find(&workspace, &agent_id)?;
+            let directory = workspace.agent_directory(&agent_id);
+            let mut files = Vec::new();
+            for entry in fs::read_dir(&directory).map_err(unreadable)?.flatten() {
+                if let Ok(metadata) = entry.metadata().as_ref()
+                    && metadata.is_file()
+                {
+                    let bytes = u32::try_from(metadata.len()).unwrap_or(u32::MAX);
+                    files.push(AgentFile { name: entry.file_name().to_string_lossy().into_owned(), bytes });
+                }
+            }
+            files.sort_by(|a, b| a.name.cmp(&b.name));
+            let mut persona = fs::read_to_string(directory.join("persona.md")).unwrap_or_default();
+            persona.truncate(persona.floor_char_boundary(MAX_PERSONA_BYTES));
+            // The caller's own conversation; the shared workspace holds nobody's.
+            let private = Workspace {
+                directory: config
+                    .conversation_directory(&caller, &conversation_id)
+                    .join(workspace.directory.strip_prefix(&workspace.root).unwrap_or(&workspace.directory)),
+                ..workspace.clone()
+            };
+            let interactions = u32::try_from(private.history_len(&agent_id)).unwrap_or(u32::MAX);
+            let allowed_tools = definition.allowed_tools.clone();
+            let AgentSummary { agent_id, name, description, version, author, tags, capabilities } =
+                summary(&agent_id, definition);
+            Ok(AgentInfo {
+                agent_id,
+                name,
+                description,
+                version,
+                author,
+                tags,
+                capabilities,
+                allowed_tools,
+                persona,
+                files,
+                interactions,
+            })
+        })
+        .await?;
+    let text = format!(
+        "{}: {}\nversion {} by {}\ntags: {}\ncapabilities: {}\nremembers {} of your interactions",
+        info.agent_id,
+        info.description,
+        info.version,
+        info.author,
+        info.tags.join(", "),
+        info.capabilities.join(", "),
+        info.interactions,
+    );
+    Done::new(text, &info)
+}
+
+pub(super) async fn validate(
+    inner: &Inner,
+    context: &CallContext,
+    exit: &mut Option<Exit>,
+) -> Result<Done> {
+    let _use = inner.workspace_use.read().await;
+    let root = inner.config.engine.root.clone();
+    let finished = inner.run_engine(context, &root, vec!["--validate".into()], None, exit).await?;
+    let report = String::from_utf8_lossy(&finished.stdout).trim_end().to_owned();
+    let marked = |marks: &[&str]| -> Vec<String> {
+        let lines = report.lines().map(str::trim);
+        lines.filter_map(|line| marks.iter().find_map(|mark| Some(line.strip_prefix(mark)?.trim().to_owned()))).collect()
+    };
+    let validation = match inner.config.engine.kind {
+        Kind::Bundled => {
+            let errors = marked(&["error:"]);
+            if finished.exit != Exit::Code(0) && errors.is_empty() {
+                return Err(failed(&finished));
+            }
+            Validation {
+                is_valid: finished.exit == Exit::Code(0),
+                agents: first_number(&report, " agents checked"),
+                errors,
+                warnings: marked(&["warning:"]),
+                report: report.clone(),
+            }
+        }
+        // Its exit status is 0 for a broken configuration too; only its last section says which.
+        Kind::Conductor => {
+            let Some((_, verdict)) = report.split_once("RESUMO") else { return Err(failed(&finished)) };
+            let is_valid = !verdict.contains('❌');
+            let errors: Vec<String> =
+                verdict.lines().filter_map(|line| Some(line.trim().strip_prefix('•')?.trim().to_owned())).collect();
+            Validation {
+                is_valid,
+                agents: first_number(&report, ""),
+                errors: if is_valid { Vec::new() } else { errors },
+                warnings: marked(&["⚠️"]),
+                report: report.clone(),
+            }
+        }
+    };
+    let text = match (validation.is_valid, validation.errors.len()) {
+        (true, _) => format!("The system is valid.\n{report}"),
+        (false, count) => format!("The system has {count} errors:\n{}", validation.errors.join("\n")),
+    };
+    Done::new(text, &validation)
+}
+
+/// The number that a report counts its agents with.
+fn first_number(report: &str, behind: &str) -> u32 {
+    let number_in = |line: &str| -> Option<u32> {
+        line.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok()
+    };
+    let is_count = |line: &&str| {
+        if behind.is_empty() { line.contains("Agentes encontrados:") } else { line.ends_with(behind) }
+    };
+    report.lines().find(is_count).and_then(number_in).unwrap_or(0)
+}

@@ -1,0 +1,158 @@
+//! The catalogue: every tool's name, words, hints and schemas.
+
+use std::sync::OnceLock;
+
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::Value;
+
+use super::{arguments, result};
+use crate::error::{Error, Reason, Result};
+
+/// One tool as clients see it.
+#[derive(Clone, Debug)]
+pub struct ToolSpec {
+    /// Which.
+    pub name: ToolName,
+    /// A title for people.
+    pub title: &'static str,
+    /// When to use it, and when not.
+    pub description: &'static str,
+    /// Changes nothing.
+    pub is_read_only: bool,
+    /// May remove or overwrite something.
+    pub is_destructive: bool,
+    /// A second call with the same arguments changes nothing more.
+    pub is_idempotent: bool,
+    /// Reaches beyond the workspace.
+    pub is_open_world: bool,
+    /// The JSON Schema of its arguments.
+    pub input_schema: Value,
+    /// The JSON Schema of its result.
+    pub output_schema: Value,
+}
+
+fn schema<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value()
+}
+
+macro_rules! tools {
+    ($($tool:ident: $name:literal, $title:literal, [$($hint:ident)*], $input:ty => $output:ty, $description:literal;)*) => {
+        /// The tools' names.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(missing_docs)] // each is described by its spec
+        pub enum ToolName { $($tool,)* }
+
+        impl ToolName {
+            /// Every tool.
+            pub const ALL: &[Self] = &[$(Self::$tool,)*];
+
+            /// The name clients call it by.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$tool => $name,)* }
+            }
+        }
+
+        fn specs() -> Vec<ToolSpec> {
+            vec![$({
+                let hints: &[&str] = &[$(stringify!($hint)),*];
+                ToolSpec {
+                    name: ToolName::$tool,
+                    title: $title,
+                    description: $description,
+                    is_read_only: hints.contains(&"read_only"),
+                    is_destructive: hints.contains(&"destructive"),
+                    is_idempotent: hints.contains(&"idempotent"),
+                    is_open_world: hints.contains(&"open_world"),
+                    input_schema: schema::<$input>(),
+                    output_schema: schema::<$output>(),
+                }
+            },)*]
+        }
+    };
+}
+
+tools! {
+    BackupAgents: "backup_agents", "Back up the agents", [], arguments::BackupArguments => result::BackedUp,
+        "Copies every agent with its history into a new directory. Use it before anything that changes agents. It never overwrites an earlier backup.";
+    ClearAgentHistory: "clear_agent_history", "Clear an agent's history", [destructive idempotent], arguments::AgentArguments => result::HistoryCleared,
+        "Makes an agent forget your conversation with it. Use it to start afresh; not for other callers' conversations, which it cannot reach.";
+    ExecuteAgentContextual: "execute_agent_contextual", "Run an agent in a conversation", [destructive open_world], arguments::ContextualArguments => result::AgentAnswer,
+        "Runs one agent that remembers your earlier turns. Use it for a dialogue; use execute_agent_stateless for a single question. The agent may change files.";
+    ExecuteAgentStateless: "execute_agent_stateless", "Run an agent once", [destructive open_world], arguments::StatelessArguments => result::AgentAnswer,
+        "Runs one agent on one input, without memory. Use it when the task stands alone. The agent may change files.";
+    GetAgentInfo: "get_agent_info", "Describe an agent", [read_only idempotent], arguments::AgentArguments => result::AgentInfo,
+        "Shows all that is known of one agent: what it is for, tags, capabilities, files, how much it remembers. Use list_available_agents to find its id.";
+    GetSystemConfig: "get_system_config", "Show the engine's configuration", [read_only idempotent], arguments::NoArguments => result::SystemConfig,
+        "Shows the engine, its workspace, its limits and your settings. Secrets are never shown.";
+    InstallAgentTemplates: "install_agent_templates", "Install agents", [idempotent], arguments::InstallArguments => result::Installed,
+        "Installs a template or a category of them; without a name it lists what can be installed. Agents that are there already are left as they are.";
+    ListAvailableAgents: "list_available_agents", "List the agents", [read_only idempotent], arguments::NoArguments => result::AgentList,
+        "Lists every installed agent with what it is for. Use it first, to find an agent's id.";
+    MigrateStorage: "migrate_storage", "Move the agents' storage", [destructive], arguments::MigrateArguments => result::Migrated,
+        "Copies all agents with their history to another directory and makes the engine use it. The old place is left as it is.";
+    RestoreAgents: "restore_agents", "Restore a backup", [destructive idempotent], arguments::BackupArguments => result::Restored,
+        "Puts the agents of a backup in place of those of the same names. What is there is backed up first. Refused while agents run.";
+    SetEnvironment: "set_environment", "Set environment and project", [idempotent], arguments::EnvironmentArguments => result::EnvironmentSet,
+        "Stores the environment and project that your later runs are about. It changes nothing for other callers.";
+    ValidateConductorSystem: "validate_conductor_system", "Check the system", [read_only idempotent], arguments::NoArguments => result::Validation,
+        "Checks the engine's configuration and every agent. Use it when something does not work as expected.";
+}
+
+/// Every tool, sorted by name.
+pub fn catalogue() -> &'static [ToolSpec] {
+    static CATALOGUE: OnceLock<Vec<ToolSpec>> = OnceLock::new();
+    CATALOGUE.get_or_init(specs)
+}
+
+impl ToolName {
+    /// The tool of a name.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownTool`] with the nearest name.
+    pub fn find(name: &str) -> Result<Self> {
+        if let Some(tool) = Self::ALL.iter().find(|tool| tool.as_str() == name) {
+            return Ok(*tool);
+        }
+        let shown: String = name.chars().take(64).filter(|c| !c.is_control()).collect();
+        let nearest = Self::ALL
+            .iter()
+            .map(|tool| (strsim::jaro_winkler(tool.as_str(), &shown), tool.as_str()))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = match nearest {
+            Some((score, nearest)) if score > 0.7 => format!("did you mean `{nearest}`? "),
+            _ => String::new(),
+        };
+        let message = format!("there is no tool `{shown}`; {hint}/api/v1/tools and ListTools list them all");
+        Err(Error::new(Reason::UnknownTool, message).at("tool"))
+    }
+
+    /// Its entry in the catalogue.
+    pub fn spec(self) -> Option<&'static ToolSpec> {
+        catalogue().iter().find(|spec| spec.name == self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_are_objects_that_refuse_unknown_fields() {
+        for spec in catalogue() {
+            assert_eq!(spec.input_schema["type"], "object", "{}", spec.name.as_str());
+            assert_eq!(spec.input_schema["additionalProperties"], false, "{}", spec.name.as_str());
+            assert_eq!(spec.output_schema["type"], "object", "{}", spec.name.as_str());
+            for (name, property) in spec.input_schema["properties"].as_object().into_iter().flatten() {
+                assert!(property["description"].is_string(), "{}.{name} has no description", spec.name.as_str());
+            }
+        }
+        assert!(catalogue().is_sorted_by_key(|spec| spec.name.as_str()));
+    }
+
+    #[test]
+    fn a_misspelt_tool_is_answered_with_the_nearest() {
+        let error = ToolName::find("list_agents").unwrap_err();
+        assert!(error.message().contains("list_available_agents"), "{error}");
+    }
+}

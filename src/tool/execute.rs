@@ -1,0 +1,142 @@
+//! `execute_agent_stateless` and `execute_agent_contextual`.
+
+use std::path::PathBuf;
+
+use super::{
+    CallContext, Done,
+    arguments::{ContextualArguments, OutputFormat, StatelessArguments},
+    engine_run::failed,
+    result::AgentAnswer,
+    settings,
+    toolbox::Inner,
+};
+use crate::{
+    engine::{Exit, Finished, Kind, read_outcome},
+    error::{Error, Reason, Result},
+};
+
+struct Run<'a> {
+    agent_id: &'a str,
+    input_text: &'a str,
+    timeout: Option<u32>,
+    format: OutputFormat,
+    conversation_id: Option<String>,
+    clears_history: bool,
+}
+
+pub(super) async fn stateless(
+    inner: &Inner,
+    context: &CallContext,
+    arguments: &StatelessArguments,
+    exit: &mut Option<Exit>,
+) -> Result<Done> {
+    let run = Run {
+        agent_id: &arguments.agent_id,
+        input_text: &arguments.input_text,
+        timeout: arguments.timeout,
+        format: arguments.output_format,
+        conversation_id: None,
+        clears_history: false,
+    };
+    execute(inner, context, run, exit).await
+}
+
+pub(super) async fn contextual(
+    inner: &Inner,
+    context: &CallContext,
+    arguments: &ContextualArguments,
+    exit: &mut Option<Exit>,
+) -> Result<Done> {
+    let run = Run {
+        agent_id: &arguments.agent_id,
+        input_text: &arguments.input_text,
+        timeout: arguments.timeout,
+        format: OutputFormat::Text,
+        conversation_id: Some(context.conversation_id.clone()),
+        clears_history: arguments.clear_history,
+    };
+    execute(inner, context, run, exit).await
+}
+
+async fn execute(
+    inner: &Inner,
+    context: &CallContext,
+    run: Run<'_>,
+    exit: &mut Option<Exit>,
+) -> Result<Done> {
+    let _use = inner.workspace_use.read().await;
+    let root = prepare_root(inner, context, &run).await?;
+    let _turn = inner.wait_for_agent(context, &root, run.agent_id).await?;
+    let settings = settings::of(inner, context).await?;
+    let kind = inner.config.engine.kind;
+    let mut flags = vec![format!("--agent={}", run.agent_id), format!("--input={}", run.input_text)];
+    if run.conversation_id.is_some() {
+        flags.push("--chat".into());
+    }
+    if run.clears_history {
+        flags.push("--clear".into());
+    }
+    // A real engine tells its outcome in JSON only; the bundled one streams its answer as text.
+    if kind == Kind::Conductor || run.format == OutputFormat::Json {
+        flags.push("--output=json".into());
+    }
+    flags.extend(settings.environment.map(|name| format!("--environment={name}")));
+    flags.extend(settings.project.map(|name| format!("--project={name}")));
+    if let Some(timeout) = run.timeout {
+        flags.push(format!("--timeout={timeout}"));
+    }
+    let finished = inner.run_engine(context, &root, flags, run.timeout, exit).await?;
+    answer(kind, run, &finished)
+}
+
+fn answer(kind: Kind, run: Run<'_>, finished: &Finished) -> Result<Done> {
+    let (output, document) = match (kind, read_outcome(&finished.stdout)) {
+        (Kind::Conductor, Some(outcome)) if outcome.is_success => (outcome.output, Some(outcome.document)),
+        (Kind::Conductor, Some(outcome)) => {
+            let message = outcome.output.trim();
+            let message = if message.is_empty() { "the engine failed and did not say why" } else { message };
+            return Err(Error::new(Reason::EngineFailed, message));
+        }
+        (Kind::Conductor, None) => {
+            return Err(failed(finished).because("no outcome line"));
+        }
+        (Kind::Bundled, _) if finished.exit != Exit::Code(0) => return Err(failed(finished)),
+        (Kind::Bundled, Some(outcome)) if run.format == OutputFormat::Json => (outcome.output, Some(outcome.document)),
+        (Kind::Bundled, _) => (String::from_utf8_lossy(&finished.stdout).trim_end().to_owned(), None),
+    };
+    let answer = AgentAnswer {
+        agent_id: run.agent_id.to_owned(),
+        output: output.clone(),
+        is_truncated: kind == Kind::Bundled && finished.is_stdout_cut,
+        conversation_id: run.conversation_id,
+        document: document.filter(|_| run.format == OutputFormat::Json),
+    };
+    Ok(Done { is_truncated: answer.is_truncated, ..Done::new(output, &answer)? })
+}
+
+/// The root to run in: the engine's own, or the caller's private one for a conversation.
+async fn prepare_root(inner: &Inner, context: &CallContext, run: &Run<'_>) -> Result<PathBuf> {
+    let agent_id = run.agent_id.to_owned();
+    let caller = context.caller.clone();
+    let conversation_id = run.conversation_id.clone();
+    inner
+        .blocking(move |config| {
+            let Ok(workspace) = config.workspace() else {
+                // Agents that are not kept in files: the engine itself says whether there is such an agent.
+                return match conversation_id {
+                    None => Ok(config.engine.root.clone()),
+                    Some(_) => Err(Error::new(
+                        Reason::Unsupported,
+                        "conversations need an engine that keeps its agents in files",
+                    )),
+                };
+            };
+            super::agents::find(&workspace, &agent_id)?;
+            let Some(conversation_id) = conversation_id else { return Ok(config.engine.root.clone()) };
+            let directory = config.conversation_directory(&caller, &conversation_id);
+            workspace.private_root(&directory).map(|private| private.root).map_err(|error| {
+                Error::new(Reason::ToolFailed, "the conversation's directory cannot be written").because(error)
+            })
+        })
+        .await
+}

@@ -1,0 +1,31 @@
+//! `clear_agent_history`.
+
+use super::{CallContext, Done, result::HistoryCleared, toolbox::Inner};
+use crate::{
+    engine::workspace::Workspace,
+    error::{Error, Reason, Result},
+};
+
+pub(super) async fn clear(inner: &Inner, context: &CallContext, agent_id: &str) -> Result<Done> {
+    let directory = inner.config.conversation_directory(&context.caller, &context.conversation_id);
+    let (id, base) = (agent_id.to_owned(), directory.clone());
+    // A run of this agent in this conversation would write what is cleared here.
+    let _turn = inner.wait_for_agent(context, &directory, agent_id).await?;
+    let removed = inner
+        .blocking(move |config| {
+            let shared = config.workspace()?;
+            super::agents::find(&shared, &id)?;
+            let storage = shared.directory.strip_prefix(&shared.root).unwrap_or(&shared.directory).to_owned();
+            let private = Workspace { directory: base.join(storage), root: base };
+            private.clear_history(&id).map_err(|error| {
+                Error::new(Reason::ToolFailed, format!("the history cannot be removed: {error}"))
+            })
+        })
+        .await?;
+    let result = HistoryCleared {
+        agent_id: agent_id.to_owned(),
+        conversation_id: context.conversation_id.clone(),
+        removed: u32::try_from(removed).unwrap_or(u32::MAX),
+    };
+    Done::new(format!("{agent_id} forgot {removed} interactions of this conversation"), &result)
+}

@@ -1,0 +1,207 @@
+//! The results of the tools, typed: what `structured` holds, and what their output schemas describe.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// One agent of a listing.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AgentSummary {
+    /// The id to run it by.
+    pub agent_id: String,
+    /// Its name for people.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Its version.
+    pub version: String,
+    /// Who wrote it.
+    pub author: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+}
+
+/// An agent that cannot be used.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct BrokenAgent {
+    /// Its id.
+    pub agent_id: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// The installed agents.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AgentList {
+    /// Sorted by id.
+    pub agents: Vec<AgentSummary>,
+    /// Those whose definition cannot be read.
+    pub broken: Vec<BrokenAgent>,
+}
+
+/// One file of an agent.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AgentFile {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u32,
+}
+
+/// All that is known of one agent.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AgentInfo {
+    /// The id to run it by.
+    pub agent_id: String,
+    /// Its name for people.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Its version.
+    pub version: String,
+    /// Who wrote it.
+    pub author: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+    /// The tools it may use.
+    pub allowed_tools: Vec<String>,
+    /// Its persona, at most 16 KiB of it.
+    pub persona: String,
+    /// Its files.
+    pub files: Vec<AgentFile>,
+    /// How many of your interactions with it, in this conversation, it remembers.
+    pub interactions: u32,
+}
+
+/// What a check of the system found.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Validation {
+    /// Whether no error was found.
+    pub is_valid: bool,
+    /// How many agents there are.
+    pub agents: u32,
+    /// What is wrong.
+    pub errors: Vec<String>,
+    /// What may be wrong.
+    pub warnings: Vec<String>,
+    /// What the engine printed.
+    pub report: String,
+}
+
+/// An agent's answer.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AgentAnswer {
+    /// The agent.
+    pub agent_id: String,
+    /// What it answered.
+    pub output: String,
+    /// Whether the output was cut.
+    pub is_truncated: bool,
+    /// The conversation it remembers this in; absent for a stateless run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<String>,
+    /// The engine's own document, where JSON was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<serde_json::Value>,
+}
+
+/// One template.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TemplateSummary {
+    /// The agent it installs.
+    pub agent_id: String,
+    /// Its category.
+    pub category: String,
+    /// What it is for.
+    pub description: String,
+}
+
+/// What an installation did, or could do.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Installed {
+    /// The agents that are new.
+    pub installed: Vec<String>,
+    /// The agents that were there already.
+    pub skipped: Vec<String>,
+    /// What can be installed, where no name was given.
+    pub templates: Vec<TemplateSummary>,
+}
+
+/// A backup that was made.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct BackedUp {
+    /// Where it is.
+    pub backup_path: String,
+    /// How many agents it holds.
+    pub agents: u32,
+    /// How many files.
+    pub files: u32,
+}
+
+/// A backup that was restored.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Restored {
+    /// Where it came from.
+    pub backup_path: String,
+    /// The agents that were put in place.
+    pub restored: Vec<String>,
+    /// Where what was there before is kept.
+    pub safety_backup_path: String,
+}
+
+/// Agents that were copied to another place.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Migrated {
+    /// Where they are now.
+    pub path: String,
+    /// The agents that were copied.
+    pub agents: Vec<String>,
+    /// Whether the engine uses the new place.
+    pub is_config_updated: bool,
+}
+
+/// The caller's settings.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct EnvironmentSet {
+    /// The environment that later runs are about.
+    pub environment: Option<String>,
+    /// The project that later runs are about.
+    pub project: Option<String>,
+}
+
+/// The engine's configuration.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SystemConfig {
+    /// "bundled" or "conductor".
+    pub engine: String,
+    /// The engine's root.
+    pub root: String,
+    /// Where the agents are.
+    pub workspace: String,
+    /// What keeps them.
+    pub storage_type: String,
+    /// The longest time one run may take, in seconds.
+    pub timeout_seconds: u32,
+    /// The keys of the engine's own configuration that are no secret.
+    pub config: BTreeMap<String, serde_json::Value>,
+    /// Your environment.
+    pub environment: Option<String>,
+    /// Your project.
+    pub project: Option<String>,
+}
+
+/// A history that was cleared.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HistoryCleared {
+    /// The agent.
+    pub agent_id: String,
+    /// The conversation.
+    pub conversation_id: String,
+    /// How many interactions were removed.
+    pub removed: u32,
+}

@@ -1,0 +1,210 @@
+//! The one function that every tool call passes: limits, deadline, audit line.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Call, agents, backup, execute, history, install, migrate, settings};
+use crate::{
+    caller::Caller,
+    engine::{Chunk, Engine, Exit, Supervisor, workspace::Workspace},
+    error::{Error, Reason, Result},
+};
+
+/// What the tools are given once.
+#[derive(Clone, Debug)]
+pub struct ToolboxConfig {
+    /// The engine.
+    pub engine: Engine,
+    /// Where the gateway keeps callers' settings and conversations.
+    pub data_directory: PathBuf,
+    /// Limits of the engine's runs.
+    pub conductor: crate::engine::Config,
+}
+
+/// The tools, ready to be called. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Toolbox {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) config: ToolboxConfig,
+    pub(super) supervisor: Supervisor,
+    /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
+    pub(super) workspace_use: tokio::sync::RwLock<()>,
+    agent_locks: Mutex<HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// Who calls, for which job, within which limits.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// Who.
+    pub caller: Caller,
+    /// The job; it names its processes.
+    pub job_id: String,
+    /// The conversation, `default` where the caller named none.
+    pub conversation_id: String,
+    /// Ends the call, and its process tree.
+    pub cancel: CancellationToken,
+    /// The call ends at this time at the latest.
+    pub deadline: Instant,
+    /// Where output goes as it comes. Nobody has to listen.
+    pub progress: mpsc::Sender<Progress>,
+}
+
+/// What a call tells while it runs.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// The engine printed something.
+    Output(Chunk),
+    /// Another run of the same agent has to end first.
+    WaitingForAgent(String),
+}
+
+/// What a call that worked answers.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The result for people.
+    pub text: String,
+    /// The typed result.
+    pub value: Value,
+    /// Whether something of it was cut.
+    pub is_truncated: bool,
+}
+
+impl Done {
+    pub(super) fn new(text: impl Into<String>, result: &impl Serialize) -> Result<Self> {
+        let value = serde_json::to_value(result).map_err(Error::internal)?;
+        Ok(Self { text: text.into(), value, is_truncated: false })
+    }
+}
+
+/// A call that is over.
+#[derive(Clone, Debug)]
+pub struct Completed {
+    /// What it answered.
+    pub result: Result<Done>,
+    /// How the engine's process ended, where one ran.
+    pub exit: Option<Exit>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Toolbox {
+    /// Makes the tools.
+    pub fn new(config: ToolboxConfig, supervisor: Supervisor) -> Self {
+        let inner = Inner {
+            config,
+            supervisor,
+            workspace_use: tokio::sync::RwLock::default(),
+            agent_locks: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The engine that the tools drive.
+    pub fn engine(&self) -> &Engine {
+        &self.inner.config.engine
+    }
+
+    /// Calls a tool. Ends at the context's deadline and when it is cancelled, its process tree ended first.
+    pub async fn call(&self, call: &Call, context: &CallContext) -> Completed {
+        let started = Instant::now();
+        let mut exit = None;
+        // Only runs of the engine take long; they watch deadline and cancellation themselves, so that their
+        // processes are gone before the answer is given.
+        let result = self.inner.dispatch(call, context, &mut exit).await;
+        let duration = started.elapsed();
+        let tool = call.tool().as_str();
+        let (outcome, cause) = match &result {
+            Ok(_) => ("ok", None),
+            Err(error) => (error.reason().name(), error.cause()),
+        };
+        tracing::info!(
+            target: "audit", caller = %context.caller, job_id = context.job_id, tool, outcome, cause,
+            duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "tool call"
+        );
+        Completed { result, exit, duration }
+    }
+
+    /// The installed agents, for a door's own listing.
+    ///
+    /// # Errors
+    /// As `list_available_agents`.
+    pub async fn agents(&self) -> Result<Vec<crate::pb::Agent>> {
+        agents::list_for_doors(&self.inner).await
+    }
+}
+
+impl Inner {
+    async fn dispatch(&self, call: &Call, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
+        match call {
+            Call::ListAvailableAgents => agents::list(self).await,
+            Call::GetAgentInfo(arguments) => agents::info(self, context, &arguments.agent_id).await,
+            Call::ValidateConductorSystem => agents::validate(self, context, exit).await,
+            Call::ExecuteAgentStateless(arguments) => execute::stateless(self, context, arguments, exit).await,
+            Call::ExecuteAgentContextual(arguments) => execute::contextual(self, context, arguments, exit).await,
+            Call::InstallAgentTemplates(arguments) => install::install(self, context, arguments, exit).await,
+            Call::BackupAgents(arguments) => backup::backup(self, arguments).await,
+            Call::RestoreAgents(arguments) => backup::restore(self, arguments).await,
+            Call::MigrateStorage(arguments) => migrate::migrate(self, arguments).await,
+            Call::SetEnvironment(arguments) => settings::set_environment(self, context, arguments).await,
+            Call::GetSystemConfig => settings::system_config(self, context).await,
+            Call::ClearAgentHistory(arguments) => history::clear(self, context, &arguments.agent_id).await,
+        }
+    }
+
+    /// Runs file work on a thread that may block.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ToolboxConfig) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let config = self.config.clone();
+        tokio::task::spawn_blocking(move || work(&config)).await.map_err(Error::internal)?
+    }
+
+    /// The lock that serialises a real engine's runs of one agent in one root.
+    pub(super) fn agent_lock(&self, root: PathBuf, agent_id: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.agent_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let key = (root, agent_id.to_owned());
+        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        locks.insert(key, Arc::downgrade(&lock));
+        lock
+    }
+}
+
+impl ToolboxConfig {
+    /// The engine's shared workspace.
+    pub(super) fn workspace(&self) -> Result<Workspace> {
+        Workspace::of(&self.engine.root).map_err(|error| match error.kind() {
+            std::io::ErrorKind::Unsupported => Error::new(Reason::Unsupported, error.to_string()),
+            _ => Error::new(Reason::ToolFailed, format!("the engine's workspace cannot be read: {error}")),
+        })
+    }
+
+    /// The root of the caller's own conversation. Made of a digest, so that no name can lead out of it.
+    pub(super) fn conversation_directory(&self, caller: &Caller, conversation_id: &str) -> PathBuf {
+        let name = [caller.name(), conversation_id].join("\0");
+        self.data_directory.join("conversations").join(digest(&name))
+    }
+}
+
+/// A file name for any name.
+pub(super) fn digest(name: &str) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(name.as_bytes())[..16])
+}
