@@ -15,6 +15,7 @@ pub enum GrpcCode {
     DeadlineExceeded = 4,
     NotFound = 5,
     AlreadyExists = 6,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     Aborted = 10,
@@ -72,6 +73,8 @@ reasons! {
     NoTask => "NO_TASK", InvalidArgument, 400, 64, false;
     /// The catalogue has no tool of that name.
     UnknownTool => "UNKNOWN_TOOL", InvalidArgument, 400, 64, false;
+    /// The page that sends the request may not use this gateway, or the host name is not one of its own.
+    OriginNotAllowed => "ORIGIN_NOT_ALLOWED", PermissionDenied, 403, 77, false;
     /// The request is larger than allowed.
     TooLarge => "TOO_LARGE", ResourceExhausted, 413, 64, false;
     /// The body is of another media type.

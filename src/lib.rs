@@ -2,10 +2,13 @@
 //!
 //! Start with docs/architecture.md; the rooms below are listed there by rank, and a test holds the ranks.
 
+pub mod agent;
 pub mod bundled;
 pub mod caller;
+pub mod edge;
 pub mod engine;
 pub mod error;
+pub mod job;
 pub mod journal;
 pub mod pb;
 pub mod task;

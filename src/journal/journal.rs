@@ -124,6 +124,11 @@ impl Journal {
         self.open_log(unfinished.job_id.clone(), &unfinished.record, unfinished.last_sequence)
     }
 
+    /// Lists an unfinished job that needs no more events.
+    pub fn note(&self, unfinished: &Unfinished) {
+        self.index().insert(unfinished.job_id.clone(), Entry::of(&unfinished.record, None));
+    }
+
     fn open_log(&self, job_id: JobId, record: &JobRecord, last_sequence: u32) -> Appender {
         let inner = &self.inner;
         let log =
@@ -144,18 +149,23 @@ impl Journal {
         let mut published = appender.log.published();
         // The log's writer task ends only behind the last event, so that an error here means the same.
         let _ended = published.wait_for(|now| now.is_ended).await.is_ok();
+        self.mark_ended(&job_id, job).await;
+    }
+
+    /// Marks a job as ended whose last event is stored. Tries until the store takes it.
+    pub async fn mark_ended(&self, job_id: &JobId, job: &Job) {
         let log_bytes = loop {
-            match self.inner.store.finish(&job_id, job).await {
+            match self.inner.store.finish(job_id, job).await {
                 Ok(log_bytes) => break log_bytes,
                 Err(error) => {
-                    tracing::error!(%job_id, cause = error.cause(), "end of job not stored, trying again");
+                    tracing::error!(%job_id, cause = error.cause(), "the end of a job not stored, trying again");
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         };
         let mut index = self.index();
-        index.set_state(&job_id, job.state());
-        index.end(&job_id, job.last_sequence, job.end_time.unwrap_or_default(), log_bytes);
+        index.set_state(job_id, job.state());
+        index.end(job_id, job.last_sequence, job.end_time.unwrap_or_default(), log_bytes);
     }
 
     /// Follows a job's events behind `after_sequence`.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// One agent of a listing.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct AgentSummary {
+pub(super) struct AgentSummary {
     /// The id to run it by.
     pub agent_id: String,
     /// Its name for people.
@@ -26,7 +26,7 @@ pub struct AgentSummary {
 
 /// An agent that cannot be used.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct BrokenAgent {
+pub(super) struct BrokenAgent {
     /// Its id.
     pub agent_id: String,
     /// What is wrong with it.
@@ -35,7 +35,7 @@ pub struct BrokenAgent {
 
 /// The installed agents.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct AgentList {
+pub(super) struct AgentList {
     /// Sorted by id.
     pub agents: Vec<AgentSummary>,
     /// Those whose definition cannot be read.
@@ -44,7 +44,7 @@ pub struct AgentList {
 
 /// One file of an agent.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct AgentFile {
+pub(super) struct AgentFile {
     /// Its name.
     pub name: String,
     /// Its size in bytes.
@@ -53,7 +53,7 @@ pub struct AgentFile {
 
 /// All that is known of one agent.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct AgentInfo {
+pub(super) struct AgentInfo {
     /// The id to run it by.
     pub agent_id: String,
     /// Its name for people.
@@ -80,7 +80,7 @@ pub struct AgentInfo {
 
 /// What a check of the system found.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Validation {
+pub(super) struct Validation {
     /// Whether no error was found.
     pub is_valid: bool,
     /// How many agents there are.
@@ -95,7 +95,7 @@ pub struct Validation {
 
 /// An agent's answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct AgentAnswer {
+pub(super) struct AgentAnswer {
     /// The agent.
     pub agent_id: String,
     /// What it answered.
@@ -112,7 +112,7 @@ pub struct AgentAnswer {
 
 /// One template.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct TemplateSummary {
+pub(super) struct TemplateSummary {
     /// The agent it installs.
     pub agent_id: String,
     /// Its category.
@@ -123,7 +123,7 @@ pub struct TemplateSummary {
 
 /// What an installation did, or could do.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct Installed {
+pub(super) struct Installed {
     /// The agents that are new.
     pub installed: Vec<String>,
     /// The agents that were there already.
@@ -134,7 +134,7 @@ pub struct Installed {
 
 /// A backup that was made.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct BackedUp {
+pub(super) struct BackedUp {
     /// Where it is.
     pub backup_path: String,
     /// How many agents it holds.
@@ -145,7 +145,7 @@ pub struct BackedUp {
 
 /// A backup that was restored.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Restored {
+pub(super) struct Restored {
     /// Where it came from.
     pub backup_path: String,
     /// The agents that were put in place.
@@ -156,7 +156,7 @@ pub struct Restored {
 
 /// Agents that were copied to another place.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Migrated {
+pub(super) struct Migrated {
     /// Where they are now.
     pub path: String,
     /// The agents that were copied.
@@ -167,7 +167,7 @@ pub struct Migrated {
 
 /// The caller's settings.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct EnvironmentSet {
+pub(super) struct EnvironmentSet {
     /// The environment that later runs are about.
     pub environment: Option<String>,
     /// The project that later runs are about.
@@ -176,7 +176,7 @@ pub struct EnvironmentSet {
 
 /// The engine's configuration.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct SystemConfig {
+pub(super) struct SystemConfig {
     /// "bundled" or "conductor".
     pub engine: String,
     /// The engine's root.
@@ -197,7 +197,7 @@ pub struct SystemConfig {
 
 /// A history that was cleared.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct HistoryCleared {
+pub(super) struct HistoryCleared {
     /// The agent.
     pub agent_id: String,
     /// The conversation.

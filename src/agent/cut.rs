@@ -1,0 +1,80 @@
+//! Cutting what is too large for one event.
+
+use serde_json::Value;
+
+/// Cuts text to at most `max_bytes`, at a character. Answers whether it had to.
+pub(super) fn cut_text(text: &mut String, max_bytes: usize) -> bool {
+    if text.len() <= max_bytes {
+        return false;
+    }
+    text.truncate(text.floor_char_boundary(max_bytes));
+    true
+}
+
+/// Cuts a document to at most `max_bytes` of JSON: long strings first, then long lists. Answers with its text
+/// and whether it had to.
+pub(super) fn cut_json(mut value: Value, max_bytes: usize) -> (String, bool) {
+    let text = value.to_string();
+    if text.len() <= max_bytes {
+        return (text, false);
+    }
+    let mut limit = max_bytes / 2;
+    while limit > 16 {
+        shorten(&mut value, limit);
+        let text = value.to_string();
+        if text.len() <= max_bytes {
+            return (text, true);
+        }
+        limit /= 4;
+    }
+    ("null".to_owned(), true)
+}
+
+fn shorten(value: &mut Value, limit: usize) {
+    match value {
+        Value::String(text) => {
+            cut_text(text, limit);
+        }
+        Value::Array(items) => {
+            items.truncate(limit / 8);
+            items.iter_mut().for_each(|item| shorten(item, limit));
+        }
+        Value::Object(fields) => fields.values_mut().for_each(|field| shorten(field, limit)),
+        _ => {}
+    }
+}
+
+/// Hides the values of fields whose names say that they are secret.
+pub(super) fn mask_secrets(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let name = name.to_ascii_lowercase();
+                if ["password", "secret", "token", "api_key", "apikey", "authorization"].iter().any(|word| name.contains(word)) {
+                    *field = Value::String("***".to_owned());
+                } else {
+                    mask_secrets(field);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask_secrets),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_document_is_cut_and_stays_json() {
+        let value = json!({"output": "ação ".repeat(100_000), "agents": vec!["x"; 50_000], "ok": true});
+        let (text, is_cut) = cut_json(value, 10_000);
+        assert!(is_cut && text.len() <= 10_000);
+        let cut: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(cut["ok"], true);
+        assert_eq!(cut_json(json!([1]), 10), ("[1]".to_owned(), false));
+    }
+}

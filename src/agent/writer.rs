@@ -1,0 +1,211 @@
+//! The one writer of a job's events: it knows their order, splits and cuts what is too large.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use super::cut::{cut_json, cut_text, mask_secrets};
+use crate::{
+    engine::{Chunk, Exit, Stream},
+    error::{Error, Reason, Result},
+    journal::Appender,
+    pb::{
+        ChainEnd, ChainStart, EndOfStream, ErrorEvent, JobStarted, JobState, Json, OutputStream, ResultEvent,
+        StatusReason, StatusUpdate, Task, ToolEnd, ToolOutput, ToolStart, Usage, job_event::Payload,
+    },
+    tool::{Completed, Done, ToolName},
+};
+
+/// Larger texts and documents are cut, so that an event with one of each stays below its bound.
+const MAX_TEXT_BYTES: usize = 96 * 1024;
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// With a result.
+    Succeeded(Done),
+    /// Without one; `cancelled_by` is set where somebody asked for it.
+    Failed(Error, Option<String>),
+    /// Because the gateway did.
+    Interrupted(Error),
+}
+
+impl Outcome {
+    /// The job's terminal state.
+    pub fn state(&self) -> JobState {
+        match self {
+            Self::Succeeded(_) => JobState::Succeeded,
+            Self::Failed(error, _) if error.reason() == Reason::Cancelled => JobState::Cancelled,
+            Self::Failed(..) => JobState::Failed,
+            Self::Interrupted(_) => JobState::Interrupted,
+        }
+    }
+}
+
+/// Is told of every event once it has its number.
+pub type Appended = Arc<dyn Fn(u32, &Payload) + Send + Sync>;
+
+/// Writes one job's events. `finish` takes it, so that nothing can follow the last event.
+pub struct Writer {
+    appender: Appender,
+    appended: Appended,
+    next_tool_call: u32,
+}
+
+impl Writer {
+    /// A writer over a job's log.
+    pub fn new(appender: Appender, appended: Appended) -> Self {
+        Self { appender, appended, next_tool_call: 1 }
+    }
+
+    async fn append(&mut self, payload: Payload) -> Result<()> {
+        let sequence = self.appender.append(&payload).await?;
+        (self.appended)(sequence, &payload);
+        Ok(())
+    }
+
+    /// Waits until everything written is stored.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`] when it is not within `deadline`.
+    pub async fn flushed(&self, deadline: Duration) -> Result<()> {
+        self.appender.flushed(deadline).await
+    }
+
+    /// The job's situation changed.
+    ///
+    /// # Errors
+    /// As every method: [`Reason::Internal`] for a fault of ours; the job then ends with it.
+    pub async fn status(
+        &mut self,
+        state: JobState,
+        reason: StatusReason,
+        queue_position: Option<u32>,
+        message: impl Into<String>,
+    ) -> Result<()> {
+        let update = StatusUpdate {
+            message: message.into(),
+            state: state as i32,
+            queue_position,
+            reason: reason as i32,
+        };
+        self.append(Payload::StatusUpdate(update)).await
+    }
+
+    /// The job starts.
+    pub async fn started(&mut self, task: &Task, engine: &str) -> Result<()> {
+        let message = "the job has started".to_owned();
+        let started = JobStarted { message, task: Some(task.clone()), engine: engine.to_owned() };
+        self.append(Payload::JobStarted(started)).await
+    }
+
+    /// The agent begins.
+    pub async fn chain_start(&mut self, planner: &str) -> Result<()> {
+        let start = ChainStart { planner: planner.to_owned(), provider: String::new(), model: String::new() };
+        self.append(Payload::OnChainStart(start)).await
+    }
+
+    /// The agent ended after `steps` steps.
+    pub async fn chain_end(&mut self, steps: u32) -> Result<()> {
+        let usage = Usage { tool_calls: Some(steps), ..Usage::default() };
+        self.append(Payload::OnChainEnd(ChainEnd { steps, usage: Some(usage) })).await
+    }
+
+    /// A tool call begins. Answers with its id.
+    pub async fn tool_start(&mut self, tool: ToolName, arguments: &str, step: u32) -> Result<String> {
+        let tool_call_id = format!("call_{}", self.next_tool_call);
+        self.next_tool_call += 1;
+        let mut arguments: Value = serde_json::from_str(arguments).unwrap_or(Value::Null);
+        mask_secrets(&mut arguments);
+        let (text, _) = cut_json(arguments, 2 * MAX_TEXT_BYTES);
+        let start = ToolStart {
+            tool_call_id: tool_call_id.clone(),
+            tool: tool.as_str().to_owned(),
+            arguments: Some(Json { text }),
+            step,
+        };
+        self.append(Payload::OnToolStart(start)).await?;
+        Ok(tool_call_id)
+    }
+
+    /// A tool printed something. A read's size bounds it far below an event's.
+    pub async fn tool_output(&mut self, tool_call_id: &str, chunk: Chunk) -> Result<()> {
+        let stream = match chunk.stream {
+            Stream::Stdout => OutputStream::Stdout,
+            Stream::Stderr => OutputStream::Stderr,
+        };
+        let output = ToolOutput {
+            tool_call_id: tool_call_id.to_owned(),
+            stream: stream as i32,
+            text: chunk.text,
+            byte_offset: chunk.byte_offset,
+            invalid_bytes: chunk.invalid_bytes,
+            is_truncated: chunk.is_truncated,
+        };
+        self.append(Payload::OnToolOutput(output)).await
+    }
+
+    /// A tool call ended.
+    pub async fn tool_end(&mut self, tool_call_id: &str, tool: ToolName, completed: &Completed) -> Result<()> {
+        let mut end = ToolEnd {
+            tool_call_id: tool_call_id.to_owned(),
+            tool: tool.as_str().to_owned(),
+            duration_ms: u32::try_from(completed.duration.as_millis()).unwrap_or(u32::MAX),
+            ..ToolEnd::default()
+        };
+        match completed.exit {
+            Some(Exit::Code(code)) => end.exit_code = Some(code),
+            Some(Exit::Signal(signal)) => end.signal = Some(signal),
+            Some(Exit::Lost) | None => {}
+        }
+        match &completed.result {
+            Ok(done) => {
+                let (text, is_cut) = cut_json(done.value.clone(), MAX_TEXT_BYTES);
+                end.result = Some(Json { text });
+                end.is_truncated = is_cut || done.is_truncated;
+            }
+            Err(error) => {
+                end.is_error = true;
+                end.error = error.message().to_owned();
+                end.is_truncated = cut_text(&mut end.error, MAX_TEXT_BYTES);
+            }
+        }
+        self.append(Payload::OnToolEnd(end)).await
+    }
+
+    /// Writes the outcome and the last event. Gives the log back, to be marked as ended.
+    pub async fn finish(mut self, outcome: &Outcome) -> Result<Appender> {
+        let (payload, message) = match outcome {
+            Outcome::Succeeded(done) => {
+                let mut result = done.text.clone();
+                let is_text_cut = cut_text(&mut result, MAX_TEXT_BYTES);
+                let (text, is_cut) = cut_json(done.value.clone(), MAX_TEXT_BYTES);
+                let message = "the job has succeeded".to_owned();
+                let result = ResultEvent {
+                    result,
+                    structured: Some(Json { text }),
+                    is_truncated: is_text_cut || is_cut || done.is_truncated,
+                    message: message.clone(),
+                };
+                (Payload::Result(result), message)
+            }
+            Outcome::Failed(error, cancelled_by) => (error_event(error, cancelled_by.as_deref()), "the job has not succeeded".to_owned()),
+            Outcome::Interrupted(error) => (error_event(error, None), "the job was interrupted".to_owned()),
+        };
+        self.append(payload).await?;
+        self.append(Payload::EndOfStream(EndOfStream { state: outcome.state() as i32, message })).await?;
+        Ok(self.appender)
+    }
+}
+
+fn error_event(error: &Error, cancelled_by: Option<&str>) -> Payload {
+    let mut message = error.message().to_owned();
+    cut_text(&mut message, MAX_TEXT_BYTES);
+    Payload::Error(ErrorEvent {
+        reason: error.reason().name().to_owned(),
+        message,
+        is_retryable: error.reason().codes().is_retryable,
+        cancelled_by: cancelled_by.unwrap_or_default().to_owned(),
+        details: error.field().map(|field| Json::from_value(&serde_json::json!({"field": field}))),
+    })
+}

@@ -1,0 +1,73 @@
+//! The `server` section.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the gateway listens, for whom, and within which limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The address to bind. Anything but loopback wants `allow_anonymous_remote` while there is no
+    /// authentication.
+    pub host: String,
+    /// The port; 0 lets the system choose.
+    pub port: u16,
+    /// Says in words that anybody who reaches the address may use the gateway.
+    pub allow_anonymous_remote: bool,
+    /// Origins of pages that may call, exact, such as `https://app.example`; `loopback` means every page of
+    /// this machine.
+    pub cors_origins: Vec<String>,
+    /// Host names that requests may name beside loopback ones; `*` allows every name.
+    pub allowed_hosts: Vec<String>,
+    /// The largest JSON body, in bytes.
+    pub max_body_bytes: u32,
+    /// The largest gRPC message, in and out, in bytes.
+    pub max_message_bytes: u32,
+    /// The longest time for the first request of a connection, for later headers, and for a body, in seconds.
+    pub request_timeout_seconds: u32,
+    /// A silent stream carries a sign of life this often, in seconds.
+    pub heartbeat_seconds: u32,
+    /// A connection whose client takes no data for this long is closed, in seconds.
+    pub stall_timeout_seconds: u32,
+    /// Connections at the same time; further ones wait.
+    pub max_connections: u32,
+    /// The time between "not ready" and refusing jobs, for load balancers, in seconds.
+    pub shutdown_delay_seconds: u32,
+    /// The time that running jobs have to end at a shutdown, in seconds.
+    pub shutdown_grace_seconds: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            port: 5006,
+            allow_anonymous_remote: false,
+            cors_origins: vec!["loopback".into()],
+            allowed_hosts: Vec::new(),
+            max_body_bytes: 1024 * 1024,
+            max_message_bytes: 4 * 1024 * 1024,
+            request_timeout_seconds: 30,
+            heartbeat_seconds: 15,
+            stall_timeout_seconds: 60,
+            max_connections: 10_000,
+            shutdown_delay_seconds: 0,
+            shutdown_grace_seconds: 30,
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_seconds.into())
+    }
+
+    pub(super) fn heartbeat(&self) -> Duration {
+        Duration::from_secs(self.heartbeat_seconds.into())
+    }
+
+    pub(super) fn stall_timeout(&self) -> Duration {
+        Duration::from_secs(self.stall_timeout_seconds.into())
+    }
+}

@@ -1,0 +1,120 @@
+//! The stream of one job's events that both doors adapt: slices, signs of life, one honest end.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio_stream::Stream;
+use tokio_util::{sync::{CancellationToken, ReusableBoxFuture}};
+
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+    job::{CancelledBy, EventFollower, EventSlice, JobService},
+};
+
+/// What a stream carries.
+#[derive(Clone, Debug)]
+pub(super) enum Item {
+    /// Events.
+    Slice(EventSlice),
+    /// Nothing happened for a while; the last sequence that was sent.
+    Heartbeat(u32),
+}
+
+struct State {
+    follower: EventFollower,
+    heartbeat: Duration,
+    closing: CancellationToken,
+}
+
+type Step = (Result<Option<Item>>, State);
+
+/// See the module's documentation. Ends after the job's last event, or with one error.
+pub(super) struct EventStream {
+    step: ReusableBoxFuture<'static, Step>,
+    is_over: bool,
+    /// Cancels the job when the stream is dropped before its end.
+    guard: Option<DisconnectGuard>,
+}
+
+/// Cancels a job when its client leaves, where it had asked for that.
+pub(super) struct DisconnectGuard {
+    service: JobService,
+    caller: Caller,
+    job_id: crate::job::JobId,
+    is_armed: bool,
+}
+
+impl DisconnectGuard {
+    pub(super) fn new(service: JobService, caller: Caller, job_id: crate::job::JobId) -> Self {
+        Self { service, caller, job_id, is_armed: true }
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.is_armed = false;
+    }
+}
+
+impl Drop for DisconnectGuard {
+    fn drop(&mut self) {
+        if self.is_armed {
+            self.service.cancel_now(&self.caller, &self.job_id, CancelledBy::Disconnect);
+        }
+    }
+}
+
+async fn step(mut state: State) -> Step {
+    let item = tokio::select! {
+        // Events first: what is there is sent before a stream is closed. `next` is cancel safe.
+        biased;
+        slice = state.follower.next() => slice.map(|slice| slice.map(Item::Slice)),
+        () = state.closing.cancelled() => Err(Error::new(
+            Reason::ShuttingDown,
+            format!("the gateway is shutting down; read on after sequence {}", state.follower.last_seen()),
+        )
+        .with_sequence(state.follower.last_seen())),
+        () = tokio::time::sleep(state.heartbeat) => Ok(Some(Item::Heartbeat(state.follower.last_seen()))),
+    };
+    (item, state)
+}
+
+impl EventStream {
+    pub(super) fn new(service: &JobService, follower: EventFollower, heartbeat: Duration) -> Self {
+        let state = State { follower, heartbeat, closing: service.closing().clone() };
+        Self { step: ReusableBoxFuture::new(step(state)), is_over: false, guard: None }
+    }
+
+    /// Cancels the job when the stream is dropped before its end.
+    pub(super) fn guarded(mut self, guard: Option<DisconnectGuard>) -> Self {
+        self.guard = guard;
+        self
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Item>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Item>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let (item, state) = ready!(Pin::new(&mut self.step).poll(context));
+        match item {
+            Ok(Some(item)) => {
+                self.step.set(step(state));
+                Poll::Ready(Some(Ok(item)))
+            }
+            ended => {
+                self.is_over = true;
+                if let Some(guard) = &mut self.guard {
+                    guard.disarm();
+                }
+                Poll::Ready(ended.map_or_else(|error| Some(Err(error)), |_| None))
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The gRPC door: the service, grpc-web over it, health, reflection (v1 and v1alpha).
+//!
+//! *May import:* `edge`, `job`, rank 0. *May not:* import the other doors.
+
+mod frames;
+mod service;
+mod status;
+
+use axum::{Router, body::Body};
+use http::Response;
+use tonic::service::Routes;
+
+use super::Config;
+use crate::{
+    error::Error,
+    job::JobService,
+    pb::{DESCRIPTORS, gateway_service_server::GatewayServiceServer},
+};
+
+/// The gRPC routes. grpc-web is layered on these only: it refuses every other HTTP/1.1 request.
+pub(super) fn router(service: JobService, config: &Config) -> Router {
+    let limit = config.max_message_bytes as usize;
+    let gateway = GatewayServiceServer::new(service::Gateway::new(service.clone(), config.heartbeat()))
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let mut routes = Routes::builder();
+    routes.add_service(gateway);
+    routes.add_service(service::health(&service));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Python's client still speaks v1alpha only.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => {
+            routes.add_service(v1);
+            routes.add_service(v1alpha);
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "reflection is off"),
+    }
+    let routes = routes.routes().into_axum_router().reset_fallback();
+    routes.layer(tonic_web::GrpcWebLayer::new())
+}
+
+/// An error as a whole gRPC answer, for requests that reach no method.
+pub(super) fn refusal(error: &Error) -> Response<Body> {
+    status::to_status(error).into_http()
+}

@@ -1,0 +1,39 @@
+//! The probes.
+
+use std::sync::Arc;
+
+use axum::{body::Body, extract::State};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::{Context, problem::json_response};
+
+/// `GET /health`: what this is and that it answers.
+pub(super) async fn health(State(context): State<Arc<Context>>) -> Response<Body> {
+    let info = context.service.info();
+    let document = json!({
+        "status": "healthy",
+        "service": "conductor-gateway",
+        "version": info.version,
+        "mode": info.planner,
+        "engine": info.engine,
+        "running_jobs": info.running,
+        "queued_jobs": info.queued,
+        "endpoints": {"api": format!("http://{}", context.address), "mcp": null, "health": "/health"},
+    });
+    json_response(StatusCode::OK, &document, "application/json")
+}
+
+/// `GET /health/live`: the process answers.
+pub(super) async fn live() -> Response<Body> {
+    json_response(StatusCode::OK, &json!({"status": "live"}), "application/json")
+}
+
+/// `GET /health/ready`: new jobs are taken; 503 from the first moment of a shutdown.
+pub(super) async fn ready(State(context): State<Arc<Context>>) -> Response<Body> {
+    let (status, word) = match context.service.is_ready() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+    };
+    json_response(status, &json!({"status": word}), "application/json")
+}

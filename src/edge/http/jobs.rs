@@ -1,0 +1,229 @@
+//! The JSON routes: translate, call the job service, translate back.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Path, Query, Request, State},
+};
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    super::events::DisconnectGuard,
+    Context,
+    payload::{self, Payload},
+    problem::{json_response, to_response, with_status},
+};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+    job::{CancelledBy, Filter, JobId, Submission, Submitted},
+    pb::{Door, Job, JobState, OnDisconnect, job::Outcome},
+};
+
+const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
+
+type Shared = State<Arc<Context>>;
+
+fn ok(document: &impl serde::Serialize) -> Response<Body> {
+    json_response(StatusCode::OK, document, "application/json")
+}
+
+fn answer(result: Result<Response<Body>>) -> Response<Body> {
+    result.unwrap_or_else(|error| to_response(&error))
+}
+
+async fn submit(context: &Context, request: Request) -> Result<(Caller, Submitted)> {
+    let headers = request.headers().clone();
+    let body: Payload = payload::read(request, context.max_body_bytes).await?;
+    let (task, options) = body.into_task(&headers)?;
+    let caller = Caller::local();
+    let submission = Submission { caller: caller.clone(), door: Door::Http, task: Some(task), options };
+    Ok((caller, context.service.submit(submission).await?))
+}
+
+/// `POST /execute`: submits and waits. 200 means that the job succeeded.
+pub(super) async fn execute(State(context): Shared, request: Request) -> Response<Body> {
+    let run = async {
+        let (caller, submitted) = submit(&context, request).await?;
+        let mut guard = (submitted.on_disconnect == OnDisconnect::Cancel && submitted.is_new)
+            .then(|| DisconnectGuard::new(context.service.clone(), caller.clone(), submitted.job_id.clone()));
+        let job = context.service.wait(&caller, &submitted.job_id).await;
+        if let Some(guard) = &mut guard {
+            guard.disarm();
+        }
+        Ok(executed(&job?))
+    };
+    answer(run.await)
+}
+
+/// The answer for a job that has ended.
+fn executed(job: &Job) -> Response<Body> {
+    match &job.outcome {
+        Some(Outcome::Result(result)) if job.state() == JobState::Succeeded => {
+            let mut document = json!({
+                "status": "success",
+                "result": result.text,
+                "job_id": job.job_id,
+                "is_truncated": result.is_truncated,
+            });
+            document["structured"] = serde_json::to_value(&result.structured).unwrap_or(Value::Null);
+            ok(&document)
+        }
+        outcome => {
+            let (reason, message) = match outcome {
+                Some(Outcome::Error(error)) => (Reason::from_name(&error.reason), error.message.clone()),
+                _ => (None, "the job's outcome is not known".to_owned()),
+            };
+            let reason = reason.unwrap_or(Reason::Internal);
+            let status = match job.state() {
+                JobState::Cancelled | JobState::InputRequired => 409,
+                JobState::Failed if matches!(reason, Reason::TimedOut | Reason::QueueTimedOut) => 504,
+                JobState::Failed => 502,
+                _ => 500,
+            };
+            let error = Error::new(reason, message).for_job(&job.job_id);
+            with_status(&error, status, json!({"state": job.state(), "is_retryable": reason.codes().is_retryable}))
+        }
+    }
+}
+
+/// `POST /api/v1/stream-execute`: submits and says where the events are.
+pub(super) async fn stream_execute(State(context): Shared, request: Request) -> Response<Body> {
+    let run = async {
+        let (_, submitted) = submit(&context, request).await?;
+        let stream_url = format!("/api/v1/stream/{}", submitted.job_id);
+        let mut response =
+            ok(&json!({"job_id": submitted.job_id.as_str(), "status": "started", "stream_url": stream_url}));
+        if let Ok(location) = HeaderValue::from_str(&stream_url) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        Ok(response)
+    };
+    answer(run.await)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ListQuery {
+    state: String,
+    label: String,
+    conversation_id: String,
+    page_size: Option<String>,
+    page_token: String,
+}
+
+fn number(field: &str, text: Option<&str>) -> Result<u32> {
+    text.map_or(Ok(0), |text| text.parse().map_err(|_| Error::invalid(field, format!("`{text}` is no number"))))
+}
+
+impl ListQuery {
+    fn filter(&self) -> Result<Filter> {
+        let parts = |text: &str| -> Vec<String> {
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        let states = parts(&self.state)
+            .iter()
+            .map(|name| JobState::from_short_name(name).ok_or_else(|| Error::invalid("state", format!("`{name}` is no state of a job"))))
+            .collect::<Result<_>>()?;
+        let labels = parts(&self.label)
+            .iter()
+            .map(|label| {
+                let pair = label.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()));
+                pair.ok_or_else(|| Error::invalid("label", "must be `key:value`, several with commas between them"))
+            })
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        Ok(Filter { states, labels, conversation_id: self.conversation_id.clone() })
+    }
+}
+
+/// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=`.
+pub(super) async fn list(State(context): Shared, Query(query): Query<ListQuery>) -> Response<Body> {
+    let run = async {
+        let page_size = number("page_size", query.page_size.as_deref())?;
+        let page = context.service.list(&Caller::local(), &query.filter()?, page_size, &query.page_token).await?;
+        Ok(ok(&json!({"jobs": page.jobs, "next_page_token": page.next_page_token})))
+    };
+    answer(run.await)
+}
+
+/// `GET /api/v1/jobs/{job_id}`.
+pub(super) async fn get(State(context): Shared, Path(job_id): Path<String>) -> Response<Body> {
+    let run = async { Ok(ok(&context.service.get(&Caller::local(), &JobId::parse(&job_id)?).await?)) };
+    answer(run.await)
+}
+
+/// `DELETE /api/v1/jobs/{job_id}`.
+pub(super) async fn delete(State(context): Shared, Path(job_id): Path<String>) -> Response<Body> {
+    let run = async {
+        context.service.delete(&Caller::local(), &JobId::parse(&job_id)?).await?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(response)
+    };
+    answer(run.await)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct CancelBody {
+    wait_seconds: u32,
+}
+
+/// `POST /api/v1/jobs/{job_id}/cancel`, with an optional `{"wait_seconds": n}`.
+pub(super) async fn cancel(State(context): Shared, Path(job_id): Path<String>, request: Request) -> Response<Body> {
+    let run = async {
+        let body: CancelBody = payload::read(request, context.max_body_bytes).await?;
+        if body.wait_seconds > MAX_CANCEL_WAIT_SECONDS {
+            return Err(Error::invalid("wait_seconds", format!("must be at most {MAX_CANCEL_WAIT_SECONDS}")));
+        }
+        let caller = Caller::local();
+        let by = CancelledBy::Caller(caller.name().to_owned());
+        let wait = Duration::from_secs(body.wait_seconds.into());
+        Ok(ok(&context.service.cancel(&caller, &JobId::parse(&job_id)?, by, wait).await?))
+    };
+    answer(run.await)
+}
+
+#[derive(Deserialize)]
+struct InputBody {
+    input_id: String,
+    #[serde(rename = "value")]
+    _value: Value,
+}
+
+/// `POST /api/v1/jobs/{job_id}/input` with `{"input_id": …, "value": …}`.
+pub(super) async fn input(State(context): Shared, Path(job_id): Path<String>, request: Request) -> Response<Body> {
+    let run = async {
+        let body: InputBody = payload::read(request, context.max_body_bytes).await?;
+        Ok(ok(&context.service.send_input(&Caller::local(), &JobId::parse(&job_id)?, &body.input_id).await?))
+    };
+    answer(run.await)
+}
+
+/// `GET /api/v1/agents`.
+pub(super) async fn agents(State(context): Shared) -> Response<Body> {
+    answer(context.service.agents().await.map(|agents| ok(&json!({"agents": agents}))))
+}
+
+/// `GET /api/v1/tools`.
+pub(super) async fn tools(State(context): Shared) -> Response<Body> {
+    ok(&json!({"tools": context.service.tools()}))
+}
+
+/// `GET /api/v1/info`.
+pub(super) async fn info(State(context): Shared) -> Response<Body> {
+    let info = context.service.info();
+    ok(&json!({
+        "version": info.version,
+        "planner": info.planner,
+        "provider": "",
+        "model": "",
+        "engine": info.engine,
+        "capabilities": info.capabilities,
+        "running_jobs": info.running,
+        "queued_jobs": info.queued,
+    }))
+}

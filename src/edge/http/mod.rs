@@ -1,0 +1,68 @@
+//! The HTTP door: JSON routes, SSE, probes.
+//!
+//! *May import:* `edge`, `job`, rank 0. *May not:* import the other doors.
+
+mod health;
+mod jobs;
+mod payload;
+mod problem;
+mod render;
+mod sse;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    routing::{get, post},
+};
+use http::Response;
+
+pub(super) use problem::{not_found, to_response as problem};
+
+use super::Config;
+use crate::{
+    error::{Error, Reason},
+    job::JobService,
+};
+
+/// What every route is given.
+#[derive(Clone)]
+pub(super) struct Context {
+    service: JobService,
+    heartbeat: Duration,
+    max_body_bytes: usize,
+    address: SocketAddr,
+}
+
+/// The routes.
+pub(super) fn router(service: JobService, config: &Config, address: SocketAddr) -> Router {
+    let context = Context {
+        service,
+        heartbeat: config.heartbeat(),
+        max_body_bytes: config.max_body_bytes as usize,
+        address,
+    };
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/execute", post(jobs::execute))
+        .route("/api/v1/stream-execute", post(jobs::stream_execute))
+        .route("/api/v1/stream/{job_id}", get(sse::stream))
+        .route("/api/v1/jobs", get(jobs::list))
+        .route("/api/v1/jobs/{job_id}", get(jobs::get).delete(jobs::delete))
+        .route("/api/v1/jobs/{job_id}/cancel", post(jobs::cancel))
+        .route("/api/v1/jobs/{job_id}/input", post(jobs::input))
+        .route("/api/v1/agents", get(jobs::agents))
+        .route("/api/v1/tools", get(jobs::tools))
+        .route("/api/v1/info", get(jobs::info))
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(Arc::new(context))
+}
+
+async fn wrong_method(request: Request) -> Response<Body> {
+    let message = format!("{} does not take {}; see docs/protocol.md", request.uri().path(), request.method());
+    problem(&Error::new(Reason::MethodNotAllowed, message))
+}

@@ -1,0 +1,159 @@
+//! What a body may say: the task in any of the forms that clients send, and its options.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use http::{HeaderMap, Request, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    error::{Error, Reason, Result},
+    pb::{AgentRun, Json, OnDisconnect, Task, TaskOptions, ToolCall, task},
+};
+
+/// A body as clients send it. Members that are not named here are left alone: older clients send more.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Payload {
+    command: Option<String>,
+    input: Option<String>,
+    #[serde(rename = "textEntries")]
+    text_entries: Option<Vec<TextEntry>>,
+    agent_id: Option<String>,
+    input_text: Option<String>,
+    tool: Option<String>,
+    arguments: Option<Value>,
+    idempotency_key: Option<String>,
+    timeout_seconds: Option<u32>,
+    queue_timeout_seconds: Option<u32>,
+    on_disconnect: Option<OnDisconnect>,
+    conversation_id: Option<String>,
+    working_directory: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    max_steps: Option<u32>,
+    max_total_tokens: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TextEntry {
+    content: Option<String>,
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(Reason::TooLarge, format!("the body is larger than {limit} bytes; send less, or raise server.max_body_bytes"))
+}
+
+/// Reads a JSON body within its limit and its time. An empty body is an empty object.
+pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<T> {
+    let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default().to_owned());
+    let is_json = kind.as_deref().is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        kind == "application/json" || kind.ends_with("+json")
+    });
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: usize| length > limit) {
+        return Err(too_large(limit));
+    }
+    let body = Limited::new(request.into_body(), limit).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            return too_large(limit);
+        }
+        let is_late = std::iter::successors(Some(&*error as &dyn std::error::Error), |error| error.source())
+            .any(|error| error.to_string().contains("in time"));
+        if is_late {
+            Error::new(Reason::RequestTimedOut, "the body did not come in time; send it again")
+        } else {
+            Error::new(Reason::MalformedBody, "the body could not be read").because(error)
+        }
+    })?;
+    let bytes = body.to_bytes();
+    // A form or plain text can be sent by a foreign page without asking; JSON cannot.
+    if !is_json && !(bytes.is_empty() && kind.is_none()) {
+        return Err(Error::new(Reason::UnsupportedMediaType, "send the body as `Content-Type: application/json`"));
+    }
+    let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { &bytes };
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        let malformed = Error::new(Reason::MalformedBody, format!("the body is not what is expected: {inner}"));
+        if path == "." || path == "?" { malformed } else { malformed.at(path) }
+    })?;
+    deserializer
+        .end()
+        .map_err(|error| Error::new(Reason::MalformedBody, format!("the body goes on behind its JSON: {error}")))?;
+    Ok(value)
+}
+
+impl Payload {
+    /// The one task of the body.
+    ///
+    /// # Errors
+    /// [`Reason::NoTask`] for none, [`Reason::InvalidArgument`] for more than one.
+    fn task(&mut self) -> Result<Task> {
+        let from_entries = self.text_entries.take().and_then(|entries| entries.into_iter().next()?.content);
+        let commands: Vec<String> = [self.command.take(), self.input.take(), from_entries].into_iter().flatten().collect();
+        let agent_run = match (self.agent_id.take(), self.input_text.take()) {
+            (None, None) => None,
+            (agent_id, input_text) => Some(AgentRun {
+                agent_id: agent_id.ok_or_else(|| Error::invalid("agent_id", "is missing beside input_text"))?,
+                input_text: input_text.ok_or_else(|| Error::invalid("input_text", "is missing beside agent_id"))?,
+            }),
+        };
+        let tool_call = match (self.tool.take(), self.arguments.take()) {
+            (None, None) => None,
+            (None, Some(_)) => return Err(Error::invalid("tool", "is missing beside arguments")),
+            (Some(tool), arguments) => {
+                Some(ToolCall { tool, arguments: arguments.as_ref().map(Json::from_value) })
+            }
+        };
+        let count = commands.len() + usize::from(agent_run.is_some()) + usize::from(tool_call.is_some());
+        if count > 1 {
+            let message = "more than one task: give exactly one of `command`, `agent_id` with `input_text`, and `tool` with `arguments`";
+            return Err(Error::new(Reason::InvalidArgument, message));
+        }
+        let command = commands.into_iter().next().filter(|command| !command.trim().is_empty());
+        let task = command
+            .map(task::Task::Command)
+            .or(agent_run.map(task::Task::AgentRun))
+            .or(tool_call.map(task::Task::ToolCall))
+            .ok_or_else(|| Error::new(Reason::NoTask, "No command found in payload"))?;
+        Ok(Task { task: Some(task) })
+    }
+
+    /// Task and options. The header's idempotency key counts too; two different ones are refused.
+    pub(super) fn into_task(mut self, headers: &HeaderMap) -> Result<(Task, TaskOptions)> {
+        let task = self.task()?;
+        let header_key = match headers.get("idempotency-key") {
+            None => None,
+            Some(key) => Some(
+                key.to_str()
+                    .map_err(|_| Error::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters"))?
+                    // The draft standard writes it as a quoted string.
+                    .trim_matches('"')
+                    .to_owned(),
+            ),
+        };
+        let key = match (self.idempotency_key, header_key) {
+            (Some(body), Some(header)) if body != header => {
+                return Err(Error::invalid("idempotency_key", "is another one than the Idempotency-Key header"));
+            }
+            (body, header) => body.or(header).unwrap_or_default(),
+        };
+        let options = TaskOptions {
+            idempotency_key: key,
+            timeout_seconds: self.timeout_seconds.unwrap_or(0),
+            queue_timeout_seconds: self.queue_timeout_seconds.unwrap_or(0),
+            on_disconnect: self.on_disconnect.unwrap_or(OnDisconnect::Unspecified) as i32,
+            conversation_id: self.conversation_id.unwrap_or_default(),
+            working_directory: self.working_directory.unwrap_or_default(),
+            labels: self.labels.unwrap_or_default(),
+            max_steps: self.max_steps.unwrap_or(0),
+            max_total_tokens: self.max_total_tokens.unwrap_or(0),
+        };
+        Ok((task, options))
+    }
+}

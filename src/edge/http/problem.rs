@@ -1,0 +1,89 @@
+//! An error as problem+json (RFC 9457).
+
+use axum::{body::Body, extract::Request};
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Reason};
+
+/// The answer: status by the table, `reason`, and what is wrong where.
+pub(in super::super) fn to_response(error: &Error) -> Response<Body> {
+    with_status(error, error.reason().codes().http, json!({}))
+}
+
+/// The answer with another status and further members.
+pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Response<Body> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(cause) = error.cause() {
+        tracing::warn!(reason = error.reason().name(), cause, "request failed");
+    }
+    let detail = match error.field() {
+        Some(field) if error.reason() != Reason::NoTask => format!("{field}: {}", error.message()),
+        _ => error.message().to_owned(),
+    };
+    let mut problem = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": detail,
+        "reason": error.reason().name(),
+    });
+    let mut add = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            problem[name] = value;
+        }
+    };
+    add("field", error.field().map(Value::from));
+    add("job_id", error.job_id().map(Value::from));
+    add("last_sequence", error.sequence().map(Value::from));
+    for (name, value) in further.as_object().into_iter().flatten() {
+        add(name, Some(value.clone()));
+    }
+    let mut response = json_response(status, &problem, "application/problem+json");
+    if let Some(delay) = error.retry_delay() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs().max(1)));
+    }
+    response
+}
+
+/// A JSON document as an answer.
+pub(super) fn json_response(status: StatusCode, document: &impl serde::Serialize, kind: &'static str) -> Response<Body> {
+    let (status, body) = match serde_json::to_vec(document) {
+        Ok(body) => (status, body),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be rendered");
+            (StatusCode::INTERNAL_SERVER_ERROR, b"{}".to_vec())
+        }
+    };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer for a path that is no route, on either door.
+pub(in super::super) async fn not_found(request: Request) -> Response<Body> {
+    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let path: String = request.uri().path().chars().take(200).collect();
+    let message = format!("there is nothing at {path}; see docs/protocol.md");
+    if kind.starts_with(b"application/grpc") {
+        return tonic_unimplemented(&message);
+    }
+    to_response(&Error::new(Reason::RouteNotFound, message))
+}
+
+/// UNIMPLEMENTED for a gRPC method that is none (gRPC over HTTP/2: status in the headers of a trailers-only answer).
+fn tonic_unimplemented(message: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static("12"));
+    let message: String = message.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').filter(|c| *c != '%').collect();
+    if let Ok(message) = HeaderValue::from_str(&message) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}

@@ -1,0 +1,124 @@
+//! `GET /api/v1/stream/{job_id}`: a job's events as server-sent events (HTML standard, section 9.2).
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Task, Poll, ready},
+};
+
+use axum::{
+    body::Body,
+    extract::{Path, RawQuery, State},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::Frame;
+use tokio_stream::Stream;
+
+use super::{
+    super::events::{EventStream, Item},
+    Context,
+    problem::to_response,
+    render::render,
+};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+    job::JobId,
+};
+
+/// Clients come back after 1 to 3 seconds, not all at once.
+fn retry_milliseconds() -> u16 {
+    let mut byte = [0u8];
+    match getrandom::fill(&mut byte) {
+        Ok(()) => 1000 + u16::from(byte[0]) * 8,
+        Err(_) => 2000,
+    }
+}
+
+/// The cursor: the header that a reconnecting reader sends beats the query of its first request.
+fn after_sequence(headers: &HeaderMap, query: Option<&str>) -> Result<u32> {
+    let from_header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").trim().to_owned());
+    let (field, text) = match from_header.filter(|id| !id.is_empty()) {
+        Some(id) => ("Last-Event-ID", id),
+        None => {
+            let after = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("after="));
+            match after {
+                None | Some("") => return Ok(0),
+                Some(after) => ("after", after.to_owned()),
+            }
+        }
+    };
+    let shown: String = text.chars().take(40).collect();
+    text.parse().map_err(|_| Error::invalid(field, format!("`{shown}` is no sequence; it is a number from 0")))
+}
+
+/// The route.
+pub(super) async fn stream(
+    State(context): State<Arc<Context>>,
+    Path(job_id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let follow = || {
+        let job_id = JobId::parse(&job_id)?;
+        let after = after_sequence(&headers, query.as_deref())?;
+        context.service.follow(&Caller::local(), &job_id, after)
+    };
+    let follower = match follow() {
+        Ok(follower) => follower,
+        Err(error) => return to_response(&error),
+    };
+    if follower.is_ended() && follower.last_seen() == follower.last_sequence() {
+        // A reader that has seen the end stops coming back (HTML standard: 204 ends reconnection).
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return response;
+    }
+    let events = EventStream::new(&context.service, follower, context.heartbeat);
+    let preamble = Bytes::from(format!("retry: {}\n\n", retry_milliseconds()));
+    let mut response = Response::new(Body::new(SseBody { events, preamble: Some(preamble) }));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+struct SseBody {
+    events: EventStream,
+    preamble: Option<Bytes>,
+}
+
+impl http_body::Body for SseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(preamble) = self.preamble.take() {
+            return Poll::Ready(Some(Ok(Frame::data(preamble))));
+        }
+        let bytes = match ready!(Pin::new(&mut self.events).poll_next(task)) {
+            Some(Ok(Item::Slice(slice))) => slice.batch.rendered(render).from(slice.from),
+            Some(Ok(Item::Heartbeat(_))) => Bytes::from_static(b": ping\n\n"),
+            // The end of a stream without `end_of_stream`; what is known is said where people look.
+            Some(Err(error)) => comment(&error),
+            None => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+}
+
+/// Why a stream ends early: a comment, because it is no event of the job. The reader comes back with its last
+/// id and goes on from there; behind damage it is told where.
+fn comment(error: &Error) -> Bytes {
+    let text: String = error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut comment = format!(": {} {text}\n\n", error.reason().name());
+    if let (Reason::DataLoss, Some(sequence)) = (error.reason(), error.sequence()) {
+        // An id without data moves the reader's cursor behind what cannot be read any more.
+        comment += &format!("id: {sequence}\n\n");
+    }
+    Bytes::from(comment)
+}

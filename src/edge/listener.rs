@@ -1,0 +1,213 @@
+//! The listener: one port, HTTP/1.1 and HTTP/2 without TLS (h2c, prior knowledge), every wait with a deadline.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::{Config, Origins, ThroughDoor, connection::Connection, grpc, http as http_door, timed_body::TimedBody};
+use crate::{job::JobService, pb::Door, task::Group};
+
+/// Header blocks beyond this are refused: 431 on HTTP/1.1, by the protocol on HTTP/2.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Streams of one HTTP/2 connection at the same time.
+const MAX_STREAMS: u32 = 1024;
+/// How long a rest waits when the system has no more descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections get this long to say goodbye once their streams have ended.
+const GOODBYE_TIME: Duration = Duration::from_millis(500);
+
+/// A server that is bound.
+pub struct Server {
+    listener: TcpListener,
+    router: Router,
+    config: Config,
+    connections: Group,
+    origins: Origins,
+}
+
+impl Server {
+    /// Binds the configured address.
+    ///
+    /// # Errors
+    /// When the address is taken or is none.
+    pub async fn bind(config: &Config) -> io::Result<TcpListener> {
+        TcpListener::bind((config.host.as_str(), config.port)).await
+    }
+
+    /// Puts the doors over a bound listener.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn new(listener: TcpListener, config: Config, service: JobService) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let origins = Origins::new(&config.cors_origins, &config.allowed_hosts, &config.host);
+        let router = http_door::router(service.clone(), &config, address)
+            .merge(grpc::router(service, &config))
+            .fallback(http_door::not_found)
+            .layer(origins.cors_layer());
+        Ok(Self { listener, router, config, connections: Group::new("connections"), origins })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is cancelled, then until every connection has said goodbye, at most a moment.
+    pub async fn serve(self, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.config.max_connections as usize));
+        loop {
+            let accepted = tokio::select! {
+                // Losing the accept loses no connection: it stays in the kernel's queue.
+                accepted = accept(&self.listener, &places) => accepted,
+                () = stop.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, place)) => self.open(stream, place, &stop),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        self.connections.drain(GOODBYE_TIME).await;
+        // What is left is half-open or silent: it is dropped with its task.
+        self.connections.stop();
+        self.connections.drain(GOODBYE_TIME).await;
+    }
+
+    fn open(&self, stream: TcpStream, place: OwnedSemaphorePermit, stop: &CancellationToken) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "connection without TCP_NODELAY");
+        }
+        let (router, config) = (self.router.clone(), self.config.clone());
+        let (origins, stop) = (self.origins.clone(), stop.clone());
+        let abort = self.connections.stopping().clone();
+        self.connections.spawn("connection", async move {
+            let _place = place;
+            tokio::select! {
+                // The second branch ends the connection as it is.
+                () = serve_connection(stream, router, config, origins, stop) => {}
+                () = abort.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// Tells when the first request has come: neither hyper's header timeout nor anything else ends a connection
+/// that sends nothing or half a preface.
+#[derive(Default)]
+struct FirstRequest {
+    has_come: AtomicBool,
+    came: Notify,
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    config: Config,
+    origins: Origins,
+    stop: CancellationToken,
+) {
+    let timeout = config.request_timeout();
+    let first = Arc::new(FirstRequest::default());
+    let seen = first.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        if !seen.has_come.swap(true, Ordering::Relaxed) {
+            seen.came.notify_one();
+        }
+        answer(request, router.clone(), origins.clone(), timeout)
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeout)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(256 * 1024)
+        .max_send_buf_size(256 * 1024)
+        .keep_alive_interval(config.heartbeat())
+        .keep_alive_timeout(config.stall_timeout());
+    let io = TokioIo::new(Connection::new(stream, config.stall_timeout()));
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let mut is_stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = stop.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = no_request_within(timeout, &first) => return,
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Ends when `timeout` passes without a first request; never once there was one.
+async fn no_request_within(timeout: Duration, first: &FirstRequest) {
+    if !first.has_come.load(Ordering::Relaxed) && tokio::time::timeout(timeout, first.came.notified()).await.is_err() {
+        return;
+    }
+    std::future::pending().await
+}
+
+async fn answer(
+    mut request: Request<Incoming>,
+    router: Router,
+    origins: Origins,
+    timeout: Duration,
+) -> Result<Response<Body>, Infallible> {
+    let content_type = request.headers().get(http::header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let door = match content_type {
+        Some(kind) if kind.starts_with(b"application/grpc-web") => Door::GrpcWeb,
+        Some(kind) if kind.starts_with(b"application/grpc") => Door::Grpc,
+        _ => Door::Http,
+    };
+    if let Err(error) = origins.check(&request) {
+        return Ok(match door {
+            Door::Http => http_door::problem(&error),
+            _ => grpc::refusal(&error),
+        });
+    }
+    request.extensions_mut().insert(ThroughDoor(door));
+    let request = request.map(|body| Body::new(TimedBody::new(body, timeout)));
+    router.oneshot(request).await
+}

@@ -1,0 +1,57 @@
+//! The `jobs` section.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Retention;
+
+/// How many jobs run and wait, how long, and how long they are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Jobs that run at the same time.
+    pub max_running: u32,
+    /// Jobs that may wait; one more is refused with a retry hint.
+    pub max_queued: u32,
+    /// The longest time a job may run, in seconds; a task may ask for less.
+    pub timeout_seconds: u32,
+    /// Ended jobs are removed after this many seconds.
+    pub retention_seconds: u32,
+    /// While ended jobs take more than this many bytes, the oldest are removed.
+    pub retention_max_bytes: u64,
+    /// While there are more ended jobs than this, the oldest are removed.
+    pub retention_max_jobs: u32,
+    /// How many bytes of a running job's latest events are kept in memory for its readers.
+    pub tail_bytes: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_running: 16,
+            max_queued: 1000,
+            timeout_seconds: 3600,
+            retention_seconds: 24 * 3600,
+            retention_max_bytes: 10 * 1024 * 1024 * 1024,
+            retention_max_jobs: 100_000,
+            tail_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// What retention allows.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            max_age: Duration::from_secs(self.retention_seconds.into()),
+            max_bytes: self.retention_max_bytes,
+            max_jobs: self.retention_max_jobs as usize,
+        }
+    }
+
+    /// How often retention looks.
+    pub(super) fn retention_interval(&self) -> Duration {
+        (self.retention().max_age / 4).clamp(Duration::from_millis(250), Duration::from_secs(30))
+    }
+}

@@ -1,0 +1,23 @@
+//! The one service behind every door: it takes tasks in, owns the life of each job, and lets readers follow.
+//!
+//! *Lives here:* admission, the queue, running and cancelling, a job's state as a fold over its events,
+//! recovery after a restart, retention. *May import:* rank 3 and below. *May not:* know tonic, hyper, rmcp.
+
+mod admission;
+mod config;
+mod fold;
+mod live;
+mod recover;
+mod run;
+mod service;
+mod submit;
+
+pub use config::Config;
+pub use fold::apply;
+pub use service::{CancelledBy, JobPage, JobService, ServerInfo};
+pub use submit::{Submission, Submitted};
+
+// What a door has to name of the journal, so that it imports nothing below this room.
+pub use crate::journal::{
+    Batch as EventBatch, Filter, Follower as EventFollower, JobId, Rendered as RenderedEvents, Slice as EventSlice,
+};

@@ -1,0 +1,88 @@
+//! What a start does with the jobs that the process before this one left unfinished.
+
+use super::{JobService, fold};
+use crate::{
+    agent::{self, Outcome, Writer},
+    error::{Error, Reason, Result},
+    journal::Unfinished,
+    pb::{Job, JobState, Timestamp, job_event::Payload},
+};
+
+impl JobService {
+    /// Queued jobs are taken in again, in the order of their submission; running ones end INTERRUPTED. One that
+    /// had written its last event is only marked as ended.
+    pub(super) async fn recover(&self, mut unfinished: Vec<Unfinished>) {
+        unfinished.sort_by(|a, b| a.job_id.cmp(&b.job_id));
+        let (mut queued, mut interrupted) = (0, 0);
+        for left in unfinished {
+            match self.recover_one(&left).await {
+                Ok(JobState::Queued) => queued += 1,
+                Ok(_) => interrupted += 1,
+                Err(error) => tracing::error!(job_id = %left.job_id, %error, cause = error.cause(), "job not recovered"),
+            }
+        }
+        if queued + interrupted > 0 {
+            tracing::info!(queued, interrupted, "unfinished jobs were recovered");
+        }
+    }
+
+    async fn recover_one(&self, left: &Unfinished) -> Result<JobState> {
+        let mut job = left.record.job.clone().unwrap_or_default();
+        let has_ended = self.refold(left, &mut job).await?;
+        if has_ended {
+            // The last event is stored; only the mark is missing. Its log takes no more events.
+            self.journal().note(left);
+            self.journal().mark_ended(&left.job_id, &job).await;
+            return Ok(job.state());
+        }
+        let appender = self.journal().reopen(left);
+        self.journal().set_state(&left.job_id, job.state());
+        let task = agent::Task::read(job.task.as_ref());
+        match task {
+            Ok(task) if job.start_time.is_none() => {
+                self.resubmit(job, task, appender);
+                Ok(JobState::Queued)
+            }
+            _ => {
+                let shared = std::sync::Arc::new(std::sync::Mutex::new(job));
+                let folded = shared.clone();
+                let appended = move |sequence, payload: &Payload| {
+                    let mut job = folded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    fold::apply(&mut job, sequence, Timestamp::now(), payload);
+                };
+                let writer = Writer::new(appender, std::sync::Arc::new(appended));
+                let message = "the gateway ended while the job ran; it was not run again, submit it again if that is wanted";
+                let outcome = Outcome::Interrupted(Error::new(Reason::Interrupted, message));
+                let appender = writer.finish(&outcome).await?;
+                let mut job = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+                job.expire_time = job.end_time.map(|ended| ended.after(self.config().retention().max_age));
+                self.journal().finish(appender, &job).await;
+                Ok(JobState::Interrupted)
+            }
+        }
+    }
+
+    /// Reads the job's events again. Damaged ones are left out: what is known stays known.
+    async fn refold(&self, left: &Unfinished, job: &mut Job) -> Result<bool> {
+        let mut follower = self.journal().replay(left);
+        let mut has_ended = false;
+        loop {
+            match follower.next().await {
+                Ok(None) => return Ok(has_ended),
+                Ok(Some(slice)) => {
+                    for index in slice.from..slice.batch.len() {
+                        let Some(event) = slice.batch.decode(index) else { continue };
+                        let Some(payload) = event.payload else { continue };
+                        has_ended |= matches!(payload, Payload::EndOfStream(_));
+                        fold::apply(job, event.sequence, event.event_time.unwrap_or_default(), &payload);
+                    }
+                }
+                Err(error) if error.reason() == Reason::DataLoss => {
+                    // What was lost may have been the start: the job must not be started twice.
+                    job.start_time.get_or_insert(Timestamp::now());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The service: what every door calls.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Config, admission::Admission, live::Live};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+    journal::{Filter, Follower, JobId, Journal, Unfinished},
+    pb::{self, Job, JobState},
+    task::Group,
+    tool::{Toolbox, catalogue},
+};
+
+/// Jobs for every door. Clones share the service.
+#[derive(Clone)]
+pub struct JobService {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    journal: Journal,
+    toolbox: Toolbox,
+    admission: Admission,
+    live: Mutex<HashMap<JobId, Arc<Live>>>,
+    tasks: Group,
+    closing: CancellationToken,
+}
+
+/// Who ended a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CancelledBy {
+    /// A caller, by name.
+    Caller(String),
+    /// The client that had submitted it left, and had asked for this.
+    Disconnect,
+    /// The gateway's shutdown.
+    Shutdown,
+}
+
+/// A page of jobs.
+#[derive(Clone, Debug, Default)]
+pub struct JobPage {
+    /// Newest first.
+    pub jobs: Vec<Job>,
+    /// Where the next page begins; empty on the last one.
+    pub next_page_token: String,
+}
+
+/// What the gateway is.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// Its version.
+    pub version: &'static str,
+    /// "direct" or "model".
+    pub planner: &'static str,
+    /// "bundled" or "conductor".
+    pub engine: &'static str,
+    /// What it can do.
+    pub capabilities: &'static [&'static str],
+    /// Jobs that run now.
+    pub running: usize,
+    /// Jobs that wait.
+    pub queued: usize,
+}
+
+const CAPABILITIES: &[&str] = &["cancel", "contextual_runs", "idempotency", "queue", "resume", "tool_calls"];
+
+impl JobService {
+    /// Makes the service and takes in what the process before this one left unfinished.
+    pub async fn start(
+        config: Config,
+        journal: Journal,
+        toolbox: Toolbox,
+        unfinished: Vec<Unfinished>,
+    ) -> Self {
+        let admission = Admission::new(config.max_running, config.max_queued);
+        let inner = Inner {
+            config,
+            journal,
+            toolbox,
+            admission,
+            live: Mutex::default(),
+            tasks: Group::new("jobs"),
+            closing: CancellationToken::new(),
+        };
+        let service = Self { inner: Arc::new(inner) };
+        service.recover(unfinished).await;
+        let expirer = service.clone();
+        service.inner.tasks.spawn("retention", async move { expirer.expire_until_stopped().await });
+        service
+    }
+
+    /// The journal behind it.
+    pub fn journal(&self) -> &Journal {
+        &self.inner.journal
+    }
+
+    /// The tools behind it.
+    pub fn toolbox(&self) -> &Toolbox {
+        &self.inner.toolbox
+    }
+
+    pub(super) fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
+    pub(super) fn tasks(&self) -> &Group {
+        &self.inner.tasks
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Live>>> {
+        self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn insert_live(&self, live: Arc<Live>) {
+        self.live().insert(live.job_id.clone(), live);
+    }
+
+    pub(super) fn remove_live(&self, job_id: &JobId) {
+        self.live().remove(job_id);
+    }
+
+    fn find_live(&self, caller: &Caller, job_id: &JobId) -> Option<Arc<Live>> {
+        let live = self.live().get(job_id).cloned()?;
+        caller.may_access(&live.job().caller).then_some(live)
+    }
+
+    /// Follows a job's events behind `after_sequence`, live or late.
+    ///
+    /// # Errors
+    /// [`Reason::JobNotFound`], [`Reason::CursorBeyondLog`].
+    pub fn follow(&self, caller: &Caller, job_id: &JobId, after_sequence: u32) -> Result<Follower> {
+        self.inner.journal.follow(caller, job_id, after_sequence)
+    }
+
+    /// Is cancelled when streams have to end because the gateway does.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.inner.closing
+    }
+
+    /// Reads a job as it is now.
+    ///
+    /// # Errors
+    /// [`Reason::JobNotFound`], [`Reason::DataLoss`], [`Reason::StoreUnavailable`].
+    pub async fn get(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+        if let Some(live) = self.find_live(caller, job_id) {
+            let mut job = live.job();
+            if job.state() == JobState::Queued {
+                job.queue_position = self.inner.admission.position(job_id);
+            }
+            return Ok(job);
+        }
+        let stored = self.inner.journal.job(caller, job_id).await?;
+        Ok(stored.ended.or(stored.record.job).unwrap_or_default())
+    }
+
+    /// Waits until the job has ended and reads it.
+    ///
+    /// # Errors
+    /// As [`JobService::get`]; [`Reason::ShuttingDown`] when the gateway ends first.
+    pub async fn wait(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+        if let Some(live) = self.find_live(caller, job_id) {
+            tokio::select! {
+                // Both branches only wait.
+                () = live.ended.cancelled() => {}
+                () = self.inner.closing.cancelled() => {}
+            }
+        }
+        let job = self.get(caller, job_id).await?;
+        if job.state().is_terminal() {
+            return Ok(job);
+        }
+        let message = "the gateway is shutting down; the job stays queued and runs after its restart";
+        Err(Error::new(Reason::ShuttingDown, message).for_job(job_id.as_str()))
+    }
+
+    /// The caller's jobs, newest first.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidArgument`] for a page token that is none.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        filter: &Filter,
+        page_size: u32,
+        page_token: &str,
+    ) -> Result<JobPage> {
+        let limit = match page_size {
+            0 => 50,
+            1..=500 => page_size as usize,
+            _ => return Err(Error::invalid("page_size", "must be 1 to 500")),
+        };
+        let before = match page_token {
+            "" => None,
+            token => Some(JobId::parse(token).map_err(|_| Error::invalid("page_token", "is not one that a page gave"))?),
+        };
+        let (job_ids, has_more) = self.inner.journal.list(caller, filter, before.as_ref(), limit);
+        let next_page_token =
+            job_ids.last().filter(|_| has_more).map(ToString::to_string).unwrap_or_default();
+        let mut jobs = Vec::with_capacity(job_ids.len());
+        for job_id in &job_ids {
+            match self.get(caller, job_id).await {
+                Ok(job) => jobs.push(job),
+                // Removed since the page was made.
+                Err(error) if error.reason() == Reason::JobNotFound => {}
+                Err(error) if error.reason() == Reason::DataLoss => {
+                    jobs.push(Job { job_id: job_id.to_string(), ..Job::default() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(JobPage { jobs, next_page_token })
+    }
+
+    /// Asks a job to end and waits up to `wait` for it. Cancelling an ended job changes nothing.
+    ///
+    /// # Errors
+    /// As [`JobService::get`].
+    pub async fn cancel(&self, caller: &Caller, job_id: &JobId, by: CancelledBy, wait: Duration) -> Result<Job> {
+        if let Some(live) = self.find_live(caller, job_id) {
+            live.request_cancel(by);
+            // An end that does not come in time is seen in the job's state.
+            let _is_late = tokio::time::timeout(wait, live.ended.cancelled()).await;
+        }
+        self.get(caller, job_id).await
+    }
+
+    /// Asks a job to end, without waiting or asking back. For a client that has left.
+    pub fn cancel_now(&self, caller: &Caller, job_id: &JobId, by: CancelledBy) {
+        if let Some(live) = self.find_live(caller, job_id) {
+            live.request_cancel(by);
+        }
+    }
+
+    /// Removes an ended job and its events.
+    ///
+    /// # Errors
+    /// [`Reason::JobNotFound`], [`Reason::JobNotEnded`], [`Reason::StoreUnavailable`].
+    pub async fn delete(&self, caller: &Caller, job_id: &JobId) -> Result<()> {
+        self.inner.journal.delete(caller, job_id).await
+    }
+
+    /// Answers the open question of a job.
+    ///
+    /// # Errors
+    /// [`Reason::JobNotFound`]; [`Reason::NoOpenQuestion`]: no task of this version asks one.
+    pub async fn send_input(&self, caller: &Caller, job_id: &JobId, input_id: &str) -> Result<Job> {
+        let job = self.get(caller, job_id).await?;
+        let shown: String = input_id.chars().take(64).collect();
+        let message = format!("the job is {} and asks nothing, so `{shown}` answers nothing", job.state().short_name());
+        Err(Error::new(Reason::NoOpenQuestion, message).for_job(job_id.as_str()))
+    }
+
+    /// The engine's agents.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`], [`Reason::Unsupported`].
+    pub async fn agents(&self) -> Result<Vec<pb::Agent>> {
+        self.inner.toolbox.agents().await
+    }
+
+    /// The tools with their schemas.
+    pub fn tools(&self) -> Vec<pb::Tool> {
+        let to_wire = |spec: &crate::tool::ToolSpec| pb::Tool {
+            name: spec.name.as_str().to_owned(),
+            title: spec.title.to_owned(),
+            description: spec.description.to_owned(),
+            input_schema: Some(pb::Json::from_value(&spec.input_schema)),
+            output_schema: Some(pb::Json::from_value(&spec.output_schema)),
+            is_read_only: spec.is_read_only,
+            is_destructive: spec.is_destructive,
+            is_idempotent: spec.is_idempotent,
+            is_open_world: spec.is_open_world,
+        };
+        catalogue().iter().map(to_wire).collect()
+    }
+
+    /// What this gateway is and can do.
+    pub fn info(&self) -> ServerInfo {
+        let (running, queued) = self.inner.admission.counts();
+        ServerInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            planner: "direct",
+            engine: self.inner.toolbox.engine().kind.name(),
+            capabilities: CAPABILITIES,
+            running,
+            queued,
+        }
+    }
+
+    /// Whether new jobs are taken.
+    pub fn is_ready(&self) -> bool {
+        !self.inner.admission.is_closed()
+    }
+
+    /// The tasks that run now, by name.
+    pub fn running_tasks(&self) -> BTreeMap<&'static str, usize> {
+        self.inner.tasks.running()
+    }
+
+    async fn expire_until_stopped(&self) {
+        let mut interval = tokio::time::interval(self.inner.config.retention_interval());
+        loop {
+            tokio::select! {
+                // Both branches only wait.
+                _ = interval.tick() => {}
+                () = self.inner.tasks.stopping().cancelled() => return,
+            }
+            let removed = self.inner.journal.expire(&self.inner.config.retention()).await;
+            if removed > 0 {
+                tracing::debug!(removed, "retention removed jobs");
+            }
+        }
+    }
+
+    /// Takes no new jobs from here on.
+    pub fn refuse_new(&self) {
+        self.inner.admission.close();
+    }
+
+    /// Lets running jobs end until `grace` has passed, then cancels the rest, and waits for their last events
+    /// to be stored. `hard_limit` bounds that wait.
+    pub async fn shut_down(&self, grace: Duration, hard_limit: Duration) {
+        self.refuse_new();
+        // Queued jobs stay queued: the next start runs them.
+        self.inner.tasks.stop();
+        let deadline = Instant::now() + grace;
+        if !self.inner.tasks.drain(deadline.saturating_duration_since(Instant::now())).await {
+            let left: Vec<_> = self.live().values().cloned().collect();
+            tracing::warn!(jobs = left.len(), "the grace period is over; the rest is cancelled");
+            for live in left {
+                live.request_cancel(CancelledBy::Shutdown);
+            }
+            self.inner.tasks.drain(hard_limit).await;
+        }
+    }
+
+    /// Ends every stream.
+    pub fn close_streams(&self) {
+        self.inner.closing.cancel();
+    }
+}
