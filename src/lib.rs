@@ -3,8 +3,11 @@
 //! Start with docs/architecture.md; the rooms below are listed there by rank, and a test holds the ranks.
 
 pub mod agent;
+pub mod app;
 pub mod bundled;
 pub mod caller;
+pub mod cli;
+pub mod config;
 pub mod edge;
 pub mod engine;
 pub mod error;
@@ -12,4 +15,5 @@ pub mod job;
 pub mod journal;
 pub mod pb;
 pub mod task;
+pub mod telemetry;
 pub mod tool;

@@ -17,6 +17,7 @@ pub struct Config {
     /// The bundled engine's root, which holds its workspace.
     pub workspace: PathBuf,
     /// The longest time one run may take, in seconds; a call may ask for less.
+    #[serde(rename = "timeout")]
     pub timeout_seconds: u32,
     /// The time between TERM and KILL, in seconds.
     pub kill_grace_seconds: u32,

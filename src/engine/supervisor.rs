@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair},
     pipe::{PipeFlags, pipe_with},
     process::{Signal, WaitOptions, getpid, set_child_subreaper, wait},
 };
@@ -63,6 +63,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Link {
     requests: mpsc::Sender<Outgoing>,
+    socket: OwnedFd,
     runs: Mutex<HashMap<u64, Waiting>>,
 }
 
@@ -176,10 +177,11 @@ impl Supervisor {
             // A group of its own: Ctrl-C in a terminal is for the gateway.
             .process_group(0)
             .spawn()?;
-        let channel = Arc::new(tokio::sync::Mutex::new(Channel::new(ours.try_clone()?)?));
+        let socket = ours.try_clone()?;
+        let channel = Channel::new(ours.try_clone()?)?;
         let sender = Channel::new(ours)?;
         let (requests, mut outgoing) = mpsc::channel::<Outgoing>(MAX_WAITING_REQUESTS);
-        let link = Arc::new(Link { requests, runs: Mutex::default() });
+        let link = Arc::new(Link { requests, socket, runs: Mutex::default() });
         self.inner.tasks.spawn("guardian_requests", {
             let link = Arc::downgrade(&link);
             async move {
@@ -195,16 +197,17 @@ impl Supervisor {
         Ok(link)
     }
 
-    /// Ends the connection: the guardian kills what is left and ends.
+    /// Ends the connection: the guardian kills what is left and ends; every run is lost.
     pub async fn close(&self) {
-        let link = self.inner.link.lock().await.take();
-        drop(link);
-        self.inner.tasks.stop();
+        if let Some(link) = self.inner.link.lock().await.take()
+            && let Err(error) = shutdown(&link.socket, Shutdown::Write)
+        {
+            tracing::warn!(%error, "the guardian could not be told to end");
+        }
     }
 }
 
-async fn read_reports(channel: Arc<tokio::sync::Mutex<Channel>>, link: Arc<Link>) {
-    let mut channel = channel.lock().await;
+async fn read_reports(mut channel: Channel, link: Arc<Link>) {
     while let Ok(Some(report)) = channel.receive::<Report>().await {
         match report {
             Report::Started { run, pid } => {

@@ -112,10 +112,6 @@ impl Admission {
         self.state().is_closed = true;
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.state().is_closed
-    }
-
     /// How many run and how many wait.
     pub(super) fn counts(&self) -> (usize, usize) {
         let state = self.state();

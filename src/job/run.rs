@@ -157,7 +157,7 @@ impl JobService {
         }
         match (result, live.cancelled_by()) {
             (Ok(done), _) => Outcome::Succeeded(done),
-            (Err(error), Some(CancelledBy::Shutdown)) if error.reason() == Reason::Cancelled => {
+            (Err(_), Some(CancelledBy::Shutdown)) => {
                 let message = "the gateway was shut down while the job ran; submit it again";
                 Outcome::Interrupted(Error::new(Reason::Shutdown, message))
             }

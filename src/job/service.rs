@@ -2,11 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, admission::Admission, live::Live};
@@ -33,6 +35,7 @@ struct Inner {
     live: Mutex<HashMap<JobId, Arc<Live>>>,
     tasks: Group,
     closing: CancellationToken,
+    is_ready: AtomicBool,
 }
 
 /// Who ended a job.
@@ -91,6 +94,7 @@ impl JobService {
             live: Mutex::default(),
             tasks: Group::new("jobs"),
             closing: CancellationToken::new(),
+            is_ready: AtomicBool::new(true),
         };
         let service = Self { inner: Arc::new(inner) };
         service.recover(unfinished).await;
@@ -303,7 +307,7 @@ impl JobService {
 
     /// Whether new jobs are taken.
     pub fn is_ready(&self) -> bool {
-        !self.inner.admission.is_closed()
+        self.inner.is_ready.load(Ordering::Relaxed)
     }
 
     /// The tasks that run now, by name.
@@ -326,26 +330,28 @@ impl JobService {
         }
     }
 
-    /// Takes no new jobs from here on.
-    pub fn refuse_new(&self) {
-        self.inner.admission.close();
+    /// Says that new jobs should go elsewhere; they are still taken.
+    pub fn set_not_ready(&self) {
+        self.inner.is_ready.store(false, Ordering::Relaxed);
     }
 
-    /// Lets running jobs end until `grace` has passed, then cancels the rest, and waits for their last events
-    /// to be stored. `hard_limit` bounds that wait.
-    pub async fn shut_down(&self, grace: Duration, hard_limit: Duration) {
-        self.refuse_new();
-        // Queued jobs stay queued: the next start runs them.
+    /// Takes no new jobs, and waits up to `grace` for the running ones. Queued ones stay queued: the next start
+    /// runs them. Answers whether all have ended.
+    pub async fn finish_running(&self, grace: Duration) -> bool {
+        self.set_not_ready();
+        self.inner.admission.close();
         self.inner.tasks.stop();
-        let deadline = Instant::now() + grace;
-        if !self.inner.tasks.drain(deadline.saturating_duration_since(Instant::now())).await {
-            let left: Vec<_> = self.live().values().cloned().collect();
-            tracing::warn!(jobs = left.len(), "the grace period is over; the rest is cancelled");
-            for live in left {
-                live.request_cancel(CancelledBy::Shutdown);
-            }
-            self.inner.tasks.drain(hard_limit).await;
+        self.inner.tasks.drain(grace).await
+    }
+
+    /// Cancels what still runs and waits up to `grace` for it. Answers whether all have ended.
+    pub async fn interrupt_running(&self, grace: Duration) -> bool {
+        let left: Vec<_> = self.live().values().cloned().collect();
+        tracing::warn!(jobs = left.len(), "running jobs are interrupted by the shutdown");
+        for live in left {
+            live.request_cancel(CancelledBy::Shutdown);
         }
+        self.inner.tasks.drain(grace).await
     }
 
     /// Ends every stream.

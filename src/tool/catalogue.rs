@@ -117,10 +117,10 @@ impl ToolName {
         let shown: String = name.chars().take(64).filter(|c| !c.is_control()).collect();
         let nearest = Self::ALL
             .iter()
-            .map(|tool| (strsim::jaro_winkler(tool.as_str(), &shown), tool.as_str()))
+            .map(|tool| (strsim::sorensen_dice(tool.as_str(), &shown), tool.as_str()))
             .max_by(|a, b| a.0.total_cmp(&b.0));
         let hint = match nearest {
-            Some((score, nearest)) if score > 0.7 => format!("did you mean `{nearest}`? "),
+            Some((score, nearest)) if score > 0.5 => format!("did you mean `{nearest}`? "),
             _ => String::new(),
         };
         let message = format!("there is no tool `{shown}`; {hint}/api/v1/tools and ListTools list them all");

@@ -19,6 +19,7 @@ use axum::{
 };
 use http::Response;
 
+pub use render::write_event;
 pub(super) use problem::{not_found, to_response as problem};
 
 use super::Config;

@@ -17,8 +17,13 @@ pub(super) fn render(batch: &EventBatch) -> RenderedEvents {
     for index in 0..batch.len() {
         let sequence = batch.first_sequence() + u32::try_from(index).unwrap_or(0);
         let start = text.len();
-        let rendered = batch.decode(index).is_some_and(|event| write_event(&mut text, &event).is_some());
-        if !rendered {
+        let rendered = batch.decode(index).and_then(|event| {
+            write!(text, "id: {sequence}\ndata: ").ok()?;
+            write_event(&mut text, &event)?;
+            text.extend_from_slice(b"\n\n");
+            Some(())
+        });
+        if rendered.is_none() {
             text.truncate(start);
             // Writing to memory cannot fail.
             let _infallible =
@@ -29,15 +34,16 @@ pub(super) fn render(batch: &EventBatch) -> RenderedEvents {
     RenderedEvents { bytes: Bytes::from(text), ends: ends.into() }
 }
 
-/// `None` where this build cannot render the event: an arm or an enum value that it does not know.
-fn write_event(text: &mut Vec<u8>, event: &JobEvent) -> Option<()> {
+/// Writes an event as the JSON doors print it. `None` where this build cannot render it: an arm or an enum value
+/// that it does not know.
+pub fn write_event(text: &mut Vec<u8>, event: &JobEvent) -> Option<()> {
     let payload = event.payload.as_ref()?;
     let time = event.event_time.unwrap_or_default();
-    write!(text, "id: {}\ndata: {{\"event\":\"{}\",\"data\":", event.sequence, pb::event_name(payload)).ok()?;
+    write!(text, "{{\"event\":\"{}\",\"data\":", pb::event_name(payload)).ok()?;
     write_payload(text, payload).ok()?;
     write!(
         text,
-        ",\"timestamp\":{}.{:03},\"job_id\":\"{}\",\"sequence\":{}}}\n\n",
+        ",\"timestamp\":{}.{:03},\"job_id\":\"{}\",\"sequence\":{}}}",
         time.seconds,
         time.nanos / 1_000_000,
         event.job_id,

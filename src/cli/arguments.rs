@@ -1,0 +1,91 @@
+//! The command line's form.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{configuration, jobs, run, serve};
+use crate::{
+    config::{Loaded, Sources, load},
+    error::{Error, Reason, Result},
+};
+
+/// One streaming, durable gateway in front of the conductor engine of AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "conductor-gateway", version, arg_required_else_help = false)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Global {
+    /// Read this configuration file instead of ./config.yaml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set a configuration key, such as server.port=5007
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Open the doors (the default)
+    Serve(serve::Arguments),
+    /// Run one task and print its events
+    Run(run::Arguments),
+    /// Look at and act on the jobs of a running gateway
+    Jobs(jobs::Arguments),
+    /// Look at the configuration
+    Config(configuration::Arguments),
+    /// The bundled engine: `engine --help` explains it
+    #[command(disable_help_flag = true)]
+    Engine {
+        /// The engine's own flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+impl Global {
+    /// Loads the configuration with further settings from flags of the command.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub(super) fn load(&self, further: &[(&str, Option<String>)]) -> Result<Loaded> {
+        let mut flags = Vec::new();
+        for setting in &self.set {
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                Error::new(Reason::InvalidArgument, format!("--set {setting}: write it as KEY=VALUE"))
+            })?;
+            flags.push((key.to_owned(), value.to_owned()));
+        }
+        let given = further.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));
+        flags.extend(given);
+        let sources = Sources { file: self.config.clone(), environment: std::env::vars().collect(), flags };
+        load(&sources).map_err(|mistakes| {
+            Error::new(Reason::InvalidArgument, format!("the configuration is not valid:\n{mistakes}"))
+        })
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What failed, for the person who typed it.
+pub(super) async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { global, command } = arguments;
+    match command {
+        None => serve::serve(&global, &serve::Arguments::default()).await,
+        Some(Command::Serve(arguments)) => serve::serve(&global, &arguments).await,
+        Some(Command::Run(arguments)) => run::run(&global, arguments).await,
+        Some(Command::Jobs(arguments)) => jobs::jobs(&global, arguments).await,
+        Some(Command::Config(arguments)) => configuration::configuration(&global, &arguments),
+        // Taken before this parser sees it, unless a global flag stood in front.
+        Some(Command::Engine { arguments }) => {
+            Ok(ExitCode::from(crate::bundled::main(arguments.into_iter().map(Into::into))))
+        }
+    }
+}

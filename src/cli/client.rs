@@ -1,0 +1,43 @@
+//! The gRPC client of the commands that talk to a running gateway.
+
+use std::time::Duration;
+
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use super::arguments::Global;
+use crate::{
+    error::{Error, Reason, Result},
+    pb::gateway_service_client::GatewayServiceClient,
+};
+
+/// Connects to `server`, or to where the configuration says that the gateway listens.
+pub(super) async fn connect(global: &Global, server: Option<String>) -> Result<GatewayServiceClient<Channel>> {
+    let url = match server {
+        Some(url) if url.contains("://") => url,
+        Some(address) => format!("http://{address}"),
+        None => {
+            let config = global.load(&[])?.config.server;
+            format!("http://{}:{}", config.host, config.port)
+        }
+    };
+    let unreachable = |error: &dyn std::fmt::Display| {
+        Error::new(Reason::Unreachable, format!("no gateway answers at {url}; start one with `conductor-gateway serve`"))
+            .because(error)
+    };
+    let endpoint = Endpoint::from_shared(url.clone())
+        .map_err(|error| Error::invalid("--server", format!("`{url}` is no address: {error}")))?
+        .connect_timeout(Duration::from_secs(5));
+    let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+    Ok(GatewayServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024))
+}
+
+/// The error that a gateway answered with.
+pub(super) fn refused(status: &Status) -> Error {
+    let details = status.get_error_details();
+    let reason = details.error_info().and_then(|info| Reason::from_name(&info.reason));
+    Error::new(reason.unwrap_or(Reason::Unreachable), status.message())
+}

@@ -1,0 +1,119 @@
+//! `jobs list|show|watch|cancel|delete`.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    arguments::Global,
+    client,
+    print::{self, EventPrinter},
+    run::print_frames,
+};
+use crate::{
+    error::{Error, Result},
+    pb::{self, JobState},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The running gateway to use, such as http://127.0.0.1:5006
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the jobs, newest first
+    List {
+        /// Only jobs in this state, such as running
+        #[arg(long)]
+        state: Vec<String>,
+        /// The most jobs to print
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show one job
+    Show {
+        /// The job
+        job_id: String,
+    },
+    /// Print a job's events to its end
+    Watch {
+        /// The job
+        job_id: String,
+        /// Begin behind this sequence
+        #[arg(long, default_value_t = 0)]
+        after: u32,
+    },
+    /// Cancel a job
+    Cancel {
+        /// The job
+        job_id: String,
+        /// How long to wait for its end, in seconds
+        #[arg(long, default_value_t = 30)]
+        wait: u32,
+    },
+    /// Delete an ended job and its events
+    Delete {
+        /// The job
+        job_id: String,
+    },
+}
+
+fn show(job: &pb::Job, is_json: bool) {
+    if is_json {
+        // A job always renders; what does not is a fault that the empty line shows.
+        print::to_stdout(&format!("{}\n", serde_json::to_string(job).unwrap_or_default()));
+    } else {
+        print::to_stdout(&print::job_details(job));
+    }
+}
+
+pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { server, json, command } = arguments;
+    let mut client = client::connect(global, server).await?;
+    let refused = |status: tonic::Status| client::refused(&status);
+    match command {
+        Command::List { state, limit } => {
+            let states = state
+                .iter()
+                .map(|name| JobState::from_short_name(name).map(|state| state as i32).ok_or(name))
+                .collect::<Result<_, _>>()
+                .map_err(|name| Error::invalid("--state", format!("`{name}` is no state of a job")))?;
+            let request = pb::ListJobsRequest { page_size: limit, states, ..pb::ListJobsRequest::default() };
+            for job in client.list_jobs(request).await.map_err(refused)?.into_inner().jobs {
+                if json {
+                    show(&job, true);
+                } else {
+                    print::to_stdout(&print::job_line(&job));
+                }
+            }
+        }
+        Command::Show { job_id } => {
+            let job = client.get_job(pb::GetJobRequest { job_id }).await.map_err(refused)?.into_inner().job;
+            show(&job.unwrap_or_default(), json);
+        }
+        Command::Watch { job_id, after } => {
+            let request = pb::WatchJobRequest { job_id, after_sequence: after };
+            let frames = client.watch_job(request).await.map_err(refused)?.into_inner();
+            let mut printer = EventPrinter::new(json);
+            print_frames(frames, &mut printer).await?;
+            return Ok(ExitCode::from(printer.exit_status()));
+        }
+        Command::Cancel { job_id, wait } => {
+            let request = pb::CancelJobRequest { job_id, wait_seconds: wait };
+            let job = client.cancel_job(request).await.map_err(refused)?.into_inner().job;
+            show(&job.unwrap_or_default(), json);
+        }
+        Command::Delete { job_id } => {
+            client.delete_job(pb::DeleteJobRequest { job_id }).await.map_err(refused)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

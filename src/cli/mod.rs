@@ -1,0 +1,62 @@
+//! The commands a person types.
+//!
+//! *Lives here:* parsing, printing, exit statuses. *May import:* everything. *May not:* hold logic.
+
+mod arguments;
+mod client;
+mod configuration;
+mod jobs;
+mod print;
+mod run;
+mod serve;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser;
+
+use crate::error::Error;
+
+/// Runs a command line. Answers with the exit status.
+pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let program = arguments.next().unwrap_or_default();
+    let mut arguments = arguments.peekable();
+    // The two that are programs of their own take their arguments as they are.
+    match arguments.peek().and_then(|first| first.to_str()) {
+        Some("engine") => return ExitCode::from(crate::bundled::main(arguments.skip(1))),
+        Some("guardian") => return guardian(),
+        _ => {}
+    }
+    let parsed = match arguments::Arguments::try_parse_from(std::iter::once(program).chain(arguments)) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Printing help is no error of ours, whether or not anybody can read it.
+            let _unheard = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Error::internal(error)),
+    };
+    let status = runtime.block_on(Box::pin(arguments::dispatch(parsed)));
+    // A thread that hangs in the kernel must not hold the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    status.unwrap_or_else(|error| fail(&error))
+}
+
+fn guardian() -> ExitCode {
+    match crate::engine::guardian::main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&Error::internal(error)),
+    }
+}
+
+/// Prints an error for a person and answers with its exit status.
+fn fail(error: &Error) -> ExitCode {
+    let mut text = format!("error: {error}\n");
+    if let Some(cause) = error.cause() {
+        text += &format!("  because: {cause}\n");
+    }
+    print::to_stderr(&text);
+    ExitCode::from(error.reason().codes().exit)
+}

@@ -1,0 +1,153 @@
+//! Printing: events as a person likes to read them, or as JSON lines.
+
+use std::io::{self, Write};
+
+use crate::{
+    edge::http::write_event,
+    error::Reason,
+    pb::{Job, JobEvent, JobState, OutputStream, job::Outcome, job_event::Payload, task},
+};
+
+/// Prints to standard output at once. Nobody reading is no reason to stop.
+pub(super) fn to_stdout(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _unheard = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Prints to standard error.
+pub(super) fn to_stderr(text: &str) {
+    let _unheard = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Control characters of an engine's output must not move the terminal's cursor.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '·' } else { c }).collect()
+}
+
+/// Prints a job's events and remembers how it ended.
+#[derive(Debug, Default)]
+pub(super) struct EventPrinter {
+    is_json: bool,
+    is_in_line: bool,
+    has_streamed: bool,
+    outcome: Option<(JobState, Option<Reason>)>,
+    last_reason: Option<Reason>,
+}
+
+impl EventPrinter {
+    pub(super) fn new(is_json: bool) -> Self {
+        Self { is_json, ..Self::default() }
+    }
+
+    pub(super) fn event(&mut self, event: &JobEvent) {
+        if self.is_json {
+            let mut line = Vec::new();
+            if write_event(&mut line, event).is_some() {
+                line.push(b'\n');
+                to_stdout(&String::from_utf8_lossy(&line));
+            }
+        }
+        let Some(payload) = &event.payload else { return };
+        match payload {
+            Payload::Error(error) => self.last_reason = Reason::from_name(&error.reason),
+            Payload::EndOfStream(end) => self.outcome = Some((end.state(), self.last_reason)),
+            _ => {}
+        }
+        if !self.is_json {
+            self.human(event.sequence, payload);
+        }
+    }
+
+    fn remark(&mut self, text: &str) {
+        if std::mem::take(&mut self.is_in_line) {
+            to_stdout("\n");
+        }
+        to_stderr(&format!("{}\n", harmless(text)));
+    }
+
+    fn human(&mut self, sequence: u32, payload: &Payload) {
+        match payload {
+            Payload::JobStarted(started) => self.remark(&format!("[{sequence}] started (engine: {})", started.engine)),
+            Payload::StatusUpdate(update) => self.remark(&format!("[{sequence}] {}", update.message)),
+            Payload::OnChainStart(start) => self.remark(&format!("[{sequence}] planner: {}", start.planner)),
+            Payload::OnToolStart(start) => {
+                let arguments = start.arguments.as_ref().map(|json| json.text.clone()).unwrap_or_default();
+                let shown: String = arguments.chars().take(200).collect();
+                self.remark(&format!("[{sequence}] {} {shown}", start.tool));
+            }
+            Payload::OnToolOutput(output) => {
+                let text = harmless(&output.text);
+                if output.stream() == OutputStream::Stderr {
+                    self.remark(text.trim_end());
+                } else {
+                    to_stdout(&text);
+                    self.is_in_line = !text.ends_with('\n');
+                    self.has_streamed = true;
+                }
+                if output.is_truncated {
+                    self.remark("… output limit reached, the rest is not shown");
+                }
+            }
+            Payload::OnLlmNewToken(token) => {
+                to_stdout(&harmless(&token.text));
+                self.is_in_line = !token.text.ends_with('\n');
+                self.has_streamed = true;
+            }
+            Payload::OnToolEnd(end) => {
+                let outcome = if end.is_error { "failed" } else { "done" };
+                self.remark(&format!("[{sequence}] {} {outcome} in {} ms", end.tool, end.duration_ms));
+            }
+            Payload::Result(result) if self.has_streamed => {
+                self.remark(&format!("[{sequence}] {}", result.message));
+            }
+            Payload::Result(result) => {
+                self.remark(&format!("[{sequence}] {}", result.message));
+                to_stdout(&format!("{}\n", harmless(&result.result)));
+            }
+            Payload::Error(error) => self.remark(&format!("[{sequence}] {}: {}", error.reason, error.message)),
+            Payload::EndOfStream(end) => {
+                self.remark(&format!("[{sequence}] {}", end.state().short_name().to_lowercase()));
+            }
+            Payload::InputRequired(asked) => self.remark(&format!("[{sequence}] asks: {}", asked.prompt)),
+            _ => {}
+        }
+    }
+
+    /// The exit status of the job's outcome; 75 (EX_TEMPFAIL) when its end was not seen.
+    pub(super) fn exit_status(&self) -> u8 {
+        match self.outcome {
+            Some((JobState::Succeeded, _)) => 0,
+            Some((_, Some(reason))) => reason.codes().exit,
+            Some((_, None)) => 1,
+            None => 75,
+        }
+    }
+}
+
+/// One line about a job.
+pub(super) fn job_line(job: &Job) -> String {
+    let task = match job.task.as_ref().and_then(|task| task.task.as_ref()) {
+        Some(task::Task::Command(command)) => command.clone(),
+        Some(task::Task::AgentRun(run)) => format!("{}: {}", run.agent_id, run.input_text),
+        Some(task::Task::ToolCall(call)) => call.tool.clone(),
+        None => String::new(),
+    };
+    let task: String = harmless(&task).replace('\n', " ").chars().take(60).collect();
+    let created = job.create_time.map(|time| time.to_string()).unwrap_or_default();
+    format!("{}  {:<11}  {created}  {task}\n", job.job_id, job.state().short_name())
+}
+
+/// All about a job.
+pub(super) fn job_details(job: &Job) -> String {
+    let mut text = job_line(job);
+    if let Some(position) = job.queue_position {
+        text += &format!("  position in the queue: {position}\n");
+    }
+    text += &format!("  events: {}\n", job.last_sequence);
+    match &job.outcome {
+        Some(Outcome::Result(result)) => text += &format!("{}\n", harmless(&result.text)),
+        Some(Outcome::Error(error)) => text += &format!("  {}: {}\n", error.reason, harmless(&error.message)),
+        None => {}
+    }
+    text
+}

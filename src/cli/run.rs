@@ -1,0 +1,154 @@
+//! `run`: one task, its events printed, in process or by a running gateway.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+use prost::Message;
+
+use super::{arguments::Global, client, print::EventPrinter};
+use crate::{
+    app::Core,
+    caller::Caller,
+    error::{Error, Reason, Result},
+    job::{CancelledBy, Submission},
+    journal,
+    pb::{self, AgentRun, Door, JobEvent, Json, OnDisconnect, StreamExecuteRequest, Task, TaskOptions, ToolCall, task},
+    task::Termination,
+    telemetry,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// What is to be done; with --agent what the agent is told; with --tool its arguments as JSON
+    input: Option<String>,
+    /// Run this agent, without planning
+    #[arg(long, conflicts_with = "tool")]
+    agent: Option<String>,
+    /// Call this tool
+    #[arg(long)]
+    tool: Option<String>,
+    /// The running gateway to use, such as http://127.0.0.1:5006
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// Print the events as JSON lines
+    #[arg(long)]
+    json: bool,
+    /// Longest time for the job, in seconds
+    #[arg(long, default_value_t = 0)]
+    timeout: u32,
+    /// The conversation that it belongs to
+    #[arg(long, default_value = "")]
+    conversation: String,
+}
+
+impl Arguments {
+    fn task(&self) -> Result<Task> {
+        let input = self.input.clone();
+        let task = match (&self.agent, &self.tool) {
+            (Some(agent_id), _) => task::Task::AgentRun(AgentRun {
+                agent_id: agent_id.clone(),
+                input_text: input.unwrap_or_default(),
+            }),
+            (None, Some(tool)) => {
+                let arguments = Json::compact(input.as_deref().unwrap_or("{}"))
+                    .map_err(|error| Error::invalid("arguments", error.to_string()))?;
+                task::Task::ToolCall(ToolCall { tool: tool.clone(), arguments: Some(arguments) })
+            }
+            (None, None) => task::Task::Command(input.unwrap_or_default()),
+        };
+        Ok(Task { task: Some(task) })
+    }
+
+    fn options(&self) -> TaskOptions {
+        TaskOptions {
+            timeout_seconds: self.timeout,
+            conversation_id: self.conversation.clone(),
+            on_disconnect: OnDisconnect::Cancel as i32,
+            ..TaskOptions::default()
+        }
+    }
+}
+
+pub(super) async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode> {
+    let mut printer = EventPrinter::new(arguments.json);
+    match &arguments.server {
+        Some(_) => run_remotely(global, &arguments, &mut printer).await?,
+        None => run_in_process(global, &arguments, &mut printer).await?,
+    }
+    Ok(ExitCode::from(printer.exit_status()))
+}
+
+async fn run_in_process(global: &Global, arguments: &Arguments, printer: &mut EventPrinter) -> Result<()> {
+    let mut config = global.load(&[])?.config;
+    // One job that is printed as it goes: nothing has to be kept, and a gateway may be running beside.
+    config.storage.kind = journal::Kind::Memory;
+    if config.telemetry == telemetry::Config::default() {
+        config.telemetry.log = "warn".into();
+    }
+    telemetry::start(&config.telemetry).map_err(|message| Error::new(Reason::InvalidArgument, message))?;
+    let mut termination = Termination::listen().map_err(Error::internal)?;
+    let core = Core::build(&config).await?;
+    let followed = follow(&core, arguments, printer, &mut termination).await;
+    core.shut_down(Duration::from_secs(config.conductor.kill_grace_seconds.into()), async {}).await;
+    followed
+}
+
+async fn follow(
+    core: &Core,
+    arguments: &Arguments,
+    printer: &mut EventPrinter,
+    termination: &mut Termination,
+) -> Result<()> {
+    let caller = Caller::local();
+    let submission = Submission {
+        caller: caller.clone(),
+        door: Door::Local,
+        task: Some(arguments.task()?),
+        options: arguments.options(),
+    };
+    let submitted = core.service.submit(submission).await?;
+    let mut follower = core.service.follow(&caller, &submitted.job_id, 0)?;
+    let mut is_cancelled = false;
+    loop {
+        tokio::select! {
+            slice = follower.next() => match slice? {
+                None => return Ok(()),
+                Some(slice) => {
+                    for index in slice.from..slice.batch.len() {
+                        if let Some(event) = slice.batch.decode(index) {
+                            printer.event(&event);
+                        }
+                    }
+                }
+            },
+            // Losing the signal's branch loses nothing: it stays until it is received.
+            signal = termination.next() => {
+                if is_cancelled {
+                    return Err(Error::new(Reason::Cancelled, format!("ended by {signal}")));
+                }
+                is_cancelled = true;
+                core.service.cancel_now(&caller, &submitted.job_id, CancelledBy::Caller(caller.name().to_owned()));
+            }
+        }
+    }
+}
+
+async fn run_remotely(global: &Global, arguments: &Arguments, printer: &mut EventPrinter) -> Result<()> {
+    let mut client = client::connect(global, arguments.server.clone()).await?;
+    let request = StreamExecuteRequest { task: Some(arguments.task()?), options: Some(arguments.options()) };
+    let frames = client.stream_execute(request).await.map_err(|status| client::refused(&status))?;
+    print_frames(frames.into_inner(), printer).await
+}
+
+/// Prints a stream of frames to its end.
+pub(super) async fn print_frames(
+    mut frames: tonic::Streaming<pb::EventFrame>,
+    printer: &mut EventPrinter,
+) -> Result<()> {
+    while let Some(frame) = frames.message().await.map_err(|status| client::refused(&status))? {
+        if let Some(event) = frame.event {
+            printer.event(&JobEvent::decode(event).map_err(Error::internal)?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! `serve`: open the doors, wait for a signal, leave in order.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::arguments::Global;
+use crate::{
+    app::App,
+    error::{Error, Result},
+    task::Termination,
+    telemetry,
+};
+
+#[derive(Debug, Default, Args)]
+pub(super) struct Arguments {
+    /// The address to bind
+    #[arg(long)]
+    host: Option<String>,
+    /// The port to bind; 0 lets the system choose
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
+    let flags = [("server.host", arguments.host.clone()), ("server.port", arguments.port.map(|port| port.to_string()))];
+    let config = global.load(&flags)?.config;
+    telemetry::start(&config.telemetry)
+        .map_err(|message| Error::new(crate::error::Reason::InvalidArgument, message))?;
+    let mut termination = Termination::listen().map_err(Error::internal)?;
+    let app = App::start(&config).await?;
+    tracing::info!(address = %app.address(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
+    let signal = termination.next().await;
+    tracing::info!(signal, "shutting down");
+    let status = tokio::select! {
+        () = app.shut_down() => ExitCode::SUCCESS,
+        // A second signal exits at once; the guardian kills what is left.
+        signal = termination.next() => {
+            tracing::warn!(signal, "exiting at once");
+            ExitCode::from(130)
+        }
+    };
+    tracing::info!("the gateway has ended");
+    Ok(status)
+}

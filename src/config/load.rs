@@ -1,0 +1,216 @@
+//! Loading: defaults, file, environment, flags; every mistake is collected before anything is reported.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use super::{Config, tree, validate};
+
+/// The file that is read when no other is named.
+const DEFAULT_FILE: &str = "config.yaml";
+
+/// Where values come from besides the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A file that has to exist; unset, `config.yaml` in the working directory if there is one.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// `key=value` from the command line.
+    pub flags: Vec<(String, String)>,
+}
+
+/// A valid configuration, explained.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// Each value and where it came from.
+    pub explained: Explained,
+}
+
+/// Each key with its value and where that came from.
+pub type Explained = Vec<(String, Value, String)>;
+
+/// Everything that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+struct Setting {
+    path: String,
+    value: Value,
+    origin: String,
+}
+
+/// Loads the configuration.
+///
+/// # Errors
+/// All mistakes together: unknown keys with the nearest name, values of a wrong type, values that do not go
+/// together.
+pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+    let mut mistakes = Vec::new();
+    let defaults = serde_json::to_value(Config::default()).map_err(|error| Mistakes(vec![error.to_string()]))?;
+    let known = tree::paths(&defaults);
+    let mut settings = from_file(sources, &defaults, &known, &mut mistakes);
+    settings.extend(from_environment(sources, &defaults, &known));
+    settings.extend(from_flags(sources, &defaults, &known, &mut mistakes));
+    let mut merged = defaults.clone();
+    let mut origins: BTreeMap<&str, &str> = BTreeMap::new();
+    for setting in &settings {
+        // Each value alone, so that one mistake does not hide another.
+        let mut alone = defaults.clone();
+        tree::set(&mut alone, &setting.path, setting.value.clone());
+        if let Err(error) = serde_json::from_value::<Config>(alone) {
+            mistakes.push(format!("{} ({}): {error}", setting.path, setting.origin));
+            continue;
+        }
+        tree::set(&mut merged, &setting.path, setting.value.clone());
+        origins.insert(&setting.path, &setting.origin);
+    }
+    let config = match serde_json::from_value::<Config>(merged.clone()) {
+        Ok(config) => config,
+        Err(error) => {
+            mistakes.push(error.to_string());
+            return Err(Mistakes(mistakes));
+        }
+    };
+    mistakes.extend(validate::validate(&config));
+    if !mistakes.is_empty() {
+        return Err(Mistakes(mistakes));
+    }
+    let explained = known
+        .iter()
+        .map(|path| {
+            let value = tree::get(&merged, path).cloned().unwrap_or_default();
+            (path.clone(), value, (*origins.get(path.as_str()).unwrap_or(&"default")).to_owned())
+        })
+        .collect();
+    Ok(Loaded { config, explained })
+}
+
+fn unknown_key(path: &str, origin: &str, known: &[String]) -> String {
+    match tree::nearest(path, known) {
+        Some(nearest) => format!("{path} ({origin}): there is no such key; did you mean `{nearest}`?"),
+        None => format!("{path} ({origin}): there is no such key; config.yaml lists them all"),
+    }
+}
+
+fn from_file(sources: &Sources, defaults: &Value, known: &[String], mistakes: &mut Vec<String>) -> Vec<Setting> {
+    let path = match &sources.file {
+        Some(path) => path.as_path(),
+        None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
+        None => return Vec::new(),
+    };
+    let origin = path.display().to_string();
+    let parsed = fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| {
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        serde_saphyr::from_str::<Option<Map<String, Value>>>(&text).map_err(|error| error.to_string())
+    });
+    let fields = match parsed {
+        Ok(fields) => fields.unwrap_or_default(),
+        Err(error) => {
+            mistakes.push(format!("{origin}: {error}"));
+            return Vec::new();
+        }
+    };
+    let (mut set, mut unknown) = (Vec::new(), Vec::new());
+    tree::compare(defaults, &fields, "", &mut set, &mut unknown);
+    mistakes.extend(unknown.iter().map(|path| unknown_key(path, &origin, known)));
+    set.into_iter().map(|(path, value)| Setting { path, value, origin: origin.clone() }).collect()
+}
+
+fn from_environment(sources: &Sources, defaults: &Value, known: &[String]) -> Vec<Setting> {
+    known
+        .iter()
+        .filter_map(|path| {
+            let name = tree::variable(path);
+            let text = sources.environment.get(&name)?;
+            let value = parse(text, tree::get(defaults, path));
+            Some(Setting { path: path.clone(), value, origin: format!("environment {name}") })
+        })
+        .collect()
+}
+
+fn from_flags(sources: &Sources, defaults: &Value, known: &[String], mistakes: &mut Vec<String>) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for (path, text) in &sources.flags {
+        if known.contains(path) {
+            let value = parse(text, tree::get(defaults, path));
+            settings.push(Setting { path: path.clone(), value, origin: "command line".to_owned() });
+        } else {
+            mistakes.push(unknown_key(path, "command line", known));
+        }
+    }
+    settings
+}
+
+/// A value from text: as it is where the default is text, as YAML otherwise (lists in flow form).
+fn parse(text: &str, default: Option<&Value>) -> Value {
+    match default {
+        Some(Value::String(_) | Value::Null) => Value::String(text.to_owned()),
+        _ => serde_saphyr::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(environment: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Mistakes> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.yaml");
+        fs::write(&path, file.unwrap_or_default()).unwrap();
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        load(&Sources { file: Some(path), environment, flags: Vec::new() })
+    }
+
+    #[test]
+    fn the_environment_beats_the_file_and_says_so() {
+        let loaded = with(
+            &[("PORT", "7000"), ("CONDUCTOR_PROJECT_PATH", "/x"), ("CORS_ORIGINS", "[https://a.example]"), ("CONDUCTOR_TIMEOUT", "5")],
+            Some("server:\n  port: 1\n  host: localhost\n"),
+        )
+        .unwrap();
+        assert_eq!((loaded.config.server.port, loaded.config.server.host.as_str()), (7000, "localhost"));
+        assert_eq!(loaded.config.conductor.project_path.as_deref(), Some(Path::new("/x")));
+        assert_eq!((loaded.config.server.cors_origins.len(), loaded.config.conductor.timeout_seconds), (1, 5));
+        let origin = |path: &str| loaded.explained.iter().find(|(p, ..)| p == path).unwrap().2.clone();
+        assert_eq!(origin("server.port"), "environment PORT");
+        assert_eq!(origin("jobs.max_running"), "default");
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let Mistakes(mistakes) = with(
+            &[("JOBS_MAX_RUNNING", "many")],
+            Some("server:\n  prot: 1\n  host: 0.0.0.0\nstorage:\n  kind: floppy\nnonsense: 1\n"),
+        )
+        .unwrap_err();
+        let all = mistakes.join("\n");
+        for part in ["server.prot", "`server.port`", "jobs.max_running", "storage.kind", "nonsense", "allow_anonymous_remote"] {
+            assert!(all.contains(part), "{part} is missing in {all}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_holds_every_key_with_its_default() {
+        let loaded = load(&Sources { file: Some("config.yaml".into()), ..Sources::default() }).unwrap();
+        assert_eq!(loaded.config, Config::default());
+        let silent: Vec<_> = loaded.explained.iter().filter(|(_, _, origin)| origin == "default").collect();
+        assert!(silent.is_empty(), "config.yaml does not list {silent:?}");
+    }
+}

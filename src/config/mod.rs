@@ -1,0 +1,30 @@
+//! The whole configuration: the rooms' sections composed, loaded, validated, explained.
+//!
+//! Defaults < file < environment < flags. Nothing is bound before all of it is valid.
+//!
+//! *Lives here:* loading and explaining. *May import:* the rooms whose sections it composes. *May not:* hold
+//! behaviour.
+
+mod load;
+mod tree;
+mod validate;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{Explained, Loaded, Mistakes, Sources, load};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the gateway listens.
+    pub server: crate::edge::Config,
+    /// Which engine runs.
+    pub conductor: crate::engine::Config,
+    /// How many jobs run, how long, and how long they are kept.
+    pub jobs: crate::job::Config,
+    /// Where jobs and events are kept.
+    pub storage: crate::journal::Config,
+    /// What is told about it all.
+    pub telemetry: crate::telemetry::Config,
+}

@@ -1,0 +1,51 @@
+//! What the gateway tells of itself: the log.
+
+use std::io::IsTerminal;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// The `telemetry` section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What is logged: a level, or filters such as `info,conductor_gateway::journal=debug`.
+    pub log: String,
+    /// How: `auto` is for people on a terminal and JSON otherwise.
+    pub log_format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { log: "info".into(), log_format: LogFormat::Auto }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts the log, on standard error.
+///
+/// # Errors
+/// A sentence when `telemetry.log` is no filter.
+pub fn start(config: &Config) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("telemetry.log: {error}"))?;
+    let is_terminal = std::io::stderr().is_terminal();
+    let is_json = match config.log_format {
+        LogFormat::Auto => !is_terminal,
+        LogFormat::Human => false,
+        LogFormat::Json => true,
+    };
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    let started = if is_json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
+    started.map_err(|error| error.to_string())
+}
