@@ -10,10 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     let descriptors = protox::compile(
-        [
-            "conductor/gateway/v1/gateway_service.proto",
-            "conductor/gateway/storage/v1/storage.proto",
-        ],
+        ["conductor/gateway/v1/gateway_service.proto", "conductor/gateway/storage/v1/storage.proto"],
         ["proto"],
     )?;
     let descriptor_bytes = descriptors.encode_to_vec();

@@ -99,7 +99,8 @@ fn own_program() -> Result<String> {
 /// A bundled engine that was never used gets its templates, so that there is something to run.
 async fn seed(engine: &Engine, supervisor: &Supervisor) -> Result<()> {
     let is_used = |root: &Path| {
-        root.join("config.yaml").exists() || root.join(crate::engine::workspace::DEFAULT_STORAGE_PATH).exists()
+        root.join("config.yaml").exists()
+            || root.join(crate::engine::workspace::DEFAULT_STORAGE_PATH).exists()
     };
     if is_used(&engine.root) {
         return Ok(());
@@ -111,8 +112,11 @@ async fn seed(engine: &Engine, supervisor: &Supervisor) -> Result<()> {
         max_kept_bytes: 64 * 1024,
     };
     let program = engine.program.iter().cloned().chain(["--install=all".to_owned()]).collect();
-    let command =
-        crate::engine::Command { program, environment: engine.environment.clone(), directory: engine.root.clone() };
+    let command = crate::engine::Command {
+        program,
+        environment: engine.environment.clone(),
+        directory: engine.root.clone(),
+    };
     let mut run = supervisor.run(command, limits).await?;
     let never = CancellationToken::new();
     while run.next(&never).await.is_some() {}
@@ -121,7 +125,10 @@ async fn seed(engine: &Engine, supervisor: &Supervisor) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&finished.stderr).trim().to_owned();
-    Err(Error::new(Reason::EngineNotStarted, format!("the bundled engine's workspace could not be filled: {said}")))
+    Err(Error::new(
+        Reason::EngineNotStarted,
+        format!("the bundled engine's workspace could not be filled: {said}"),
+    ))
 }
 
 /// The gateway with its doors open.
@@ -142,12 +149,16 @@ impl App {
     pub async fn start(config: &Config) -> Result<Self> {
         let cannot_bind = |error: std::io::Error| {
             let place = format!("{}:{}", config.server.host, config.server.port);
-            Error::new(Reason::Unreachable, format!("{place} cannot be bound: {error}; stop what uses it, or choose another server.port"))
+            Error::new(
+                Reason::Unreachable,
+                format!("{place} cannot be bound: {error}; stop what uses it, or choose another server.port"),
+            )
         };
         // Bound first, so that a taken port is known before anything is recovered; served once all is ready.
         let listener = Server::bind(&config.server).await.map_err(cannot_bind)?;
         let core = Core::build(config).await?;
-        let server = Server::new(listener, config.server.clone(), core.service.clone()).map_err(cannot_bind)?;
+        let server =
+            Server::new(listener, config.server.clone(), core.service.clone()).map_err(cannot_bind)?;
         let address = server.address().map_err(cannot_bind)?;
         let stop = CancellationToken::new();
         let serving = Group::new("server").spawn("listener", server.serve(stop.clone()));

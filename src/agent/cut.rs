@@ -50,7 +50,10 @@ pub(super) fn mask_secrets(value: &mut Value) {
         Value::Object(fields) => {
             for (name, field) in fields {
                 let name = name.to_ascii_lowercase();
-                if ["password", "secret", "token", "api_key", "apikey", "authorization"].iter().any(|word| name.contains(word)) {
+                if ["password", "secret", "token", "api_key", "apikey", "authorization"]
+                    .iter()
+                    .any(|word| name.contains(word))
+                {
                     *field = Value::String("***".to_owned());
                 } else {
                     mask_secrets(field);

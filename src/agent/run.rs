@@ -45,12 +45,14 @@ impl Task {
         };
         match task.and_then(|task| task.task.as_ref()).ok_or_else(none)? {
             pb::task::Task::Command(command) if command.trim().is_empty() => {
-                Err(Error::new(Reason::NoTask, "the command is empty; say what is to be done").at("task.command"))
+                Err(Error::new(Reason::NoTask, "the command is empty; say what is to be done")
+                    .at("task.command"))
             }
             pb::task::Task::Command(command) => {
                 const MAX_COMMAND_BYTES: usize = 131_000;
                 if command.len() > MAX_COMMAND_BYTES {
-                    let message = format!("is {} bytes long; at most {MAX_COMMAND_BYTES} are taken", command.len());
+                    let message =
+                        format!("is {} bytes long; at most {MAX_COMMAND_BYTES} are taken", command.len());
                     return Err(Error::new(Reason::TooLarge, message).at("task.command"));
                 }
                 Ok(Self::Command(command.clone()))

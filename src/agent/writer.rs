@@ -146,7 +146,12 @@ impl Writer {
     }
 
     /// A tool call ended.
-    pub async fn tool_end(&mut self, tool_call_id: &str, tool: ToolName, completed: &Completed) -> Result<()> {
+    pub async fn tool_end(
+        &mut self,
+        tool_call_id: &str,
+        tool: ToolName,
+        completed: &Completed,
+    ) -> Result<()> {
         let mut end = ToolEnd {
             tool_call_id: tool_call_id.to_owned(),
             tool: tool.as_str().to_owned(),
@@ -189,7 +194,9 @@ impl Writer {
                 };
                 (Payload::Result(result), message)
             }
-            Outcome::Failed(error, cancelled_by) => (error_event(error, cancelled_by.as_deref()), "the job has not succeeded".to_owned()),
+            Outcome::Failed(error, cancelled_by) => {
+                (error_event(error, cancelled_by.as_deref()), "the job has not succeeded".to_owned())
+            }
             Outcome::Interrupted(error) => (error_event(error, None), "the job was interrupted".to_owned()),
         };
         self.append(payload).await?;

@@ -119,7 +119,9 @@ impl Arguments {
             Err(error) if !error.use_stderr() => {
                 return Ok(Self { action: Action::Help(error.to_string()), is_json: false });
             }
-            Err(error) => return Err(Failure::usage(error.to_string().trim_start_matches("error: ").trim_end())),
+            Err(error) => {
+                return Err(Failure::usage(error.to_string().trim_start_matches("error: ").trim_end()));
+            }
         };
         let is_json = flags.output == "json";
         Ok(Self { action: flags.action()?, is_json })
@@ -150,7 +152,9 @@ impl Flags {
             return Ok(Action::Install(checked(target)?));
         }
         let Some(agent_id) = self.agent else {
-            return Err(Failure::usage("nothing to do: give --list, --info, --validate, --install or --agent; --help explains them"));
+            return Err(Failure::usage(
+                "nothing to do: give --list, --info, --validate, --install or --agent; --help explains them",
+            ));
         };
         let agent_id = checked(agent_id)?;
         match self.input {

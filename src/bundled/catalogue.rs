@@ -25,7 +25,11 @@ pub(super) fn list(workspace: &Workspace, printer: &Printer) -> Result<(), Failu
         match definition {
             Ok(definition) => {
                 documents.push(document(agent_id, definition));
-                text += &format!("{agent_id}\n    {}\n    tags: {}\n", definition.description, definition.tags.join(", "));
+                text += &format!(
+                    "{agent_id}\n    {}\n    tags: {}\n",
+                    definition.description,
+                    definition.tags.join(", ")
+                );
             }
             Err(problem) => printer.remark(&format!("{agent_id} is left out: {problem}")),
         }
@@ -40,13 +44,14 @@ pub(super) fn list(workspace: &Workspace, printer: &Printer) -> Result<(), Failu
 
 pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Definition, Failure> {
     match workspace.agent(agent_id) {
-        Some(agent) => agent.definition.map_err(|problem| Failure::failed(format_args!("{agent_id}: {problem}"))),
+        Some(agent) => {
+            agent.definition.map_err(|problem| Failure::failed(format_args!("{agent_id}: {problem}")))
+        }
         None => {
             let installed = workspace.agents().unwrap_or_default();
-            let similar = installed
-                .iter()
-                .map(|agent| agent.agent_id.as_str())
-                .max_by(|a, b| strsim::jaro_winkler(a, agent_id).total_cmp(&strsim::jaro_winkler(b, agent_id)));
+            let similar = installed.iter().map(|agent| agent.agent_id.as_str()).max_by(|a, b| {
+                strsim::jaro_winkler(a, agent_id).total_cmp(&strsim::jaro_winkler(b, agent_id))
+            });
             let hint = similar.map_or_else(
                 || "none is installed; --install list shows the templates".to_owned(),
                 |similar| format!("the nearest is `{similar}`; --list shows them all"),

@@ -32,8 +32,7 @@ impl<'a> History<'a> {
     pub(super) fn lock(workspace: &'a Workspace, agent_id: &'a str) -> io::Result<Self> {
         let locks = workspace.root.join(".locks");
         fs::create_dir_all(&locks)?;
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).open(locks.join(agent_id))?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(locks.join(agent_id))?;
         flock(&lock, FlockOperation::LockExclusive)?;
         Ok(Self { workspace, agent_id, _lock: lock })
     }

@@ -59,7 +59,10 @@ pub(super) fn clear(workspace: &Workspace, agent_id: &str, printer: &Printer) ->
     find(workspace, agent_id)?;
     let history = History::lock(workspace, agent_id).map_err(Failure::failed)?;
     let removed = history.clear().map_err(Failure::failed)?;
-    printer.either(&json!({"agent_id": agent_id, "removed": removed}), &format!("{removed} interactions removed\n"))
+    printer.either(
+        &json!({"agent_id": agent_id, "removed": removed}),
+        &format!("{removed} interactions removed\n"),
+    )
 }
 
 fn rand_id() -> u64 {

@@ -31,9 +31,13 @@ pub(super) fn validate(workspace: &Workspace, printer: &Printer) -> Result<(), F
     for error in &errors {
         text += &format!("error: {error}\n");
     }
-    text += if errors.is_empty() { "The configuration is valid.\n" } else { "The configuration has errors.\n" };
-    let document =
-        json!({"is_valid": errors.is_empty(), "agents": agents.len(), "errors": errors, "warnings": warnings});
+    text +=
+        if errors.is_empty() { "The configuration is valid.\n" } else { "The configuration has errors.\n" };
+    let document = json!({"is_valid": errors.is_empty(), "agents": agents.len(), "errors": errors, "warnings": warnings});
     printer.either(&document, &text)?;
-    if errors.is_empty() { Ok(()) } else { Err(Failure::failed(format_args!("{} errors were found", errors.len()))) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::failed(format_args!("{} errors were found", errors.len())))
+    }
 }

@@ -15,7 +15,10 @@ use crate::{
 };
 
 /// Connects to `server`, or to where the configuration says that the gateway listens.
-pub(super) async fn connect(global: &Global, server: Option<String>) -> Result<GatewayServiceClient<Channel>> {
+pub(super) async fn connect(
+    global: &Global,
+    server: Option<String>,
+) -> Result<GatewayServiceClient<Channel>> {
     let url = match server {
         Some(url) if url.contains("://") => url,
         Some(address) => format!("http://{address}"),
@@ -25,8 +28,11 @@ pub(super) async fn connect(global: &Global, server: Option<String>) -> Result<G
         }
     };
     let unreachable = |error: &dyn std::fmt::Display| {
-        Error::new(Reason::Unreachable, format!("no gateway answers at {url}; start one with `conductor-gateway serve`"))
-            .because(error)
+        Error::new(
+            Reason::Unreachable,
+            format!("no gateway answers at {url}; start one with `conductor-gateway serve`"),
+        )
+        .because(error)
     };
     let endpoint = Endpoint::from_shared(url.clone())
         .map_err(|error| Error::invalid("--server", format!("`{url}` is no address: {error}")))?

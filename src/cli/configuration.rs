@@ -23,7 +23,9 @@ enum Command {
 
 /// Keys whose values are never printed.
 fn is_secret(path: &str) -> bool {
-    ["key", "secret", "password", "token"].iter().any(|word| path.rsplit('.').next().unwrap_or_default().contains(word))
+    ["key", "secret", "password", "token"]
+        .iter()
+        .any(|word| path.rsplit('.').next().unwrap_or_default().contains(word))
 }
 
 pub(super) fn configuration(global: &Global, arguments: &Arguments) -> Result<ExitCode> {

@@ -53,7 +53,10 @@ fn guardian() -> ExitCode {
 
 /// Prints an error for a person and answers with its exit status.
 fn fail(error: &Error) -> ExitCode {
-    let mut text = format!("error: {error}\n");
+    let mut text = match error.field() {
+        Some(field) => format!("error: {field}: {error}\n"),
+        None => format!("error: {error}\n"),
+    };
     if let Some(cause) = error.cause() {
         text += &format!("  because: {cause}\n");
     }

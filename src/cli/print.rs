@@ -67,7 +67,9 @@ impl EventPrinter {
 
     fn human(&mut self, sequence: u32, payload: &Payload) {
         match payload {
-            Payload::JobStarted(started) => self.remark(&format!("[{sequence}] started (engine: {})", started.engine)),
+            Payload::JobStarted(started) => {
+                self.remark(&format!("[{sequence}] started (engine: {})", started.engine))
+            }
             Payload::StatusUpdate(update) => self.remark(&format!("[{sequence}] {}", update.message)),
             Payload::OnChainStart(start) => self.remark(&format!("[{sequence}] planner: {}", start.planner)),
             Payload::OnToolStart(start) => {
@@ -104,7 +106,9 @@ impl EventPrinter {
                 self.remark(&format!("[{sequence}] {}", result.message));
                 to_stdout(&format!("{}\n", harmless(&result.result)));
             }
-            Payload::Error(error) => self.remark(&format!("[{sequence}] {}: {}", error.reason, error.message)),
+            Payload::Error(error) => {
+                self.remark(&format!("[{sequence}] {}: {}", error.reason, error.message))
+            }
             Payload::EndOfStream(end) => {
                 self.remark(&format!("[{sequence}] {}", end.state().short_name().to_lowercase()));
             }

@@ -12,7 +12,10 @@ use crate::{
     error::{Error, Reason, Result},
     job::{CancelledBy, Submission},
     journal,
-    pb::{self, AgentRun, Door, JobEvent, Json, OnDisconnect, StreamExecuteRequest, Task, TaskOptions, ToolCall, task},
+    pb::{
+        self, AgentRun, Door, JobEvent, Json, OnDisconnect, StreamExecuteRequest, Task, TaskOptions,
+        ToolCall, task,
+    },
     task::Termination,
     telemetry,
 };

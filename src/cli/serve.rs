@@ -23,7 +23,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
-    let flags = [("server.host", arguments.host.clone()), ("server.port", arguments.port.map(|port| port.to_string()))];
+    let flags = [
+        ("server.host", arguments.host.clone()),
+        ("server.port", arguments.port.map(|port| port.to_string())),
+    ];
     let config = global.load(&flags)?.config;
     telemetry::start(&config.telemetry)
         .map_err(|message| Error::new(crate::error::Reason::InvalidArgument, message))?;

@@ -61,7 +61,8 @@ struct Setting {
 /// together.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let mut mistakes = Vec::new();
-    let defaults = serde_json::to_value(Config::default()).map_err(|error| Mistakes(vec![error.to_string()]))?;
+    let defaults =
+        serde_json::to_value(Config::default()).map_err(|error| Mistakes(vec![error.to_string()]))?;
     let known = tree::paths(&defaults);
     let mut settings = from_file(sources, &defaults, &known, &mut mistakes);
     settings.extend(from_environment(sources, &defaults, &known));
@@ -107,7 +108,12 @@ fn unknown_key(path: &str, origin: &str, known: &[String]) -> String {
     }
 }
 
-fn from_file(sources: &Sources, defaults: &Value, known: &[String], mistakes: &mut Vec<String>) -> Vec<Setting> {
+fn from_file(
+    sources: &Sources,
+    defaults: &Value,
+    known: &[String],
+    mistakes: &mut Vec<String>,
+) -> Vec<Setting> {
     let path = match &sources.file {
         Some(path) => path.as_path(),
         None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
@@ -145,7 +151,12 @@ fn from_environment(sources: &Sources, defaults: &Value, known: &[String]) -> Ve
         .collect()
 }
 
-fn from_flags(sources: &Sources, defaults: &Value, known: &[String], mistakes: &mut Vec<String>) -> Vec<Setting> {
+fn from_flags(
+    sources: &Sources,
+    defaults: &Value,
+    known: &[String],
+    mistakes: &mut Vec<String>,
+) -> Vec<Setting> {
     let mut settings = Vec::new();
     for (path, text) in &sources.flags {
         if known.contains(path) {
@@ -181,13 +192,21 @@ mod tests {
     #[test]
     fn the_environment_beats_the_file_and_says_so() {
         let loaded = with(
-            &[("PORT", "7000"), ("CONDUCTOR_PROJECT_PATH", "/x"), ("CORS_ORIGINS", "[https://a.example]"), ("CONDUCTOR_TIMEOUT", "5")],
+            &[
+                ("PORT", "7000"),
+                ("CONDUCTOR_PROJECT_PATH", "/x"),
+                ("CORS_ORIGINS", "[https://a.example]"),
+                ("CONDUCTOR_TIMEOUT", "5"),
+            ],
             Some("server:\n  port: 1\n  host: localhost\n"),
         )
         .unwrap();
         assert_eq!((loaded.config.server.port, loaded.config.server.host.as_str()), (7000, "localhost"));
         assert_eq!(loaded.config.conductor.project_path.as_deref(), Some(Path::new("/x")));
-        assert_eq!((loaded.config.server.cors_origins.len(), loaded.config.conductor.timeout_seconds), (1, 5));
+        assert_eq!(
+            (loaded.config.server.cors_origins.len(), loaded.config.conductor.timeout_seconds),
+            (1, 5)
+        );
         let origin = |path: &str| loaded.explained.iter().find(|(p, ..)| p == path).unwrap().2.clone();
         assert_eq!(origin("server.port"), "environment PORT");
         assert_eq!(origin("jobs.max_running"), "default");
@@ -201,7 +220,14 @@ mod tests {
         )
         .unwrap_err();
         let all = mistakes.join("\n");
-        for part in ["server.prot", "`server.port`", "jobs.max_running", "storage.kind", "nonsense", "allow_anonymous_remote"] {
+        for part in [
+            "server.prot",
+            "`server.port`",
+            "jobs.max_running",
+            "storage.kind",
+            "nonsense",
+            "allow_anonymous_remote",
+        ] {
             assert!(all.contains(part), "{part} is missing in {all}");
         }
     }

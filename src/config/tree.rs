@@ -37,12 +37,20 @@ pub(super) fn set(tree: &mut Value, path: &str, value: Value) {
 }
 
 /// The values that `given` sets, and the paths that `known` does not have.
-pub(super) fn compare(known: &Value, given: &Map<String, Value>, prefix: &str, set: &mut Vec<(String, Value)>, unknown: &mut Vec<String>) {
+pub(super) fn compare(
+    known: &Value,
+    given: &Map<String, Value>,
+    prefix: &str,
+    set: &mut Vec<(String, Value)>,
+    unknown: &mut Vec<String>,
+) {
     for (name, value) in given {
         let path = join(prefix, name);
         match (known.get(name), value) {
             (None, _) => unknown.push(path),
-            (Some(section @ Value::Object(_)), Value::Object(fields)) => compare(section, fields, &path, set, unknown),
+            (Some(section @ Value::Object(_)), Value::Object(fields)) => {
+                compare(section, fields, &path, set, unknown)
+            }
             // A section that is written and left empty.
             (Some(Value::Object(_)), Value::Null) => {}
             (Some(_), _) => set.push((path, value.clone())),

@@ -21,7 +21,12 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
             || origin.split_once("://").is_some_and(|(scheme, host)| {
                 matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '*'])
             });
-        require(is_origin, &format!("server.cors_origins: `{origin}` is no origin; write such as https://app.example or loopback"));
+        require(
+            is_origin,
+            &format!(
+                "server.cors_origins: `{origin}` is no origin; write such as https://app.example or loopback"
+            ),
+        );
     }
     let positive = [
         ("server.max_body_bytes", config.server.max_body_bytes),
@@ -39,9 +44,15 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
         require(value > 0, &format!("{key}: must be at least 1"));
     }
     let readable = config.server.max_message_bytes as usize;
-    require(readable >= 512 * 1024, "server.max_message_bytes: must be at least 524288, so that every event fits one message");
+    require(
+        readable >= 512 * 1024,
+        "server.max_message_bytes: must be at least 524288, so that every event fits one message",
+    );
     if let Some(path) = &config.conductor.project_path {
-        require(!path.as_os_str().is_empty(), "conductor.project_path: must not be empty; leave it out for the bundled engine");
+        require(
+            !path.as_os_str().is_empty(),
+            "conductor.project_path: must not be empty; leave it out for the bundled engine",
+        );
     }
     mistakes
 }

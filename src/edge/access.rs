@@ -44,9 +44,9 @@ impl Origins {
 
     fn allows_origin(&self, origin: &str) -> bool {
         let is_loopback = || {
-            origin.split_once("://").is_some_and(|(scheme, host)| {
-                matches!(scheme, "http" | "https") && is_loopback_host(host)
-            })
+            origin
+                .split_once("://")
+                .is_some_and(|(scheme, host)| matches!(scheme, "http" | "https") && is_loopback_host(host))
         };
         self.exact.iter().any(|exact| exact == origin) || (self.allows_loopback && is_loopback())
     }
@@ -67,7 +67,9 @@ impl Origins {
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
         if let Some(host) = host.filter(|host| !self.allows_host(host)) {
             let shown: String = host.chars().take(100).collect();
-            let message = format!("the host name `{shown}` is not one of this gateway's; add it to server.allowed_hosts");
+            let message = format!(
+                "the host name `{shown}` is not one of this gateway's; add it to server.allowed_hosts"
+            );
             return Err(Error::new(Reason::OriginNotAllowed, message));
         }
         let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
@@ -75,7 +77,8 @@ impl Origins {
         match origin {
             Some(origin) if !is_preflight && !self.allows_origin(origin) => {
                 let shown: String = origin.chars().take(100).collect();
-                let message = format!("pages of `{shown}` may not use this gateway; add it to server.cors_origins");
+                let message =
+                    format!("pages of `{shown}` may not use this gateway; add it to server.cors_origins");
                 Err(Error::new(Reason::OriginNotAllowed, message))
             }
             _ => Ok(()),
@@ -123,14 +126,28 @@ mod tests {
 
     #[test]
     fn only_named_and_loopback_origins_and_hosts() {
-        let origins = Origins::new(&["loopback".into(), "https://app.example".into()], &["gw.example".into()], "127.0.0.1");
-        for good in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443", "https://app.example"] {
+        let origins = Origins::new(
+            &["loopback".into(), "https://app.example".into()],
+            &["gw.example".into()],
+            "127.0.0.1",
+        );
+        for good in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443", "https://app.example"]
+        {
             assert!(origins.allows_origin(good), "{good}");
         }
-        for bad in ["null", "", "https://app.example.evil", "http://localhost.evil", "file://localhost", "http://app.example"] {
+        for bad in [
+            "null",
+            "",
+            "https://app.example.evil",
+            "http://localhost.evil",
+            "file://localhost",
+            "http://app.example",
+        ] {
             assert!(!origins.allows_origin(bad), "{bad}");
         }
-        for (host, is_good) in [("127.0.0.1:5006", true), ("[::1]:5006", true), ("gw.example:80", true), ("evil.example", false)] {
+        for (host, is_good) in
+            [("127.0.0.1:5006", true), ("[::1]:5006", true), ("gw.example:80", true), ("evil.example", false)]
+        {
             assert_eq!(origins.allows_host(host), is_good, "{host}");
         }
     }

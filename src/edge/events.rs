@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio_stream::Stream;
-use tokio_util::{sync::{CancellationToken, ReusableBoxFuture}};
+use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use crate::{
     caller::Caller,

@@ -25,7 +25,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{Config, Origins, ThroughDoor, connection::Connection, grpc, http as http_door, timed_body::TimedBody};
+use super::{
+    Config, Origins, ThroughDoor, connection::Connection, grpc, http as http_door, timed_body::TimedBody,
+};
 use crate::{job::JobService, pb::Door, task::Group};
 
 /// Header blocks beyond this are refused: 431 on HTTP/1.1, by the protocol on HTTP/2.
@@ -119,7 +121,10 @@ impl Server {
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
@@ -183,7 +188,9 @@ async fn serve_connection(
 
 /// Ends when `timeout` passes without a first request; never once there was one.
 async fn no_request_within(timeout: Duration, first: &FirstRequest) {
-    if !first.has_come.load(Ordering::Relaxed) && tokio::time::timeout(timeout, first.came.notified()).await.is_err() {
+    if !first.has_come.load(Ordering::Relaxed)
+        && tokio::time::timeout(timeout, first.came.notified()).await.is_err()
+    {
         return;
     }
     std::future::pending().await

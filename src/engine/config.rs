@@ -99,7 +99,8 @@ impl Engine {
                 .map_err(|error| format!("conductor.workspace: {}: {error}", config.workspace.display()))
         } else {
             let root = config.project_path.clone().unwrap_or_else(|| PathBuf::from("."));
-            let root = std::path::absolute(&root).map_err(|error| format!("conductor.project_path: {error}"))?;
+            let root =
+                std::path::absolute(&root).map_err(|error| format!("conductor.project_path: {error}"))?;
             if !root.is_dir() {
                 return Err(format!("conductor.project_path: {} is not a directory", root.display()));
             }

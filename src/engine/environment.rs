@@ -3,8 +3,19 @@
 use std::{collections::BTreeMap, env, path::Path};
 
 /// What every run gets if it is set. Nothing that carries a secret.
-const ALLOWED: &[&str] =
-    &["HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "SSL_CERT_FILE"];
+const ALLOWED: &[&str] = &[
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "SSL_CERT_FILE",
+];
 
 /// The variables of a run: the allowed ones that are set, those the configuration passes on, and what makes a
 /// Python engine print UTF-8 at once.
@@ -28,8 +39,12 @@ pub fn prepare(pass_environment: &[String]) -> BTreeMap<String, String> {
 }
 
 /// Puts the project's virtual environment first on PATH, if it has one. Answers with its interpreter.
-pub(super) fn use_virtual_environment(root: &Path, variables: &mut BTreeMap<String, String>) -> Option<String> {
-    let directory = [".venv", "venv"].iter().map(|name| root.join(name)).find(|path| path.join("bin/python").exists())?;
+pub(super) fn use_virtual_environment(
+    root: &Path,
+    variables: &mut BTreeMap<String, String>,
+) -> Option<String> {
+    let directory =
+        [".venv", "venv"].iter().map(|name| root.join(name)).find(|path| path.join("bin/python").exists())?;
     let bin = directory.join("bin");
     let path = variables.get("PATH").cloned().unwrap_or_default();
     variables.insert("PATH".to_owned(), format!("{}:{path}", bin.display()));

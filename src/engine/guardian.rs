@@ -67,11 +67,8 @@ pub async fn main() -> io::Result<()> {
     }
     let mut child_ended = signal(SignalKind::child())?;
     let mut channel = Channel::new(io::stdin().as_fd().try_clone_to_owned()?)?;
-    let mut guardian = Guardian {
-        pid: getpid().as_raw_nonzero().get(),
-        runs: HashMap::new(),
-        suspects: HashMap::new(),
-    };
+    let mut guardian =
+        Guardian { pid: getpid().as_raw_nonzero().get(), runs: HashMap::new(), suspects: HashMap::new() };
     loop {
         let wake_at = guardian.wake_at();
         tokio::select! {
@@ -113,7 +110,9 @@ impl Guardian {
     fn obey(&mut self, request: Request, channel: &mut Channel) -> Option<Report> {
         match request {
             Request::Start { run, program, environment, directory } => {
-                let started = channel.take_fds().and_then(|fds| self.start(run, &program, environment, &directory, fds));
+                let started = channel
+                    .take_fds()
+                    .and_then(|fds| self.start(run, &program, environment, &directory, fds));
                 Some(match started {
                     Ok(pid) => Report::Started { run, pid },
                     Err(error) => Report::NotStarted { run, error: error.to_string() },
@@ -148,8 +147,7 @@ impl Guardian {
             .process_group(0)
             .spawn()?;
         let leader = i32::try_from(child.id()).map_err(io::Error::other)?;
-        let state =
-            RunState { leader, exit: None, kill_at: None, give_up_at: None, strays: BTreeSet::new() };
+        let state = RunState { leader, exit: None, kill_at: None, give_up_at: None, strays: BTreeSet::new() };
         self.runs.insert(run, state);
         Ok(leader)
     }

@@ -11,8 +11,8 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{io::Interest, net::UnixStream};
@@ -67,7 +67,12 @@ impl Channel {
     pub(super) async fn receive<M: DeserializeOwned>(&mut self) -> io::Result<Option<M>> {
         loop {
             if self.received.len() >= 4 {
-                let length = u32::from_le_bytes([self.received[0], self.received[1], self.received[2], self.received[3]]);
+                let length = u32::from_le_bytes([
+                    self.received[0],
+                    self.received[1],
+                    self.received[2],
+                    self.received[3],
+                ]);
                 let length = length as usize;
                 if length > MAX_FRAME_BYTES {
                     return Err(io::Error::other("a frame is too long"));

@@ -2,12 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe::Receiver,
-    sync::oneshot,
-    time::Instant,
-};
+use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{

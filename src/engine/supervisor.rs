@@ -21,6 +21,7 @@ use tokio::{
     net::unix::pipe::Receiver,
     sync::{mpsc, oneshot},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     protocol::{Channel, Report, Request},
@@ -64,6 +65,8 @@ struct Waiting {
 struct Link {
     requests: mpsc::Sender<Outgoing>,
     socket: OwnedFd,
+    /// The guardian is gone, and nothing of it is left.
+    is_lost: CancellationToken,
     runs: Mutex<HashMap<u64, Waiting>>,
 }
 
@@ -108,11 +111,16 @@ impl Supervisor {
     /// [`Reason::EngineNotStarted`] with what the system said.
     pub async fn run(&self, command: Command, limits: Limits) -> Result<Run> {
         let not_started = |error: io::Error| {
-            Error::new(Reason::EngineNotStarted, format!("no pipe for the engine's output: {error}; try again"))
+            Error::new(
+                Reason::EngineNotStarted,
+                format!("no pipe for the engine's output: {error}; try again"),
+            )
         };
         let link = self.link().await?;
-        let (stdout_end, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| not_started(error.into()))?;
-        let (stderr_end, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| not_started(error.into()))?;
+        let (stdout_end, stdout) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|error| not_started(error.into()))?;
+        let (stderr_end, stderr) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|error| not_started(error.into()))?;
         let stdout_end = Receiver::from_owned_fd(stdout_end).map_err(not_started)?;
         let stderr_end = Receiver::from_owned_fd(stderr_end).map_err(not_started)?;
         let run = {
@@ -142,7 +150,9 @@ impl Supervisor {
             }
             Ok(Ok(Err(error))) => Err(Error::new(
                 Reason::EngineNotStarted,
-                format!("the engine `{program_name}` could not be started: {error}; check conductor.project_path and conductor.command"),
+                format!(
+                    "the engine `{program_name}` could not be started: {error}; check conductor.project_path and conductor.command"
+                ),
             )),
             Ok(Err(_)) | Err(_) => Err(lost()),
         }
@@ -150,12 +160,11 @@ impl Supervisor {
 
     async fn link(&self) -> Result<Arc<Link>> {
         let mut current = self.inner.link.lock().await;
-        if let Some(link) = current.as_ref().filter(|link| !link.requests.is_closed()) {
+        if let Some(link) = current.as_ref().filter(|link| !link.is_lost.is_cancelled()) {
             return Ok(link.clone());
         }
         if current.take().is_some() {
-            tracing::error!("the guardian is gone; its engines are stopped and a new one is started");
-            end_adopted_children();
+            tracing::error!("the guardian was lost; a new one is started");
         }
         let link = self.connect().map_err(|error| {
             Error::new(Reason::EngineNotStarted, "the engines' supervisor could not be started; try again")
@@ -181,14 +190,21 @@ impl Supervisor {
         let channel = Channel::new(ours.try_clone()?)?;
         let sender = Channel::new(ours)?;
         let (requests, mut outgoing) = mpsc::channel::<Outgoing>(MAX_WAITING_REQUESTS);
-        let link = Arc::new(Link { requests, socket, runs: Mutex::default() });
+        let link =
+            Arc::new(Link { requests, socket, is_lost: CancellationToken::new(), runs: Mutex::default() });
         self.inner.tasks.spawn("guardian_requests", {
-            let link = Arc::downgrade(&link);
+            let is_lost = link.is_lost.clone();
             async move {
-                while let Some(Outgoing { request, fds }) = outgoing.recv().await {
+                loop {
+                    let outgoing = tokio::select! {
+                        // A request that is lost here is answered by the loss of its run.
+                        outgoing = outgoing.recv() => outgoing,
+                        () = is_lost.cancelled() => return,
+                    };
+                    let Some(Outgoing { request, fds }) = outgoing else { return };
                     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-                    if sender.send(&request, &fds).await.is_err() || link.upgrade().is_none() {
-                        break;
+                    if sender.send(&request, &fds).await.is_err() {
+                        return;
                     }
                 }
             }
@@ -227,6 +243,9 @@ async fn read_reports(mut channel: Channel, link: Arc<Link>) {
             }
         }
     }
+    // Before a new guardian can be started, and before the runs are told: nothing of this one may be left.
+    end_adopted_children();
+    link.is_lost.cancel();
     // Dropping the senders tells every run that it is lost.
     link.runs().clear();
 }

@@ -38,10 +38,16 @@ pub(super) fn children(pid: i32) -> Vec<i32> {
     let mut children = Vec::new();
     for task in tasks.flatten() {
         match fs::read_to_string(task.path().join("children")) {
-            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            Ok(list) => {
+                children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()))
+            }
             // A kernel without CONFIG_PROC_CHILDREN; a task that is gone has no directory either.
             Err(_) if task.path().exists() => {
-                return all_parents().into_iter().filter(|(_, parent)| *parent == pid).map(|(pid, _)| pid).collect();
+                return all_parents()
+                    .into_iter()
+                    .filter(|(_, parent)| *parent == pid)
+                    .map(|(pid, _)| pid)
+                    .collect();
             }
             Err(_) => {}
         }

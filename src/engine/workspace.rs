@@ -125,14 +125,17 @@ impl Workspace {
 
     /// One agent; `None` when there is no such directory.
     pub fn agent(&self, agent_id: &str) -> Option<Agent> {
-        (is_id(agent_id) && self.agent_directory(agent_id).is_dir()).then(|| self.read_agent(agent_id.to_owned()))
+        (is_id(agent_id) && self.agent_directory(agent_id).is_dir())
+            .then(|| self.read_agent(agent_id.to_owned()))
     }
 
     fn read_agent(&self, agent_id: String) -> Agent {
         let path = self.agent_directory(&agent_id).join("definition.yaml");
         let definition = match fs::read_to_string(&path) {
             Ok(text) => serde_saphyr::from_str(&text).map_err(|error| error.to_string()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err("definition.yaml is missing".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err("definition.yaml is missing".to_owned())
+            }
             Err(error) => Err(format!("definition.yaml: {error}")),
         };
         Agent { agent_id, definition }
@@ -162,7 +165,8 @@ impl Workspace {
             }
         }
         for agent in self.agents()? {
-            let (from, to) = (self.agent_directory(&agent.agent_id), private.agent_directory(&agent.agent_id));
+            let (from, to) =
+                (self.agent_directory(&agent.agent_id), private.agent_directory(&agent.agent_id));
             fs::create_dir_all(&to)?;
             for name in DEFINITION_FILES {
                 if from.join(name).exists() {

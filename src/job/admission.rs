@@ -61,8 +61,11 @@ impl Admission {
     pub(super) fn promise(&self) -> Result<Promise<'_>> {
         let mut state = self.state();
         if state.is_closed {
-            return Err(Error::new(Reason::ShuttingDown, "the gateway is shutting down and takes no new jobs")
-                .retry_after(Duration::from_secs(5)));
+            return Err(Error::new(
+                Reason::ShuttingDown,
+                "the gateway is shutting down and takes no new jobs",
+            )
+            .retry_after(Duration::from_secs(5)));
         }
         let taken = state.running + state.waiting.len() + state.promised;
         if taken >= self.max_running + self.max_queued {

@@ -19,5 +19,6 @@ pub use submit::{Submission, Submitted};
 
 // What a door has to name of the journal, so that it imports nothing below this room.
 pub use crate::journal::{
-    Batch as EventBatch, Filter, Follower as EventFollower, JobId, Rendered as RenderedEvents, Slice as EventSlice,
+    Batch as EventBatch, Filter, Follower as EventFollower, JobId, Rendered as RenderedEvents,
+    Slice as EventSlice,
 };

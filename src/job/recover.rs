@@ -18,7 +18,9 @@ impl JobService {
             match self.recover_one(&left).await {
                 Ok(JobState::Queued) => queued += 1,
                 Ok(_) => interrupted += 1,
-                Err(error) => tracing::error!(job_id = %left.job_id, %error, cause = error.cause(), "job not recovered"),
+                Err(error) => {
+                    tracing::error!(job_id = %left.job_id, %error, cause = error.cause(), "job not recovered")
+                }
             }
         }
         if queued + interrupted > 0 {

@@ -94,7 +94,9 @@ impl JobService {
             self.admission().release();
         }
         match left {
-            Left::Cancelled if matches!(live.cancelled_by(), Some(CancelledBy::Shutdown)) => self.leave_queued(writer).await,
+            Left::Cancelled if matches!(live.cancelled_by(), Some(CancelledBy::Shutdown)) => {
+                self.leave_queued(writer).await
+            }
             Left::Cancelled => Err(Error::new(Reason::Cancelled, "the job was cancelled before it started")),
             Left::Expired => Err(Error::new(
                 Reason::QueueTimedOut,
@@ -162,7 +164,10 @@ impl JobService {
                 Outcome::Interrupted(Error::new(Reason::Shutdown, message))
             }
             (Err(error), Some(CancelledBy::Caller(name))) if error.reason() == Reason::Cancelled => {
-                Outcome::Failed(Error::new(Reason::Cancelled, format!("the job was cancelled by {name}")), Some(name))
+                Outcome::Failed(
+                    Error::new(Reason::Cancelled, format!("the job was cancelled by {name}")),
+                    Some(name),
+                )
             }
             (Err(error), Some(CancelledBy::Disconnect)) if error.reason() == Reason::Cancelled => {
                 let message = "the job was cancelled because its client left";

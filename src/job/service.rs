@@ -209,7 +209,10 @@ impl JobService {
         };
         let before = match page_token {
             "" => None,
-            token => Some(JobId::parse(token).map_err(|_| Error::invalid("page_token", "is not one that a page gave"))?),
+            token => Some(
+                JobId::parse(token)
+                    .map_err(|_| Error::invalid("page_token", "is not one that a page gave"))?,
+            ),
         };
         let (job_ids, has_more) = self.inner.journal.list(caller, filter, before.as_ref(), limit);
         let next_page_token =
@@ -233,7 +236,13 @@ impl JobService {
     ///
     /// # Errors
     /// As [`JobService::get`].
-    pub async fn cancel(&self, caller: &Caller, job_id: &JobId, by: CancelledBy, wait: Duration) -> Result<Job> {
+    pub async fn cancel(
+        &self,
+        caller: &Caller,
+        job_id: &JobId,
+        by: CancelledBy,
+        wait: Duration,
+    ) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
             live.request_cancel(by);
             // An end that does not come in time is seen in the job's state.
@@ -264,7 +273,8 @@ impl JobService {
     pub async fn send_input(&self, caller: &Caller, job_id: &JobId, input_id: &str) -> Result<Job> {
         let job = self.get(caller, job_id).await?;
         let shown: String = input_id.chars().take(64).collect();
-        let message = format!("the job is {} and asks nothing, so `{shown}` answers nothing", job.state().short_name());
+        let message =
+            format!("the job is {} and asks nothing, so `{shown}` answers nothing", job.state().short_name());
         Err(Error::new(Reason::NoOpenQuestion, message).for_job(job_id.as_str()))
     }
 

@@ -185,7 +185,11 @@ async fn read_all(mut follower: Follower) -> (Vec<u32>, Vec<u32>) {
             Ok(Some(slice)) => {
                 for (sequence, payload) in slice.batch.payloads(slice.from) {
                     if let Payload::OnLlmNewToken(token) = payload {
-                        assert_eq!(token.text, format!("event {}", sequence - 1), "a wrong byte was let through");
+                        assert_eq!(
+                            token.text,
+                            format!("event {}", sequence - 1),
+                            "a wrong byte was let through"
+                        );
                     }
                     seen.push(sequence);
                 }
@@ -243,11 +247,8 @@ async fn damage_is_noticed_and_the_rest_is_readable() {
     let whole = tempfile::tempdir().unwrap();
     let ids = written(whole.path()).await;
     assert!(!noticed(copy_of(whole.path()).path(), &ids, 0).await, "a whole store is whole");
-    let files = [
-        "catalogue".to_owned(),
-        format!("jobs/{}", ids.0.as_str()),
-        format!("jobs/{}", ids.1.as_str()),
-    ];
+    let files =
+        ["catalogue".to_owned(), format!("jobs/{}", ids.0.as_str()), format!("jobs/{}", ids.1.as_str())];
     for file in &files {
         let bytes = fs::read(whole.path().join(file)).unwrap();
         // A flipped bit anywhere that means something; the header's spare bytes mean nothing.

@@ -20,7 +20,13 @@ pub(super) fn encoded_len(job_id: &JobId, sequence: u32, time: &Timestamp, paylo
 }
 
 /// Writes a [`pb::JobEvent`] field by field, so that the id is not copied into a message for each event.
-pub(super) fn encode(job_id: &JobId, sequence: u32, time: &Timestamp, payload: &Payload, buffer: &mut impl BufMut) {
+pub(super) fn encode(
+    job_id: &JobId,
+    sequence: u32,
+    time: &Timestamp,
+    payload: &Payload,
+    buffer: &mut impl BufMut,
+) {
     encode_key(1, prost::encoding::WireType::LengthDelimited, buffer);
     encode_varint(job_id.as_str().len() as u64, buffer);
     buffer.put_slice(job_id.as_str().as_bytes());

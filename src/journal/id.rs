@@ -45,7 +45,9 @@ impl JobId {
         let shown: String = text.chars().take(64).filter(|c| !c.is_control()).collect();
         Error::new(
             Reason::JobNotFound,
-            format!("no job `{shown}`: it never existed, was deleted, or retention removed it; list the jobs to see what there is"),
+            format!(
+                "no job `{shown}`: it never existed, was deleted, or retention removed it; list the jobs to see what there is"
+            ),
         )
     }
 

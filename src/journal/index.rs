@@ -139,7 +139,13 @@ impl Index {
     }
 
     /// The caller's jobs before `before`, newest first, one more than `limit` where there are more.
-    pub(super) fn list(&self, caller: &Caller, filter: &Filter, before: Option<&JobId>, limit: usize) -> Vec<JobId> {
+    pub(super) fn list(
+        &self,
+        caller: &Caller,
+        filter: &Filter,
+        before: Option<&JobId>,
+        limit: usize,
+    ) -> Vec<JobId> {
         let older = |job_id: &&JobId| before.is_none_or(|before| *job_id < before);
         self.jobs
             .iter()
@@ -154,8 +160,11 @@ impl Index {
 
     /// The ended jobs that retention no longer allows, oldest first.
     pub(super) fn expired(&self, retention: &Retention) -> Vec<JobId> {
-        let mut ended: Vec<_> =
-            self.jobs.iter().filter_map(|(job_id, entry)| Some((entry.end_time?, entry.log_bytes, job_id))).collect();
+        let mut ended: Vec<_> = self
+            .jobs
+            .iter()
+            .filter_map(|(job_id, entry)| Some((entry.end_time?, entry.log_bytes, job_id)))
+            .collect();
         ended.sort_unstable();
         let (mut bytes, mut jobs) = (self.ended_bytes, self.ended_jobs);
         let mut expired = Vec::new();

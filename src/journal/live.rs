@@ -82,7 +82,12 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(job_id: JobId, last_sequence: u32, max_tail_bytes: usize, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(
+        job_id: JobId,
+        last_sequence: u32,
+        max_tail_bytes: usize,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             job_id,
             state: Mutex::new(State {
@@ -282,7 +287,9 @@ impl Appender {
         let stored = published.wait_for(|now| now.last_sequence >= wanted);
         match tokio::time::timeout(deadline, stored).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::new(Reason::StoreUnavailable, "the store does not take data now; try again later")),
+            _ => {
+                Err(Error::new(Reason::StoreUnavailable, "the store does not take data now; try again later"))
+            }
         }
     }
 }

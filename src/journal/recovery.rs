@@ -54,7 +54,9 @@ impl Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.job_id, self.lost) {
-            (Some(job_id), Some((first, last))) => write!(f, "{job_id}: events {first} to {last}: {}", self.what),
+            (Some(job_id), Some((first, last))) => {
+                write!(f, "{job_id}: events {first} to {last}: {}", self.what)
+            }
             (Some(job_id), None) => write!(f, "{job_id}: {}", self.what),
             (None, _) => write!(f, "catalogue: {}", self.what),
         }

@@ -33,7 +33,9 @@ impl Serialize for Json {
         if self.text.is_empty() {
             return serializer.serialize_unit();
         }
-        serde_json::from_str::<&RawValue>(&self.text).map_err(serde::ser::Error::custom)?.serialize(serializer)
+        serde_json::from_str::<&RawValue>(&self.text)
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
     }
 }
 

@@ -48,8 +48,14 @@ mod tests {
             // An empty embedded message of that tag decodes into the arm.
             let mut payload: Option<Payload> = None;
             let tag = u32::try_from(arm.number()).unwrap();
-            Payload::merge(&mut payload, tag, WireType::LengthDelimited, &mut &[0u8][..], DecodeContext::default())
-                .unwrap();
+            Payload::merge(
+                &mut payload,
+                tag,
+                WireType::LengthDelimited,
+                &mut &[0u8][..],
+                DecodeContext::default(),
+            )
+            .unwrap();
             assert_eq!(event_name(&payload.unwrap()), arm.name());
         }
     }

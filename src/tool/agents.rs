@@ -32,7 +32,12 @@ pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Definition> 
         let agents = workspace.agents().unwrap_or_default();
         let nearest = agents
             .iter()
-            .map(|agent| (strsim::jaro_winkler(&agent.agent_id.to_lowercase(), &agent_id.to_lowercase()), &agent.agent_id))
+            .map(|agent| {
+                (
+                    strsim::jaro_winkler(&agent.agent_id.to_lowercase(), &agent_id.to_lowercase()),
+                    &agent.agent_id,
+                )
+            })
             .max_by(|a, b| a.0.total_cmp(&b.0));
         let hint = match nearest {
             Some((score, nearest)) if score > 0.8 => format!("did you mean `{nearest}`?"),
@@ -163,18 +168,16 @@ pub(super) async fn info(inner: &Inner, context: &CallContext, agent_id: &str) -
     Done::new(text, &info)
 }
 
-pub(super) async fn validate(
-    inner: &Inner,
-    context: &CallContext,
-    exit: &mut Option<Exit>,
-) -> Result<Done> {
+pub(super) async fn validate(inner: &Inner, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
     let _use = inner.workspace_use.read().await;
     let root = inner.config.engine.root.clone();
     let finished = inner.run_engine(context, &root, vec!["--validate".into()], None, exit).await?;
     let report = String::from_utf8_lossy(&finished.stdout).trim_end().to_owned();
     let marked = |marks: &[&str]| -> Vec<String> {
         let lines = report.lines().map(str::trim);
-        lines.filter_map(|line| marks.iter().find_map(|mark| Some(line.strip_prefix(mark)?.trim().to_owned()))).collect()
+        lines
+            .filter_map(|line| marks.iter().find_map(|mark| Some(line.strip_prefix(mark)?.trim().to_owned())))
+            .collect()
     };
     let validation = match inner.config.engine.kind {
         Kind::Bundled => {
@@ -194,8 +197,10 @@ pub(super) async fn validate(
         Kind::Conductor => {
             let Some((_, verdict)) = report.split_once("RESUMO") else { return Err(failed(&finished)) };
             let is_valid = !verdict.contains('❌');
-            let errors: Vec<String> =
-                verdict.lines().filter_map(|line| Some(line.trim().strip_prefix('•')?.trim().to_owned())).collect();
+            let errors: Vec<String> = verdict
+                .lines()
+                .filter_map(|line| Some(line.trim().strip_prefix('•')?.trim().to_owned()))
+                .collect();
             Validation {
                 is_valid,
                 agents: first_number(&report, ""),

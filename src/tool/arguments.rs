@@ -13,7 +13,7 @@ use crate::{
 /// No arguments.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NoArguments {}
+pub(super) struct NoArguments {}
 
 /// One agent.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -163,7 +163,8 @@ fn check_id(field: &str, id: &str) -> Result<()> {
     if is_id(id) {
         return Ok(());
     }
-    let message = "must begin with a letter or digit and hold only letters, digits, `_` and `-`, at most 128 of them";
+    let message =
+        "must begin with a letter or digit and hold only letters, digits, `_` and `-`, at most 128 of them";
     Err(Error::invalid(field, message))
 }
 
@@ -173,7 +174,10 @@ pub(crate) fn check_input(field: &str, input: &str) -> Result<()> {
         return Err(Error::invalid(field, "must not be empty"));
     }
     if input.contains('\0') {
-        return Err(Error::invalid(field, "must not contain a NUL character; the engine cannot be given one"));
+        return Err(Error::invalid(
+            field,
+            "must not contain a NUL character; the engine cannot be given one",
+        ));
     }
     if input.len() > MAX_ARGUMENT_BYTES {
         let message = format!(
@@ -230,7 +234,9 @@ impl Call {
 
     fn check(&self) -> Result<()> {
         match self {
-            Self::GetAgentInfo(arguments) | Self::ClearAgentHistory(arguments) => check_agent_id(&arguments.agent_id),
+            Self::GetAgentInfo(arguments) | Self::ClearAgentHistory(arguments) => {
+                check_agent_id(&arguments.agent_id)
+            }
             Self::ExecuteAgentStateless(arguments) => {
                 check_agent_id(&arguments.agent_id)?;
                 check_timeout(arguments.timeout)?;
@@ -246,7 +252,10 @@ impl Call {
             }
             Self::SetEnvironment(arguments) => {
                 check_name("arguments.environment", &arguments.environment)?;
-                arguments.project.as_deref().map_or(Ok(()), |project| check_name("arguments.project", project))
+                arguments
+                    .project
+                    .as_deref()
+                    .map_or(Ok(()), |project| check_name("arguments.project", project))
             }
             _ => Ok(()),
         }

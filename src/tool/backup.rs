@@ -70,7 +70,10 @@ fn find_backup(directory: &Path) -> Result<PathBuf> {
         })
         .max();
     newest.ok_or_else(|| {
-        Error::invalid("arguments.backup_path", format!("{} holds no backup; backup_agents makes one", directory.display()))
+        Error::invalid(
+            "arguments.backup_path",
+            format!("{} holds no backup; backup_agents makes one", directory.display()),
+        )
     })
 }
 

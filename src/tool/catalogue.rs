@@ -144,7 +144,11 @@ mod tests {
             assert_eq!(spec.input_schema["additionalProperties"], false, "{}", spec.name.as_str());
             assert_eq!(spec.output_schema["type"], "object", "{}", spec.name.as_str());
             for (name, property) in spec.input_schema["properties"].as_object().into_iter().flatten() {
-                assert!(property["description"].is_string(), "{}.{name} has no description", spec.name.as_str());
+                assert!(
+                    property["description"].is_string(),
+                    "{}.{name} has no description",
+                    spec.name.as_str()
+                );
             }
         }
         assert!(catalogue().is_sorted_by_key(|spec| spec.name.as_str()));

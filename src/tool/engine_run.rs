@@ -62,7 +62,10 @@ impl Inner {
         match (finished.ending, finished.exit) {
             (Ending::TimedOut, _) => Err(Error::new(
                 Reason::TimedOut,
-                format!("the engine was stopped after {} seconds; give it more time, or less to do", timeout.as_secs()),
+                format!(
+                    "the engine was stopped after {} seconds; give it more time, or less to do",
+                    timeout.as_secs()
+                ),
             )),
             (Ending::Cancelled, _) => Err(cancelled()),
             (Ending::Natural, Exit::Lost) => Err(Error::new(
@@ -121,7 +124,8 @@ pub(super) fn failed(finished: &Finished) -> Error {
         Exit::Lost => "the engine was lost".to_owned(),
     };
     let words = last_words(finished);
-    let message = if words.is_empty() { format!("{how} and said nothing") } else { format!("{how}: {words}") };
+    let message =
+        if words.is_empty() { format!("{how} and said nothing") } else { format!("{how}: {words}") };
     Error::new(Reason::EngineFailed, message)
 }
 

@@ -101,7 +101,9 @@ fn answer(kind: Kind, run: Run<'_>, finished: &Finished) -> Result<Done> {
             return Err(failed(finished).because("no outcome line"));
         }
         (Kind::Bundled, _) if finished.exit != Exit::Code(0) => return Err(failed(finished)),
-        (Kind::Bundled, Some(outcome)) if run.format == OutputFormat::Json => (outcome.output, Some(outcome.document)),
+        (Kind::Bundled, Some(outcome)) if run.format == OutputFormat::Json => {
+            (outcome.output, Some(outcome.document))
+        }
         (Kind::Bundled, _) => (String::from_utf8_lossy(&finished.stdout).trim_end().to_owned(), None),
     };
     let answer = AgentAnswer {
@@ -135,7 +137,8 @@ async fn prepare_root(inner: &Inner, context: &CallContext, run: &Run<'_>) -> Re
             let Some(conversation_id) = conversation_id else { return Ok(config.engine.root.clone()) };
             let directory = config.conversation_directory(&caller, &conversation_id);
             workspace.private_root(&directory).map(|private| private.root).map_err(|error| {
-                Error::new(Reason::ToolFailed, "the conversation's directory cannot be written").because(error)
+                Error::new(Reason::ToolFailed, "the conversation's directory cannot be written")
+                    .because(error)
             })
         })
         .await

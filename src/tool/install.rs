@@ -62,7 +62,11 @@ pub(super) async fn install(
     let text = format!(
         "{} installed{}, {} there already",
         result.installed.len(),
-        if result.installed.is_empty() { String::new() } else { format!(" ({})", result.installed.join(", ")) },
+        if result.installed.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", result.installed.join(", "))
+        },
         result.skipped.len()
     );
     Done::new(text, &result)
@@ -109,7 +113,10 @@ mod tests {
         let real = "📋 Templates Disponíveis:\n====\n\n🏷️ Core Tools:\n   • CodeReviewer_Agent: Analyzes: code\n\n💡 Para instalar:\n   conductor --install <categoria>\n";
         let found = templates(real);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].category.as_str(), found[0].description.as_str()), ("core_tools", "Analyzes: code"));
+        assert_eq!(
+            (found[0].category.as_str(), found[0].description.as_str()),
+            ("core_tools", "Analyzes: code")
+        );
         assert_eq!(templates("core:\n  A_Agent: does\n  B: too\n").len(), 2);
     }
 }

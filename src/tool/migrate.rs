@@ -29,7 +29,10 @@ pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Resu
         ));
     }
     let Some(path) = arguments.path.clone() else {
-        return Err(Error::invalid("arguments.path", "is needed: from and to are both files, so say where to"));
+        return Err(Error::invalid(
+            "arguments.path",
+            "is needed: from and to are both files, so say where to",
+        ));
     };
     let updates_config = !arguments.no_config_update;
     let _exclusive = exclusive(inner)?;

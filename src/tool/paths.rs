@@ -12,10 +12,14 @@ impl ToolboxConfig {
     /// The directory that a caller means: under one of the backup roots, links resolved; the first root where
     /// nothing is named.
     pub(super) fn confined(&self, field: &str, path: Option<&str>) -> Result<PathBuf> {
-        let roots: Vec<PathBuf> = self.conductor.backup_roots.iter().filter_map(|root| make_root(root).ok()).collect();
+        let roots: Vec<PathBuf> =
+            self.conductor.backup_roots.iter().filter_map(|root| make_root(root).ok()).collect();
         let refused = |message: String| Err(Error::invalid(field, message));
         let Some(first) = roots.first() else {
-            return Err(Error::new(Reason::Unsupported, "no backup root is configured or can be written; set conductor.backup_roots"));
+            return Err(Error::new(
+                Reason::Unsupported,
+                "no backup root is configured or can be written; set conductor.backup_roots",
+            ));
         };
         let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(first.clone()) };
         if path.contains('\0') || path.len() > 4096 {

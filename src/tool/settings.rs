@@ -103,8 +103,11 @@ pub(super) async fn system_config(inner: &Inner, context: &CallContext) -> Resul
         .blocking(move |config| {
             let settings = read(config, &caller)?;
             let shown = shown_config(config)?;
-            let storage_type =
-                shown.get("storage").and_then(|storage| storage["type"].as_str()).unwrap_or("filesystem").to_owned();
+            let storage_type = shown
+                .get("storage")
+                .and_then(|storage| storage["type"].as_str())
+                .unwrap_or("filesystem")
+                .to_owned();
             let workspace = config.workspace().map(|workspace| workspace.directory.display().to_string());
             Ok(SystemConfig {
                 engine: config.engine.kind.name().to_owned(),

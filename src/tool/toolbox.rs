@@ -37,13 +37,16 @@ pub struct Toolbox {
     pub(super) inner: Arc<Inner>,
 }
 
+/// By root and agent; gone when nobody runs or waits.
+type AgentLocks = HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>;
+
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) config: ToolboxConfig,
     pub(super) supervisor: Supervisor,
     /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
     pub(super) workspace_use: tokio::sync::RwLock<()>,
-    agent_locks: Mutex<HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>>,
+    agent_locks: Mutex<AgentLocks>,
 }
 
 /// Who calls, for which job, within which limits.
@@ -153,8 +156,12 @@ impl Inner {
             Call::ListAvailableAgents => agents::list(self).await,
             Call::GetAgentInfo(arguments) => agents::info(self, context, &arguments.agent_id).await,
             Call::ValidateConductorSystem => agents::validate(self, context, exit).await,
-            Call::ExecuteAgentStateless(arguments) => execute::stateless(self, context, arguments, exit).await,
-            Call::ExecuteAgentContextual(arguments) => execute::contextual(self, context, arguments, exit).await,
+            Call::ExecuteAgentStateless(arguments) => {
+                execute::stateless(self, context, arguments, exit).await
+            }
+            Call::ExecuteAgentContextual(arguments) => {
+                execute::contextual(self, context, arguments, exit).await
+            }
             Call::InstallAgentTemplates(arguments) => install::install(self, context, arguments, exit).await,
             Call::BackupAgents(arguments) => backup::backup(self, arguments).await,
             Call::RestoreAgents(arguments) => backup::restore(self, arguments).await,

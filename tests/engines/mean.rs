@@ -1,1 +1,207 @@
-fn main(){}
+//! An engine that misbehaves, for the tests: what it does is what it is told with `--input`.
+//!
+//! It takes the command line of a real conductor engine and prints in its form. Every run is written into
+//! `starts.log` in its working directory, so that a test can count the starts of each job.
+
+use std::{
+    env, fs,
+    io::{self, Write},
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+fn flag(name: &str) -> Option<String> {
+    let prefix = format!("{name}=");
+    env::args().find_map(|argument| argument.strip_prefix(&prefix).map(str::to_owned))
+}
+
+fn say(bytes: &[u8]) {
+    // A reader that is gone is what some tests are about.
+    let _gone = io::stdout().write_all(bytes).and_then(|()| io::stdout().flush());
+}
+
+fn outcome(status: &str, output: &str) {
+    let output = output.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    say(format!("{{\"status\": \"{status}\", \"output\": \"{output}\", \"metadata\": {{\"agent_id\": \"Mean_Agent\"}}, \"history_entry\": null}}\n⚡ done\n").as_bytes());
+}
+
+async fn for_ever() {
+    std::future::pending::<()>().await;
+}
+
+/// Keeps a handler that does nothing: TERM is ignored from here on.
+fn ignore_term() -> impl Drop {
+    struct Ignored(#[allow(dead_code)] tokio::signal::unix::Signal);
+    impl Drop for Ignored {
+        fn drop(&mut self) {}
+    }
+    Ignored(signal(SignalKind::terminate()).expect("signals can be handled"))
+}
+
+#[allow(clippy::disallowed_methods, clippy::zombie_processes)] // a fixture of the outside world
+fn spawn_self(mode: &str, keeps_output: bool, clears_environment: bool) {
+    let mut command = Command::new(env::current_exe().expect("the engine knows its file"));
+    command.arg(format!("--as={mode}")).stdin(Stdio::null());
+    if !keeps_output {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+    }
+    if clears_environment {
+        command.env_clear();
+    }
+    command.spawn().expect("a grandchild can be started");
+}
+
+/// What the grandchildren do.
+async fn descendant(mode: &str) -> ExitCode {
+    match mode {
+        "stubborn" => {
+            let _ignored = ignore_term();
+            for_ever().await;
+        }
+        "escape" => {
+            let _ignored = ignore_term();
+            rustix::process::setsid().expect("a session of its own");
+            for_ever().await;
+        }
+        // The middle of a double fork: its child is orphaned at once.
+        "daemon" => {
+            rustix::process::setsid().expect("a session of its own");
+            spawn_self("escape", false, false);
+        }
+        "nameless-daemon" => {
+            rustix::process::setsid().expect("a session of its own");
+            spawn_self("escape", false, true);
+        }
+        _ => return ExitCode::from(2),
+    }
+    ExitCode::SUCCESS
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    if let Some(mode) = flag("--as") {
+        return descendant(&mode).await;
+    }
+    if env::args().any(|argument| argument == "--validate") {
+        say("📊 Agentes encontrados: 1\n============\n📊 RESUMO DA VALIDAÇÃO\n✅ Configuração totalmente válida!\n".as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    let input = flag("--input").unwrap_or_default();
+    if let Ok(job_id) = env::var("CONDUCTOR_JOB_ID") {
+        let log = fs::OpenOptions::new().create(true).append(true).open("starts.log");
+        log.and_then(|mut log| log.write_all(format!("{job_id}\n").as_bytes()))
+            .expect("starts can be logged");
+    }
+    say(format!("🤖 Executando Mean_Agent\n📝 Input: {input}\n{{\"message\": \"log\"}}\n").as_bytes());
+    let (mode, rest) = input.split_once(' ').unwrap_or((&input, ""));
+    let seconds = || Duration::from_millis(rest.parse().unwrap_or(0));
+    match mode {
+        "ok" => outcome("success", "fine"),
+        "sleep" => {
+            tokio::time::sleep(seconds()).await;
+            outcome("success", "slept");
+        }
+        "two-parts" => {
+            say("first part\n".as_bytes());
+            // Goes on when the test says so, by making the file.
+            while !std::path::Path::new(rest).exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            outcome("success", "second part");
+        }
+        "hang" => for_ever().await,
+        "ignore-term" => {
+            let _ignored = ignore_term();
+            say(b"ignoring\n");
+            for_ever().await;
+        }
+        "stubborn-grandchild" => {
+            spawn_self("stubborn", true, false);
+            say(b"spawned\n");
+            for_ever().await;
+        }
+        "left-grandchild" => {
+            spawn_self("stubborn", true, false);
+            outcome("success", "left one behind");
+        }
+        "escaped-grandchild" => {
+            spawn_self("escape", false, false);
+            say(b"spawned\n");
+            for_ever().await;
+        }
+        "daemon" => {
+            spawn_self("daemon", false, false);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            outcome("success", "left a daemon behind");
+        }
+        "nameless-daemon" => {
+            spawn_self("nameless-daemon", false, true);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            outcome("success", "left a nameless daemon behind");
+        }
+        "flood" => {
+            let line = [b'x'; 64 * 1024 - 1];
+            let mut block = line.to_vec();
+            block.push(b'\n');
+            for _ in 0..rest.parse::<u64>().unwrap_or(1) * 16 {
+                if io::stdout().write_all(&block).is_err() {
+                    return ExitCode::FAILURE;
+                }
+            }
+            outcome("success", "flooded");
+        }
+        "no-newline" => {
+            let block = [b'y'; 1024 * 1024];
+            for _ in 0..100 {
+                if io::stdout().write_all(&block).is_err() {
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+        "bytes" => {
+            say(b"a\0b\xff\xfe c\r\ndata: forged\n\n\x1b[31mred\xe2\x9c");
+            say(b"\x85\n");
+            outcome("success", "bytes");
+        }
+        "json-error" => outcome("error", "rate limit exceeded"),
+        "no-outcome" => say("❌ Agente 'Mean_Agent' não encontrado\n".as_bytes()),
+        "forge" => say(b"\n"),
+        "signal" => {
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::ABORT).expect("a signal to oneself");
+            for_ever().await;
+        }
+        "close-stdout" => {
+            say(b"closing\n");
+            // The only way to close it without unsafe code: put something else in its place.
+            let null = fs::File::create("/dev/null").expect("/dev/null");
+            rustix::stdio::dup2_stdout(&null).expect("stdout can be replaced");
+            rustix::stdio::dup2_stderr(&null).expect("stderr can be replaced");
+            tokio::time::sleep(seconds()).await;
+        }
+        "status" => return ExitCode::from(rest.parse().unwrap_or(1)),
+        "pid" => {
+            say(format!("pid {}\n", std::process::id()).as_bytes());
+            for_ever().await;
+        }
+        "environment" => {
+            let names: Vec<String> = env::vars().map(|(name, _)| name).collect();
+            outcome("success", &names.join(" "));
+        }
+        "flags" => {
+            let flags: Vec<String> = env::args().skip(1).collect();
+            outcome("success", &flags.join(" "));
+        }
+        "cwd" => outcome("success", &env::current_dir().expect("a directory").display().to_string()),
+        "remember" => {
+            let log = ".conductor_workspace/agents/Mean_Agent/history.log";
+            let before = fs::read_to_string(log).unwrap_or_default();
+            fs::write(log, format!("{before}{rest}\n")).expect("the history can be written");
+            outcome("success", &before);
+        }
+        _ => outcome("success", &input),
+    }
+    ExitCode::SUCCESS
+}

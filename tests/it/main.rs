@@ -1,1 +1,21 @@
-fn main(){}
+//! The integration tests: the real binary, real sockets, real child processes. Fakes stand for the outside world
+//! only. What needs more than Rust and a C compiler is ignored by name and run by `tests/all`.
+
+#![allow(missing_docs, unreachable_pub, clippy::type_complexity, clippy::collapsible_match)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod support;
+
+mod bad_input;
+mod cli;
+mod crash;
+mod doors;
+mod flow;
+mod jobs;
+mod limits;
+mod mean_engine;
+mod outside;
+mod real_engine;
+mod shutdown;
+mod tidy;
+mod tools;

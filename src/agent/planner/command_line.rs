@@ -30,7 +30,9 @@ pub(super) fn plan(command: &str) -> Option<Plan> {
         None => return None,
     };
     let arguments = if is_program { &words[1..] } else { &words[..] };
-    if !is_flag && !arguments.first().is_some_and(|argument| argument.starts_with("--") || argument == "execute") {
+    if !is_flag
+        && !arguments.first().is_some_and(|argument| argument.starts_with("--") || argument == "execute")
+    {
         return None; // "conductor, list my agents" is a sentence
     }
     Some(read(arguments).unwrap_or_else(|why| Plan::Decline(decline(&why))))
@@ -38,7 +40,10 @@ pub(super) fn plan(command: &str) -> Option<Plan> {
 
 fn read(arguments: &[String]) -> Result<Plan, String> {
     let mut flags: BTreeMap<&str, Option<String>> = BTreeMap::new();
-    let mut rest = arguments.iter().map(String::as_str).skip(usize::from(arguments.first().is_some_and(|a| a == "execute")));
+    let mut rest = arguments
+        .iter()
+        .map(String::as_str)
+        .skip(usize::from(arguments.first().is_some_and(|a| a == "execute")));
     while let Some(word) = rest.next() {
         if SHELL_WORDS.contains(&word) {
             return Err(format!("The command line holds `{word}`; one command at a time, without a shell."));
@@ -95,10 +100,14 @@ fn meaning(mut flags: BTreeMap<&str, Option<String>>) -> Result<Plan, String> {
 }
 
 fn agent(agent_id: Option<&str>, flags: &mut BTreeMap<&str, Option<String>>) -> Result<Plan, String> {
-    let input = flags.remove("--input").flatten().ok_or("The flag --agent wants --input with what the agent is told.")?;
+    let input = flags
+        .remove("--input")
+        .flatten()
+        .ok_or("The flag --agent wants --input with what the agent is told.")?;
     let mut arguments = json!({"agent_id": agent_id, "input_text": input});
     if let Some(timeout) = flags.remove("--timeout").flatten() {
-        let seconds: u32 = timeout.parse().map_err(|_| format!("--timeout wants a number of seconds, not `{timeout}`."))?;
+        let seconds: u32 =
+            timeout.parse().map_err(|_| format!("--timeout wants a number of seconds, not `{timeout}`."))?;
         arguments["timeout"] = json!(seconds);
     }
     let is_contextual = flags.remove("--chat").is_some();

@@ -27,8 +27,10 @@ pub(super) fn meaning(sentence: &str, agents: &[String]) -> Option<(&'static str
     let words = Words::read(sentence, agents)?;
     // "Which templates can I install?" asks; "install the templates" does.
     // Those that "are installed" are there; those that "can be installed" are templates.
-    let names_install = words.has(&["install", "installable"]) || (words.has(&["installed"]) && words.all.iter().any(|word| word == "be"));
-    let asks_to_install = names_install && words.has(&["can", "could", "possible", "installable"]) && words.is_question();
+    let names_install = words.has(&["install", "installable"])
+        || (words.has(&["installed"]) && words.all.iter().any(|word| word == "be"));
+    let asks_to_install =
+        names_install && words.has(&["can", "could", "possible", "installable"]) && words.is_question();
     let is_change = |word: &String| {
         is_exactly(word, CHANGE)
             && !(word == "install" && asks_to_install)
@@ -120,7 +122,10 @@ impl Words {
     }
 
     fn is_question(&self) -> bool {
-        self.has(&["what", "which", "show", "list", "are", "tell", "see", "whats", "what's", "display", "give", "view"])
+        self.has(&[
+            "what", "which", "show", "list", "are", "tell", "see", "whats", "what's", "display", "give",
+            "view",
+        ])
     }
 
     /// The cost of the words that none of the lists explains.
@@ -143,7 +148,8 @@ impl Words {
 
     fn validate(&self) -> f32 {
         let asked = self.has(HEALTH);
-        let strong = self.has(&["validate", "validation", "verify", "diagnose", "diagnostic", "validity", "healthy"]);
+        let strong =
+            self.has(&["validate", "validation", "verify", "diagnose", "diagnostic", "validity", "healthy"]);
         if !asked || self.agent.is_some() {
             return 0.0;
         }
@@ -190,41 +196,110 @@ mod tests {
     #[test]
     fn plain_requests_are_understood_however_they_are_phrased() {
         let cases: &[(&str, &[&str])] = &[
-            ("list_available_agents {}", &[
-                "list all available agents", "which agents do I have?", "what agents are there", "Show me the agents",
-                "agents", "could you please list every agent installed here?", "how many agents do we have", "list my agnets",
-                "give me an overview of the agents", "what assistants can I use?", "display agents", "liste os agentes",
-                "who are my agents", "I'd like to see all the agents that are available", "print the names of all agents",
-                "Which bots are available right now?", "conductor, list my agents", "conductor --list", "--list", "/opt/x/conductor --list",
-                "what are the available agents?", "tell me what agents exist", "get agents", "agent list", "List agents.", "enumerate the agents on this machine",
-            ]),
-            ("get_agent_info {\"agent_id\":\"CodeReviewer_Agent\"}", &[
-                "show me everything about CodeReviewer_Agent", "describe CodeReviewer_Agent", "what does CodeReviewer_Agent do?",
-                "tell me about the code reviewer agent", "info CodeReviewer_Agent", "CodeReviewer_Agent",
-                "who is CodeReviewer_Agent?", "details of codereviewer_agent", "What can the Code Reviewer do?",
-                "--info CodeReviewer_Agent", "conductor --info \"CodeReviewer_Agent\"", "conductor --info='CodeReviewer_Agent'",
-                "I want more information on CodeReviewer_Agent please", "what are the capabilities of CodeReviewer_Agent", "give me the details for CodeReviewer_Agent",
-                "explain what CodeReviewer_Agent is good for", "what is CodeReviewer_Agent's purpose?",
-            ]),
+            (
+                "list_available_agents {}",
+                &[
+                    "list all available agents",
+                    "which agents do I have?",
+                    "what agents are there",
+                    "Show me the agents",
+                    "agents",
+                    "could you please list every agent installed here?",
+                    "how many agents do we have",
+                    "list my agnets",
+                    "give me an overview of the agents",
+                    "what assistants can I use?",
+                    "display agents",
+                    "liste os agentes",
+                    "who are my agents",
+                    "I'd like to see all the agents that are available",
+                    "print the names of all agents",
+                    "Which bots are available right now?",
+                    "conductor, list my agents",
+                    "conductor --list",
+                    "--list",
+                    "/opt/x/conductor --list",
+                    "what are the available agents?",
+                    "tell me what agents exist",
+                    "get agents",
+                    "agent list",
+                    "List agents.",
+                    "enumerate the agents on this machine",
+                ],
+            ),
+            (
+                "get_agent_info {\"agent_id\":\"CodeReviewer_Agent\"}",
+                &[
+                    "show me everything about CodeReviewer_Agent",
+                    "describe CodeReviewer_Agent",
+                    "what does CodeReviewer_Agent do?",
+                    "tell me about the code reviewer agent",
+                    "info CodeReviewer_Agent",
+                    "CodeReviewer_Agent",
+                    "who is CodeReviewer_Agent?",
+                    "details of codereviewer_agent",
+                    "What can the Code Reviewer do?",
+                    "--info CodeReviewer_Agent",
+                    "conductor --info \"CodeReviewer_Agent\"",
+                    "conductor --info='CodeReviewer_Agent'",
+                    "I want more information on CodeReviewer_Agent please",
+                    "what are the capabilities of CodeReviewer_Agent",
+                    "give me the details for CodeReviewer_Agent",
+                    "explain what CodeReviewer_Agent is good for",
+                    "what is CodeReviewer_Agent's purpose?",
+                ],
+            ),
             ("get_agent_info {\"agent_id\":\"Nope_Agent\"}", &["describe Nope_Agent"]),
-            ("validate_conductor_system {}", &[
-                "is my setup ok?", "validate", "validate the system", "check my configuration", "is everything fine?",
-                "is the configuration valid", "does everything work?", "are there any errors in my config?", "check that all is set up correctly",
-                "verify the installation", "is anything wrong with my setup?", "conductor --validate", "is the system healthy",
-                "are there problems with the configuration?", "please check whether the system is working properly", "is my conductor configured correctly?",
-            ]),
-            ("get_system_config {}", &[
-                "show the configuration", "what is my current configuration?", "display the settings", "what are my settings",
-                "show me the system config", "config", "get system config",
-            ]),
-            ("install_agent_templates {}", &[
-                "which templates can I install?", "list the templates", "what templates are available", "show available templates",
-                "what agents can be installed?", "conductor --install list",
-            ]),
+            (
+                "validate_conductor_system {}",
+                &[
+                    "is my setup ok?",
+                    "validate",
+                    "validate the system",
+                    "check my configuration",
+                    "is everything fine?",
+                    "is the configuration valid",
+                    "does everything work?",
+                    "are there any errors in my config?",
+                    "check that all is set up correctly",
+                    "verify the installation",
+                    "is anything wrong with my setup?",
+                    "conductor --validate",
+                    "is the system healthy",
+                    "are there problems with the configuration?",
+                    "please check whether the system is working properly",
+                    "is my conductor configured correctly?",
+                ],
+            ),
+            (
+                "get_system_config {}",
+                &[
+                    "show the configuration",
+                    "what is my current configuration?",
+                    "display the settings",
+                    "what are my settings",
+                    "show me the system config",
+                    "config",
+                    "get system config",
+                ],
+            ),
+            (
+                "install_agent_templates {}",
+                &[
+                    "which templates can I install?",
+                    "list the templates",
+                    "what templates are available",
+                    "show available templates",
+                    "what agents can be installed?",
+                    "conductor --install list",
+                ],
+            ),
         ];
         let misread: Vec<_> = cases
             .iter()
-            .flat_map(|(expected, commands)| commands.iter().map(move |command| (command, *expected, planned(command))))
+            .flat_map(|(expected, commands)| {
+                commands.iter().map(move |command| (command, *expected, planned(command)))
+            })
             .filter(|(_, expected, planned)| expected != planned)
             .collect();
         assert!(misread.is_empty(), "{misread:#?}");
@@ -233,18 +308,56 @@ mod tests {
     #[test]
     fn what_is_unsure_or_changes_something_is_declined() {
         for command in [
-            "list all agents and delete them", "restore the backup", "what is the weather", "hello", "help",
-            "delete CodeReviewer_Agent", "install all templates", "run CodeReviewer_Agent on main.rs",
-            "ask CodeReviewer_Agent to look at my code", "don't list the agents", "write a poem about agents",
-            "back up the agents", "show me the weather for my agents", "who is the president", "list my files",
-            "describe CodeReviewer_Agent and SqlExpert_Agent", "what time is it", "clear the history of SqlExpert_Agent",
-            "set the environment to production", "make my setup ok", "fix my configuration", "show me how to cook",
-            "conductor --list --validate", "conductor --list; rm -rf /", "conductor --restore", "--info", "--info ../../x",
-            "--info \"unclosed", "conductor --frobnicate", "--lis", "what is the configuration of the universe",
-            "list agents then wipe the workspace", "remove the agents I have", "rename CodeReviewer_Agent", "tell me a joke",
-            "check the weather", "is it ok to eat pizza", "are you ok?", "is the stock market fine", "list agents of the CIA",
-            "validate my passport", "what is the capital of France", "describe the sea", "show me everything", "🤖", "????",
-            "show me everything about CodeReviewer_Agent and then uninstall it", "wipe all", "kill all agents", "get rid of all agents",
+            "list all agents and delete them",
+            "restore the backup",
+            "what is the weather",
+            "hello",
+            "help",
+            "delete CodeReviewer_Agent",
+            "install all templates",
+            "run CodeReviewer_Agent on main.rs",
+            "ask CodeReviewer_Agent to look at my code",
+            "don't list the agents",
+            "write a poem about agents",
+            "back up the agents",
+            "show me the weather for my agents",
+            "who is the president",
+            "list my files",
+            "describe CodeReviewer_Agent and SqlExpert_Agent",
+            "what time is it",
+            "clear the history of SqlExpert_Agent",
+            "set the environment to production",
+            "make my setup ok",
+            "fix my configuration",
+            "show me how to cook",
+            "conductor --list --validate",
+            "conductor --list; rm -rf /",
+            "conductor --restore",
+            "--info",
+            "--info ../../x",
+            "--info \"unclosed",
+            "conductor --frobnicate",
+            "--lis",
+            "what is the configuration of the universe",
+            "list agents then wipe the workspace",
+            "remove the agents I have",
+            "rename CodeReviewer_Agent",
+            "tell me a joke",
+            "check the weather",
+            "is it ok to eat pizza",
+            "are you ok?",
+            "is the stock market fine",
+            "list agents of the CIA",
+            "validate my passport",
+            "what is the capital of France",
+            "describe the sea",
+            "show me everything",
+            "🤖",
+            "????",
+            "show me everything about CodeReviewer_Agent and then uninstall it",
+            "wipe all",
+            "kill all agents",
+            "get rid of all agents",
         ] {
             assert_eq!(planned(command), "decline", "{command}");
         }

@@ -5,7 +5,8 @@ use std::{pin::Pin, time::Duration};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
     health_server::{Health, HealthServer},
 };
 
@@ -37,7 +38,12 @@ impl Gateway {
         Self { service, heartbeat }
     }
 
-    fn submission<T>(&self, request: &Request<T>, task: Option<pb::Task>, options: Option<pb::TaskOptions>) -> Submission {
+    fn submission<T>(
+        &self,
+        request: &Request<T>,
+        task: Option<pb::Task>,
+        options: Option<pb::TaskOptions>,
+    ) -> Submission {
         Submission {
             caller: Caller::local(),
             door: door(request),
@@ -92,7 +98,8 @@ impl Gateway {
             }
         }
         let filter = Filter { states, labels: request.labels, conversation_id: request.conversation_id };
-        let page = self.service.list(&Caller::local(), &filter, request.page_size, &request.page_token).await?;
+        let page =
+            self.service.list(&Caller::local(), &filter, request.page_size, &request.page_token).await?;
         Ok(pb::ListJobsResponse { jobs: page.jobs, next_page_token: page.next_page_token })
     }
 
@@ -126,19 +133,28 @@ impl GatewayService for Gateway {
     type StreamExecuteStream = Frames;
     type WatchJobStream = Frames;
 
-    async fn execute(&self, request: Request<pb::ExecuteRequest>) -> Result<Response<pb::ExecuteResponse>, Status> {
+    async fn execute(
+        &self,
+        request: Request<pb::ExecuteRequest>,
+    ) -> Result<Response<pb::ExecuteResponse>, Status> {
         let (task, options) = (request.get_ref().task.clone(), request.get_ref().options.clone());
         let submission = self.submission(&request, task, options);
         answer(self.try_execute(submission).await.map(|job| pb::ExecuteResponse { job: Some(job) }))
     }
 
-    async fn stream_execute(&self, request: Request<pb::StreamExecuteRequest>) -> Result<Response<Frames>, Status> {
+    async fn stream_execute(
+        &self,
+        request: Request<pb::StreamExecuteRequest>,
+    ) -> Result<Response<Frames>, Status> {
         let (task, options) = (request.get_ref().task.clone(), request.get_ref().options.clone());
         let submission = self.submission(&request, task, options);
         answer(self.try_stream(submission).await)
     }
 
-    async fn submit_job(&self, request: Request<pb::SubmitJobRequest>) -> Result<Response<pb::SubmitJobResponse>, Status> {
+    async fn submit_job(
+        &self,
+        request: Request<pb::SubmitJobRequest>,
+    ) -> Result<Response<pb::SubmitJobResponse>, Status> {
         let (task, options) = (request.get_ref().task.clone(), request.get_ref().options.clone());
         let submission = self.submission(&request, task, options);
         let submitted = async {
@@ -163,37 +179,64 @@ impl GatewayService for Gateway {
         answer(follow())
     }
 
-    async fn get_job(&self, request: Request<pb::GetJobRequest>) -> Result<Response<pb::GetJobResponse>, Status> {
-        let get = async { self.service.get(&Caller::local(), &JobId::parse(&request.get_ref().job_id)?).await };
+    async fn get_job(
+        &self,
+        request: Request<pb::GetJobRequest>,
+    ) -> Result<Response<pb::GetJobResponse>, Status> {
+        let get =
+            async { self.service.get(&Caller::local(), &JobId::parse(&request.get_ref().job_id)?).await };
         answer(get.await.map(|job| pb::GetJobResponse { job: Some(job) }))
     }
 
-    async fn list_jobs(&self, request: Request<pb::ListJobsRequest>) -> Result<Response<pb::ListJobsResponse>, Status> {
+    async fn list_jobs(
+        &self,
+        request: Request<pb::ListJobsRequest>,
+    ) -> Result<Response<pb::ListJobsResponse>, Status> {
         answer(self.try_list(request.into_inner()).await)
     }
 
-    async fn cancel_job(&self, request: Request<pb::CancelJobRequest>) -> Result<Response<pb::CancelJobResponse>, Status> {
-        answer(self.try_cancel(request.into_inner()).await.map(|job| pb::CancelJobResponse { job: Some(job) }))
+    async fn cancel_job(
+        &self,
+        request: Request<pb::CancelJobRequest>,
+    ) -> Result<Response<pb::CancelJobResponse>, Status> {
+        answer(
+            self.try_cancel(request.into_inner()).await.map(|job| pb::CancelJobResponse { job: Some(job) }),
+        )
     }
 
-    async fn delete_job(&self, request: Request<pb::DeleteJobRequest>) -> Result<Response<pb::DeleteJobResponse>, Status> {
-        let delete = async { self.service.delete(&Caller::local(), &JobId::parse(&request.get_ref().job_id)?).await };
+    async fn delete_job(
+        &self,
+        request: Request<pb::DeleteJobRequest>,
+    ) -> Result<Response<pb::DeleteJobResponse>, Status> {
+        let delete =
+            async { self.service.delete(&Caller::local(), &JobId::parse(&request.get_ref().job_id)?).await };
         answer(delete.await.map(|()| pb::DeleteJobResponse {}))
     }
 
-    async fn send_input(&self, request: Request<pb::SendInputRequest>) -> Result<Response<pb::SendInputResponse>, Status> {
+    async fn send_input(
+        &self,
+        request: Request<pb::SendInputRequest>,
+    ) -> Result<Response<pb::SendInputResponse>, Status> {
         let request = request.into_inner();
         let send = async {
-            self.service.send_input(&Caller::local(), &JobId::parse(&request.job_id)?, &request.input_id).await
+            self.service
+                .send_input(&Caller::local(), &JobId::parse(&request.job_id)?, &request.input_id)
+                .await
         };
         answer(send.await.map(|job| pb::SendInputResponse { job: Some(job) }))
     }
 
-    async fn list_agents(&self, request: Request<pb::ListAgentsRequest>) -> Result<Response<pb::ListAgentsResponse>, Status> {
+    async fn list_agents(
+        &self,
+        request: Request<pb::ListAgentsRequest>,
+    ) -> Result<Response<pb::ListAgentsResponse>, Status> {
         answer(self.try_agents(request.into_inner()).await)
     }
 
-    async fn list_tools(&self, _: Request<pb::ListToolsRequest>) -> Result<Response<pb::ListToolsResponse>, Status> {
+    async fn list_tools(
+        &self,
+        _: Request<pb::ListToolsRequest>,
+    ) -> Result<Response<pb::ListToolsResponse>, Status> {
         Ok(Response::new(pb::ListToolsResponse { tools: self.service.tools() }))
     }
 
@@ -235,12 +278,18 @@ impl Readiness {
 impl Health for Readiness {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
         self.status(&request.get_ref().service).map(Response::new)
     }
 
     /// The status now, and NOT_SERVING when the gateway closes.
-    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let now = self.status(&request.get_ref().service)?;
         let closing = self.0.closing().clone();
         let closed = async move {

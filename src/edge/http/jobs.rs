@@ -85,7 +85,11 @@ fn executed(job: &Job) -> Response<Body> {
                 _ => 500,
             };
             let error = Error::new(reason, message).for_job(&job.job_id);
-            with_status(&error, status, json!({"state": job.state(), "is_retryable": reason.codes().is_retryable}))
+            with_status(
+                &error,
+                status,
+                json!({"state": job.state(), "is_retryable": reason.codes().is_retryable}),
+            )
         }
     }
 }
@@ -116,7 +120,9 @@ pub(super) struct ListQuery {
 }
 
 fn number(field: &str, text: Option<&str>) -> Result<u32> {
-    text.map_or(Ok(0), |text| text.parse().map_err(|_| Error::invalid(field, format!("`{text}` is no number"))))
+    text.map_or(Ok(0), |text| {
+        text.parse().map_err(|_| Error::invalid(field, format!("`{text}` is no number")))
+    })
 }
 
 impl ListQuery {
@@ -126,13 +132,18 @@ impl ListQuery {
         };
         let states = parts(&self.state)
             .iter()
-            .map(|name| JobState::from_short_name(name).ok_or_else(|| Error::invalid("state", format!("`{name}` is no state of a job"))))
+            .map(|name| {
+                JobState::from_short_name(name)
+                    .ok_or_else(|| Error::invalid("state", format!("`{name}` is no state of a job")))
+            })
             .collect::<Result<_>>()?;
         let labels = parts(&self.label)
             .iter()
             .map(|label| {
                 let pair = label.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()));
-                pair.ok_or_else(|| Error::invalid("label", "must be `key:value`, several with commas between them"))
+                pair.ok_or_else(|| {
+                    Error::invalid("label", "must be `key:value`, several with commas between them")
+                })
             })
             .collect::<Result<BTreeMap<_, _>>>()?;
         Ok(Filter { states, labels, conversation_id: self.conversation_id.clone() })
@@ -143,7 +154,8 @@ impl ListQuery {
 pub(super) async fn list(State(context): Shared, Query(query): Query<ListQuery>) -> Response<Body> {
     let run = async {
         let page_size = number("page_size", query.page_size.as_deref())?;
-        let page = context.service.list(&Caller::local(), &query.filter()?, page_size, &query.page_token).await?;
+        let page =
+            context.service.list(&Caller::local(), &query.filter()?, page_size, &query.page_token).await?;
         Ok(ok(&json!({"jobs": page.jobs, "next_page_token": page.next_page_token})))
     };
     answer(run.await)
@@ -173,7 +185,11 @@ struct CancelBody {
 }
 
 /// `POST /api/v1/jobs/{job_id}/cancel`, with an optional `{"wait_seconds": n}`.
-pub(super) async fn cancel(State(context): Shared, Path(job_id): Path<String>, request: Request) -> Response<Body> {
+pub(super) async fn cancel(
+    State(context): Shared,
+    Path(job_id): Path<String>,
+    request: Request,
+) -> Response<Body> {
     let run = async {
         let body: CancelBody = payload::read(request, context.max_body_bytes).await?;
         if body.wait_seconds > MAX_CANCEL_WAIT_SECONDS {
@@ -195,7 +211,11 @@ struct InputBody {
 }
 
 /// `POST /api/v1/jobs/{job_id}/input` with `{"input_id": …, "value": …}`.
-pub(super) async fn input(State(context): Shared, Path(job_id): Path<String>, request: Request) -> Response<Body> {
+pub(super) async fn input(
+    State(context): Shared,
+    Path(job_id): Path<String>,
+    request: Request,
+) -> Response<Body> {
     let run = async {
         let body: InputBody = payload::read(request, context.max_body_bytes).await?;
         Ok(ok(&context.service.send_input(&Caller::local(), &JobId::parse(&job_id)?, &body.input_id).await?))

@@ -19,8 +19,8 @@ use axum::{
 };
 use http::Response;
 
-pub use render::write_event;
 pub(super) use problem::{not_found, to_response as problem};
+pub use render::write_event;
 
 use super::Config;
 use crate::{
@@ -64,6 +64,7 @@ pub(super) fn router(service: JobService, config: &Config, address: SocketAddr) 
 }
 
 async fn wrong_method(request: Request) -> Response<Body> {
-    let message = format!("{} does not take {}; see docs/protocol.md", request.uri().path(), request.method());
+    let message =
+        format!("{} does not take {}; see docs/protocol.md", request.uri().path(), request.method());
     problem(&Error::new(Reason::MethodNotAllowed, message))
 }

@@ -43,18 +43,37 @@ struct TextEntry {
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(Reason::TooLarge, format!("the body is larger than {limit} bytes; send less, or raise server.max_body_bytes"))
+    Error::new(
+        Reason::TooLarge,
+        format!("the body is larger than {limit} bytes; send less, or raise server.max_body_bytes"),
+    )
+}
+
+/// Reads and drops what a client still sends, so that it gets to read the answer instead of a reset connection.
+/// Bounded: a client that sends more than this does not wait for answers.
+async fn drain(mut body: Body) {
+    const MAX_DRAINED_BYTES: usize = 32 * 1024 * 1024;
+    let mut drained = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        drained += frame.data_ref().map_or(0, bytes::Bytes::len);
+        if drained > MAX_DRAINED_BYTES {
+            return;
+        }
+    }
 }
 
 /// Reads a JSON body within its limit and its time. An empty body is an empty object.
 pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<T> {
-    let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default().to_owned());
+    let kind =
+        request.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default().to_owned());
     let is_json = kind.as_deref().is_some_and(|kind| {
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         kind == "application/json" || kind.ends_with("+json")
     });
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let declared =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: usize| length > limit) {
+        drain(request.into_body()).await;
         return Err(too_large(limit));
     }
     let body = Limited::new(request.into_body(), limit).collect().await.map_err(|error| {
@@ -71,20 +90,25 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
     })?;
     let bytes = body.to_bytes();
     // A form or plain text can be sent by a foreign page without asking; JSON cannot.
-    if !is_json && !(bytes.is_empty() && kind.is_none()) {
-        return Err(Error::new(Reason::UnsupportedMediaType, "send the body as `Content-Type: application/json`"));
+    let is_absent = bytes.is_empty() && kind.is_none();
+    if !is_json && !is_absent {
+        return Err(Error::new(
+            Reason::UnsupportedMediaType,
+            "send the body as `Content-Type: application/json`",
+        ));
     }
     let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { &bytes };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        let malformed = Error::new(Reason::MalformedBody, format!("the body is not what is expected: {inner}"));
+        let malformed =
+            Error::new(Reason::MalformedBody, format!("the body is not what is expected: {inner}"));
         if path == "." || path == "?" { malformed } else { malformed.at(path) }
     })?;
-    deserializer
-        .end()
-        .map_err(|error| Error::new(Reason::MalformedBody, format!("the body goes on behind its JSON: {error}")))?;
+    deserializer.end().map_err(|error| {
+        Error::new(Reason::MalformedBody, format!("the body goes on behind its JSON: {error}"))
+    })?;
     Ok(value)
 }
 
@@ -95,12 +119,15 @@ impl Payload {
     /// [`Reason::NoTask`] for none, [`Reason::InvalidArgument`] for more than one.
     fn task(&mut self) -> Result<Task> {
         let from_entries = self.text_entries.take().and_then(|entries| entries.into_iter().next()?.content);
-        let commands: Vec<String> = [self.command.take(), self.input.take(), from_entries].into_iter().flatten().collect();
+        let commands: Vec<String> =
+            [self.command.take(), self.input.take(), from_entries].into_iter().flatten().collect();
         let agent_run = match (self.agent_id.take(), self.input_text.take()) {
             (None, None) => None,
             (agent_id, input_text) => Some(AgentRun {
-                agent_id: agent_id.ok_or_else(|| Error::invalid("agent_id", "is missing beside input_text"))?,
-                input_text: input_text.ok_or_else(|| Error::invalid("input_text", "is missing beside agent_id"))?,
+                agent_id: agent_id
+                    .ok_or_else(|| Error::invalid("agent_id", "is missing beside input_text"))?,
+                input_text: input_text
+                    .ok_or_else(|| Error::invalid("input_text", "is missing beside agent_id"))?,
             }),
         };
         let tool_call = match (self.tool.take(), self.arguments.take()) {
@@ -131,7 +158,9 @@ impl Payload {
             None => None,
             Some(key) => Some(
                 key.to_str()
-                    .map_err(|_| Error::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters"))?
+                    .map_err(|_| {
+                        Error::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
+                    })?
                     // The draft standard writes it as a quoted string.
                     .trim_matches('"')
                     .to_owned(),
@@ -139,7 +168,10 @@ impl Payload {
         };
         let key = match (self.idempotency_key, header_key) {
             (Some(body), Some(header)) if body != header => {
-                return Err(Error::invalid("idempotency_key", "is another one than the Idempotency-Key header"));
+                return Err(Error::invalid(
+                    "idempotency_key",
+                    "is another one than the Idempotency-Key header",
+                ));
             }
             (body, header) => body.or(header).unwrap_or_default(),
         };

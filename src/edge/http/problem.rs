@@ -47,7 +47,11 @@ pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Respons
 }
 
 /// A JSON document as an answer.
-pub(super) fn json_response(status: StatusCode, document: &impl serde::Serialize, kind: &'static str) -> Response<Body> {
+pub(super) fn json_response(
+    status: StatusCode,
+    document: &impl serde::Serialize,
+    kind: &'static str,
+) -> Response<Body> {
     let (status, body) = match serde_json::to_vec(document) {
         Ok(body) => (status, body),
         Err(error) => {
@@ -81,7 +85,8 @@ fn tonic_unimplemented(message: &str) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from_static("12"));
-    let message: String = message.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').filter(|c| *c != '%').collect();
+    let message: String =
+        message.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').filter(|c| *c != '%').collect();
     if let Ok(message) = HeaderValue::from_str(&message) {
         headers.insert("grpc-message", message);
     }

@@ -26,8 +26,10 @@ pub(super) fn render(batch: &EventBatch) -> RenderedEvents {
         if rendered.is_none() {
             text.truncate(start);
             // Writing to memory cannot fail.
-            let _infallible =
-                write!(text, "id: {sequence}\ndata: {{\"event\":\"unsupported\",\"sequence\":{sequence}}}\n\n");
+            let _infallible = write!(
+                text,
+                "id: {sequence}\ndata: {{\"event\":\"unsupported\",\"sequence\":{sequence}}}\n\n"
+            );
         }
         ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
     }

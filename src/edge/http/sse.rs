@@ -51,7 +51,8 @@ fn after_sequence(headers: &HeaderMap, query: Option<&str>) -> Result<u32> {
         }
     };
     let shown: String = text.chars().take(40).collect();
-    text.parse().map_err(|_| Error::invalid(field, format!("`{shown}` is no sequence; it is a number from 0")))
+    text.parse()
+        .map_err(|_| Error::invalid(field, format!("`{shown}` is no sequence; it is a number from 0")))
 }
 
 /// The route.
@@ -96,7 +97,10 @@ impl http_body::Body for SseBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(preamble) = self.preamble.take() {
             return Poll::Ready(Some(Ok(Frame::data(preamble))));
         }

@@ -27,6 +27,9 @@ pub(super) struct Directory {
     lock: File,
 }
 
+/// What a start has: the catalogue, what it found, and the files of unfinished jobs.
+type Opened = (Catalogue, Loaded, Vec<(JobId, JobFile)>);
+
 /// A catalogue is written anew once it holds this many entries that no longer matter, and more than others.
 const MAX_STALE_ENTRIES: usize = 1024;
 
@@ -70,18 +73,14 @@ impl Directory {
     }
 
     /// Reads everything that is there, and leaves the catalogue whole.
-    pub(super) fn load(
-        &self,
-        durability: Durability,
-    ) -> Result<(Catalogue, Loaded, Vec<(JobId, JobFile)>)> {
+    pub(super) fn load(&self, durability: Durability) -> Result<Opened> {
         self.try_load(durability).map_err(|error| unavailable(&self.path, &error))?
     }
 
-    #[expect(clippy::type_complexity, reason = "two kinds of failure, one call")]
     fn try_load(
         &self,
         durability: Durability,
-    ) -> io::Result<Result<(Catalogue, Loaded, Vec<(JobId, JobFile)>)>> {
+    ) -> io::Result<Result<Opened>> {
         let mut loaded = Loaded::default();
         let path = self.catalogue_path();
         let files = self.job_files()?;

@@ -63,9 +63,16 @@ impl JobFile {
         self.buffer.clear();
         for batch in batches {
             let numbers = (batch.first_sequence(), u32::try_from(batch.len()).unwrap_or(0));
-            push_frame(&mut self.buffer, self.slot.length, &self.job_id, FrameKind::Events, numbers, |buffer| {
-                push_batch(buffer, batch);
-            });
+            push_frame(
+                &mut self.buffer,
+                self.slot.length,
+                &self.job_id,
+                FrameKind::Events,
+                numbers,
+                |buffer| {
+                    push_batch(buffer, batch);
+                },
+            );
         }
         let last_sequence = last.last_sequence();
         self.commit(|slot, written| Slot { length: slot.length + written, last_sequence, ..slot }, durability)

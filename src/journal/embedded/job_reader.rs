@@ -110,7 +110,8 @@ impl State {
                 }
                 Step::Lost(first, last, what) => {
                     if chunk.batches.is_empty() {
-                        chunk.damage = Some(Damage { job_id: Some(job_id.clone()), lost: Some((first, last)), what });
+                        chunk.damage =
+                            Some(Damage { job_id: Some(job_id.clone()), lost: Some((first, last)), what });
                     } else {
                         // Reported by the next read, behind the events before it.
                         self.position = position;
@@ -128,7 +129,11 @@ impl State {
         };
         match head.kind {
             FrameKind::End => {
-                return Ok(Step::Lost(expected, last_sequence, format!("no event frame at {}", self.position)));
+                return Ok(Step::Lost(
+                    expected,
+                    last_sequence,
+                    format!("no event frame at {}", self.position),
+                ));
             }
             FrameKind::Events if head.first_sequence > expected => {
                 let what = format!("no valid frame at {}", self.position);
@@ -141,7 +146,8 @@ impl State {
                 return Ok(Step::Skipped);
             }
         }
-        let batch = payload(&mut self.window, position, &head)?.and_then(|payload| read_batch(&head, &payload));
+        let batch =
+            payload(&mut self.window, position, &head)?.and_then(|payload| read_batch(&head, &payload));
         self.position = position + head.frame_len();
         Ok(match batch {
             Some(batch) => Step::Batch(batch),
@@ -198,9 +204,7 @@ pub(super) fn read_job(path: &Path, job_id: &JobId) -> Result<StoredJob> {
             |job| Ok(StoredJob { record, ended: Some(job) }),
         ))
     };
-    read(&mut window)
-        .map_err(|error| unavailable(path, &error))?
-        .map_err(|damage| damage.to_error())
+    read(&mut window).map_err(|error| unavailable(path, &error))?.map_err(|damage| damage.to_error())
 }
 
 /// What a start finds in a file whose end the catalogue does not know.

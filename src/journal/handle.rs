@@ -76,7 +76,8 @@ impl Journal {
         }
         let mut left = Vec::new();
         for (record, last_sequence) in unfinished {
-            let Ok(job_id) = JobId::parse(&record.job.as_ref().map(|job| job.job_id.clone()).unwrap_or_default())
+            let Ok(job_id) =
+                JobId::parse(&record.job.as_ref().map(|job| job.job_id.clone()).unwrap_or_default())
             else {
                 continue;
             };
@@ -257,7 +258,9 @@ impl Journal {
                     self.index().remove(&job_id);
                     removed += 1;
                 }
-                Err(error) => tracing::warn!(%job_id, cause = error.cause(), "retention could not remove a job"),
+                Err(error) => {
+                    tracing::warn!(%job_id, cause = error.cause(), "retention could not remove a job")
+                }
             }
         }
         removed

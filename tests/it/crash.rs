@@ -1,0 +1,146 @@
+//! kill -9 amid running and queued jobs: nothing seen is lost, nothing is started twice, nothing is left.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Options, alive_with, eventually};
+
+#[tokio::test]
+async fn kill_9_amid_running_and_queued_jobs() {
+    let options = Options::default().set("jobs.max_running", 20).set("conductor.kill_grace_seconds", 1);
+    let gateway = Gateway::mean(options);
+    // Every job its own conversation, so that runs of the one agent do not wait for each other.
+    let submit = async |input: &str, number: usize| {
+        let body = json!({
+            "tool": "execute_agent_contextual",
+            "arguments": {"agent_id": "Mean_Agent", "input_text": input},
+            "conversation_id": format!("c{number}"),
+        });
+        gateway.submit(&body).await
+    };
+    let (mut running, mut queued) = (Vec::new(), Vec::new());
+    for number in 0..20 {
+        let input = if number % 2 == 0 { "escaped-grandchild" } else { "stubborn-grandchild" };
+        running.push(submit(input, number).await);
+    }
+    for number in 20..40 {
+        queued.push(submit("ok", number).await);
+    }
+    let mut seen: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for job_id in &running {
+        let mut reader = gateway.sse(job_id, 0).await;
+        let mut events = Vec::new();
+        while let Some(event) = reader.next().await {
+            let is_output = event["event"] == "on_tool_output"
+                && event["data"]["text"].as_str().unwrap().contains("spawned");
+            events.push(event);
+            if is_output {
+                break;
+            }
+        }
+        seen.insert(job_id.clone(), events);
+    }
+    for job_id in &queued {
+        let first = gateway.sse(job_id, 0).await.next().await.unwrap();
+        assert_eq!((&first["event"], &first["data"]["reason"]), (&json!("status_update"), &json!("QUEUED")));
+        seen.insert(job_id.clone(), vec![first]);
+    }
+    let home = gateway.path("conductor-data").display().to_string();
+    assert!(alive_with(&home).len() >= 40, "each running engine has a grandchild");
+
+    let gateway = gateway.crash_and_restart();
+    assert!(
+        alive_with("--as=escape").iter().all(|pid| !in_directory(*pid, &gateway)),
+        "no grandchild outlives the crash"
+    );
+    for (job_id, before) in &seen {
+        let events = gateway.events(job_id).await;
+        assert_eq!(events[..before.len()], before[..], "what was seen is there");
+        for (event, sequence) in events.iter().zip(1..) {
+            assert_eq!(event["sequence"], sequence, "no sequence repeats or jumps");
+        }
+        let end = &events.last().unwrap()["data"]["state"];
+        let expected = if running.contains(job_id) { "INTERRUPTED" } else { "SUCCEEDED" };
+        assert_eq!(end, expected, "{job_id}");
+        let ends = events.iter().filter(|event| event["event"] == "end_of_stream").count();
+        assert_eq!(ends, 1);
+        assert_eq!(gateway.job(job_id).await["state"], expected);
+    }
+    // Starts are counted by the engine itself.
+    let mut starts: BTreeMap<String, usize> = BTreeMap::new();
+    for log in find_logs(gateway.directory.path()) {
+        for job_id in std::fs::read_to_string(log).unwrap().lines() {
+            *starts.entry(job_id.to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(starts.len(), 40, "every job was started");
+    assert!(starts.values().all(|count| *count == 1), "{starts:?}");
+    eventually(Duration::from_secs(2), "no engine is left", async || {
+        alive_with(&home).iter().all(|pid| *pid == gateway.pid())
+    })
+    .await;
+}
+
+fn in_directory(pid: i32, gateway: &Gateway) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(gateway.directory.path()))
+}
+
+fn find_logs(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(find_logs(&entry.path()));
+        } else if entry.file_name() == "starts.log" && !entry.file_type().unwrap().is_symlink() {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn ended_jobs_are_there_after_a_crash() {
+    let gateway = Gateway::start();
+    let body = json!({"command": "list the agents", "idempotency_key": "once", "labels": {"kind": "test"}});
+    let job_id = gateway.submit(&body).await;
+    let before = gateway.events(&job_id).await;
+    let job_before = gateway.job(&job_id).await;
+    let gateway = gateway.crash_and_restart();
+    assert_eq!(gateway.events(&job_id).await, before);
+    let job = gateway.job(&job_id).await;
+    assert_eq!(
+        (&job["state"], &job["result"], &job["task"]),
+        (&json!("SUCCEEDED"), &job_before["result"], &job_before["task"])
+    );
+    assert_eq!(gateway.submit(&body).await, job_id, "the key still means the same job");
+    let listed = gateway.get("/api/v1/jobs?label=kind:test&state=SUCCEEDED").await.json();
+    assert_eq!(listed["jobs"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_store_starts_and_says_what_is_lost() {
+    let gateway = Gateway::start();
+    let kept = gateway.submit(&json!({"command": "list the agents"})).await;
+    let damaged = gateway.submit(&json!({"command": "list the agents"})).await;
+    gateway.events(&kept).await;
+    gateway.events(&damaged).await;
+    eventually(Duration::from_secs(5), "both are marked as ended", async || {
+        gateway.job(&damaged).await["expire_time"].is_string()
+            && gateway.job(&kept).await["expire_time"].is_string()
+    })
+    .await;
+    let path = gateway.path("conductor-data/jobs").join(&damaged);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(13).position(|window| window == b"on_tool_start").unwrap_or(bytes.len() / 2);
+    bytes[at] ^= 0x10;
+    std::fs::write(&path, bytes).unwrap();
+    let catalogue = gateway.path("conductor-data/catalogue");
+    let bytes = std::fs::read(&catalogue).unwrap();
+    std::fs::write(&catalogue, &bytes[..bytes.len() - 3]).unwrap();
+    let gateway = gateway.crash_and_restart();
+    assert!(gateway.log.lock().unwrap().contains("damaged"), "the log says it");
+    assert_eq!(gateway.events(&kept).await.last().unwrap()["event"], "end_of_stream");
+    let raw = gateway.get(&format!("/api/v1/stream/{damaged}")).await.text();
+    assert!(raw.contains("DATA_LOSS"), "{raw}");
+    assert!(gateway.path("conductor-data/damaged").is_dir(), "the original is kept");
+}

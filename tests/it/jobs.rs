@@ -1,0 +1,191 @@
+//! The job calls: idempotency, queue, cancel, list, delete, retention.
+
+use std::time::Duration;
+
+use conductor_gateway::pb;
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Options, alive_with, eventually, send};
+
+#[tokio::test]
+async fn one_key_is_one_job() {
+    let gateway = Gateway::mean(Options::default());
+    let body = json!({"agent_id": "Mean_Agent", "input_text": "ok"});
+    let submit = async |key: &str, body: &Value| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        send(
+            &gateway.address,
+            "POST",
+            "/api/v1/stream-execute",
+            &headers,
+            Some(body.to_string().into_bytes()),
+        )
+        .await
+    };
+    let answers = futures_util::future::join_all((0..50).map(|_| submit("k1", &body))).await;
+    let ids: std::collections::BTreeSet<String> =
+        answers.iter().map(|answer| answer.json()["job_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 1);
+    gateway.events(ids.first().unwrap()).await;
+    let starts = std::fs::read_to_string(gateway.path("engine/starts.log")).unwrap();
+    assert_eq!(starts.lines().count(), 1);
+    let other = submit("k1", &json!({"agent_id": "Mean_Agent", "input_text": "other"})).await;
+    assert_eq!((other.status, &other.json()["reason"]), (409, &json!("IDEMPOTENCY_CONFLICT")));
+    let quoted = submit("\"k1\"", &body).await;
+    assert_eq!(quoted.json()["job_id"].as_str(), ids.first().map(String::as_str));
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_seen_and_in_order() {
+    let gateway = Gateway::mean(Options::default().set("jobs.max_running", 1).set("jobs.max_queued", 2));
+    let go_on = gateway.path("go-on");
+    let first = gateway.submit_mean(&format!("two-parts {}", go_on.display())).await;
+    gateway.sse(&first, 0).await.until("on_tool_output").await;
+    let second = gateway.submit_mean("ok").await;
+    let body = json!({"agent_id": "Mean_Agent", "input_text": "ok", "queue_timeout_seconds": 1});
+    let third = gateway.submit(&body).await;
+    let refused = gateway.post("/api/v1/stream-execute", &json!({"command": "list the agents"})).await;
+    assert_eq!((refused.status, &refused.json()["reason"]), (429, &json!("QUEUE_FULL")));
+    assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() >= 1);
+    let status = gateway
+        .grpc()
+        .await
+        .submit_job(pb::SubmitJobRequest {
+            task: Some(pb::Task { task: Some(pb::task::Task::Command("x".into())) }),
+            options: None,
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    use tonic_types::StatusExt;
+    assert!(status.get_error_details().retry_info().is_some());
+    assert_eq!(gateway.job(&second).await["queue_position"], 1);
+    assert_eq!(gateway.job(&third).await["queue_position"], 2);
+    let expired = gateway.events(&third).await;
+    assert_eq!(expired[1]["data"]["reason"], "QUEUE_TIMED_OUT");
+    std::fs::write(&go_on, "").unwrap();
+    let events = gateway.events(&second).await;
+    assert_eq!(events[0]["data"]["queue_position"], 1);
+    assert_eq!(events.last().unwrap()["data"]["state"], "SUCCEEDED");
+}
+
+#[tokio::test]
+async fn cancel_ends_the_process_tree_and_says_who() {
+    let gateway =
+        Gateway::mean(Options::default().set("conductor.kill_grace_seconds", 1).set("jobs.max_running", 1));
+    let running = gateway.submit_mean("escaped-grandchild").await;
+    let queued = gateway.submit_mean("ok").await;
+    gateway.sse(&running, 0).await.until("on_tool_output").await;
+    // A queued one never starts.
+    let cancelled =
+        gateway.post(&format!("/api/v1/jobs/{queued}/cancel"), &json!({"wait_seconds": 5})).await.json();
+    assert_eq!(cancelled["state"], "CANCELLED");
+    let at_once = gateway.post(&format!("/api/v1/jobs/{running}/cancel"), &Value::Null).await;
+    assert_eq!(at_once.status, 422, "null is no body: {}", at_once.text());
+    let at_once =
+        send(&gateway.address, "POST", &format!("/api/v1/jobs/{running}/cancel"), &[], None).await.json();
+    assert_eq!(at_once["state"], "RUNNING");
+    assert!(at_once["cancel_request_time"].is_string());
+    let waited =
+        gateway.post(&format!("/api/v1/jobs/{running}/cancel"), &json!({"wait_seconds": 20})).await.json();
+    assert_eq!(waited["state"], "CANCELLED");
+    assert_eq!(waited["error"]["cancelled_by"], "local");
+    assert!(alive_with(&running).is_empty(), "no process of it lives");
+    let events = gateway.events(&running).await;
+    assert!(events.iter().any(|event| event["data"]["reason"] == "CANCEL_REQUESTED"));
+    // Once more changes nothing.
+    let again = gateway.post(&format!("/api/v1/jobs/{running}/cancel"), &json!({})).await.json();
+    assert_eq!((&again["state"], &again["last_sequence"]), (&json!("CANCELLED"), &waited["last_sequence"]));
+    let starts = std::fs::read_to_string(gateway.path("engine/starts.log")).unwrap();
+    assert!(!starts.contains(&queued));
+}
+
+#[tokio::test]
+async fn jobs_are_listed_and_deleted() {
+    let gateway = Gateway::start();
+    let mut ids = Vec::new();
+    for number in 0..7 {
+        let body = json!({"command": "list the agents", "labels": {"n": number.to_string()}, "conversation_id": "talk"});
+        let job_id = gateway.submit(&body).await;
+        gateway.events(&job_id).await;
+        ids.push(job_id);
+    }
+    let mut listed = Vec::new();
+    let mut token = String::new();
+    loop {
+        let page = gateway
+            .get(&format!("/api/v1/jobs?conversation_id=talk&page_size=3&page_token={token}"))
+            .await
+            .json();
+        listed.extend(
+            page["jobs"].as_array().unwrap().iter().map(|job| job["job_id"].as_str().unwrap().to_owned()),
+        );
+        token = page["next_page_token"].as_str().unwrap().to_owned();
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, ids.iter().rev().cloned().collect::<Vec<_>>(), "newest first");
+    let one = gateway.get("/api/v1/jobs?label=n:4").await.json();
+    assert_eq!(one["jobs"][0]["job_id"], json!(ids[4]));
+    eventually(Duration::from_secs(5), "the job is marked as ended", async || {
+        send(&gateway.address, "DELETE", &format!("/api/v1/jobs/{}", ids[4]), &[], None).await.status == 204
+    })
+    .await;
+    assert_eq!(gateway.get(&format!("/api/v1/jobs/{}", ids[4])).await.status, 404);
+    assert_eq!(gateway.get(&format!("/api/v1/stream/{}", ids[4])).await.status, 404);
+    assert_eq!(
+        gateway.job(&ids[5]).await["result"]["text"].as_str().unwrap().lines().next(),
+        Some("8 agents are installed:")
+    );
+}
+
+#[tokio::test]
+async fn retention_removes_what_is_old_and_keeps_nothing_of_it() {
+    let options = Options::default().set("jobs.retention_seconds", 1).set("jobs.retention_max_jobs", 500);
+    let gateway = Gateway::start_with(options);
+    let mut last = String::new();
+    for _ in 0..200 {
+        last = gateway.submit(&json!({"command": "list the agents"})).await;
+    }
+    gateway.events(&last).await;
+    eventually(Duration::from_secs(15), "every job is gone", async || {
+        gateway.get("/api/v1/jobs").await.json()["jobs"].as_array().unwrap().is_empty()
+    })
+    .await;
+    assert_eq!(std::fs::read_dir(gateway.path("conductor-data/jobs")).unwrap().count(), 0);
+    let answer = gateway.get(&format!("/api/v1/stream/{last}")).await;
+    assert_eq!((answer.status, &answer.json()["reason"]), (404, &json!("JOB_NOT_FOUND")));
+}
+
+#[tokio::test]
+async fn execute_over_grpc_answers_the_ended_job() {
+    let gateway = Gateway::mean(Options::default());
+    let execute = async |input: &str| {
+        let run = pb::AgentRun { agent_id: "Mean_Agent".into(), input_text: input.into() };
+        let task = Some(pb::Task { task: Some(pb::task::Task::AgentRun(run)) });
+        let request = pb::ExecuteRequest { task, options: None };
+        gateway.grpc().await.execute(request).await.unwrap().into_inner().job.unwrap()
+    };
+    assert_eq!(execute("ok").await.state(), pb::JobState::Succeeded);
+    // A job that ran and failed is an answer.
+    let failed = execute("json-error").await;
+    assert_eq!(failed.state(), pb::JobState::Failed);
+    assert!(
+        matches!(failed.outcome, Some(pb::job::Outcome::Error(error)) if error.reason == "ENGINE_FAILED")
+    );
+    // A client that gives up takes its job along.
+    let mut client = gateway.grpc().await;
+    let run = pb::AgentRun { agent_id: "Mean_Agent".into(), input_text: "hang".into() };
+    let request = pb::ExecuteRequest {
+        task: Some(pb::Task { task: Some(pb::task::Task::AgentRun(run)) }),
+        options: None,
+    };
+    let given_up = tokio::time::timeout(Duration::from_millis(500), client.execute(request)).await;
+    assert!(given_up.is_err());
+    eventually(Duration::from_secs(10), "its job is cancelled", async || {
+        let listed = gateway.get("/api/v1/jobs?state=CANCELLED").await.json();
+        listed["jobs"].as_array().unwrap().len() == 1
+    })
+    .await;
+}

@@ -1,0 +1,60 @@
+//! Deadlines and bounds of the listener.
+
+use std::time::{Duration, Instant};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Gateway, Options};
+
+#[tokio::test]
+async fn silent_and_slow_sockets_are_closed() {
+    let gateway = Gateway::start_with(Options::default().set("server.request_timeout_seconds", 1));
+    let beginnings: [&[u8]; 4] = [
+        b"",
+        b"PRI * HTTP/2.0\r\n\r\nSM",
+        b"GET /health HTTP/1.1\r\nhost: loc",
+        b"POST /execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"comm",
+    ];
+    for bytes in beginnings {
+        let mut socket = TcpStream::connect(&gateway.address).await.unwrap();
+        socket.write_all(bytes).await.unwrap();
+        let started = Instant::now();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await;
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        if bytes.starts_with(b"POST") {
+            // It is answered, and the connection is then idle until its next header is due.
+            assert!(
+                String::from_utf8_lossy(&answer).contains("408"),
+                "{text}: {}",
+                String::from_utf8_lossy(&answer)
+            );
+        }
+        assert!(read.is_ok(), "{text:?} held its connection for {:?}", started.elapsed());
+        assert!(started.elapsed() >= Duration::from_millis(900), "{text:?}");
+    }
+    assert_eq!(gateway.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_closed() {
+    let options = Options::default()
+        .set("server.stall_timeout_seconds", 1)
+        .set("conductor.max_output_bytes", 64 * 1024 * 1024);
+    let gateway = Gateway::mean(options);
+    let job_id = gateway.submit_mean("flood 48").await;
+    let mut socket = TcpStream::connect(&gateway.address).await.unwrap();
+    let request = format!("GET /api/v1/stream/{job_id} HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address);
+    socket.write_all(request.as_bytes()).await.unwrap();
+    // Another reader is not held up meanwhile.
+    let events = gateway.events(&job_id).await;
+    assert_eq!(events.last().unwrap()["data"]["state"], "SUCCEEDED");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let mut taken = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut taken)).await;
+    assert!(read.is_ok(), "the connection is closed");
+    assert!(taken.len() < 40 * 1024 * 1024, "{} bytes came all the same", taken.len());
+}

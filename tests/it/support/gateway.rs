@@ -1,0 +1,220 @@
+//! The real binary, started on a port of the system's choice in a directory of its own.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use conductor_gateway::pb::{self, gateway_service_client::GatewayServiceClient};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use super::{Answer, SseReader, http::send};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_conductor-gateway");
+
+/// How a gateway is to be started.
+#[derive(Clone, Default)]
+pub struct Options {
+    pub settings: Vec<(&'static str, String)>,
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl Options {
+    pub fn set(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.settings.push((key, value.to_string()));
+        self
+    }
+}
+
+/// The path of the mean engine, which `cargo test` builds beside this binary.
+pub fn mean_engine() -> PathBuf {
+    Path::new(BINARY).parent().unwrap().join("examples/mean-engine")
+}
+
+pub struct Gateway {
+    pub child: Child,
+    pub address: String,
+    pub directory: Arc<tempfile::TempDir>,
+    pub log: Arc<Mutex<String>>,
+    options: Options,
+}
+
+impl Gateway {
+    /// A gateway with the bundled engine.
+    pub fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    pub fn start_with(options: Options) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), options)
+    }
+
+    /// A gateway with the mean engine in place of a real one, and one agent, `Mean_Agent`.
+    pub fn mean(options: Options) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let root = directory.path().join("engine");
+        for agent in ["Mean_Agent", "Other_Agent"] {
+            let agent_directory = root.join(".conductor_workspace/agents").join(agent);
+            std::fs::create_dir_all(&agent_directory).unwrap();
+            let definition = format!(
+                "name: {agent}\nversion: \"1\"\ndescription: misbehaves\ntags: [a, b]\ncapabilities: [c]\n"
+            );
+            std::fs::write(agent_directory.join("definition.yaml"), definition).unwrap();
+            std::fs::write(agent_directory.join("persona.md"), "# Persona\n").unwrap();
+        }
+        std::fs::write(
+            root.join("config.yaml"),
+            "storage:\n  type: filesystem\n  path: .conductor_workspace\nsecret_key: canary\n",
+        )
+        .unwrap();
+        let options = options
+            .set("conductor.project_path", root.display())
+            .set("conductor.command", format!("[{}]", mean_engine().display()));
+        Self::start_in(directory, options)
+    }
+
+    pub fn start_in(directory: Arc<tempfile::TempDir>, options: Options) -> Self {
+        let mut command = Command::new(BINARY);
+        command.current_dir(directory.path()).arg("serve").args(["--port", "0"]);
+        command.env("TELEMETRY_LOG", "info").env("CONDUCTOR_SIMULATE_PACE_MS", "0");
+        for (key, value) in &options.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        for (name, value) in &options.environment {
+            command.env(name, value);
+        }
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let address = loop {
+            let mut line = String::new();
+            if lines.read_line(&mut line).unwrap() == 0 {
+                let status = child.wait().unwrap();
+                panic!("the gateway ended with {status}: {}", log.lock().unwrap());
+            }
+            log.lock().unwrap().push_str(&line);
+            let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+            if entry["message"] == "the gateway is ready" {
+                break entry["address"].as_str().unwrap().to_owned();
+            }
+        };
+        let rest = log.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read) = lines.read(&mut buffer) {
+                if read == 0 {
+                    break;
+                }
+                rest.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            }
+        });
+        Self { child, address, directory, log, options }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.directory.path().join(relative)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(self.pid()).unwrap(), signal).unwrap();
+    }
+
+    /// Kills it as a crash would, and starts another over the same directory.
+    pub fn crash_and_restart(mut self) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Self::start_in(self.directory.clone(), self.options.clone())
+    }
+
+    pub fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + deadline;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            if Instant::now() > until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        send(&self.address, "GET", path, &[], None).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        send(
+            &self.address,
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            Some(body.to_string().into_bytes()),
+        )
+        .await
+    }
+
+    /// Submits and answers with the job's id.
+    pub async fn submit(&self, body: &Value) -> String {
+        let answer = self.post("/api/v1/stream-execute", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["job_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Submits a run of the mean agent.
+    pub async fn submit_mean(&self, input: &str) -> String {
+        self.submit(&json!({"agent_id": "Mean_Agent", "input_text": input})).await
+    }
+
+    pub async fn sse(&self, job_id: &str, after: u32) -> SseReader {
+        SseReader::open(&self.address, job_id, after).await
+    }
+
+    /// Every event of a job, read to its end.
+    pub async fn events(&self, job_id: &str) -> Vec<Value> {
+        self.sse(job_id, 0).await.rest().await
+    }
+
+    pub async fn job(&self, job_id: &str) -> Value {
+        self.get(&format!("/api/v1/jobs/{job_id}")).await.json()
+    }
+
+    pub async fn grpc(&self) -> GatewayServiceClient<Channel> {
+        let channel = Channel::from_shared(self.url()).unwrap().connect().await.unwrap();
+        GatewayServiceClient::new(channel)
+    }
+
+    pub async fn watch(&self, job_id: &str, after_sequence: u32) -> Vec<pb::JobEvent> {
+        use prost::Message;
+        let request = pb::WatchJobRequest { job_id: job_id.to_owned(), after_sequence };
+        let mut frames = self.grpc().await.watch_job(request).await.unwrap().into_inner();
+        let mut events = Vec::new();
+        while let Some(frame) = frames.message().await.unwrap() {
+            events.extend(frame.event.map(|event| pb::JobEvent::decode(event).unwrap()));
+        }
+        events
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("log of the gateway:\n{}", self.log.lock().unwrap());
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the tests stand on: a started gateway, raw HTTP, an independent SSE parser, a look at the processes.
+
+mod gateway;
+mod http;
+mod processes;
+mod sse;
+
+pub use gateway::{Gateway, Options, mean_engine};
+pub use http::{Answer, send};
+pub use processes::{alive_with, eventually};
+pub use sse::SseReader;

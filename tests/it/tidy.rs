@@ -1,0 +1,190 @@
+//! The house rules that a compiler does not hold: ranks, sizes, headers, names.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Rooms and their ranks; docs/architecture.md explains them. A room imports only rooms of a lower rank.
+const RANKS: &[(&str, u8)] = &[
+    ("pb", 0),
+    ("error", 0),
+    ("task", 0),
+    ("caller", 0),
+    ("journal", 1),
+    ("engine", 1),
+    ("tool", 2),
+    ("agent", 3),
+    ("job", 4),
+    ("edge", 5),
+    ("config", 6),
+    ("telemetry", 6),
+    ("app", 7),
+    ("cli", 7),
+    ("main", 7),
+    ("lib", 7),
+];
+/// Imports beyond the ranks, each with its reason.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("config", "telemetry", "the log's section is composed like any other"),
+    ("cli", "app", "the command line starts the composition root"),
+    ("cli", "bundled", "the bundled engine is started here as a program of its own"),
+    ("bundled", "engine", "only engine/workspace.rs: the layout that both engines share"),
+    ("bundled", "pb", "the timestamp"),
+];
+/// Beyond these a door may import rank 0 only.
+const MAX_LINES: usize = 500;
+
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn source() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    rust_files(&root.join("src"))
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(root.join("src")).unwrap().display().to_string();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+fn room(name: &str) -> &str {
+    name.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+/// The rooms that a file names after `crate::`, also in nested `use crate::{…}`.
+fn imports(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut word, mut is_path) = (0, String::new(), false);
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => is_path = false,
+                    _ if depth == 0 && !is_path && (c.is_alphanumeric() || c == '_') => word.push(c),
+                    ':' | ' ' | '\n' => {
+                        if !word.is_empty() {
+                            found.push(std::mem::take(&mut word));
+                            is_path = c == ':';
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            found.extend(Some(word).filter(|word| !word.is_empty()));
+        } else {
+            found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found
+}
+
+#[test]
+fn rooms_import_lower_ranks_only() {
+    let ranks: BTreeMap<&str, u8> = RANKS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (name, text) in source() {
+        let from = room(&name);
+        for to in imports(&text) {
+            if to == from || !(ranks.contains_key(to.as_str()) || to == "bundled") {
+                continue;
+            }
+            let is_excepted = EXCEPTIONS.iter().any(|(a, b, _)| *a == from && *b == to);
+            let is_allowed = match (ranks.get(from), ranks.get(to.as_str())) {
+                // A door may use the job room and rank 0, and nothing between.
+                (Some(5), Some(rank)) => *rank == 4 || *rank == 0,
+                (Some(a), Some(b)) => b < a || (*a == 0 && *b == 0),
+                // The bundled engine stands outside: rank 0 only.
+                (None, Some(rank)) => *rank == 0,
+                _ => false,
+            };
+            if !is_allowed && !is_excepted {
+                wrong.push(format!("{name} imports {to}"));
+            }
+        }
+        for sibling in ["grpc", "http", "mcp"] {
+            let is_door = name.starts_with("edge/") && !name.starts_with(&format!("edge/{sibling}"));
+            if is_door && name.matches('/').count() > 1 && text.contains(&format!("edge::{sibling}")) {
+                wrong.push(format!("{name} imports its sibling {sibling}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_bundled_engine_shares_the_layout_only() {
+    for (name, text) in source().iter().filter(|(name, _)| name.starts_with("bundled/")) {
+        for (at, _) in text.match_indices("engine::") {
+            assert!(text[at..].starts_with("engine::workspace"), "{name} imports more of the engine room");
+        }
+    }
+}
+
+#[test]
+fn files_are_small_and_say_what_they_are() {
+    for (name, text) in source() {
+        let lines = text.lines().count();
+        assert!(lines <= MAX_LINES, "{name} has {lines} lines");
+        assert!(text.starts_with("//!"), "{name} does not begin with what it is");
+        let stem = Path::new(&name).file_stem().unwrap().to_str().unwrap();
+        assert!(!["util", "utils", "common", "helpers", "misc"].contains(&stem), "{name} says nothing");
+        if stem == "mod" {
+            assert!(
+                text.contains("*Lives here:*") || name.matches('/').count() > 1,
+                "{name} does not say what lives there"
+            );
+        }
+    }
+}
+
+#[test]
+fn there_is_one_event_model() {
+    for (name, text) in source().iter().filter(|(name, _)| !name.starts_with("pb/")) {
+        for line in text.lines().map(str::trim_start) {
+            let declared = line.trim_start_matches("pub ").trim_start_matches("pub(super) ");
+            let is_type = declared.starts_with("struct ") || declared.starts_with("enum ");
+            let type_name = declared.split([' ', '<', '(', '{', ';']).nth(1).unwrap_or_default();
+            assert!(!(is_type && type_name.ends_with("Event")), "{name} declares {type_name}");
+        }
+    }
+}
+
+#[test]
+fn every_reason_and_key_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let errors = fs::read_to_string(root.join("docs/errors.md")).unwrap();
+    for reason in conductor_gateway::error::Reason::ALL {
+        let heading = format!("### {}\n", reason.name());
+        assert!(errors.contains(&heading), "docs/errors.md does not explain {}", reason.name());
+    }
+    let protocol = fs::read_to_string(root.join("docs/protocol.md")).unwrap();
+    let set = prost_types::FileDescriptorSet::decode(conductor_gateway::pb::DESCRIPTORS).unwrap();
+    use prost::Message;
+    let messages = set.file.iter().flat_map(|file| &file.message_type);
+    for arm in messages.filter(|message| message.name() == "JobEvent").flat_map(|message| &message.field) {
+        if arm.oneof_index.is_some() {
+            assert!(
+                protocol.contains(&format!("`{}`", arm.name())),
+                "docs/protocol.md does not explain {}",
+                arm.name()
+            );
+        }
+    }
+}
