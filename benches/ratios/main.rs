@@ -1,1 +1,77 @@
-fn main() {}
+//! Speed as ratios against raw baselines, measured in pairs in one run: `cargo bench`, or with the name of a part
+//! (`cargo bench -- stream`). Absolute figures of a busy machine mean little; medians of paired ratios do.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub)]
+
+mod bare;
+mod client;
+mod memory;
+mod start;
+mod streams;
+
+use std::process::ExitCode;
+
+/// One measured figure beside its floor.
+pub struct Figure {
+    pub what: String,
+    pub value: f64,
+    pub floor: f64,
+    /// Whether more is better.
+    pub is_ratio: bool,
+    pub note: String,
+}
+
+impl Figure {
+    fn print(&self) -> bool {
+        let holds = if self.is_ratio { self.value >= self.floor } else { self.value <= self.floor };
+        let sign = if self.is_ratio { ">=" } else { "<=" };
+        let mark = if holds { "ok  " } else { "MISS" };
+        println!("{mark} {:<58} {:>9.2}  ({sign} {})  {}", self.what, self.value, self.floor, self.note);
+        holds
+    }
+}
+
+/// The middle of an odd number of values.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    // This program also plays the guardian and the engine of the gateway that it measures, and the bare server
+    // whose memory is measured from outside.
+    match arguments.first().map(String::as_str) {
+        Some("guardian") => return conductor_gateway::cli::main(std::env::args_os()),
+        Some("engine") => return conductor_gateway::cli::main(std::env::args_os()),
+        Some("bare-sse") => {
+            memory::bare_server();
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let wants = |part: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == part);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut all_hold = true;
+    let mut show = |figures: Vec<Figure>| {
+        for figure in figures {
+            all_hold &= figure.print();
+        }
+    };
+    if wants("start") {
+        show(runtime.block_on(start::figures()));
+    }
+    if wants("memory") {
+        show(runtime.block_on(memory::figures()));
+    }
+    if wants("stream") {
+        show(runtime.block_on(streams::one_reader()));
+    }
+    if wants("fan-out") {
+        show(runtime.block_on(streams::many_readers()));
+    }
+    if wants("jobs") {
+        show(runtime.block_on(start::short_jobs()));
+    }
+    if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -150,10 +150,14 @@ fn damage(kind: Kind, rest: Rest, shape: Shape) -> Outcome<String> {
         let mut lengths: Vec<u64> = (0..CUTS).map(|number| used * number / CUTS).collect();
         lengths.dedup();
         for length in lengths.into_iter().filter(|length| *length < used) {
-            cuts.count(&with_damage(&|path| fs::File::options().write(true).open(path)?.set_len(length))?, &shown);
+            cuts.count(
+                &with_damage(&|path| fs::File::options().write(true).open(path)?.set_len(length))?,
+                &shown,
+            );
         }
         gone.count(&with_damage(&|path| fs::remove_file(path))?, &shown);
-        details += &format!("- {}, {}: `{shown}`, {used} of {} bytes used", kind.name(), rest.name(), bytes.len());
+        details +=
+            &format!("- {}, {}: `{shown}`, {used} of {} bytes used", kind.name(), rest.name(), bytes.len());
         for (what, tally) in [("flipped", &flips), ("cut", &cuts), ("removed", &gone)] {
             if let Some(silent) = tally.silent_by_file.get(&shown) {
                 details += &format!("; {what}: {silent} silent");

@@ -21,9 +21,8 @@ pub struct Fjall {
 impl Fjall {
     pub fn open(path: &Path) -> Outcome<Self> {
         let database = fjall::Database::builder(path).open()?;
-        let options = || {
-            KeyspaceCreateOptions::default().with_kv_separation(Some(KvSeparationOptions::default()))
-        };
+        let options =
+            || KeyspaceCreateOptions::default().with_kv_separation(Some(KvSeparationOptions::default()));
         let events = database.keyspace("events", options)?;
         Ok(Self { events, _database: database })
     }
@@ -69,9 +68,8 @@ const EVENTS: TableDefinition<'_, (&str, u32), &[u8]> = TableDefinition::new("ev
 
 impl Redb {
     pub fn open(path: &Path, durability: redb::Durability, is_checked: bool) -> Outcome<Self> {
-        let database = redb::Builder::new()
-            .set_check_integrity_on_open(is_checked)
-            .create(path.join("events.redb"))?;
+        let database =
+            redb::Builder::new().set_check_integrity_on_open(is_checked).create(path.join("events.redb"))?;
         let first = database.begin_write()?;
         first.open_table(EVENTS)?;
         first.commit()?;

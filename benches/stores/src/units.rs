@@ -8,7 +8,7 @@ use std::{
 
 use conductor_gateway::{
     caller::Caller,
-    journal::{Batch, Journal, JobId, MemoryStore, Submitted},
+    journal::{Batch, JobId, Journal, MemoryStore, Submitted},
     pb::{self, Job, JobState, TaskOptions, Timestamp, job_event::Payload, storage::JobRecord},
 };
 
@@ -97,6 +97,15 @@ pub fn record(job_id: &JobId) -> JobRecord {
     JobRecord { job: Some(job), request_digest: vec![0; 32].into() }
 }
 
+/// Letters without a pattern, so that a store which compresses finds no more to gain than in real text.
+fn noise(state: &mut u64, len: usize) -> String {
+    let mut letter = || {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + ((*state >> 33) % 26) as u8)
+    };
+    (0..len).map(|_| letter()).collect()
+}
+
 /// Makes `count` batches that follow one another from sequence 1, through a journal in memory.
 pub fn make(shape: Shape, count: usize) -> Outcome<Vec<Arc<Unit>>> {
     // On one thread the journal's writer runs only when we wait for it, so that each batch has its full size.
@@ -108,11 +117,12 @@ pub fn make(shape: Shape, count: usize) -> Outcome<Vec<Arc<Unit>>> {
             return Err("a new job is not new".into());
         };
         let mut follower = journal.follow(&Caller::local(), appender.job_id(), 0)?;
-        let text = "x".repeat(shape.text_len());
+        let mut state = 1;
         let mut units = Vec::with_capacity(count);
         while units.len() < count {
             for _ in 0..shape.step() {
-                let token = pb::LlmNewToken { step: 1, text: text.clone(), is_reasoning: false };
+                let text = noise(&mut state, shape.text_len());
+                let token = pb::LlmNewToken { step: 1, text, is_reasoning: false };
                 appender.append(&Payload::OnLlmNewToken(token)).await?;
             }
             appender.flushed(Duration::from_secs(5)).await?;
