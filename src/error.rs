@@ -99,6 +99,8 @@ reasons! {
     Unsupported => "UNSUPPORTED", FailedPrecondition, 409, 65, false;
     /// The queue is full.
     QueueFull => "QUEUE_FULL", ResourceExhausted, 429, 75, true;
+    /// Others are using what this call needs for itself.
+    Busy => "BUSY", Aborted, 409, 75, true;
     /// The gateway is shutting down.
     ShuttingDown => "SHUTTING_DOWN", Unavailable, 503, 75, true;
     /// The store does not take or give data now.
@@ -112,7 +114,7 @@ reasons! {
     ReaderStalled => "READER_STALLED", Aborted, 500, 75, true;
     // Outcomes of jobs.
     /// The engine ran and failed.
-    EngineFailed => "ENGINE_FAILED", Aborted, 502, 1, true;
+    EngineFailed => "ENGINE_FAILED", Aborted, 502, 1, false;
     /// The engine could not be started.
     EngineNotStarted => "ENGINE_NOT_STARTED", Aborted, 502, 69, true;
     /// The supervisor of the engine's processes was lost; the run was stopped.

@@ -1,6 +1,12 @@
 //! The raw baselines: a tonic server that streams from a channel, a hyper SSE stream of the same bytes.
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, task::{Context, Poll}};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use conductor_gateway::pb::{JobEvent, LlmNewToken, Timestamp, job_event::Payload};
@@ -19,7 +25,11 @@ pub struct Message {
 
 /// The same small event that the gateway's jobs append.
 pub fn token(sequence: u32) -> Payload {
-    Payload::OnLlmNewToken(LlmNewToken { step: 1, text: format!("token {sequence:>7} "), is_reasoning: false })
+    Payload::OnLlmNewToken(LlmNewToken {
+        step: 1,
+        text: format!("token {sequence:>7} "),
+        is_reasoning: false,
+    })
 }
 
 pub fn event(job_id: &str, sequence: u32) -> JobEvent {
@@ -62,7 +72,8 @@ pub async fn grpc_server(producer: Producer) -> SocketAddr {
                 let producer = producer.clone();
                 async move {
                     let codec = tonic_prost::ProstCodec::<Message, Message>::default();
-                    let response = tonic::server::Grpc::new(codec).server_streaming(Streaming(producer), request).await;
+                    let response =
+                        tonic::server::Grpc::new(codec).server_streaming(Streaming(producer), request).await;
                     Ok::<_, Infallible>(response)
                 }
             });
@@ -74,14 +85,28 @@ pub async fn grpc_server(producer: Producer) -> SocketAddr {
     address
 }
 
-struct ChannelBody(mpsc::Receiver<Bytes>);
+/// Sends what waits in the channel together, up to 32 KiB: one write for each event would be a poor baseline.
+struct ChannelBody(mpsc::Receiver<Bytes>, Vec<Bytes>);
 
 impl http_body::Body for ChannelBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Self(receiver, waiting) = &mut *self;
+        match receiver.poll_recv_many(context, waiting, 128) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(0) => Poll::Ready(None),
+            Poll::Ready(1) => Poll::Ready(waiting.pop().map(|bytes| Ok(Frame::data(bytes)))),
+            Poll::Ready(_) => {
+                let mut together = Vec::with_capacity(32 * 1024);
+                waiting.drain(..).for_each(|bytes| together.extend_from_slice(&bytes));
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from(together)))))
+            }
+        }
     }
 }
 
@@ -98,9 +123,12 @@ pub async fn sse_server(producer: Arc<dyn Fn(mpsc::Sender<Bytes>) + Send + Sync>
                 let (sender, receiver) = mpsc::channel(CHANNEL);
                 producer(sender);
                 let response = http::Response::builder().header("content-type", "text/event-stream");
-                std::future::ready(Ok::<_, Infallible>(response.body(ChannelBody(receiver)).unwrap()))
+                std::future::ready(Ok::<_, Infallible>(
+                    response.body(ChannelBody(receiver, Vec::new())).unwrap(),
+                ))
             });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let connection =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::spawn(connection);
         }
     });

@@ -39,7 +39,8 @@ pub async fn open_http(address: SocketAddr, path: &str) -> hyper::body::Incoming
     stream.set_nodelay(true).unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::get(path).header("host", address.to_string()).body(Full::new(Bytes::new())).unwrap();
+    let request =
+        http::Request::get(path).header("host", address.to_string()).body(Full::new(Bytes::new())).unwrap();
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), 200);
     response.into_body()

@@ -1,7 +1,13 @@
 //! Speed as ratios against raw baselines, measured in pairs in one run: `cargo bench`, or with the name of a part
 //! (`cargo bench -- stream`). Absolute figures of a busy machine mean little; medians of paired ratios do.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub
+)]
 
 mod bare;
 mod client;

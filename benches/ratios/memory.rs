@@ -55,7 +55,12 @@ async fn idle_readers(address: std::net::SocketAddr, path: &str, pid: u32) -> f6
 }
 
 pub async fn figures() -> Vec<Figure> {
-    let gateway = Process::start(&["jobs.retention_seconds=1", "telemetry.log=warn", "server.heartbeat_seconds=3600"]).await;
+    let gateway = Process::start(&[
+        "jobs.retention_seconds=1",
+        "telemetry.log=warn,conductor_gateway::cli=info",
+        "server.heartbeat_seconds=3600",
+    ])
+    .await;
     let pid = gateway.child.id();
     let idle = resident_kib(pid);
     let mut client = gateway.client().await;
@@ -81,7 +86,10 @@ pub async fn figures() -> Vec<Figure> {
     // Idle readers of a job that says nothing for a long time.
     let arguments = "{\"agent_id\": \"SqlExpert_Agent\", \"input_text\": \"x\"}";
     let gateway2 = {
-        let mut settings = vec!["conductor.pass_environment=[CONDUCTOR_SIMULATE_PACE_MS]", "telemetry.log=warn"];
+        let mut settings = vec![
+            "conductor.pass_environment=[CONDUCTOR_SIMULATE_PACE_MS]",
+            "telemetry.log=warn,conductor_gateway::cli=info",
+        ];
         settings.push("server.heartbeat_seconds=3600");
         // A job that prints one word and then is silent.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -112,13 +120,24 @@ pub async fn figures() -> Vec<Figure> {
     bare.wait().unwrap();
     let kept = (after[2] - after[0]) / 1024.0;
     vec![
-        Figure { what: "idle memory of the gateway, MiB".into(), value: idle / 1024.0, floor: 20.0, is_ratio: false, note: String::new() },
+        Figure {
+            what: "idle memory of the gateway, MiB".into(),
+            value: idle / 1024.0,
+            floor: 20.0,
+            is_ratio: false,
+            note: String::new(),
+        },
         Figure {
             what: "memory kept after 2,000 further jobs passed retention, MiB".into(),
             value: kept,
             floor: 2.0,
             is_ratio: false,
-            note: format!("{:.1}, {:.1}, {:.1} MiB after each thousand", after[0] / 1024.0, after[1] / 1024.0, after[2] / 1024.0),
+            note: format!(
+                "{:.1}, {:.1}, {:.1} MiB after each thousand",
+                after[0] / 1024.0,
+                after[1] / 1024.0,
+                after[2] / 1024.0
+            ),
         },
         Figure {
             what: "an idle SSE reader against a bare one".into(),

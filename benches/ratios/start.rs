@@ -7,7 +7,8 @@ use std::{
 };
 
 use conductor_gateway::pb::{
-    ExecuteRequest, JobState, StreamExecuteRequest, Task, ToolCall, gateway_service_client::GatewayServiceClient, task,
+    ExecuteRequest, JobState, StreamExecuteRequest, Task, ToolCall,
+    gateway_service_client::GatewayServiceClient, task,
 };
 use futures_util::StreamExt;
 use tonic::transport::Channel;
@@ -36,7 +37,8 @@ impl Process {
         let mut command = Command::new(BINARY);
         command.current_dir(directory.path()).args(["serve", "--port", "0"]);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let address = loop {
             let mut line = String::new();
@@ -53,7 +55,8 @@ impl Process {
     }
 
     pub async fn client(&self) -> GatewayServiceClient<Channel> {
-        let channel = Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap();
+        let channel =
+            Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap();
         GatewayServiceClient::new(channel)
     }
 }
@@ -92,8 +95,20 @@ pub async fn figures() -> Vec<Figure> {
     }
     let note = format!("the very first start, with templates: {:.0} ms", fresh.as_secs_f64() * 1e3);
     vec![
-        Figure { what: "start to first 200 on /health, ms".into(), value: median(starts), floor: 50.0, is_ratio: false, note },
-        Figure { what: "submit to first event, ms".into(), value: median(firsts), floor: 2.0, is_ratio: false, note: String::new() },
+        Figure {
+            what: "start to first 200 on /health, ms".into(),
+            value: median(starts),
+            floor: 50.0,
+            is_ratio: false,
+            note,
+        },
+        Figure {
+            what: "submit to first event, ms".into(),
+            value: median(firsts),
+            floor: 2.0,
+            is_ratio: false,
+            note: String::new(),
+        },
     ]
 }
 
@@ -102,7 +117,8 @@ const AT_ONCE: usize = 20;
 
 /// Short jobs, each one run of the bundled engine, against bare runs of the same child.
 pub async fn short_jobs() -> Vec<Figure> {
-    let gateway = Process::start(&["jobs.max_running=20", "telemetry.log=warn"]).await;
+    let gateway =
+        Process::start(&["jobs.max_running=20", "telemetry.log=warn,conductor_gateway::cli=info"]).await;
     let client = gateway.client().await;
     let root = gateway.directory.path().join("conductor-data/engine");
     let bare = async || {
@@ -138,5 +154,11 @@ pub async fn short_jobs() -> Vec<Figure> {
         rates.push(mine);
     }
     let note = format!("{:.0} jobs/s", median(rates));
-    vec![Figure { what: "short jobs, 20 at a time, against bare runs".into(), value: median(ratios), floor: 0.5, is_ratio: true, note }]
+    vec![Figure {
+        what: "short jobs, 20 at a time, against bare runs".into(),
+        value: median(ratios),
+        floor: 0.5,
+        is_ratio: true,
+        note,
+    }]
 }

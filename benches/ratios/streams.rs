@@ -61,7 +61,9 @@ async fn job(gateway: &Gateway, events: u32) -> (JobId, impl Future<Output = ()>
         }
         let end = EndOfStream { state: JobState::Succeeded as i32, message: String::new() };
         appender.append(&Payload::EndOfStream(end)).await.unwrap();
-        journal.finish(appender, &Job { end_time: Some(Timestamp::now()), last_sequence: events, ..job }).await;
+        journal
+            .finish(appender, &Job { end_time: Some(Timestamp::now()), last_sequence: events, ..job })
+            .await;
     };
     (job_id, write)
 }
@@ -187,7 +189,13 @@ pub async fn many_readers() -> Vec<Figure> {
     let encoded = counters.events_encoded.load(Ordering::Relaxed) - encoded_before;
     let per_event = encoded as f64 / (f64::from(EVENTS) * PAIRS as f64);
     vec![
-        Figure { what: "20,000 events read by 100 over gRPC".into(), value, floor: 0.6, is_ratio: true, note },
+        Figure {
+            what: "20,000 events read by 100 over gRPC".into(),
+            value,
+            floor: 0.6,
+            is_ratio: true,
+            note,
+        },
         Figure {
             what: "encodings of one event for 100 readers".into(),
             value: per_event,

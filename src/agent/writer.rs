@@ -194,9 +194,15 @@ impl Writer {
                 };
                 (Payload::Result(result), message)
             }
-            Outcome::Failed(error, cancelled_by) => {
-                (error_event(error, cancelled_by.as_deref()), "the job has not succeeded".to_owned())
-            }
+            Outcome::Failed(error, cancelled_by) => (
+                error_event(error, cancelled_by.as_deref()),
+                if error.reason() == Reason::Cancelled {
+                    "the job was cancelled"
+                } else {
+                    "the job has failed"
+                }
+                .to_owned(),
+            ),
             Outcome::Interrupted(error) => (error_event(error, None), "the job was interrupted".to_owned()),
         };
         self.append(payload).await?;

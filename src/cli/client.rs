@@ -27,6 +27,12 @@ pub(super) async fn connect(
             format!("http://{}:{}", config.host, config.port)
         }
     };
+    if !url.starts_with("http://") {
+        return Err(Error::invalid(
+            "--server",
+            format!("`{url}`: this version speaks http:// only; write http://HOST:PORT"),
+        ));
+    }
     let unreachable = |error: &dyn std::fmt::Display| {
         Error::new(
             Reason::Unreachable,

@@ -194,7 +194,7 @@ mod tests {
         let loaded = with(
             &[
                 ("PORT", "7000"),
-                ("CONDUCTOR_PROJECT_PATH", "/x"),
+                ("STORAGE_PATH", "/x"),
                 ("CORS_ORIGINS", "[https://a.example]"),
                 ("CONDUCTOR_TIMEOUT", "5"),
             ],
@@ -202,7 +202,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!((loaded.config.server.port, loaded.config.server.host.as_str()), (7000, "localhost"));
-        assert_eq!(loaded.config.conductor.project_path.as_deref(), Some(Path::new("/x")));
+        assert_eq!(loaded.config.storage.path, Path::new("/x"));
         assert_eq!(
             (loaded.config.server.cors_origins.len(), loaded.config.conductor.timeout_seconds),
             (1, 5)

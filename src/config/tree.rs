@@ -53,6 +53,9 @@ pub(super) fn compare(
             }
             // A section that is written and left empty.
             (Some(Value::Object(_)), Value::Null) => {}
+            (Some(Value::Object(_)), _) => {
+                unknown.push(format!("{path} (it must hold keys, as `{path}: {{key: value}}`)"))
+            }
             (Some(_), _) => set.push((path, value.clone())),
         }
     }

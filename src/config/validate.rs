@@ -49,10 +49,24 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
         "server.max_message_bytes: must be at least 524288, so that every event fits one message",
     );
     if let Some(path) = &config.conductor.project_path {
+        let script = path.join("conductor");
+        let is_there = path.is_dir() && (!config.conductor.command.is_empty() || script.is_file());
         require(
-            !path.as_os_str().is_empty(),
-            "conductor.project_path: must not be empty; leave it out for the bundled engine",
+            is_there,
+            &format!(
+                "conductor.project_path: {} holds no conductor; leave the key out for the bundled engine",
+                path.display()
+            ),
         );
     }
+    if let Some(program) = config.conductor.command.first() {
+        let is_there = !program.contains('/') || std::path::Path::new(program).exists();
+        require(is_there, &format!("conductor.command: {program} does not exist"));
+    }
+    require(!config.storage.path.as_os_str().is_empty(), "storage.path: must not be empty");
+    require(
+        tracing_subscriber::EnvFilter::try_new(&config.telemetry.log).is_ok(),
+        "telemetry.log: must be a level such as info, or filters such as info,conductor_gateway::journal=debug",
+    );
     mistakes
 }

@@ -32,6 +32,9 @@ use crate::{job::JobService, pb::Door, task::Group};
 
 /// Header blocks beyond this are refused: 431 on HTTP/1.1, by the protocol on HTTP/2.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// The HTTP/1.1 read buffer, which bounds its header block too; the smallest that hyper takes. A larger one is
+/// what an idle reader would mostly consist of.
+const READ_BUFFER_BYTES: usize = 8 * 1024;
 /// Streams of one HTTP/2 connection at the same time.
 const MAX_STREAMS: u32 = 1024;
 /// How long a rest waits when the system has no more descriptors.
@@ -42,9 +45,14 @@ const GOODBYE_TIME: Duration = Duration::from_millis(500);
 /// A server that is bound.
 pub struct Server {
     listener: TcpListener,
+    shared: Arc<Shared>,
+    connections: Group,
+}
+
+/// What every connection uses.
+struct Shared {
     router: Router,
     config: Config,
-    connections: Group,
     origins: Origins,
 }
 
@@ -68,7 +76,11 @@ impl Server {
             .merge(grpc::router(service, &config))
             .fallback(http_door::not_found)
             .layer(origins.cors_layer());
-        Ok(Self { listener, router, config, connections: Group::new("connections"), origins })
+        Ok(Self {
+            listener,
+            shared: Arc::new(Shared { router, config, origins }),
+            connections: Group::new("connections"),
+        })
     }
 
     /// Where it listens.
@@ -81,7 +93,7 @@ impl Server {
 
     /// Serves until `stop` is cancelled, then until every connection has said goodbye, at most a moment.
     pub async fn serve(self, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.config.max_connections as usize));
+        let places = Arc::new(Semaphore::new(self.shared.config.max_connections as usize));
         loop {
             let accepted = tokio::select! {
                 // Losing the accept loses no connection: it stays in the kernel's queue.
@@ -107,17 +119,17 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection without TCP_NODELAY");
         }
-        let (router, config) = (self.router.clone(), self.config.clone());
-        let (origins, stop) = (self.origins.clone(), stop.clone());
+        let (shared, stop) = (self.shared.clone(), stop.clone());
         let abort = self.connections.stopping().clone();
-        self.connections.spawn("connection", async move {
+        let serving = async move {
             let _place = place;
             tokio::select! {
                 // The second branch ends the connection as it is.
-                () = serve_connection(stream, router, config, origins, stop) => {}
+                () = serve_connection(stream, shared, stop) => {}
                 () = abort.cancelled() => {}
             }
-        });
+        };
+        self.connections.spawn("connection", serving);
     }
 }
 
@@ -138,28 +150,24 @@ struct FirstRequest {
     came: Notify,
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    router: Router,
-    config: Config,
-    origins: Origins,
-    stop: CancellationToken,
-) {
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, stop: CancellationToken) {
+    let config = &shared.config;
     let timeout = config.request_timeout();
     let first = Arc::new(FirstRequest::default());
-    let seen = first.clone();
+
+    let (seen, answering) = (first.clone(), shared.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         if !seen.has_come.swap(true, Ordering::Relaxed) {
             seen.came.notify_one();
         }
-        answer(request, router.clone(), origins.clone(), timeout)
+        answer(request, answering.clone())
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
-        .max_buf_size(MAX_HEADER_BYTES)
+        .max_buf_size(READ_BUFFER_BYTES)
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
@@ -169,7 +177,8 @@ async fn serve_connection(
         .keep_alive_interval(config.heartbeat())
         .keep_alive_timeout(config.stall_timeout());
     let io = TokioIo::new(Connection::new(stream, config.stall_timeout()));
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let connection = builder.serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
     let mut is_stopping = false;
     let ended = loop {
         tokio::select! {
@@ -196,25 +205,20 @@ async fn no_request_within(timeout: Duration, first: &FirstRequest) {
     std::future::pending().await
 }
 
-async fn answer(
-    mut request: Request<Incoming>,
-    router: Router,
-    origins: Origins,
-    timeout: Duration,
-) -> Result<Response<Body>, Infallible> {
+async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Infallible> {
     let content_type = request.headers().get(http::header::CONTENT_TYPE).map(|value| value.as_bytes());
     let door = match content_type {
         Some(kind) if kind.starts_with(b"application/grpc-web") => Door::GrpcWeb,
         Some(kind) if kind.starts_with(b"application/grpc") => Door::Grpc,
         _ => Door::Http,
     };
-    if let Err(error) = origins.check(&request) {
+    if let Err(error) = shared.origins.check(&request) {
         return Ok(match door {
             Door::Http => http_door::problem(&error),
             _ => grpc::refusal(&error),
         });
     }
     request.extensions_mut().insert(ThroughDoor(door));
-    let request = request.map(|body| Body::new(TimedBody::new(body, timeout)));
-    router.oneshot(request).await
+    let request = request.map(|body| Body::new(TimedBody::new(body, shared.config.request_timeout())));
+    shared.router.clone().oneshot(request).await
 }

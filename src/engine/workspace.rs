@@ -153,13 +153,15 @@ impl Workspace {
     /// # Errors
     /// When it cannot be written.
     pub fn private_root(&self, directory: &Path) -> io::Result<Self> {
-        let storage = self.directory.strip_prefix(&self.root).unwrap_or(Path::new(DEFAULT_STORAGE_PATH));
-        let private = Self { root: directory.to_owned(), directory: directory.join(storage) };
+        let private = Self::private(directory);
         fs::create_dir_all(private.agents_directory())?;
+        self.write_private_config(directory)?;
         // What the engine reads relative to its root. Its own writings go to the private one.
         for entry in fs::read_dir(&self.root)? {
             let name = entry?.file_name();
-            let is_own = storage.starts_with(&name) || name == "prompts_log" || name == ".locks";
+            let is_own =
+                [DEFAULT_STORAGE_PATH, "config.yaml", "prompts_log", ".locks"].iter().any(|own| name == *own)
+                    || self.directory == self.root.join(&name);
             if !is_own {
                 link(&self.root.join(&name), &private.root.join(&name))?;
             }
@@ -175,6 +177,30 @@ impl Workspace {
             }
         }
         Ok(private)
+    }
+
+    /// The workspace of a private root. Its place never moves, wherever the shared one goes.
+    pub fn private(directory: &Path) -> Self {
+        Self { root: directory.to_owned(), directory: directory.join(DEFAULT_STORAGE_PATH) }
+    }
+
+    /// The engine's configuration with the storage in the private root, whatever the shared one says.
+    fn write_private_config(&self, directory: &Path) -> io::Result<()> {
+        let mut config = match fs::read_to_string(self.root.join("config.yaml")) {
+            Ok(text) => serde_saphyr::from_str::<serde_json::Value>(&text).map_err(io::Error::other)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => serde_json::json!({}),
+            Err(error) => return Err(error),
+        };
+        config["storage"] = serde_json::json!({"type": "filesystem", "path": DEFAULT_STORAGE_PATH});
+        let text = serde_saphyr::to_string(&config).map_err(io::Error::other)?;
+        let path = directory.join("config.yaml");
+        if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+            return Ok(());
+        }
+        // Another run of this conversation may read it meanwhile: it sees the old one or the new one.
+        let new = directory.join(format!(".config.{}.new", std::process::id()));
+        fs::write(&new, text)?;
+        fs::rename(new, path)
     }
 
     /// Removes what an agent remembers. Answers with the interactions removed.

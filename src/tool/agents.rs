@@ -130,12 +130,7 @@ pub(super) async fn info(inner: &Inner, context: &CallContext, agent_id: &str) -
             let mut persona = fs::read_to_string(directory.join("persona.md")).unwrap_or_default();
             persona.truncate(persona.floor_char_boundary(MAX_PERSONA_BYTES));
             // The caller's own conversation; the shared workspace holds nobody's.
-            let private = Workspace {
-                directory: config
-                    .conversation_directory(&caller, &conversation_id)
-                    .join(workspace.directory.strip_prefix(&workspace.root).unwrap_or(&workspace.directory)),
-                ..workspace.clone()
-            };
+            let private = Workspace::private(&config.conversation_directory(&caller, &conversation_id));
             let interactions = u32::try_from(private.history_len(&agent_id)).unwrap_or(u32::MAX);
             let allowed_tools = definition.allowed_tools.clone();
             let AgentSummary { agent_id, name, description, version, author, tags, capabilities } =

@@ -120,8 +120,8 @@ pub struct EnvironmentArguments {
     /// The environment's name, such as `production`; at most 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub environment: String,
-    /// The project's name; at most 128 characters. Left out, the project stays as it is.
-    #[schemars(length(min = 1, max = 128))]
+    /// The project's name; at most 128 characters. Left out, the project stays as it is; empty removes it.
+    #[schemars(length(max = 128))]
     pub project: Option<String>,
 }
 
@@ -144,10 +144,17 @@ pub enum Call {
 }
 
 fn read<T: DeserializeOwned>(arguments: &str) -> Result<T> {
+    if !arguments.trim_start().starts_with('{') {
+        return Err(Error::invalid("arguments", "must be a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(arguments);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let field = if path == "." { "arguments".to_owned() } else { format!("arguments.{path}") };
+        let field = if path == "." || path.contains('?') {
+            "arguments".to_owned()
+        } else {
+            format!("arguments.{path}")
+        };
         let inner = error.into_inner().to_string();
         // The place in the text says nothing to who wrote a value.
         let message = inner.split(" at line ").next().unwrap_or_default().to_owned();
@@ -255,6 +262,7 @@ impl Call {
                 arguments
                     .project
                     .as_deref()
+                    .filter(|project| !project.is_empty())
                     .map_or(Ok(()), |project| check_name("arguments.project", project))
             }
             _ => Ok(()),

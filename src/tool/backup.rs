@@ -126,6 +126,6 @@ pub(super) async fn restore(inner: &Inner, arguments: &BackupArguments) -> Resul
 /// The workspace for this call alone. Refused instead of waited for, so that nobody waits behind it.
 pub(super) fn exclusive(inner: &Inner) -> Result<tokio::sync::RwLockWriteGuard<'_, ()>> {
     inner.workspace_use.try_write().map_err(|_| {
-        Error::new(Reason::Unsupported, "agents are running or being copied; try again when they have ended")
+        Error::new(Reason::Busy, "agents are running or being copied; try again when they have ended")
     })
 }

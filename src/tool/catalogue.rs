@@ -74,7 +74,7 @@ macro_rules! tools {
 
 tools! {
     BackupAgents: "backup_agents", "Back up the agents", [], arguments::BackupArguments => result::BackedUp,
-        "Copies every agent with its history into a new directory. Use it before anything that changes agents. It never overwrites an earlier backup.";
+        "Copies every agent into a new directory below backup_path. Use it before anything that changes agents. It never overwrites an earlier backup. Conversations are private and not part of it.";
     ClearAgentHistory: "clear_agent_history", "Clear an agent's history", [destructive idempotent], arguments::AgentArguments => result::HistoryCleared,
         "Makes an agent forget your conversation with it. Use it to start afresh; not for other callers' conversations, which it cannot reach.";
     ExecuteAgentContextual: "execute_agent_contextual", "Run an agent in a conversation", [destructive open_world], arguments::ContextualArguments => result::AgentAnswer,
@@ -90,11 +90,11 @@ tools! {
     ListAvailableAgents: "list_available_agents", "List the agents", [read_only idempotent], arguments::NoArguments => result::AgentList,
         "Lists every installed agent with what it is for. Use it first, to find an agent's id.";
     MigrateStorage: "migrate_storage", "Move the agents' storage", [destructive], arguments::MigrateArguments => result::Migrated,
-        "Copies all agents with their history to another directory and makes the engine use it. The old place is left as it is.";
+        "Copies all agents to another directory and makes the engine use it. The old place is left as it is; conversations stay where they are.";
     RestoreAgents: "restore_agents", "Restore a backup", [destructive idempotent], arguments::BackupArguments => result::Restored,
         "Puts the agents of a backup in place of those of the same names. What is there is backed up first. Refused while agents run.";
     SetEnvironment: "set_environment", "Set environment and project", [idempotent], arguments::EnvironmentArguments => result::EnvironmentSet,
-        "Stores the environment and project that your later runs are about. It changes nothing for other callers.";
+        "Stores the environment and project that your later runs are about; an empty project removes it. It changes nothing for other callers.";
     ValidateConductorSystem: "validate_conductor_system", "Check the system", [read_only idempotent], arguments::NoArguments => result::Validation,
         "Checks the engine's configuration and every agent. Use it when something does not work as expected.";
 }

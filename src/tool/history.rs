@@ -15,9 +15,7 @@ pub(super) async fn clear(inner: &Inner, context: &CallContext, agent_id: &str) 
         .blocking(move |config| {
             let shared = config.workspace()?;
             super::agents::find(&shared, &id)?;
-            let storage = shared.directory.strip_prefix(&shared.root).unwrap_or(&shared.directory).to_owned();
-            let private = Workspace { directory: base.join(storage), root: base };
-            private.clear_history(&id).map_err(|error| {
+            Workspace::private(&base).clear_history(&id).map_err(|error| {
                 Error::new(Reason::ToolFailed, format!("the history cannot be removed: {error}"))
             })
         })

@@ -22,7 +22,8 @@ pub(super) async fn install(
 ) -> Result<Done> {
     let _use = inner.workspace_use.read().await;
     let root = inner.config.engine.root.clone();
-    let Some(name) = &arguments.template_name else {
+    // The engines' own word for "show what there is".
+    let Some(name) = arguments.template_name.as_ref().filter(|name| *name != "list") else {
         let finished = inner.run_engine(context, &root, vec!["--install=list".into()], None, exit).await?;
         if finished.exit != Exit::Code(0) {
             return Err(failed(&finished));

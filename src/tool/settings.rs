@@ -60,7 +60,7 @@ pub(super) async fn set_environment(
         .blocking(move |config| {
             let mut settings = read(config, &caller)?;
             settings.environment = Some(arguments.environment);
-            settings.project = arguments.project.or(settings.project);
+            settings.project = arguments.project.or(settings.project).filter(|project| !project.is_empty());
             let path = path(config, &caller);
             let new = path.with_extension("new");
             fs::create_dir_all(config.data_directory.join("settings"))
@@ -122,8 +122,14 @@ pub(super) async fn system_config(inner: &Inner, context: &CallContext) -> Resul
         })
         .await?;
     let text = format!(
-        "engine {} in {}\nworkspace {} ({})\nruns may take {} seconds",
-        result.engine, result.root, result.workspace, result.storage_type, result.timeout_seconds
+        "engine {} in {}\nworkspace {} ({})\nruns may take {} seconds\nyour environment: {}\nyour project: {}",
+        result.engine,
+        result.root,
+        result.workspace,
+        result.storage_type,
+        result.timeout_seconds,
+        result.environment.as_deref().unwrap_or("none"),
+        result.project.as_deref().unwrap_or("none"),
     );
     Done::new(text, &result)
 }

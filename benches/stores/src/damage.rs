@@ -2,16 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use conductor_gateway::journal::JobId;
-use tempfile::TempDir;
 
 use crate::{
     candidate::{Kind, Outcome},
     check::{Class, Expected, Finding, check},
+    image::{Image, Stored},
     units::{self, Shape},
 };
 
@@ -67,13 +68,13 @@ pub fn run() -> Outcome {
         for (kind, rest) in CASES {
             details += &damage(kind, rest, shape)?;
         }
-        println!("\nSilent cases by file:\n\n{details}");
+        println!("\nFiles, and the silent cases of each:\n\n{details}");
     }
     Ok(())
 }
 
-/// Writes the store. The directory holds it as it came to rest.
-fn written(kind: Kind, rest: Rest, shape: Shape) -> Outcome<(TempDir, Expected)> {
+/// Writes the store and takes its files as they came to rest.
+fn written(kind: Kind, rest: Rest, shape: Shape) -> Outcome<(Image, Expected)> {
     let directory = tempfile::tempdir()?;
     let units = units::make(shape, BATCHES)?;
     let job = JobId::generate()?;
@@ -85,25 +86,26 @@ fn written(kind: Kind, rest: Rest, shape: Shape) -> Outcome<(TempDir, Expected)>
     store.finish(&job, units.last().map_or(0, |unit| unit.batch.last_sequence()))?;
     let digests = units.iter().map(|unit| (unit.first(), units::digest(&unit.value))).collect();
     let expected = Expected { job, step: shape.step(), digests };
-    // Everything is with the kernel now, so that a copy of the open store is what a kill would leave.
-    let directory = if rest == Rest::Killed { copy_of(directory.path())? } else { directory };
     if rest == Rest::Settled {
         store.settle()?;
     }
+    // Everything is with the kernel now: the files of the open store are what a kill would leave.
+    let killed = Image::of(directory.path())?;
     store.close()?;
-    Ok((directory, expected))
+    let image = if rest == Rest::Killed { killed } else { Image::of(directory.path())? };
+    Ok((image, expected))
 }
 
 /// What was counted for one kind of damage.
 #[derive(Default)]
 struct Tally {
     classes: BTreeMap<Class, usize>,
-    silent_by_file: BTreeMap<String, usize>,
+    silent_by_file: BTreeMap<PathBuf, usize>,
     silent_but_logged: usize,
 }
 
 impl Tally {
-    fn count(&mut self, finding: &Finding, file: &str) {
+    fn count(&mut self, finding: &Finding, file: &Path) {
         *self.classes.entry(finding.class).or_default() += 1;
         if finding.class >= Class::SilentMissing {
             *self.silent_by_file.entry(file.to_owned()).or_default() += 1;
@@ -124,42 +126,36 @@ impl Tally {
 /// Damages fresh copies of one store, prints its rows and answers with the silent cases by file.
 fn damage(kind: Kind, rest: Rest, shape: Shape) -> Outcome<String> {
     let (whole, expected) = written(kind, rest, shape)?;
-    let untouched = check(kind, copy_of(whole.path())?.path(), &expected)?;
+    let untouched = check(kind, whole.place()?.path(), &expected)?;
     if untouched.class != Class::Harmless || untouched.is_logged {
         return Err(format!("{}, {}: the whole store is not whole", kind.name(), rest.name()).into());
     }
     let mut details = String::new();
     let (mut flips, mut cuts, mut gone) = (Tally::default(), Tally::default(), Tally::default());
-    for path in files_of(whole.path())? {
-        let name = path.strip_prefix(whole.path())?.to_owned();
-        let shown = name.display().to_string();
-        let bytes = fs::read(&path)?;
-        // Space that was only set aside, at the end of a file, holds nothing to be damaged.
-        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    for Stored { name, used, length } in &whole.files {
+        let shown = name.display();
+        let in_use = used.len() as u64;
         let with_damage = |damage: &dyn Fn(&Path) -> std::io::Result<()>| -> Outcome<Finding> {
-            let copy = copy_of(whole.path())?;
-            damage(&copy.path().join(&name))?;
+            let copy = whole.place()?;
+            damage(&copy.path().join(name))?;
             check(kind, copy.path(), &expected)
         };
-        for number in 0..if used < MIN_FLIPPED_LEN { 0 } else { FLIPS } {
-            let at = (used * (2 * number + 1) / (2 * FLIPS)) as usize;
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 1 << (number % 8);
-            flips.count(&with_damage(&|path| fs::write(path, &flipped))?, &shown);
+        for number in 0..if in_use < MIN_FLIPPED_LEN { 0 } else { FLIPS } {
+            let at = in_use * (2 * number + 1) / (2 * FLIPS);
+            let flipped = used[at as usize] ^ (1 << (number % 8));
+            let flip = |path: &Path| File::options().write(true).open(path)?.write_all_at(&[flipped], at);
+            flips.count(&with_damage(&flip)?, name);
         }
-        let mut lengths: Vec<u64> = (0..CUTS).map(|number| used * number / CUTS).collect();
+        let mut lengths: Vec<u64> = (0..CUTS).map(|number| in_use * number / CUTS).collect();
         lengths.dedup();
-        for length in lengths.into_iter().filter(|length| *length < used) {
-            cuts.count(
-                &with_damage(&|path| fs::File::options().write(true).open(path)?.set_len(length))?,
-                &shown,
-            );
+        for to in lengths.into_iter().filter(|to| *to < in_use) {
+            let cut = |path: &Path| File::options().write(true).open(path)?.set_len(to);
+            cuts.count(&with_damage(&cut)?, name);
         }
-        gone.count(&with_damage(&|path| fs::remove_file(path))?, &shown);
-        details +=
-            &format!("- {}, {}: `{shown}`, {used} of {} bytes used", kind.name(), rest.name(), bytes.len());
+        gone.count(&with_damage(&|path| fs::remove_file(path))?, name);
+        details += &format!("- {}, {}: `{shown}`, {in_use} of {length} bytes used", kind.name(), rest.name());
         for (what, tally) in [("flipped", &flips), ("cut", &cuts), ("removed", &gone)] {
-            if let Some(silent) = tally.silent_by_file.get(&shown) {
+            if let Some(silent) = tally.silent_by_file.get(name) {
                 details += &format!("; {what}: {silent} silent");
             }
         }
@@ -169,40 +165,4 @@ fn damage(kind: Kind, rest: Rest, shape: Shape) -> Outcome<String> {
     cuts.print(kind, rest, "cut short");
     gone.print(kind, rest, "file removed");
     Ok(details)
-}
-
-/// The files below `directory`, by name.
-pub fn files_of(directory: &Path) -> Outcome<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(files_of(&entry.path())?);
-        } else {
-            files.push(entry.path());
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// A copy in a directory of its own, empty directories included.
-fn copy_of(directory: &Path) -> Outcome<TempDir> {
-    let copy = tempfile::tempdir()?;
-    copy_into(directory, copy.path())?;
-    Ok(copy)
-}
-
-fn copy_into(from: &Path, to: &Path) -> Outcome {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_into(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }

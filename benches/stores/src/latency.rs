@@ -14,7 +14,9 @@ use crate::{
 };
 
 const JOBS: usize = 20;
-const READS: usize = 5;
+const ROUNDS: usize = 3;
+/// Reads of one job after each round.
+const READS: usize = 3;
 
 /// Appends to one job.
 fn one_job_len(shape: Shape) -> usize {
@@ -27,12 +29,13 @@ fn one_job_len(shape: Shape) -> usize {
 /// Appends to each of many jobs.
 const MANY_JOBS_LEN: usize = 150;
 
-/// What one pattern did with one candidate.
-struct Figures {
-    median: Duration,
-    p99: Duration,
-    reopen: Duration,
-    read_rate: f64,
+/// What one pattern did with one candidate, over all rounds.
+#[derive(Default)]
+struct Samples {
+    appends: Vec<Duration>,
+    opens: Vec<Duration>,
+    /// Bytes in a second.
+    reads: Vec<f64>,
     disk: u64,
 }
 
@@ -43,25 +46,40 @@ pub fn run() -> Outcome {
         let units = units::make(shape, one_job_len(shape))?;
         for jobs in [1, JOBS] {
             let count = if jobs == 1 { units.len() } else { MANY_JOBS_LEN };
-            println!("{} batches, {jobs} job(s), {} appends\n", shape.name(), jobs * count);
+            println!("{} batches, {jobs} job(s), {ROUNDS} x {} appends\n", shape.name(), jobs * count);
             println!("| store | append median | append p99 | reopen | read one job | on disk |");
             println!("|---|---:|---:|---:|---:|---:|");
-            for kind in Kind::WRITERS {
-                let figures = measure(kind, &units[..count], jobs)?;
-                println!(
-                    "| {} | {} | {} | {:.0} ms | {:.0} MB/s | {:.1} MB |",
-                    kind.name(),
-                    shown(figures.median),
-                    shown(figures.p99),
-                    figures.reopen.as_secs_f64() * 1e3,
-                    figures.read_rate / 1e6,
-                    figures.disk as f64 / 1e6,
-                );
+            // In turns, so that a noisy moment of the machine does not fall on one candidate alone.
+            let mut all: [Samples; Kind::WRITERS.len()] = Default::default();
+            for _ in 0..ROUNDS {
+                for (kind, samples) in Kind::WRITERS.into_iter().zip(&mut all) {
+                    measure(kind, &units[..count], jobs, samples)?;
+                }
+            }
+            for (kind, samples) in Kind::WRITERS.into_iter().zip(all) {
+                samples.print(kind);
             }
             println!();
         }
     }
     Ok(())
+}
+
+impl Samples {
+    fn print(mut self, kind: Kind) {
+        self.appends.sort_unstable();
+        self.opens.sort_unstable();
+        self.reads.sort_by(f64::total_cmp);
+        println!(
+            "| {} | {} | {} | {:.1} ms | {:.0} MB/s | {:.1} MB |",
+            kind.name(),
+            shown(quantile(&self.appends, 0.5)),
+            shown(quantile(&self.appends, 0.99)),
+            quantile(&self.opens, 0.5).as_secs_f64() * 1e3,
+            self.reads[self.reads.len() / 2] / 1e6,
+            self.disk as f64 / 1e6,
+        );
+    }
 }
 
 fn shown(duration: Duration) -> String {
@@ -87,7 +105,7 @@ fn hop() -> Outcome<String> {
     Ok(format!("An empty call on a blocking thread: median {}, p99 {}.", shown(median), shown(p99)))
 }
 
-fn measure(kind: Kind, units: &[Arc<Unit>], jobs: usize) -> Outcome<Figures> {
+fn measure(kind: Kind, units: &[Arc<Unit>], jobs: usize, samples: &mut Samples) -> Outcome {
     // What the candidate before left to be written must not be written during this one.
     std::process::Command::new("sync").status()?;
     let directory = tempfile::tempdir()?;
@@ -96,12 +114,12 @@ fn measure(kind: Kind, units: &[Arc<Unit>], jobs: usize) -> Outcome<Figures> {
     for id in &ids {
         store.create(id)?;
     }
-    let mut samples = Vec::with_capacity(jobs * units.len());
+    samples.appends.reserve(jobs * units.len());
     for unit in units {
         for id in &ids {
             let start = Instant::now();
             store.append(id, unit)?;
-            samples.push(start.elapsed());
+            samples.appends.push(start.elapsed());
         }
     }
     let last = units.last().map_or(0, |unit| unit.batch.last_sequence());
@@ -109,44 +127,32 @@ fn measure(kind: Kind, units: &[Arc<Unit>], jobs: usize) -> Outcome<Figures> {
         store.finish(id, last)?;
     }
     store.close()?;
-    samples.sort_unstable();
-    let disk = disk_usage(directory.path())?;
-
-    let mut opens = Vec::new();
-    let mut rates = Vec::new();
+    samples.disk = disk_usage(directory.path())?;
     for id in ids.iter().cycle().take(READS) {
         let start = Instant::now();
         let store = kind.open(directory.path())?;
-        opens.push(start.elapsed());
+        samples.opens.push(start.elapsed());
         let (mut bytes, mut failed) = (0, 0);
         let start = Instant::now();
         store.scan(id, &mut |read| match read {
-            Ok((_, piece)) => bytes += piece.len(),
+            Ok((_, piece)) => bytes += piece.touched_len(),
             Err(_) => failed += 1,
         })?;
-        rates.push(bytes as f64 / start.elapsed().as_secs_f64());
+        samples.reads.push(bytes as f64 / start.elapsed().as_secs_f64());
         let expected: usize = units.iter().map(|unit| unit.value.len()).sum();
         if bytes != expected || failed > 0 {
             return Err(format!("{}: read {bytes} of {expected} bytes", kind.name()).into());
         }
         store.close()?;
     }
-    opens.sort_unstable();
-    rates.sort_by(f64::total_cmp);
-    Ok(Figures {
-        median: quantile(&samples, 0.5),
-        p99: quantile(&samples, 0.99),
-        reopen: quantile(&opens, 0.5),
-        read_rate: rates[rates.len() / 2],
-        disk,
-    })
+    Ok(())
 }
 
 /// The blocks that the files take, which is less than their length where they have holes.
 fn disk_usage(directory: &Path) -> Outcome<u64> {
     use std::os::unix::fs::MetadataExt;
     let mut total = 0;
-    for file in crate::damage::files_of(directory)? {
+    for file in crate::image::contents_of(directory)?.1 {
         total += std::fs::metadata(file)?.blocks() * 512;
     }
     Ok(total)

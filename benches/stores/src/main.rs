@@ -8,6 +8,7 @@ mod check;
 mod crash;
 mod damage;
 mod databases;
+mod image;
 mod latency;
 mod own;
 mod units;

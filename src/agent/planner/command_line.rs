@@ -15,8 +15,9 @@ const SHELL_WORDS: &[&str] = &[";", "&&", "||", "|", "&", ">", ">>", "<"];
 
 /// Plans a command line; `None` when the command is not one.
 pub(super) fn plan(command: &str) -> Option<Plan> {
+    let command = unwrapped(command);
     let first = command.split_whitespace().next()?;
-    let is_program = first == "conductor" || first.ends_with("/conductor");
+    let is_program = first.eq_ignore_ascii_case("conductor") || first.ends_with("/conductor");
     let is_flag = first.starts_with("--");
     if !is_program && !is_flag {
         return None;
@@ -36,6 +37,21 @@ pub(super) fn plan(command: &str) -> Option<Plan> {
         return None; // "conductor, list my agents" is a sentence
     }
     Some(read(arguments).unwrap_or_else(|why| Plan::Decline(decline(&why))))
+}
+
+/// The command line itself, out of "please run `…`".
+fn unwrapped(command: &str) -> &str {
+    let mut rest = command.trim();
+    for word in ["please", "run", "execute"] {
+        let stripped = rest.get(..word.len()).filter(|start| start.eq_ignore_ascii_case(word));
+        if stripped.is_some() && rest[word.len()..].starts_with(' ') {
+            rest = rest[word.len()..].trim_start();
+        }
+    }
+    let quoted = ['`', '"', '\''].into_iter().find_map(|quote| rest.strip_prefix(quote)?.strip_suffix(quote));
+    let inner = quoted.filter(|inner| inner.to_ascii_lowercase().starts_with("conductor ")).unwrap_or(rest);
+    let is_line = inner.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("conductor "));
+    if is_line || inner.starts_with("--") { inner } else { command }
 }
 
 fn read(arguments: &[String]) -> Result<Plan, String> {
@@ -93,6 +109,10 @@ fn meaning(mut flags: BTreeMap<&str, Option<String>>) -> Result<Plan, String> {
         }
         _ => agent(value.as_deref(), &mut flags)?,
     };
+    // A listing is answered as data in every case.
+    if matches!(command, "--list" | "--info" | "--validate") {
+        flags.remove("--output");
+    }
     match flags.keys().next() {
         Some(left) => Err(format!("The flag {left} does not go with {command}.")),
         None => Ok(plan),
@@ -112,7 +132,6 @@ fn agent(agent_id: Option<&str>, flags: &mut BTreeMap<&str, Option<String>>) -> 
     }
     let is_contextual = flags.remove("--chat").is_some();
     let clears = flags.remove("--clear").is_some();
-    let format: Option<Value> = flags.remove("--output").flatten().map(Value::String);
     if is_contextual {
         arguments["clear_history"] = json!(clears);
         return Ok(call("execute_agent_contextual", arguments));
@@ -120,7 +139,7 @@ fn agent(agent_id: Option<&str>, flags: &mut BTreeMap<&str, Option<String>>) -> 
     if clears {
         return Err("The flag --clear goes with --chat only.".into());
     }
-    if let Some(format) = format {
+    if let Some(format) = flags.remove("--output").flatten().map(Value::String) {
         arguments["output_format"] = format;
     }
     Ok(call("execute_agent_stateless", arguments))

@@ -6,6 +6,8 @@
 
 mod command_line;
 mod sentence;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use serde_json::Value;

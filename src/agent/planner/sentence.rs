@@ -11,43 +11,136 @@ use super::words::*;
 const THRESHOLD: f32 = 2.0;
 /// Two readings nearer than this are ambiguous.
 const MARGIN: f32 = 0.5;
-/// What a word costs that a reading cannot explain.
-const UNEXPLAINED: f32 = 1.5;
+/// What a word costs that a reading cannot explain: one is enough to be unsure.
+const UNEXPLAINED: f32 = 2.5;
 /// A plain request is short.
 const MAX_WORDS: usize = 24;
 
+/// How a request begins. Other beginnings are statements, or orders to somebody else.
+const BEGINNINGS: &[&str] = &[
+    "any",
+    "are",
+    "browse",
+    "can",
+    "check",
+    "could",
+    "describe",
+    "details",
+    "diagnose",
+    "did",
+    "display",
+    "do",
+    "does",
+    "dump",
+    "enumerate",
+    "explain",
+    "fetch",
+    "find",
+    "get",
+    "gimme",
+    "give",
+    "how",
+    "i'd",
+    "info",
+    "information",
+    "inspect",
+    "is",
+    "list",
+    "liste",
+    "listar",
+    "listing",
+    "look",
+    "make",
+    "mostre",
+    "mostrar",
+    "perform",
+    "please",
+    "print",
+    "quais",
+    "query",
+    "retrieve",
+    "run",
+    "see",
+    "show",
+    "summarise",
+    "summarize",
+    "tell",
+    "validate",
+    "verify",
+    "view",
+    "want",
+    "what",
+    "what's",
+    "whats",
+    "which",
+    "who",
+    "who's",
+    "would",
+    "will",
+    "conductor",
+    "hey",
+    "hi",
+    "hello",
+    "ok",
+    "overview",
+    "inventory",
+    "examine",
+    "are",
+    "pls",
+    "kindly",
+    "introduce",
+    "learn",
+    "test",
+    "onde",
+];
+/// Verbs: a short sentence with one of them and without a question mark says something and asks nothing.
+const VERBS: &[&str] = &[
+    "is",
+    "are",
+    "am",
+    "was",
+    "work",
+    "works",
+    "exist",
+    "exists",
+    "have",
+    "has",
+    "like",
+    "love",
+    "use",
+    "look",
+    "explain",
+    "describe",
+    "summarize",
+];
+
 struct Words {
-    /// In lower case, without punctuation.
+    /// In lower case, without punctuation and without the agent's name.
     all: Vec<String>,
-    agent: Option<String>,
+    agent: Option<Mention>,
+    is_question: bool,
+}
+
+struct Mention {
+    agent_id: String,
+    /// How many words stand before it.
+    position: usize,
 }
 
 /// The tool that a sentence means and its arguments.
 pub(super) fn meaning(sentence: &str, agents: &[String]) -> Option<(&'static str, Value)> {
     let words = Words::read(sentence, agents)?;
-    // "Which templates can I install?" asks; "install the templates" does.
-    // Those that "are installed" are there; those that "can be installed" are templates.
-    let names_install = words.has(&["install", "installable"])
-        || (words.has(&["installed"]) && words.all.iter().any(|word| word == "be"));
-    let asks_to_install =
-        names_install && words.has(&["can", "could", "possible", "installable"]) && words.is_question();
-    let is_change = |word: &String| {
-        is_exactly(word, CHANGE)
-            && !(word == "install" && asks_to_install)
-            && !(word == "set" && words.all.iter().any(|next| next == "up"))
-    };
-    if words.all.iter().any(|word| is_change(word) || NEGATION.contains(&word.as_str())) {
-        // "is nothing broken", "no problems?" ask for a check.
+    if !words.is_request() || words.changes_or_negates() || words.has_two_subjects() {
         return None;
     }
     let mut readings = vec![
         (words.list(), "list_available_agents", json!({})),
         (words.validate(), "validate_conductor_system", json!({})),
         (words.config(), "get_system_config", json!({})),
-        (words.templates(asks_to_install), "install_agent_templates", json!({})),
+        (words.templates(), "install_agent_templates", json!({})),
     ];
-    if let Some(agent_id) = &words.agent {
-        readings.push((words.info(), "get_agent_info", json!({"agent_id": agent_id})));
+    if let Some(mention) = &words.agent {
+        readings.push((words.info(mention), "get_agent_info", json!({"agent_id": mention.agent_id})));
     }
     readings.sort_by(|a, b| b.0.total_cmp(&a.0));
     let next = readings.get(1).map_or(0.0, |reading| reading.0);
@@ -77,61 +170,164 @@ fn plain(name: &str) -> String {
     plain.strip_suffix("agent").filter(|rest| !rest.is_empty()).unwrap_or(&plain).to_owned()
 }
 
+/// Ways to say "that there are": they name what one may do with agents and ask for nothing to be done.
+const POSSIBLE: &[&[&str]] = &[
+    &["can", "i", "use"],
+    &["can", "i", "run"],
+    &["can", "i", "talk", "to"],
+    &["can", "i", "call"],
+    &["can", "we", "use"],
+    &["i", "can", "use"],
+    &["i", "can", "run"],
+    &["i", "can", "talk", "to"],
+    &["can", "be", "used"],
+    &["can", "be", "run"],
+    &["can", "be", "executed"],
+    &["could", "i", "use"],
+    &["may", "i", "use"],
+    &["to", "use"],
+    &["set", "up"],
+    &["are", "ready"],
+    &["by", "name"],
+];
+/// Ways to ask for a check that hold a word of change.
+const CHECKS: &[&[&str]] = &[
+    &["run", "a"],
+    &["run", "diagnostics"],
+    &["run", "the"],
+    &["run", "validation"],
+    &["perform", "a"],
+    &["make", "sure"],
+];
+
 impl Words {
     fn read(sentence: &str, agents: &[String]) -> Option<Self> {
         let trimmed = |word: &str| {
-            word.trim_matches(|c: char| !(c.is_alphanumeric() || c == '_')).trim_end_matches("'s").to_owned()
+            let word = word.trim_matches(|c: char| !(c.is_alphanumeric() || c == '_'));
+            word.strip_suffix("'s").filter(|_| word.contains('_')).unwrap_or(word).to_owned()
         };
         let raw: Vec<String> = sentence
-            .split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | ':' | '/' | '?' | '!'))
+            .replace('’', "'")
+            .split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | ':' | '/' | '?' | '!' | '(' | ')'))
             .map(trimmed)
             .filter(|word| !word.is_empty())
             .collect();
         if raw.is_empty() || raw.len() > MAX_WORDS {
             return None;
         }
-        let mut agent = None;
-        let mut all = Vec::new();
+        let mut agent: Option<Mention> = None;
+        let mut all: Vec<String> = Vec::new();
         let mut next = 0;
         while next < raw.len() {
-            // A name may be written apart: "code reviewer agent" is CodeReviewer_Agent.
-            let named = (1..=4.min(raw.len() - next)).rev().find_map(|count| {
-                let joined = plain(&raw[next..next + count].concat());
-                let found = agents.iter().find(|id| plain(id) == joined && joined.len() > 3)?;
-                Some((count, found.clone()))
-            });
-            let word = &raw[next];
-            let (count, name) = match named {
-                Some((count, name)) => (count, Some(name)),
-                // A name that is not installed: the tool says so and names the nearest.
-                None if word.contains('_') && crate::engine::is_id(word) => (1, Some(word.clone())),
-                None => (1, None),
-            };
-            match name {
-                Some(name) if agent.as_ref().is_some_and(|other| *other != name) => return None, // two agents
-                Some(name) => agent = Some(name),
-                None => all.push(word.to_lowercase().replace('’', "'")),
+            match name_at(&raw, next, agents) {
+                Some((_, name)) if agent.as_ref().is_some_and(|other| other.agent_id != name) => return None,
+                Some((count, name)) => {
+                    agent = Some(Mention { agent_id: name, position: all.len() });
+                    next += count;
+                }
+                None => {
+                    all.push(raw[next].to_lowercase());
+                    next += 1;
+                }
             }
-            next += count;
         }
-        Some(Self { all, agent })
+        let is_question = sentence.trim_end().ends_with('?');
+        Some(Self { all, agent, is_question })
     }
 
     fn has(&self, list: &[&str]) -> bool {
         self.all.iter().any(|word| is_in(word, list))
     }
 
-    fn is_question(&self) -> bool {
-        self.has(&[
-            "what", "which", "show", "list", "are", "tell", "see", "whats", "what's", "display", "give",
-            "view",
-        ])
+    fn has_exactly(&self, list: &[&str]) -> bool {
+        self.all.iter().any(|word| list.contains(&word.as_str()))
+    }
+
+    /// Where a sequence of words stands.
+    fn find(&self, sequence: &[&str]) -> Option<usize> {
+        self.all.windows(sequence.len()).position(|window| window.iter().zip(sequence).all(|(a, b)| a == b))
+    }
+
+    /// Whether something is asked for, and of this gateway.
+    fn is_request(&self) -> bool {
+        let first = self.all.first().map(String::as_str).unwrap_or_default();
+        let second = self.all.get(1).map(String::as_str).unwrap_or_default();
+        let is_order_to_another = match first {
+            "tell" | "give" => !matches!(second, "me" | "us"),
+            "have" | "let" | "use" | "call" | "ask" => true,
+            _ => false,
+        };
+        let starts_with_name = self.agent.as_ref().is_some_and(|mention| mention.position == 0);
+        let is_short = self.all.len() <= 4 && !self.has_exactly(VERBS);
+        let wants = first == "i"
+            && matches!(second, "want" | "would" | "need" | "wish")
+            && !self.has_exactly(&["a", "an"]);
+        let asks = (is_in(first, BEGINNINGS) && !starts_with_name) || wants;
+        !is_order_to_another && (asks || (self.is_question && !starts_with_name) || is_short)
+    }
+
+    /// Whether a word asks to change something, or turns the request around.
+    fn changes_or_negates(&self) -> bool {
+        let possible = |at: usize, word: &str| {
+            POSSIBLE.iter().any(|phrase| {
+                phrase.iter().position(|part| *part == word).is_some_and(|offset| {
+                    at >= offset
+                        && (at > 0 || offset > 0)
+                        && self
+                            .all
+                            .get(at - offset..at - offset + phrase.len())
+                            .is_some_and(|part| part == *phrase)
+                })
+            }) || (self.has(HEALTH) && CHECKS.iter().any(|phrase| self.find(phrase) == Some(at)))
+        };
+        self.all.iter().enumerate().any(|(at, word)| {
+            let is_change = is_exactly(word, CHANGE) && !(word == "install" && self.asks_to_install());
+            let is_negation = is_exactly(word, NEGATION) || word.ends_with("n't");
+            (is_change && !possible(at, word)) || is_negation
+        })
+    }
+
+    /// "List the agents and the templates" means two things; one of them alone would be half an answer.
+    fn has_two_subjects(&self) -> bool {
+        if !self.has_exactly(&["and", "then", "if", "or", "plus", "also"]) {
+            return false;
+        }
+        let subjects = [
+            self.has(AGENTS) || self.agent.is_some(),
+            self.has(TEMPLATES),
+            self.has(CONFIG) || self.has_exactly(&["setup", "system"]),
+        ];
+        let shows = self.has_exactly(&["list", "show", "display", "print", "describe"]);
+        subjects.into_iter().filter(|is_named| *is_named).count() > 1 || (shows && self.has(HEALTH))
+    }
+
+    /// "Which templates can I install?" asks; "install the templates" does. What "is installed" is there; what
+    /// "can be installed" is a template.
+    fn asks_to_install(&self) -> bool {
+        let passive = self.find(&["be", "installed"]).is_some();
+        let offered = self.find(&["available", "to", "install"]).is_some()
+            || self.find(&["available", "for", "installation"]).is_some();
+        let able =
+            self.has_exactly(&["can", "could", "possible"]) && (passive || self.has_exactly(&["install"]));
+        let asks = self.has_exactly(&["what", "which", "show", "list", "display", "whats", "what's"]);
+        asks && (able || offered || self.has_exactly(&["installable"]))
     }
 
     /// The cost of the words that none of the lists explains.
     fn unexplained(&self, lists: &[&[&str]]) -> f32 {
-        let explained = |word: &&String| is_in(word, FILLER) || lists.iter().any(|list| is_in(word, list));
-        let count = self.all.iter().filter(|word| !explained(word)).count();
+        let possible: Vec<usize> = POSSIBLE
+            .iter()
+            .filter_map(|phrase| Some((self.find(phrase)?, phrase.len())))
+            .flat_map(|(at, len)| at..at + len)
+            .collect();
+        let explained = |word: &str| is_in(word, FILLER) || lists.iter().any(|list| is_in(word, list));
+        let is_given = |at: usize| {
+            let next = self.all.get(at + 1).map(String::as_str);
+            self.all[at] == "give" && matches!(next, Some("me" | "us"))
+        };
+        let count = (0..self.all.len())
+            .filter(|at| !explained(&self.all[*at]) && !possible.contains(at) && !is_given(*at))
+            .count();
         f32::from(u8::try_from(count).unwrap_or(u8::MAX)) * UNEXPLAINED
     }
 
@@ -139,236 +335,130 @@ impl Words {
         if self.agent.is_some() || !self.has(AGENTS) {
             return 0.0;
         }
-        2.0 + weight(self.has(SHOW), 1.0) - self.unexplained(&[AGENTS, SHOW]) - weight(self.has(HEALTH), 1.0)
+        // "An agent" is anyone; "the agents", "every agent" and "an agent list" are ours.
+        let is_plural =
+            self.all.iter().any(|word| is_in(word, AGENTS) && word.ends_with('s') || word == "agenten");
+        let is_all = ["every", "each", "any", "which", "what", "all", "single"]
+            .iter()
+            .any(|all| self.has_exactly(&[all]))
+            || self.has_exactly(&[
+                "list",
+                "overview",
+                "inventory",
+                "names",
+                "roster",
+                "catalog",
+                "catalogue",
+            ]);
+        let is_one = self.has_exactly(&["an", "a"]) && !is_plural && !self.has_exactly(&["list", "overview"]);
+        if !(is_plural || is_all) || is_one || self.asks_to_install() {
+            return 0.0;
+        }
+        2.0 + weight(self.has(SHOW), 1.0) - self.unexplained(&[AGENTS, SHOW]) - self.foreign_pronouns()
     }
 
-    fn info(&self) -> f32 {
-        2.5 + weight(self.has(ABOUT), 1.0) - self.unexplained(&[ABOUT, SHOW])
+    /// "What did the agents do today?", "are you an agent?" ask for something else.
+    fn foreign_pronouns(&self) -> f32 {
+        let is_other = self.has_exactly(&["did", "doing", "am", "thank", "thanks"])
+            && !self.has_exactly(&["please", "list", "show"])
+            || self.find(&["are", "you"]).is_some()
+            || self.find(&["do", "you", "like"]).is_some()
+            || self.find(&["how", "do"]).is_some();
+        weight(is_other, UNEXPLAINED)
+    }
+
+    fn info(&self, mention: &Mention) -> f32 {
+        let before = mention.position.checked_sub(1).map(|at| self.all[at].as_str()).unwrap_or_default();
+        // "Tell X to …", "give X a name": said to the agent, or about changing it.
+        let is_ordered = matches!(
+            before,
+            "tell" | "have" | "let" | "use" | "call" | "give" | "tag" | "want" | "made" | "like"
+        );
+        let after = &self.all[mention.position..];
+        let continues =
+            after.iter().any(|word| matches!(word.as_str(), "to" | "look" | "this" | "it" | "that" | "my"));
+        if is_ordered || continues || self.has_exactly(&["agents", "templates", "settings", "setup"]) {
+            return 0.0;
+        }
+        2.5 + weight(self.has(ABOUT), 1.0) - self.unexplained(&[ABOUT, SHOW]) - self.foreign_pronouns()
     }
 
     fn validate(&self) -> f32 {
-        let asked = self.has(HEALTH);
-        let strong =
-            self.has(&["validate", "validation", "verify", "diagnose", "diagnostic", "validity", "healthy"]);
-        if !asked || self.agent.is_some() {
+        if !self.has(HEALTH) || self.agent.is_some() {
             return 0.0;
         }
-        let names_system = self.has(SYSTEM);
-        1.5 + weight(strong, 1.0) + weight(names_system, 1.5) - self.unexplained(&[HEALTH, SYSTEM, SHOW])
+        let strong = ["validate", "validation", "verify", "diagnose", "diagnostic", "validity"];
+        let is_strong = self.has(&strong)
+            || self.find(&["health", "check"]).is_some()
+            || self.find(&["system", "status"]).is_some();
+        let names_trouble = self.has(&["problem", "error", "issue", "wrong", "broken"]);
+        let is_checked = self.has_exactly(&["check", "validate", "verify"]) || names_trouble;
+        let names_system = self.has(SYSTEM)
+            || self.has_exactly(&["conductor"])
+            || self.find(&["all", "is"]).is_some()
+            || self.find(&["is", "all"]).is_some()
+            || self.find(&["that", "all"]).is_some()
+            || (self.has(AGENTS) && is_checked);
+        let asks_person = self.has_exactly(&["am", "me"]) && !self.has_exactly(&["tell", "show", "please"])
+            || (self.has_exactly(&["you"])
+                && !["can", "could", "would"].iter().any(|verb| self.find(&[verb, "you"]).is_some()));
+        if asks_person {
+            return 0.0;
+        }
+        let bare_trouble = names_trouble
+            && self.all.first().is_some_and(|word| matches!(word.as_str(), "is" | "are" | "any" | "check"));
+        1.5 + weight(is_strong, 1.0) + weight(names_system || bare_trouble, 1.5)
+            - self.unexplained(&[HEALTH, SYSTEM, SHOW, AGENTS])
     }
 
     fn config(&self) -> f32 {
-        if !self.has(CONFIG) || self.agent.is_some() {
+        let asks_how = self.has_exactly(&["how"]) && self.has_exactly(&["configured"]) && !self.has(HEALTH);
+        if !(self.has(CONFIG) || asks_how) || self.agent.is_some() {
             return 0.0;
         }
-        let asked = self.has(SHOW) || self.has(&["current"]) || self.all.len() <= 2;
-        let unexplained = self.unexplained(&[CONFIG, CONFIG_BESIDE, SHOW]);
+        let asked = self.has(SHOW)
+            || asks_how
+            || self.has_exactly(&["current"])
+            || self.all.len() <= 2
+            || self.find(&["give", "me"]).is_some();
+        let unexplained = self.unexplained(&[CONFIG, CONFIG_BESIDE, SHOW, &["configured", "used"]]);
         2.0 + weight(asked, 1.0) - unexplained - weight(self.has(HEALTH), 2.0)
     }
 
-    fn templates(&self, asks_to_install: bool) -> f32 {
-        let named = self.has(TEMPLATES);
-        if self.agent.is_some() || !(named || asks_to_install) {
+    fn templates(&self) -> f32 {
+        let named = self.has_exactly(&["templates", "blueprints"]);
+        if self.agent.is_some() || !(named || self.asks_to_install()) {
             return 0.0;
         }
-        4.0 - self.unexplained(&[TEMPLATES, TEMPLATES_BESIDE, SHOW])
+        let asked = self.has(SHOW) || self.all.len() <= 2 || self.find(&["give", "me"]).is_some();
+        weight(asked, 4.0) - self.unexplained(&[TEMPLATES, TEMPLATES_BESIDE, SHOW])
     }
+}
+
+/// The agent that is named at a place, and over how many words.
+fn name_at(raw: &[String], at: usize, agents: &[String]) -> Option<(usize, String)> {
+    // A name may be written apart: "code reviewer agent" is CodeReviewer_Agent. Without the word "agent" it has
+    // to be a role with an article, or a name with capitals: "a commit message" is no agent.
+    for count in (1..=4.min(raw.len() - at)).rev() {
+        let parts = &raw[at..at + count];
+        let joined = plain(&parts.concat());
+        let Some(found) = agents.iter().find(|id| plain(id) == joined && joined.len() > 3) else { continue };
+        let last = parts[count - 1].to_lowercase();
+        let article = at.checked_sub(1).map(|before| raw[before].to_lowercase()).unwrap_or_default();
+        let is_role =
+            ["er", "or", "ist", "ert", "yst"].iter().any(|end| last.ends_with(end)) && article == "the";
+        let is_name =
+            count == 1 || last == "agent" || parts.iter().all(|part| part.starts_with(char::is_uppercase));
+        if is_name || is_role {
+            return Some((count, found.clone()));
+        }
+    }
+    // A name that is not installed: the tool says so and names the nearest.
+    let word = &raw[at];
+    let looks_like_one = word.to_lowercase().ends_with("_agent") && crate::engine::is_id(word);
+    looks_like_one.then(|| (1, word.clone()))
 }
 
 fn weight(holds: bool, weight: f32) -> f32 {
     if holds { weight } else { 0.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Plan, plan};
-
-    const AGENTS: [&str; 3] = ["CodeReviewer_Agent", "SqlExpert_Agent", "DocWriter_Agent"];
-
-    fn planned(command: &str) -> String {
-        let agents = AGENTS.map(str::to_owned);
-        match plan(command, &agents) {
-            Plan::Call(call, arguments) => format!("{} {arguments}", call.tool().as_str()),
-            Plan::Decline(_) => "decline".to_owned(),
-        }
-    }
-
-    #[test]
-    fn plain_requests_are_understood_however_they_are_phrased() {
-        let cases: &[(&str, &[&str])] = &[
-            (
-                "list_available_agents {}",
-                &[
-                    "list all available agents",
-                    "which agents do I have?",
-                    "what agents are there",
-                    "Show me the agents",
-                    "agents",
-                    "could you please list every agent installed here?",
-                    "how many agents do we have",
-                    "list my agnets",
-                    "give me an overview of the agents",
-                    "what assistants can I use?",
-                    "display agents",
-                    "liste os agentes",
-                    "who are my agents",
-                    "I'd like to see all the agents that are available",
-                    "print the names of all agents",
-                    "Which bots are available right now?",
-                    "conductor, list my agents",
-                    "conductor --list",
-                    "--list",
-                    "/opt/x/conductor --list",
-                    "what are the available agents?",
-                    "tell me what agents exist",
-                    "get agents",
-                    "agent list",
-                    "List agents.",
-                    "enumerate the agents on this machine",
-                ],
-            ),
-            (
-                "get_agent_info {\"agent_id\":\"CodeReviewer_Agent\"}",
-                &[
-                    "show me everything about CodeReviewer_Agent",
-                    "describe CodeReviewer_Agent",
-                    "what does CodeReviewer_Agent do?",
-                    "tell me about the code reviewer agent",
-                    "info CodeReviewer_Agent",
-                    "CodeReviewer_Agent",
-                    "who is CodeReviewer_Agent?",
-                    "details of codereviewer_agent",
-                    "What can the Code Reviewer do?",
-                    "--info CodeReviewer_Agent",
-                    "conductor --info \"CodeReviewer_Agent\"",
-                    "conductor --info='CodeReviewer_Agent'",
-                    "I want more information on CodeReviewer_Agent please",
-                    "what are the capabilities of CodeReviewer_Agent",
-                    "give me the details for CodeReviewer_Agent",
-                    "explain what CodeReviewer_Agent is good for",
-                    "what is CodeReviewer_Agent's purpose?",
-                ],
-            ),
-            ("get_agent_info {\"agent_id\":\"Nope_Agent\"}", &["describe Nope_Agent"]),
-            (
-                "validate_conductor_system {}",
-                &[
-                    "is my setup ok?",
-                    "validate",
-                    "validate the system",
-                    "check my configuration",
-                    "is everything fine?",
-                    "is the configuration valid",
-                    "does everything work?",
-                    "are there any errors in my config?",
-                    "check that all is set up correctly",
-                    "verify the installation",
-                    "is anything wrong with my setup?",
-                    "conductor --validate",
-                    "is the system healthy",
-                    "are there problems with the configuration?",
-                    "please check whether the system is working properly",
-                    "is my conductor configured correctly?",
-                ],
-            ),
-            (
-                "get_system_config {}",
-                &[
-                    "show the configuration",
-                    "what is my current configuration?",
-                    "display the settings",
-                    "what are my settings",
-                    "show me the system config",
-                    "config",
-                    "get system config",
-                ],
-            ),
-            (
-                "install_agent_templates {}",
-                &[
-                    "which templates can I install?",
-                    "list the templates",
-                    "what templates are available",
-                    "show available templates",
-                    "what agents can be installed?",
-                    "conductor --install list",
-                ],
-            ),
-        ];
-        let misread: Vec<_> = cases
-            .iter()
-            .flat_map(|(expected, commands)| {
-                commands.iter().map(move |command| (command, *expected, planned(command)))
-            })
-            .filter(|(_, expected, planned)| expected != planned)
-            .collect();
-        assert!(misread.is_empty(), "{misread:#?}");
-    }
-
-    #[test]
-    fn what_is_unsure_or_changes_something_is_declined() {
-        for command in [
-            "list all agents and delete them",
-            "restore the backup",
-            "what is the weather",
-            "hello",
-            "help",
-            "delete CodeReviewer_Agent",
-            "install all templates",
-            "run CodeReviewer_Agent on main.rs",
-            "ask CodeReviewer_Agent to look at my code",
-            "don't list the agents",
-            "write a poem about agents",
-            "back up the agents",
-            "show me the weather for my agents",
-            "who is the president",
-            "list my files",
-            "describe CodeReviewer_Agent and SqlExpert_Agent",
-            "what time is it",
-            "clear the history of SqlExpert_Agent",
-            "set the environment to production",
-            "make my setup ok",
-            "fix my configuration",
-            "show me how to cook",
-            "conductor --list --validate",
-            "conductor --list; rm -rf /",
-            "conductor --restore",
-            "--info",
-            "--info ../../x",
-            "--info \"unclosed",
-            "conductor --frobnicate",
-            "--lis",
-            "what is the configuration of the universe",
-            "list agents then wipe the workspace",
-            "remove the agents I have",
-            "rename CodeReviewer_Agent",
-            "tell me a joke",
-            "check the weather",
-            "is it ok to eat pizza",
-            "are you ok?",
-            "is the stock market fine",
-            "list agents of the CIA",
-            "validate my passport",
-            "what is the capital of France",
-            "describe the sea",
-            "show me everything",
-            "🤖",
-            "????",
-            "show me everything about CodeReviewer_Agent and then uninstall it",
-            "wipe all",
-            "kill all agents",
-            "get rid of all agents",
-        ] {
-            assert_eq!(planned(command), "decline", "{command}");
-        }
-    }
-
-    #[test]
-    fn a_literal_run_is_one() {
-        assert_eq!(
-            planned("conductor --agent SqlExpert_Agent --input 'select \"x\"; -- and more' --chat"),
-            "execute_agent_contextual {\"agent_id\":\"SqlExpert_Agent\",\"clear_history\":false,\"input_text\":\"select \\\"x\\\"; -- and more\"}"
-        );
-        assert!(planned("--agent SqlExpert_Agent --input=-x --timeout 5").contains("\"timeout\":5"));
-    }
 }

@@ -49,6 +49,13 @@ fn too_large(limit: usize) -> Error {
     )
 }
 
+/// The deserializer's message without the names of our types.
+fn in_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let plain = text.replace("expected struct Payload", "expected an object").replace("struct ", "");
+    plain.replace("expected u32", "expected a number from 0 to 4294967295")
+}
+
 /// Reads and drops what a client still sends, so that it gets to read the answer instead of a reset connection.
 /// Bounded: a client that sends more than this does not wait for answers.
 async fn drain(mut body: Body) {
@@ -98,12 +105,17 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
         ));
     }
     let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { &bytes };
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::new(Reason::MalformedBody, "the body must be a JSON object, not a list"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        let malformed =
-            Error::new(Reason::MalformedBody, format!("the body is not what is expected: {inner}"));
+        let malformed = Error::new(
+            Reason::MalformedBody,
+            format!("the body is not what is expected: {}", in_words(&inner)),
+        );
         if path == "." || path == "?" { malformed } else { malformed.at(path) }
     })?;
     deserializer.end().map_err(|error| {

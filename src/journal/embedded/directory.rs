@@ -77,10 +77,7 @@ impl Directory {
         self.try_load(durability).map_err(|error| unavailable(&self.path, &error))?
     }
 
-    fn try_load(
-        &self,
-        durability: Durability,
-    ) -> io::Result<Result<Opened>> {
+    fn try_load(&self, durability: Durability) -> io::Result<Result<Opened>> {
         let mut loaded = Loaded::default();
         let path = self.catalogue_path();
         let files = self.job_files()?;
