@@ -181,7 +181,9 @@ impl App {
     pub async fn shut_down(self) {
         let Self { core, server, stop, delay, grace, .. } = self;
         core.service.set_not_ready();
-        tokio::time::sleep(delay).await;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let close_streams = async move {
             stop.cancel();
             if let Err(error) = server.await {

@@ -110,8 +110,6 @@ reasons! {
     // Broken streams.
     /// A part of the job's log is damaged.
     DataLoss => "DATA_LOSS", DataLoss, 500, 74, false;
-    /// The reader took nothing for too long.
-    ReaderStalled => "READER_STALLED", Aborted, 500, 75, true;
     // Outcomes of jobs.
     /// The engine ran and failed.
     EngineFailed => "ENGINE_FAILED", Aborted, 502, 1, false;
@@ -134,7 +132,7 @@ reasons! {
     /// The gateway died while the job ran.
     Interrupted => "INTERRUPTED", Aborted, 500, 75, true;
     /// The gateway was shut down while the job ran.
-    Shutdown => "SHUTDOWN", Unavailable, 500, 75, true;
+    Shutdown => "SHUTDOWN", Aborted, 500, 75, true;
     /// A fault of the gateway.
     Internal => "INTERNAL", Internal, 500, 70, false;
 }

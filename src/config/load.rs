@@ -221,11 +221,7 @@ mod tests {
         .unwrap_err();
         let all = mistakes.join("\n");
         for part in [
-            "server.prot",
-            "`server.port`",
-            "jobs.max_running",
-            "storage.kind",
-            "nonsense",
+            "server.prot", "`server.port`", "jobs.max_running", "storage.kind", "nonsense",
             "allow_anonymous_remote",
         ] {
             assert!(all.contains(part), "{part} is missing in {all}");

@@ -73,7 +73,7 @@ async fn step(mut state: State) -> Step {
         biased;
         slice = state.follower.next() => slice.map(|slice| slice.map(Item::Slice)),
         () = state.closing.cancelled() => Err(Error::new(
-            Reason::ShuttingDown,
+            Reason::Shutdown,
             format!("the gateway is shutting down; read on after sequence {}", state.follower.last_seen()),
         )
         .with_sequence(state.follower.last_seen())),

@@ -4,17 +4,7 @@ use std::{collections::BTreeMap, env, path::Path};
 
 /// What every run gets if it is set. Nothing that carries a secret.
 const ALLOWED: &[&str] = &[
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "PATH",
-    "TMPDIR",
-    "TZ",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "SSL_CERT_FILE",
+    "HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "SSL_CERT_FILE",
 ];
 
 /// The variables of a run: the allowed ones that are set, those the configuration passes on, and what makes a

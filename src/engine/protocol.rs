@@ -68,10 +68,7 @@ impl Channel {
         loop {
             if self.received.len() >= 4 {
                 let length = u32::from_le_bytes([
-                    self.received[0],
-                    self.received[1],
-                    self.received[2],
-                    self.received[3],
+                    self.received[0], self.received[1], self.received[2], self.received[3],
                 ]);
                 let length = length as usize;
                 if length > MAX_FRAME_BYTES {

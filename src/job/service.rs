@@ -174,7 +174,7 @@ impl JobService {
     /// Waits until the job has ended and reads it.
     ///
     /// # Errors
-    /// As [`JobService::get`]; [`Reason::ShuttingDown`] when the gateway ends first.
+    /// As [`JobService::get`]; [`Reason::Shutdown`] when the gateway ends first.
     pub async fn wait(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
             tokio::select! {
@@ -187,8 +187,9 @@ impl JobService {
         if job.state().is_terminal() {
             return Ok(job);
         }
-        let message = "the gateway is shutting down; the job stays queued and runs after its restart";
-        Err(Error::new(Reason::ShuttingDown, message).for_job(job_id.as_str()))
+        // Not SHUTTING_DOWN, which would say that nothing was accepted.
+        let message = "the gateway is shutting down; the job stays queued and runs after its restart: read it by its id then";
+        Err(Error::new(Reason::Shutdown, message).for_job(job_id.as_str()))
     }
 
     /// The caller's jobs, newest first.

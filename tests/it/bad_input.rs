@@ -16,7 +16,7 @@ async fn bodies() {
     let cases: Vec<(&str, String, u16, &str, &str)> = vec![
         ("broken JSON", "{\"command\": ".into(), 422, "MALFORMED_BODY", "line 1"),
         ("two documents", "{} {}".into(), 422, "MALFORMED_BODY", "goes on"),
-        ("a list", "[1]".into(), 422, "MALFORMED_BODY", "expected"),
+        ("a list", "[1]".into(), 422, "MALFORMED_BODY", "object"),
         ("wrong type", json!({"command": 5}).to_string(), 422, "MALFORMED_BODY", "command"),
         ("wrong option", json!({"command": "x", "timeout_seconds": "soon"}).to_string(), 422, "MALFORMED_BODY", "timeout_seconds"),
         ("negative", json!({"command": "x", "timeout_seconds": -1}).to_string(), 422, "MALFORMED_BODY", "timeout_seconds"),

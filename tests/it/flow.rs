@@ -30,12 +30,7 @@ async fn the_two_step_flow() {
     assert_eq!(
         names(&events),
         [
-            "job_started",
-            "on_chain_start",
-            "on_tool_start",
-            "on_tool_end",
-            "on_chain_end",
-            "result",
+            "job_started", "on_chain_start", "on_tool_start", "on_tool_end", "on_chain_end", "result",
             "end_of_stream"
         ]
     );

@@ -29,7 +29,7 @@ fn client(interpreter: &str, script: &str, gateway: &Gateway) {
 #[test]
 #[ignore = "needs Python packages"]
 fn python_grpc_client_by_reflection() {
-    client("python", "grpc_reflection.py", &Gateway::start());
+    client("python", "grpc_client.py", &Gateway::start());
 }
 
 #[test]

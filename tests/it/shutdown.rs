@@ -86,6 +86,10 @@ async fn running_jobs_may_end_and_new_ones_are_refused() {
         gateway.get("/health/ready").await.status == 503
     })
     .await;
+    crate::support::eventually(Duration::from_secs(2), "new jobs are refused", async || {
+        gateway.post("/api/v1/stream-execute", &json!({"command": "list the agents"})).await.status == 503
+    })
+    .await;
     let refused = gateway.post("/execute", &json!({"command": "list the agents"})).await;
     assert_eq!((refused.status, &refused.json()["reason"]), (503, &json!("SHUTTING_DOWN")));
     assert!(refused.headers.contains_key("retry-after"));

@@ -78,7 +78,8 @@ pub(super) async fn stream(
         return response;
     }
     let events = EventStream::new(&context.service, follower, context.heartbeat);
-    let preamble = Bytes::from(format!("retry: {}\n\n", retry_milliseconds()));
+    // Part of the first event's block: some readers take a block of its own for an empty event.
+    let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
     let mut response = Response::new(Body::new(SseBody { events, preamble: Some(preamble) }));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
