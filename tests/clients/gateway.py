@@ -45,9 +45,8 @@ def plain(message):
     fields = {}
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
-        if field.type == FieldDescriptor.TYPE_MESSAGE or field.containing_oneof is not None:
-            if field.label != FieldDescriptor.LABEL_REPEATED and not message.HasField(field.name):
-                continue
+        if field.has_presence and not message.HasField(field.name):
+            continue
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             value = plain(value)
         elif field.type == FieldDescriptor.TYPE_ENUM:
