@@ -15,6 +15,7 @@ mod jobs;
 mod limits;
 mod mean_engine;
 mod outside;
+mod readme;
 mod real_engine;
 mod shutdown;
 mod tidy;
