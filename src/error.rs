@@ -76,7 +76,7 @@ reasons! {
     /// The page that sends the request may not use this gateway, or the host name is not one of its own.
     OriginNotAllowed => "ORIGIN_NOT_ALLOWED", PermissionDenied, 403, 77, false;
     /// The request is larger than allowed.
-    TooLarge => "TOO_LARGE", ResourceExhausted, 413, 64, false;
+    TooLarge => "TOO_LARGE", InvalidArgument, 413, 64, false;
     /// The body is of another media type.
     UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, 415, 64, false;
     /// The path has no such page.

@@ -30,12 +30,12 @@ pub enum Task {
 }
 
 impl Task {
-    /// Checks a task.
+    /// Checks a task. An agent run that belongs to a conversation remembers it.
     ///
     /// # Errors
     /// [`Reason::NoTask`]; [`Reason::InvalidArgument`], [`Reason::UnknownTool`] and [`Reason::TooLarge`] with
     /// the field's path.
-    pub fn read(task: Option<&pb::Task>) -> Result<Self> {
+    pub fn read(task: Option<&pb::Task>, conversation_id: &str) -> Result<Self> {
         let none = || {
             Error::new(
                 Reason::NoTask,
@@ -59,11 +59,16 @@ impl Task {
             }
             pb::task::Task::AgentRun(run) => {
                 let arguments = json!({"agent_id": run.agent_id, "input_text": run.input_text}).to_string();
-                let tool = ToolName::ExecuteAgentStateless.as_str();
-                let call = Call::read(tool, Some(&Json { text: arguments.clone() })).map_err(|error| {
-                    let field = error.field().unwrap_or_default().replace("arguments.", "task.agent_run.");
-                    error.at(field)
-                })?;
+                let tool = match conversation_id {
+                    "" => ToolName::ExecuteAgentStateless,
+                    _ => ToolName::ExecuteAgentContextual,
+                };
+                let call =
+                    Call::read(tool.as_str(), Some(&Json { text: arguments.clone() })).map_err(|error| {
+                        let field =
+                            error.field().unwrap_or_default().replace("arguments.", "task.agent_run.");
+                        error.at(field)
+                    })?;
                 Ok(Self::Call(call, arguments))
             }
             pb::task::Task::ToolCall(call) => {

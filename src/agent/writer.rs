@@ -171,7 +171,7 @@ impl Writer {
             }
             Err(error) => {
                 end.is_error = true;
-                end.error = error.message().to_owned();
+                end.error = in_full(error);
                 end.is_truncated = cut_text(&mut end.error, MAX_TEXT_BYTES);
             }
         }
@@ -211,8 +211,16 @@ impl Writer {
     }
 }
 
+/// The text, with the field that is wrong where one is.
+fn in_full(error: &Error) -> String {
+    match error.field() {
+        Some(field) => format!("{field}: {}", error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
 fn error_event(error: &Error, cancelled_by: Option<&str>) -> Payload {
-    let mut message = error.message().to_owned();
+    let mut message = in_full(error);
     cut_text(&mut message, MAX_TEXT_BYTES);
     Payload::Error(ErrorEvent {
         reason: error.reason().name().to_owned(),

@@ -18,10 +18,10 @@ pub(super) fn simulated(agent_id: &str, definition: &Definition, input: &str, ea
     };
     format!(
         "[simulated: no model is configured]\n\
-         {agent_id} received {} characters.{remembered}\n\
+         {agent_id} received an input of {} bytes.{remembered}\n\
          With a model it would answer as: {}.\n\
          It was told: {excerpt}\n",
-        input.chars().count(),
+        input.len(),
         definition.description,
     )
 }

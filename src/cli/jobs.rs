@@ -112,7 +112,8 @@ pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCo
             show(&job.unwrap_or_default(), json);
         }
         Command::Delete { job_id } => {
-            client.delete_job(pb::DeleteJobRequest { job_id }).await.map_err(refused)?;
+            client.delete_job(pb::DeleteJobRequest { job_id: job_id.clone() }).await.map_err(refused)?;
+            print::to_stdout(&format!("{job_id} deleted\n"));
         }
     }
     Ok(ExitCode::SUCCESS)

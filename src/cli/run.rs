@@ -30,13 +30,13 @@ pub(super) struct Arguments {
     /// Call this tool
     #[arg(long)]
     tool: Option<String>,
-    /// The running gateway to use, such as http://127.0.0.1:5006
+    /// The running gateway to use, such as http://127.0.0.1:5006; without it the task runs in this process
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// Print the events as JSON lines
     #[arg(long)]
     json: bool,
-    /// Longest time for the job, in seconds
+    /// Longest time for the job, in seconds; 0 is the configured limit
     #[arg(long, default_value_t = 0)]
     timeout: u32,
     /// The conversation that it belongs to

@@ -22,6 +22,7 @@ fn is_loopback_host(host: &str) -> bool {
     } else {
         host.split(':').next().unwrap_or_default()
     };
+    let name = name.strip_suffix('.').unwrap_or(name);
     name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -63,9 +64,10 @@ impl Origins {
     /// [`Reason::OriginNotAllowed`].
     pub fn check<B>(&self, request: &Request<B>) -> Result<()> {
         let headers: &HeaderMap = request.headers();
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
-        if let Some(host) = host.filter(|host| !self.allows_host(host)) {
+        // Every name that the request gives: the header, each time it is there, and the target's own.
+        let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+        let target = request.uri().authority().map(http::uri::Authority::as_str);
+        if let Some(host) = named.chain(target).find(|host| !self.allows_host(host)) {
             let shown: String = host.chars().take(100).collect();
             let message = format!(
                 "the host name `{shown}` is not one of this gateway's; add it to server.allowed_hosts"

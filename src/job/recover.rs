@@ -39,7 +39,8 @@ impl JobService {
         }
         let appender = self.journal().reopen(left);
         self.journal().set_state(&left.job_id, job.state());
-        let task = agent::Task::read(job.task.as_ref());
+        let conversation_id = job.options.as_ref().map_or("", |options| &options.conversation_id);
+        let task = agent::Task::read(job.task.as_ref(), conversation_id);
         match task {
             Ok(task) if job.start_time.is_none() => {
                 self.resubmit(job, task, appender);

@@ -176,9 +176,15 @@ impl JobService {
     /// # Errors
     /// As [`JobService::get`]; [`Reason::Shutdown`] when the gateway ends first.
     pub async fn wait(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+        // The log tells the end of every job, also of one that is being launched in this moment.
+        let mut follower = self.follow(caller, job_id, 0)?;
+        tokio::select! {
+            // Both branches only wait.
+            () = follower.wait_for_end() => {}
+            () = self.inner.closing.cancelled() => {}
+        }
         if let Some(live) = self.find_live(caller, job_id) {
             tokio::select! {
-                // Both branches only wait.
                 () = live.ended.cancelled() => {}
                 () = self.inner.closing.cancelled() => {}
             }

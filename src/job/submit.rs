@@ -89,7 +89,7 @@ impl JobService {
     /// What is wrong with the task or its options; [`Reason::IdempotencyConflict`]; [`Reason::QueueFull`],
     /// [`Reason::ShuttingDown`] and [`Reason::StoreUnavailable`], which mean that nothing was accepted.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted> {
-        let task = agent::Task::read(submission.task.as_ref())?;
+        let task = agent::Task::read(submission.task.as_ref(), &submission.options.conversation_id)?;
         check_options(&submission.options)?;
         let on_disconnect = submission.options.on_disconnect();
         let wire_task = submission.task.unwrap_or_default();

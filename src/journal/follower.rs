@@ -85,6 +85,14 @@ impl Follower {
         self.source.published().last_sequence
     }
 
+    /// Waits until the job's last event is stored, reading nothing.
+    pub async fn wait_for_end(&mut self) {
+        if let Source::Live(_, changes) = &mut self.source {
+            // The sender lives in the log that this reader holds.
+            let _ended = changes.wait_for(|now| now.is_ended).await.is_ok();
+        }
+    }
+
     /// The next events; waits for them while the job runs. `None` after the last one.
     ///
     /// Cancel safe: what was not answered is answered by the next call.

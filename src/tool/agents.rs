@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     engine::{
-        Exit, Kind,
+        Exit, Finished, Kind,
         workspace::{Agent, Definition, Workspace},
     },
     error::{Error, Reason, Result},
@@ -167,44 +167,8 @@ pub(super) async fn validate(inner: &Inner, context: &CallContext, exit: &mut Op
     let _use = inner.workspace_use.read().await;
     let root = inner.config.engine.root.clone();
     let finished = inner.run_engine(context, &root, vec!["--validate".into()], None, exit).await?;
-    let report = String::from_utf8_lossy(&finished.stdout).trim_end().to_owned();
-    let marked = |marks: &[&str]| -> Vec<String> {
-        let lines = report.lines().map(str::trim);
-        lines
-            .filter_map(|line| marks.iter().find_map(|mark| Some(line.strip_prefix(mark)?.trim().to_owned())))
-            .collect()
-    };
-    let validation = match inner.config.engine.kind {
-        Kind::Bundled => {
-            let errors = marked(&["error:"]);
-            if finished.exit != Exit::Code(0) && errors.is_empty() {
-                return Err(failed(&finished));
-            }
-            Validation {
-                is_valid: finished.exit == Exit::Code(0),
-                agents: first_number(&report, " agents checked"),
-                errors,
-                warnings: marked(&["warning:"]),
-                report: report.clone(),
-            }
-        }
-        // Its exit status is 0 for a broken configuration too; only its last section says which.
-        Kind::Conductor => {
-            let Some((_, verdict)) = report.split_once("RESUMO") else { return Err(failed(&finished)) };
-            let is_valid = !verdict.contains('❌');
-            let errors: Vec<String> = verdict
-                .lines()
-                .filter_map(|line| Some(line.trim().strip_prefix('•')?.trim().to_owned()))
-                .collect();
-            Validation {
-                is_valid,
-                agents: first_number(&report, ""),
-                errors: if is_valid { Vec::new() } else { errors },
-                warnings: marked(&["⚠️"]),
-                report: report.clone(),
-            }
-        }
-    };
+    let validation = read_validation(inner.config.engine.kind, &finished)?;
+    let report = &validation.report;
     let text = match (validation.is_valid, validation.errors.len()) {
         (true, _) => format!("The system is valid.\n{report}"),
         (false, count) => format!("The system has {count} errors:\n{}", validation.errors.join("\n")),
@@ -212,13 +176,67 @@ pub(super) async fn validate(inner: &Inner, context: &CallContext, exit: &mut Op
     Done::new(text, &validation)
 }
 
+/// Reads a report. A real engine's exit status is 0 for a broken configuration too; only its last section says which.
+fn read_validation(kind: Kind, finished: &Finished) -> Result<Validation> {
+    let report = String::from_utf8_lossy(&finished.stdout).trim_end().to_owned();
+    let marked = |text: &str, marks: &[&str]| -> Vec<String> {
+        let lines = text.lines().map(str::trim);
+        lines
+            .filter_map(|line| marks.iter().find_map(|mark| Some(line.strip_prefix(mark)?.trim().to_owned())))
+            .collect()
+    };
+    let (is_valid, agents, errors, warnings) = match kind {
+        Kind::Bundled => {
+            let errors = marked(&report, &["error:"]);
+            if finished.exit != Exit::Code(0) && errors.is_empty() {
+                return Err(failed(finished));
+            }
+            let agents = first_number(&report, |line| line.ends_with(" agents checked"));
+            (finished.exit == Exit::Code(0), agents, errors, marked(&report, &["warning:"]))
+        }
+        Kind::Conductor => {
+            let Some((_, verdict)) = report.split_once("RESUMO") else { return Err(failed(finished)) };
+            let is_valid = !verdict.contains('❌');
+            let errors = if is_valid { Vec::new() } else { marked(verdict, &["•"]) };
+            let agents = first_number(&report, |line| line.contains("Agentes encontrados:"));
+            (is_valid, agents, errors, marked(&report, &["⚠️"]))
+        }
+    };
+    Ok(Validation { is_valid, agents, errors, warnings, report })
+}
+
 /// The number that a report counts its agents with.
-fn first_number(report: &str, behind: &str) -> u32 {
+fn first_number(report: &str, is_count: impl Fn(&str) -> bool) -> u32 {
     let number_in = |line: &str| -> Option<u32> {
         line.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok()
     };
-    let is_count = |line: &&str| {
-        if behind.is_empty() { line.contains("Agentes encontrados:") } else { line.ends_with(behind) }
-    };
-    report.lines().find(is_count).and_then(number_in).unwrap_or(0)
+    report.lines().find(|line| is_count(line)).and_then(number_in).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Ending;
+
+    fn finished(stdout: &str) -> Finished {
+        Finished {
+            exit: Exit::Code(0),
+            ending: Ending::Natural,
+            stdout: stdout.into(),
+            is_stdout_cut: false,
+            stderr: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_real_engines_verdict_is_in_its_last_section() {
+        let broken = "🔍 Validando...\n   📊 Agentes encontrados: 8\n   ❌ teams: definition.yaml ausente\n====\n📊 RESUMO DA VALIDAÇÃO\n❌ Erros encontrados: 1\n   • Agente teams: definition.yaml não encontrado\n❌ Configuração com problemas\n";
+        let read = read_validation(Kind::Conductor, &finished(broken)).unwrap();
+        assert_eq!((read.is_valid, read.agents), (false, 8));
+        assert_eq!(read.errors, ["Agente teams: definition.yaml não encontrado"]);
+        let fine =
+            "   📊 Agentes encontrados: 2\n📊 RESUMO DA VALIDAÇÃO\n✅ Configuração totalmente válida!\n";
+        assert!(read_validation(Kind::Conductor, &finished(fine)).unwrap().is_valid);
+        assert!(read_validation(Kind::Conductor, &finished("Traceback\n")).is_err());
+    }
 }

@@ -84,7 +84,8 @@ pub struct InstallArguments {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackupArguments {
-    /// A directory under one of the configured backup roots; left out, the first root.
+    /// A directory under one of the configured backup roots: absolute, or relative to the first root. A backup makes
+    /// a new directory in it; a restore takes it, or the newest backup in it. Left out, the first root.
     pub backup_path: Option<String>,
 }
 
@@ -96,7 +97,7 @@ pub struct MigrateArguments {
     pub from_type: StorageType,
     /// What shall keep them.
     pub to_type: StorageType,
-    /// The directory to copy them to, under one of the configured backup roots.
+    /// The directory to copy them to, under one of the configured backup roots: absolute, or relative to the first.
     pub path: Option<String>,
     /// Whether the engine's configuration is left pointing to the old place.
     #[serde(default)]

@@ -64,7 +64,7 @@ impl Inner {
                 Reason::TimedOut,
                 format!(
                     "the engine was stopped after {} seconds; give it more time, or less to do",
-                    timeout.as_secs()
+                    timeout.as_secs_f64().round()
                 ),
             )),
             (Ending::Cancelled, _) => Err(cancelled()),

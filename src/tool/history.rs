@@ -25,5 +25,5 @@ pub(super) async fn clear(inner: &Inner, context: &CallContext, agent_id: &str) 
         conversation_id: context.conversation_id.clone(),
         removed: u32::try_from(removed).unwrap_or(u32::MAX),
     };
-    Done::new(format!("{agent_id} forgot {removed} interactions of this conversation"), &result)
+    Done::new(format!("{agent_id} forgot this conversation; interactions removed: {removed}"), &result)
 }

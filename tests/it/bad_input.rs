@@ -32,6 +32,7 @@ async fn bodies() {
         ("arguments of a wrong type", json!({"tool": "get_agent_info", "arguments": {"agent_id": 1}}).to_string(), 400, "INVALID_ARGUMENT", "agent_id"),
         ("missing argument", json!({"tool": "get_agent_info"}).to_string(), 400, "INVALID_ARGUMENT", "agent_id"),
         ("unknown argument", json!({"tool": "get_system_config", "arguments": {"x": 1}}).to_string(), 400, "INVALID_ARGUMENT", "unknown field `x`"),
+        ("body that is a list", "[\"list agents\"]".into(), 422, "MALFORMED_BODY", "object"),
         ("arguments that are a list", json!({"tool": "get_system_config", "arguments": [1]}).to_string(), 400, "INVALID_ARGUMENT", "arguments"),
         ("bad enum", json!({"tool": "execute_agent_stateless", "arguments": {"agent_id": "A", "input_text": "x", "output_format": "xml"}}).to_string(), 400, "INVALID_ARGUMENT", "output_format"),
         ("id with a path", json!({"agent_id": "../../x", "input_text": "x"}).to_string(), 400, "INVALID_ARGUMENT", "agent_id"),
@@ -208,7 +209,7 @@ async fn submissions_over_grpc() {
         ("flag", run("--restore", "x"), None, Code::InvalidArgument, "INVALID_ARGUMENT"),
         ("NUL", run("a\0", "x"), None, Code::InvalidArgument, "INVALID_ARGUMENT"),
         ("long id", run(&"a".repeat(5000), "x"), None, Code::InvalidArgument, "INVALID_ARGUMENT"),
-        ("long input", run("A", &long), None, Code::ResourceExhausted, "TOO_LARGE"),
+        ("long input", run("A", &long), None, Code::InvalidArgument, "TOO_LARGE"),
         (
             "directory",
             command("x"),

@@ -62,3 +62,38 @@ async fn conversations_have_roots_of_their_own() {
     assert_eq!(gateway.post("/execute", &body).await.json()["structured"]["removed"], 2);
     assert_eq!(talk("a", "again").await, "");
 }
+
+/// With a project's path only: its script, run by the interpreter of its virtual environment, in its directory.
+#[tokio::test]
+async fn a_project_path_is_enough() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let root = directory.path().join("project");
+    let agent = root.join(".conductor_workspace/agents/Mean_Agent");
+    std::fs::create_dir_all(&agent).unwrap();
+    std::fs::create_dir_all(root.join(".venv/bin")).unwrap();
+    std::fs::write(agent.join("definition.yaml"), "name: Mean_Agent\nversion: \"1\"\n").unwrap();
+    std::fs::write(root.join("config.yaml"), "storage: {type: filesystem, path: .conductor_workspace}\n")
+        .unwrap();
+    // The stand-in interpreter takes the script's path first, as Python does, and says that it was the one.
+    let mean = crate::support::mean_engine();
+    let interpreter = format!(
+        "#!/bin/sh\n[ \"$1\" = \"{}/conductor\" ] || exit 9\nshift\nexec {} \"$@\"\n",
+        root.display(),
+        mean.display()
+    );
+    for (path, text) in [("conductor", "not run by itself\n"), (".venv/bin/python", &interpreter)] {
+        std::fs::write(root.join(path), text).unwrap();
+        std::fs::set_permissions(root.join(path), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let gateway =
+        Gateway::start_in(directory, Options::default().set("conductor.project_path", root.display()));
+    let run = async |input: &str| {
+        let answer = gateway.post("/execute", &json!({"agent_id": "Mean_Agent", "input_text": input})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["result"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(run("cwd").await, root.canonicalize().unwrap().display().to_string());
+    assert!(run("environment").await.contains("VIRTUAL_ENV"));
+    assert_eq!(gateway.get("/health").await.json()["engine"], "conductor");
+}

@@ -40,6 +40,8 @@ async fn agents_are_listed_described_installed_and_checked() {
         (&json!(["SqlExpert_Agent"]), &json!(["DataAnalyst_Agent"]))
     );
     assert_eq!(call(&gateway, "install_agent_templates", json!({"template_name": "nope"})).await.status, 502);
+    let listed = done(&gateway, "install_agent_templates", json!({"template_name": "list"})).await;
+    assert_eq!((&listed["installed"], listed["templates"].as_array().unwrap().len()), (&json!([]), 8));
 }
 
 #[tokio::test]

@@ -35,19 +35,35 @@ fn answer(result: Result<Response<Body>>) -> Response<Body> {
     result.unwrap_or_else(|error| to_response(&error))
 }
 
-async fn submit(context: &Context, request: Request) -> Result<(Caller, Submitted)> {
+/// The bodies are flat: their fields carry no prefix.
+fn flat(error: Error) -> Error {
+    let field = error.field().map(|field| {
+        let prefixes = ["task.tool_call.", "task.agent_run.", "task.", "options."];
+        prefixes.iter().find_map(|prefix| field.strip_prefix(prefix)).unwrap_or(field).to_owned()
+    });
+    match field {
+        Some(field) => error.at(field),
+        None => error,
+    }
+}
+
+async fn submit(context: &Context, request: Request, holds_connection: bool) -> Result<(Caller, Submitted)> {
     let headers = request.headers().clone();
     let body: Payload = payload::read(request, context.max_body_bytes).await?;
     let (task, options) = body.into_task(&headers)?;
+    if !holds_connection && options.on_disconnect() != OnDisconnect::Unspecified {
+        let message = "means nothing here: the answer comes at once and no connection is held; leave it out";
+        return Err(Error::invalid("on_disconnect", message));
+    }
     let caller = Caller::local();
     let submission = Submission { caller: caller.clone(), door: Door::Http, task: Some(task), options };
-    Ok((caller, context.service.submit(submission).await?))
+    Ok((caller, context.service.submit(submission).await.map_err(flat)?))
 }
 
 /// `POST /execute`: submits and waits. 200 means that the job succeeded.
 pub(super) async fn execute(State(context): Shared, request: Request) -> Response<Body> {
     let run = async {
-        let (caller, submitted) = submit(&context, request).await?;
+        let (caller, submitted) = submit(&context, request, true).await?;
         let mut guard = (submitted.on_disconnect == OnDisconnect::Cancel && submitted.is_new)
             .then(|| DisconnectGuard::new(context.service.clone(), caller.clone(), submitted.job_id.clone()));
         let job = context.service.wait(&caller, &submitted.job_id).await;
@@ -97,7 +113,7 @@ fn executed(job: &Job) -> Response<Body> {
 /// `POST /api/v1/stream-execute`: submits and says where the events are.
 pub(super) async fn stream_execute(State(context): Shared, request: Request) -> Response<Body> {
     let run = async {
-        let (_, submitted) = submit(&context, request).await?;
+        let (_, submitted) = submit(&context, request, false).await?;
         let stream_url = format!("/api/v1/stream/{}", submitted.job_id);
         let mut response =
             ok(&json!({"job_id": submitted.job_id.as_str(), "status": "started", "stream_url": stream_url}));
