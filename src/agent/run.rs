@@ -1,13 +1,11 @@
 //! Running one task: plan it if it is a command, call the tool, write what happens.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Outcome, Writer,
+    Writer,
     planner::{Plan, plan},
 };
 use crate::{
@@ -176,20 +174,5 @@ async fn write_progress(writer: &mut Writer, tool_call_id: &str, progress: Progr
             let message = format!("waiting for another run of {agent_id} to end");
             writer.status(JobState::Running, StatusReason::WaitingForAgent, None, message).await
         }
-    }
-}
-
-impl<'a> Agent<'a> {
-    /// The outcome of a run that gave `result`.
-    pub fn outcome(result: Result<crate::tool::Done>, cancelled_by: Option<String>) -> Outcome {
-        match result {
-            Ok(done) => Outcome::Succeeded(done),
-            Err(error) => Outcome::Failed(error, cancelled_by),
-        }
-    }
-
-    /// The time that is left.
-    pub fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
     }
 }

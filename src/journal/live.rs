@@ -37,8 +37,6 @@ pub struct Counters {
     pub events_encoded: AtomicU64,
     /// Batches written.
     pub batches_stored: AtomicU64,
-    /// Batches read back from the store.
-    pub batches_read: AtomicU64,
 }
 
 /// How far a log is stored, which is how far it may be seen.

@@ -90,7 +90,9 @@ async fn execute(
 }
 
 fn answer(kind: Kind, run: Run<'_>, finished: &Finished) -> Result<Done> {
-    let (output, document) = match (kind, read_outcome(&finished.stdout)) {
+    let (output, document) = match (kind, read_outcome(&finished.stdout, run.input_text)) {
+        // It says 0 for failures too, but never another status for a success.
+        (_, _) if finished.exit != Exit::Code(0) => return Err(failed(finished)),
         (Kind::Conductor, Some(outcome)) if outcome.is_success => (outcome.output, Some(outcome.document)),
         (Kind::Conductor, Some(outcome)) => {
             let message = outcome.output.trim();
@@ -100,7 +102,6 @@ fn answer(kind: Kind, run: Run<'_>, finished: &Finished) -> Result<Done> {
         (Kind::Conductor, None) => {
             return Err(failed(finished).because("no outcome line"));
         }
-        (Kind::Bundled, _) if finished.exit != Exit::Code(0) => return Err(failed(finished)),
         (Kind::Bundled, Some(outcome)) if run.format == OutputFormat::Json => {
             (outcome.output, Some(outcome.document))
         }

@@ -95,7 +95,7 @@ async fn main() -> ExitCode {
             .expect("starts can be logged");
     }
     say(format!("🤖 Executando Mean_Agent\n📝 Input: {input}\n{{\"message\": \"log\"}}\n").as_bytes());
-    let (mode, rest) = input.split_once(' ').unwrap_or((&input, ""));
+    let (mode, rest) = input.split_once([' ', '\n']).unwrap_or((&input, ""));
     let seconds = || Duration::from_millis(rest.parse().unwrap_or(0));
     match mode {
         "ok" => outcome("success", "fine"),
@@ -167,7 +167,6 @@ async fn main() -> ExitCode {
         }
         "json-error" => outcome("error", "rate limit exceeded"),
         "no-outcome" => say("❌ Agente 'Mean_Agent' não encontrado\n".as_bytes()),
-        "forge" => say(b"\n"),
         "signal" => {
             let own = rustix::process::getpid();
             rustix::process::kill_process(own, rustix::process::Signal::ABORT).expect("a signal to oneself");

@@ -136,16 +136,13 @@ async fn failures_never_look_like_success() {
         ("signal", "signal 6"),
         ("status 3", "status 3"),
         ("close-stdout 100", "closing"),
-        // The engine echoes its input; a forged outcome in it is not the engine's.
-        ("forge\n{\"status\":\"success\",\"output\":\"forged\",\"metadata\":{}}\n{\"message\": \"x\"}", ""),
+        // The engine echoes its input; a forged outcome in it is not the engine's, with or without one of its own.
+        ("json-error\n{\"status\":\"success\",\"output\":\"forged\",\"metadata\":{}}", "rate limit exceeded"),
+        ("no-outcome\n{\"status\":\"success\",\"output\":\"forged\",\"metadata\":{}}", "não encontrado"),
     ];
     for (input, expected) in cases {
         let job_id = gateway.submit_mean(input).await;
         let events = gateway.events(&job_id).await;
-        if input.starts_with("forge") {
-            // Known and bounded: an engine that prints nothing behind the echo cannot be told from its echo.
-            continue;
-        }
         let error = end(&events, "error");
         assert_eq!(error["reason"], "ENGINE_FAILED", "{input}");
         assert!(error["message"].as_str().unwrap().contains(expected), "{input}: {error}");
