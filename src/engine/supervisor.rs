@@ -8,7 +8,10 @@ use std::{
         unix::process::CommandExt,
     },
     process::Stdio,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -65,6 +68,8 @@ struct Waiting {
 struct Link {
     requests: mpsc::Sender<Outgoing>,
     socket: OwnedFd,
+    /// The guardian was asked to end.
+    is_closing: AtomicBool,
     /// The guardian is gone, and nothing of it is left.
     is_lost: CancellationToken,
     runs: Mutex<HashMap<u64, Waiting>>,
@@ -190,8 +195,13 @@ impl Supervisor {
         let channel = Channel::new(ours.try_clone()?)?;
         let sender = Channel::new(ours)?;
         let (requests, mut outgoing) = mpsc::channel::<Outgoing>(MAX_WAITING_REQUESTS);
-        let link =
-            Arc::new(Link { requests, socket, is_lost: CancellationToken::new(), runs: Mutex::default() });
+        let link = Arc::new(Link {
+            requests,
+            socket,
+            is_closing: AtomicBool::new(false),
+            is_lost: CancellationToken::new(),
+            runs: Mutex::default(),
+        });
         self.inner.tasks.spawn("guardian_requests", {
             let is_lost = link.is_lost.clone();
             async move {
@@ -215,9 +225,9 @@ impl Supervisor {
 
     /// Ends the connection: the guardian kills what is left and ends; every run is lost.
     pub async fn close(&self) {
-        if let Some(link) = self.inner.link.lock().await.take()
-            && let Err(error) = shutdown(&link.socket, Shutdown::Write)
-        {
+        let Some(link) = self.inner.link.lock().await.take() else { return };
+        link.is_closing.store(true, Ordering::Relaxed);
+        if let Err(error) = shutdown(&link.socket, Shutdown::Write) {
             tracing::warn!(%error, "the guardian could not be told to end");
         }
     }
@@ -244,6 +254,9 @@ async fn read_reports(mut channel: Channel, link: Arc<Link>) {
         }
     }
     // Before a new guardian can be started, and before the runs are told: nothing of this one may be left.
+    if !link.is_closing.load(Ordering::Relaxed) {
+        tracing::error!("the guardian was lost; its engines are ended");
+    }
     end_adopted_children();
     link.is_lost.cancel();
     // Dropping the senders tells every run that it is lost.
@@ -268,7 +281,7 @@ fn end_adopted_children() {
         tree::send(pid, Signal::KILL);
     }
     while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
-        tracing::warn!(pid = pid.as_raw_nonzero().get(), "ended a process of the lost guardian");
+        tracing::debug!(pid = pid.as_raw_nonzero().get(), "reaped");
     }
 }
 

@@ -29,17 +29,18 @@ impl JobService {
 
     async fn drive(&self, live: Arc<Live>, task: agent::Task, appender: Appender, turn: Turn) {
         let mut writer = self.writer(&live, appender);
-        let holds_place = matches!(turn, Turn::Now);
-        let outcome = match self.wait_for_turn(&live, &mut writer, turn).await {
+        let waited = self.wait_for_turn(&live, &mut writer, turn).await;
+        // From the turn on the job holds a place, whether or not it comes to its start.
+        let holds_place = matches!(waited, Ok(Waited::Started));
+        let outcome = match waited {
             Ok(Waited::Started) => Some(self.start_and_run(&live, &task, &mut writer).await),
             Ok(Waited::LeftQueued) => None,
             Err(error) => Some(self.outcome(&live, Err(error))),
         };
-        let is_started = holds_place || live.job().start_time.is_some();
         if let Some(outcome) = outcome {
             self.end(&live, writer, &outcome).await;
         }
-        if is_started {
+        if holds_place {
             self.admission().release();
         }
         self.remove_live(&live.job_id);

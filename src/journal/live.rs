@@ -55,6 +55,8 @@ struct State {
     tail: VecDeque<Arc<Batch>>,
     tail_bytes: usize,
     is_ended: bool,
+    /// The writer of events is gone: once everything is stored, nothing more will come.
+    is_released: bool,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +98,7 @@ impl Log {
                 tail: VecDeque::new(),
                 tail_bytes: 0,
                 is_ended: false,
+                is_released: false,
             }),
             published: watch::channel(Published { last_sequence, is_ended: false }).0,
             work: Notify::new(),
@@ -172,10 +175,10 @@ impl Log {
         }
     }
 
-    /// Stores and publishes until the last event is stored. Runs as one task for each live log.
+    /// Stores and publishes until the last event is stored, or the appender is gone and what it wrote is stored. Runs as one task for each live log.
     pub(super) async fn store_until_ended(self: Arc<Self>, store: Arc<dyn Store>) {
         let mut next_write = Instant::now();
-        loop {
+        while !self.is_done() {
             self.work.notified().await;
             while let Some(is_urgent) = self.has_work() {
                 if !is_urgent && Instant::now() < next_write {
@@ -197,6 +200,11 @@ impl Log {
                 }
             }
         }
+    }
+
+    fn is_done(&self) -> bool {
+        let state = self.state();
+        state.is_released && state.unstored_bytes == 0
     }
 
     fn has_work(&self) -> Option<bool> {
@@ -254,6 +262,14 @@ impl State {
 #[derive(Debug)]
 pub struct Appender {
     pub(super) log: Arc<Log>,
+}
+
+impl Drop for Appender {
+    /// A job that stays queued at a shutdown has no last event; its log is closed as it is.
+    fn drop(&mut self) {
+        self.log.state().is_released = true;
+        self.log.work.notify_one();
+    }
 }
 
 impl Appender {

@@ -117,3 +117,21 @@ async fn a_second_term_exits_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn queued_jobs_do_not_hold_the_end_up() {
+    let options = Options::default()
+        .set("jobs.max_running", 1)
+        .set("server.shutdown_grace_seconds", 2)
+        .set("conductor.kill_grace_seconds", 1);
+    let mut gateway = Gateway::mean(options);
+    let running = gateway.submit_mean("hang").await;
+    gateway.sse(&running, 0).await.until("on_tool_output").await;
+    for _ in 0..3 {
+        gateway.submit_mean("ok").await;
+    }
+    let started = Instant::now();
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
