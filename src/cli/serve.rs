@@ -31,7 +31,14 @@ pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<Exit
     telemetry::start(&config.telemetry)
         .map_err(|message| Error::new(crate::error::Reason::InvalidArgument, message))?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
-    let app = App::start(&config).await?;
+    let app = tokio::select! {
+        app = App::start(&config) => app?,
+        // Nothing was served yet; what was begun is found by the next start.
+        signal = termination.next() => {
+            tracing::warn!(signal, "ended while starting");
+            return Ok(ExitCode::from(130));
+        }
+    };
     tracing::info!(address = %app.address(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
     let signal = termination.next().await;
     tracing::info!(signal, "shutting down");

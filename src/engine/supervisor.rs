@@ -38,6 +38,9 @@ use crate::{
 
 /// Requests that wait for the guardian; a start waits for a place, so that they stay few.
 const MAX_WAITING_REQUESTS: usize = 256;
+/// How often the death of a lost guardian's processes is looked for, and for how long at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const ADOPTION_DEADLINE: Duration = Duration::from_secs(5);
 /// A guardian that takes longer than this to start a process is taken for lost.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -68,6 +71,8 @@ struct Waiting {
 struct Link {
     requests: mpsc::Sender<Outgoing>,
     socket: OwnedFd,
+    /// Children that this process had before the guardian: none of its.
+    earlier_children: Vec<i32>,
     /// The guardian was asked to end.
     is_closing: AtomicBool,
     /// The guardian is gone, and nothing of it is left.
@@ -182,6 +187,7 @@ impl Supervisor {
     #[expect(clippy::disallowed_methods, reason = "the one place that starts the guardian")]
     fn connect(&self) -> io::Result<Arc<Link>> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let earlier_children = tree::children(getpid().as_raw_nonzero().get());
         let (program, arguments) =
             self.inner.guardian_program.split_first().ok_or_else(|| io::Error::other("no guardian"))?;
         std::process::Command::new(program)
@@ -198,6 +204,7 @@ impl Supervisor {
         let link = Arc::new(Link {
             requests,
             socket,
+            earlier_children,
             is_closing: AtomicBool::new(false),
             is_lost: CancellationToken::new(),
             runs: Mutex::default(),
@@ -257,7 +264,7 @@ async fn read_reports(mut channel: Channel, link: Arc<Link>) {
     if !link.is_closing.load(Ordering::Relaxed) {
         tracing::error!("the guardian was lost; its engines are ended");
     }
-    end_adopted_children();
+    end_adopted_children(&link.earlier_children).await;
     link.is_lost.cancel();
     // Dropping the senders tells every run that it is lost.
     link.runs().clear();
@@ -274,14 +281,23 @@ fn lost() -> Error {
     Error::new(Reason::SupervisorLost, "the engines' supervisor was lost and is started again; try again")
 }
 
-/// Our only child is the guardian. When it is gone, whatever is below us was its own.
-fn end_adopted_children() {
+/// The guardian is gone: what it had started became our children, in the moment of its end or a little later.
+/// Ends them all, but for the children that were here before it, and reaps them.
+async fn end_adopted_children(earlier_children: &[i32]) {
     let own_pid = getpid().as_raw_nonzero().get();
-    for pid in tree::descendants(own_pid).into_iter().skip(1) {
-        tree::send(pid, Signal::KILL);
-    }
-    while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
-        tracing::debug!(pid = pid.as_raw_nonzero().get(), "reaped");
+    let until = tokio::time::Instant::now() + ADOPTION_DEADLINE;
+    let mut quiet_looks = 0;
+    while quiet_looks < 3 && tokio::time::Instant::now() < until {
+        let adopted: Vec<i32> =
+            tree::children(own_pid).into_iter().filter(|pid| !earlier_children.contains(pid)).collect();
+        quiet_looks = if adopted.is_empty() { quiet_looks + 1 } else { 0 };
+        for pid in adopted.iter().flat_map(|pid| tree::descendants(*pid)) {
+            tree::send(pid, Signal::KILL);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
+            tracing::debug!(pid = pid.as_raw_nonzero().get(), "reaped");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use rustix::process::Signal;
 
-use super::tree;
+use super::{guardian::RUN_VARIABLE, tree};
 
 /// Names the gateway's store in the environment of its processes, so that a start ends only its own strays.
 pub const HOME_VARIABLE: &str = "CONDUCTOR_GATEWAY_HOME";
@@ -17,9 +17,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Ends every process that an earlier gateway over the same store has left. Answers with how many it killed.
 pub async fn sweep(home: &Path) -> usize {
     let home = home.to_string_lossy();
+    // Whoever started this gateway may carry the variable too; only what a guardian started is swept.
+    let own_line = tree::ancestors();
     let strays = || -> Vec<i32> {
         tree::all()
             .into_iter()
+            .filter(|pid| !own_line.contains(pid) && tree::variable(*pid, RUN_VARIABLE).is_some())
             .filter(|pid| tree::variable(*pid, HOME_VARIABLE).as_deref() == Some(&home))
             .filter(|pid| tree::status(*pid).is_some_and(|status| !status.is_zombie))
             .collect()

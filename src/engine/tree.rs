@@ -66,6 +66,15 @@ pub(super) fn descendants(root: i32) -> Vec<i32> {
     found
 }
 
+/// This process and everything above it.
+pub(super) fn ancestors() -> Vec<i32> {
+    let mut line = vec![i32::try_from(std::process::id()).unwrap_or(1)];
+    while let Some(status) = line.last().and_then(|pid| status(*pid)).filter(|status| status.parent > 0) {
+        line.push(status.parent);
+    }
+    line
+}
+
 /// The value of a variable in a process' first environment.
 pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;

@@ -111,7 +111,10 @@ impl JobService {
     async fn leave_queued(&self, writer: &mut Writer) -> Result<Waited> {
         let message = "the gateway is shutting down; the job stays queued and runs after its restart";
         writer.status(JobState::Queued, StatusReason::ShuttingDown, None, message).await?;
-        writer.flushed(STORE_DEADLINE).await?;
+        if let Err(error) = writer.flushed(STORE_DEADLINE).await {
+            // It stays queued all the same.
+            tracing::warn!(%error, "the readers of a queued job could not be told");
+        }
         Ok(Waited::LeftQueued)
     }
 

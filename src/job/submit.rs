@@ -99,7 +99,6 @@ impl JobService {
         if let Some(job_id) = self.journal().by_key(&submission.caller, &key, &request_digest)? {
             return Ok(Submitted { job_id, is_new: false, on_disconnect });
         }
-        let promise = self.admission().promise()?;
         let job_id = JobId::generate()?;
         let job = Job {
             job_id: job_id.to_string(),
@@ -111,24 +110,39 @@ impl JobService {
             create_time: Some(Timestamp::now()),
             ..Job::default()
         };
-        let record = JobRecord { job: Some(job.clone()), request_digest };
-        // Finished in a task of its own: a client that leaves now must not leave a stored job behind that
-        // nobody runs.
-        let journal = self.journal().clone();
-        let stored = self.tasks().spawn("submit", async move { journal.submit(record).await });
-        let submitted = match tokio::time::timeout(STORE_DEADLINE, stored).await {
-            Ok(submitted) => submitted.map_err(Error::internal)??,
+        // In a task of its own: a client that leaves now must not leave a stored job behind that nobody runs.
+        let service = self.clone();
+        let accepted = self
+            .tasks()
+            .spawn("submit", async move { service.accept(job_id, job, request_digest, task).await });
+        match tokio::time::timeout(STORE_DEADLINE, accepted).await {
+            Ok(accepted) => {
+                let (job_id, is_new) = accepted.map_err(Error::internal)??;
+                Ok(Submitted { job_id, is_new, on_disconnect })
+            }
             Err(_) => {
                 let message = "the store does not answer; it is not known whether the job was accepted, so ask again with an idempotency key";
-                return Err(Error::new(Reason::StoreUnavailable, message));
+                Err(Error::new(Reason::StoreUnavailable, message))
             }
-        };
-        match submitted {
-            journal::Submitted::Existing(job_id) => Ok(Submitted { job_id, is_new: false, on_disconnect }),
+        }
+    }
+
+    /// Promises a place, stores the job, launches it. Answers with the job and whether it is new.
+    async fn accept(
+        &self,
+        job_id: JobId,
+        job: Job,
+        request_digest: bytes::Bytes,
+        task: agent::Task,
+    ) -> Result<(JobId, bool)> {
+        let promise = self.admission().promise()?;
+        let record = JobRecord { job: Some(job.clone()), request_digest };
+        match self.journal().submit(record).await? {
+            journal::Submitted::Existing(job_id) => Ok((job_id, false)),
             journal::Submitted::New(appender) => {
                 let turn = promise.keep(&job_id);
                 self.launch(Live::new(job_id.clone(), job), task, appender, turn);
-                Ok(Submitted { job_id, is_new: true, on_disconnect })
+                Ok((job_id, true))
             }
         }
     }

@@ -54,6 +54,10 @@ impl JobFile {
     /// Opens the file of an unfinished job; `slot` is where it goes on.
     pub(super) fn resume(path: &Path, job_id: &JobId, slot: Slot) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
+        // What lies behind was never acknowledged; left there, a whole frame of it could be taken for a new one.
+        if file.metadata()?.len() > slot.length {
+            file.set_len(slot.length)?;
+        }
         Ok(Self { job_id: job_id.clone(), file, slot, buffer: Vec::new() })
     }
 

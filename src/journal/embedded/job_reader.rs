@@ -1,6 +1,11 @@
 //! Reading one job's file: events from any sequence on, its record, its end, its health.
 
-use std::{fs::File, io, ops::ControlFlow, path::Path};
+use std::{
+    fs::File,
+    io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -59,7 +64,8 @@ fn payload(window: &mut Window, position: u64, head: &FrameHead) -> io::Result<O
 #[derive(Debug)]
 pub(super) struct JobReader {
     job_id: JobId,
-    /// Away while a read runs on another thread; lost only if that panicked.
+    path: PathBuf,
+    /// Away while a read runs on another thread. A reader that was cancelled meanwhile opens the file again.
     state: Option<State>,
 }
 
@@ -72,22 +78,26 @@ struct State {
 impl JobReader {
     pub(super) fn open(path: &Path, job_id: &JobId) -> Result<Self> {
         let state = State { window: open(path, job_id)?, position: HEADER_LEN };
-        Ok(Self { job_id: job_id.clone(), state: Some(state) })
+        Ok(Self { job_id: job_id.clone(), path: path.to_owned(), state: Some(state) })
     }
 }
 
 #[async_trait]
 impl Reader for JobReader {
     async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk> {
-        let mut state = self.state.take().ok_or_else(|| Error::internal("a read was lost"))?;
-        let job_id = self.job_id.clone();
-        let work = move || {
+        let state = self.state.take();
+        let (job_id, path) = (self.job_id.clone(), self.path.clone());
+        let work = move || -> Result<(State, io::Result<Chunk>)> {
+            let mut state = match state {
+                Some(state) => state,
+                None => State { window: open(&path, &job_id)?, position: HEADER_LEN },
+            };
             let chunk = state.read(&job_id, next_sequence, last_sequence, max_bytes);
-            (state, chunk)
+            Ok((state, chunk))
         };
-        let (state, chunk) = tokio::task::spawn_blocking(work).await.map_err(Error::internal)?;
+        let (state, chunk) = tokio::task::spawn_blocking(work).await.map_err(Error::internal)??;
         self.state = Some(state);
-        chunk.map_err(|error| unavailable(Path::new(self.job_id.as_str()), &error))
+        chunk.map_err(|error| unavailable(&self.path, &error))
     }
 }
 
