@@ -1,0 +1,80 @@
+//! Looks for model servers on this machine. What answers is an offer: no prompt is sent before somebody chose it.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Provider, connection::install_tls_provider};
+
+/// A server that is there answers within this time.
+const PROBE_TIME: Duration = Duration::from_millis(300);
+/// More models of one server are not named.
+const MAX_MODELS: usize = 50;
+const MAX_LIST_BYTES: usize = 256 * 1024;
+
+/// A model server of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detected {
+    /// Which kind it is.
+    pub provider: Provider,
+    /// Its address, as `agent.base_url` takes it.
+    pub base_url: String,
+    /// The models that it lists. Listed is not able: many cannot call tools.
+    pub models: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    data: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+}
+
+/// Where local servers usually are, the surest sign first: 8000 and 8080 are anybody's ports.
+const PLACES: &[(u16, Provider)] = &[
+    (11434, Provider::Ollama),
+    (1234, Provider::OpenAi),
+    (8080, Provider::LlamaCpp),
+    (8000, Provider::Vllm),
+];
+
+/// Asks the usual loopback ports. An open port says nothing: a server counts when it lists its models as JSON and, for
+/// Ollama and llama.cpp, answers a path that only they have.
+pub async fn detect() -> Vec<Detected> {
+    install_tls_provider();
+    let Ok(client) = reqwest::Client::builder().timeout(PROBE_TIME).no_proxy().build() else {
+        return Vec::new();
+    };
+    let probes = PLACES.iter().map(|(port, provider)| probe(&client, *port, *provider));
+    futures_util::future::join_all(probes).await.into_iter().flatten().collect()
+}
+
+async fn probe(client: &reqwest::Client, port: u16, provider: Provider) -> Option<Detected> {
+    let root = format!("http://127.0.0.1:{port}");
+    let listing: Listing = get_json(client, &format!("{root}/v1/models")).await?;
+    let sign = match provider {
+        Provider::Ollama => Some("/api/version"),
+        Provider::LlamaCpp => Some("/props"),
+        _ => None,
+    };
+    if let Some(path) = sign {
+        get_json::<serde_json::Value>(client, &format!("{root}{path}")).await?;
+    }
+    let models: Vec<String> = listing.data.into_iter().map(|model| model.id).take(MAX_MODELS).collect();
+    (!models.is_empty()).then(|| Detected { provider, base_url: format!("{root}/v1"), models })
+}
+
+async fn get_json<T: serde::de::DeserializeOwned>(client: &reqwest::Client, url: &str) -> Option<T> {
+    let mut response = client.get(url).send().await.ok()?.error_for_status().ok()?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_LIST_BYTES {
+            return None;
+        }
+    }
+    serde_json::from_slice(&body).ok()
+}

@@ -1,0 +1,76 @@
+//! How a model call fails.
+
+use std::time::Duration;
+
+/// What kind of failure it was; it decides whether the call is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection, or it broke before the answer was complete.
+    Unreachable,
+    /// The server is overloaded or failed: 408, 425, 429, 5xx, or an error of that kind within an answer.
+    Unavailable,
+    /// The server took too long.
+    TimedOut,
+    /// The server does not want the request: the key, the model's name, the request's form.
+    Refused,
+    /// The answer was none that could be used: not the protocol, empty, cut, filtered.
+    Malformed,
+}
+
+/// One failure of a model call. Its text carries no secret.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which kind.
+    pub kind: FailureKind,
+    /// What went wrong, in a sentence.
+    pub message: String,
+    /// When the server wants to be asked again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without a hint when to try again.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
+    }
+
+    /// Whether the same request may work later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, FailureKind::Unreachable | FailureKind::Unavailable | FailureKind::TimedOut)
+    }
+}
+
+/// Reads when to try again (RFC 9110, section 10.2.3, and the `retry-after-ms` that some send).
+pub(super) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(milliseconds) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(milliseconds / 1000.0).ok();
+    }
+    let text = text("retry-after")?;
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_retry_after_is_read() {
+        let with = |name: &'static str, value: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(with("retry-after", "3"), Some(Duration::from_secs(3)));
+        assert_eq!(with("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        let later = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(90));
+        let wait = with("retry-after", &later).unwrap();
+        assert!(wait > Duration::from_secs(80) && wait <= Duration::from_secs(90), "{wait:?}");
+        assert_eq!(with("retry-after", "soon"), None);
+        assert_eq!(with("retry-after", "-1"), None);
+    }
+}

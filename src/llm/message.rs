@@ -1,0 +1,130 @@
+//! What is said to a model and what it says.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use serde_json::{Map, Value};
+
+/// A message of the wire's own, kept so that what a provider signed goes back to it as it came.
+pub(super) type Native = Option<Arc<dyn Any + Send + Sync>>;
+
+/// One message of a conversation.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// From the user.
+    User(String),
+    /// From the model.
+    Assistant(AssistantMessage),
+    /// What the tools answered, in the order of the calls.
+    ToolOutcomes(Vec<ToolOutcome>),
+}
+
+/// What a model said in one turn.
+#[derive(Clone, Default)]
+pub struct AssistantMessage {
+    /// The text.
+    pub text: String,
+    /// The calls it wants made.
+    pub calls: Vec<ToolCall>,
+    pub(super) native: Native,
+}
+
+impl AssistantMessage {
+    /// A message that no model has sent: of an earlier conversation, or an example.
+    pub fn new(text: impl Into<String>, calls: Vec<ToolCall>) -> Self {
+        Self { text: text.into(), calls, native: None }
+    }
+}
+
+impl fmt::Debug for AssistantMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AssistantMessage").field("text", &self.text).field("calls", &self.calls).finish()
+    }
+}
+
+/// A call that a model wants made.
+#[derive(Clone)]
+pub struct ToolCall {
+    /// The provider's id for it, or one of ours where it gave none.
+    pub id: String,
+    /// The tool's name, as the model wrote it.
+    pub name: String,
+    /// The arguments, or what the model wrote when that was no JSON object.
+    pub arguments: Result<Map<String, Value>, String>,
+    pub(super) native: Native,
+}
+
+impl ToolCall {
+    /// A call that no model has made: an example.
+    pub fn new(id: impl Into<String>, name: impl Into<String>, arguments: Map<String, Value>) -> Self {
+        Self { id: id.into(), name: name.into(), arguments: Ok(arguments), native: None }
+    }
+}
+
+impl fmt::Debug for ToolCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolCall")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("arguments", &self.arguments)
+            .finish()
+    }
+}
+
+/// What a tool answered.
+#[derive(Clone, Debug)]
+pub struct ToolOutcome {
+    /// The call that it answers.
+    pub call: ToolCall,
+    /// The text for the model.
+    pub text: String,
+    /// Whether the tool failed.
+    pub is_error: bool,
+}
+
+/// A tool that a model may call.
+#[derive(Clone, Debug)]
+pub struct ToolDefinition {
+    /// The name to call it by.
+    pub name: String,
+    /// When to use it.
+    pub description: String,
+    /// The JSON Schema of its arguments.
+    pub parameters: Value,
+}
+
+/// What a model is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The system prompt.
+    pub system: String,
+    /// The conversation, the oldest message first.
+    pub messages: Vec<Message>,
+    /// The tools it may call.
+    pub tools: Arc<[ToolDefinition]>,
+}
+
+/// A piece of an answer as it came.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Text of the answer.
+    Text(String),
+    /// Text of the model's reasoning.
+    Reasoning(String),
+    /// The answer is complete.
+    End(Turn),
+}
+
+/// A complete answer.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// What was said, to go into the conversation.
+    pub message: AssistantMessage,
+    /// Why it stopped: "stop", "tool_calls" or "length".
+    pub finish_reason: &'static str,
+    /// Tokens read; unknown where the provider does not say.
+    pub input_tokens: Option<u32>,
+    /// Tokens written.
+    pub output_tokens: Option<u32>,
+    /// Both together.
+    pub total_tokens: Option<u32>,
+}

@@ -1,0 +1,39 @@
+//! Language models behind one trait: a request with tools in, text and tool calls out as they come.
+//!
+//! The wires (OpenAI-compatible, Anthropic, Gemini) are a library's, used in `wire.rs` alone; what it does not
+//! promise is added around it: deadlines, bounds, honest endings, and keys that no error text carries.
+//!
+//! *Lives here:* the trait, the wires, the choice of a model, the finding of local servers. *May import:* rank 0.
+//! *May not:* know tools or jobs.
+
+mod config;
+mod connection;
+mod detect;
+mod failure;
+mod message;
+mod model;
+mod provider;
+mod select;
+mod thinking;
+mod wire;
+
+pub use config::{Selected, Timeouts};
+pub use detect::{Detected, detect};
+pub use failure::{Failure, FailureKind};
+pub use message::{AssistantMessage, Message, Piece, Request, ToolCall, ToolDefinition, ToolOutcome, Turn};
+pub use model::{Identity, Model, Pieces};
+pub use provider::Provider;
+pub use select::{Choice, Wanted, choose};
+
+use std::sync::Arc;
+
+/// Names the variable by which the gateway hands a [`Selected`] model to the bundled engine's agents, as JSON.
+pub const MODEL_VARIABLE: &str = "CONDUCTOR_MODEL";
+
+/// Opens the wire to a chosen model. Nothing is sent before it is asked something.
+///
+/// # Errors
+/// A sentence when the base URL, a header or the TLS configuration cannot be used.
+pub fn connect(selected: &Selected) -> Result<Arc<dyn Model>, String> {
+    Ok(Arc::new(wire::WireModel::new(selected)?))
+}

@@ -1,0 +1,209 @@
+//! Which model is used: what is configured, else the key in the environment, else a local server that was chosen.
+
+use std::collections::BTreeMap;
+
+use super::{Detected, Provider, Selected, Timeouts};
+use crate::secret::Secret;
+
+/// What the configuration says about the model.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The provider, where one is named.
+    pub provider: Option<Provider>,
+    /// The model, where one is named.
+    pub model: Option<String>,
+    /// The address, where one is named.
+    pub base_url: Option<String>,
+    /// The key, where one is given.
+    pub api_key: Secret,
+    /// Further headers.
+    pub headers: BTreeMap<String, Secret>,
+    /// The sampling temperature.
+    pub temperature: Option<f64>,
+    /// The most tokens of one answer.
+    pub max_tokens: Option<u32>,
+    /// How long each part of a call may take.
+    pub timeouts: Timeouts,
+    /// Whether a local server that was found may be used without being named.
+    pub uses_detected: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The model; `None`: commands are planned directly.
+    pub selected: Option<Selected>,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Chooses the model. `variable` reads the environment.
+///
+/// # Errors
+/// A sentence when a provider is named and something that it needs is missing.
+pub fn choose(
+    wanted: &Wanted,
+    variable: impl Fn(&str) -> Option<String>,
+    detected: &[Detected],
+) -> Result<Choice, String> {
+    let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+    let none = |why: &str| Ok(Choice { selected: None, why: why.to_owned() });
+    if wanted.provider == Some(Provider::None) {
+        return none("agent.provider is none");
+    }
+    let is_configured = wanted.provider.is_some() || wanted.model.is_some() || wanted.base_url.is_some();
+    if is_configured || !wanted.api_key.is_empty() {
+        let provider = wanted.provider.or_else(|| with_key(&variable)).unwrap_or(Provider::OpenAi);
+        return configured(wanted, provider, &variable, detected);
+    }
+    if let Some(provider) = with_key(&variable) {
+        return configured(wanted, provider, &variable, detected);
+    }
+    match detected.first() {
+        Some(found) if wanted.uses_detected => {
+            let provider = found.provider;
+            let Some(model) = found.models.first() else { return none("the local server lists no model") };
+            let selected =
+                selected(wanted, provider, model.clone(), found.base_url.clone(), Secret::default());
+            Ok(Choice {
+                selected: Some(selected),
+                why: format!("found at {}, and agent.autodetect is use", found.base_url),
+            })
+        }
+        Some(found) => none(&format!(
+            "a local server was found at {} and not chosen; set agent.provider to {}, or agent.autodetect to use",
+            found.base_url,
+            found.provider.name()
+        )),
+        None => none("no model is configured, no key is in the environment, no local server was chosen"),
+    }
+}
+
+fn with_key(variable: &impl Fn(&str) -> Option<String>) -> Option<Provider> {
+    let has_key = |provider: &&Provider| provider.key_variables().iter().any(|name| variable(name).is_some());
+    Provider::WITH_KEYS.iter().find(has_key).copied()
+}
+
+fn configured(
+    wanted: &Wanted,
+    provider: Provider,
+    variable: &impl Fn(&str) -> Option<String>,
+    detected: &[Detected],
+) -> Result<Choice, String> {
+    let from_environment = provider.key_variables().iter().find_map(|name| Some((*name, variable(name)?)));
+    // A key of the environment belongs to the provider's own address and to the address that the environment names;
+    // it is never sent to another one.
+    let environment_url = provider.url_variable().and_then(variable);
+    let base_url = wanted.base_url.clone().or_else(|| environment_url.clone());
+    let base_url = base_url.unwrap_or_else(|| provider.default_base_url().to_owned());
+    let base_url = base_url.trim().trim_end_matches('/').to_owned();
+    let is_its_own = base_url == provider.default_base_url()
+        || environment_url.is_some_and(|url| url.trim().trim_end_matches('/') == base_url);
+    let (api_key, key_source) = match (&wanted.api_key, from_environment) {
+        (key, _) if !key.is_empty() => (key.clone(), "agent.api_key"),
+        (_, Some((name, key))) if is_its_own => (Secret::from(key.trim().to_owned()), name),
+        _ => (Secret::default(), "no key"),
+    };
+    if api_key.is_empty() && base_url == provider.default_base_url() && !provider.is_local() {
+        let names = provider.key_variables().join(" or ");
+        return Err(format!(
+            "agent.provider: {} wants a key; set {names}, agent.api_key or agent.api_key_file",
+            provider.name()
+        ));
+    }
+    let listed =
+        detected.iter().find(|found| found.base_url == base_url).and_then(|found| found.models.first());
+    let model = wanted.model.clone().or_else(|| listed.cloned());
+    let default = provider.default_model().filter(|_| base_url == provider.default_base_url());
+    let Some(model) = model.or_else(|| default.map(str::to_owned)) else {
+        return Err(format!(
+            "agent.model: name the model that {base_url} is to use; {base_url}/models lists them"
+        ));
+    };
+    let why = format!("{} at {base_url}, with {key_source}", provider.name());
+    Ok(Choice { selected: Some(selected(wanted, provider, model, base_url, api_key)), why })
+}
+
+fn selected(
+    wanted: &Wanted,
+    provider: Provider,
+    model: String,
+    base_url: String,
+    api_key: Secret,
+) -> Selected {
+    Selected {
+        provider,
+        model,
+        base_url,
+        api_key,
+        headers: wanted.headers.clone(),
+        temperature: wanted.temperature,
+        max_tokens: wanted.max_tokens,
+        timeouts: wanted.timeouts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            provider: None,
+            model: None,
+            base_url: None,
+            api_key: Secret::default(),
+            headers: BTreeMap::new(),
+            temperature: None,
+            max_tokens: None,
+            timeouts: Timeouts { connect_seconds: 1, first_byte_seconds: 1, idle_seconds: 1 },
+            uses_detected: false,
+        }
+    }
+
+    fn choose_with(wanted: &Wanted, environment: &[(&str, &str)]) -> Result<Choice, String> {
+        let found = Detected {
+            provider: Provider::Ollama,
+            base_url: Provider::Ollama.default_base_url().to_owned(),
+            models: vec!["small".to_owned()],
+        };
+        let variable =
+            |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        choose(wanted, variable, &[found])
+    }
+
+    #[test]
+    fn the_order_of_choice() {
+        let keys = [("GEMINI_API_KEY", "g"), ("ANTHROPIC_API_KEY", "a")];
+        let chosen = |wanted: &Wanted, environment| choose_with(wanted, environment).unwrap().selected;
+        assert_eq!(chosen(&wanted(), &keys).unwrap().provider, Provider::Anthropic);
+        assert!(chosen(&Wanted { provider: Some(Provider::None), ..wanted() }, &keys).is_none());
+        let named = chosen(&Wanted { provider: Some(Provider::Gemini), ..wanted() }, &keys).unwrap();
+        assert_eq!((named.provider, named.api_key.expose()), (Provider::Gemini, "g"));
+        // An open port is never enough.
+        assert!(chosen(&wanted(), &[]).is_none());
+        assert_eq!(chosen(&Wanted { uses_detected: true, ..wanted() }, &[]).unwrap().model, "small");
+    }
+
+    #[test]
+    fn a_key_of_the_environment_goes_to_no_other_address() {
+        let environment = [("OPENAI_API_KEY", "canary")];
+        let elsewhere =
+            Wanted { base_url: Some("http://127.0.0.1:9/v1/".into()), model: Some("m".into()), ..wanted() };
+        let selected = choose_with(&elsewhere, &environment).unwrap().selected.unwrap();
+        assert!(selected.api_key.is_empty());
+        assert_eq!(selected.base_url, "http://127.0.0.1:9/v1");
+        let both = [("OPENAI_API_KEY", "canary"), ("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")];
+        let selected =
+            choose_with(&Wanted { model: Some("m".into()), ..wanted() }, &both).unwrap().selected.unwrap();
+        assert_eq!(selected.api_key.expose(), "canary");
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let error = choose_with(&Wanted { provider: Some(Provider::OpenAi), ..wanted() }, &[]).unwrap_err();
+        assert!(error.contains("OPENAI_API_KEY"), "{error}");
+        let elsewhere = Wanted { base_url: Some("http://127.0.0.1:9".into()), ..wanted() };
+        assert!(choose_with(&elsewhere, &[]).unwrap_err().contains("agent.model"));
+    }
+}

@@ -1,0 +1,120 @@
+//! Local models write their reasoning into the answer, between `<think>` and `</think>`: taken apart here.
+
+const OPEN: &str = "<think>";
+const CLOSE: &str = "</think>";
+
+/// Where a text belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Answer,
+    Reasoning,
+}
+
+/// Splits an answer that comes in pieces. Only a tag at the very beginning of the answer opens reasoning: later ones
+/// are text that the model talks about.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    state: State,
+    held: String,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Beginning,
+    Reasoning,
+    /// Behind the reasoning: white space before the answer is none of it.
+    Between,
+    Answer,
+}
+
+impl Splitter {
+    /// Takes a piece; gives what is decided.
+    pub(super) fn push(&mut self, piece: &str) -> Vec<(Part, String)> {
+        if self.state == State::Answer {
+            return vec![(Part::Answer, piece.to_owned())];
+        }
+        self.held.push_str(piece);
+        let mut out = Vec::new();
+        if self.state == State::Beginning {
+            let text = self.held.trim_start();
+            if let Some(rest) = text.strip_prefix(OPEN) {
+                self.held = rest.to_owned();
+                self.state = State::Reasoning;
+            } else if OPEN.starts_with(text) {
+                return out; // the tag may still come
+            } else {
+                self.state = State::Answer;
+                out.push((Part::Answer, std::mem::take(&mut self.held)));
+            }
+        }
+        if self.state == State::Reasoning {
+            if let Some((reasoning, answer)) = self.held.split_once(CLOSE) {
+                let (reasoning, answer) = (reasoning.to_owned(), answer.to_owned());
+                self.held = answer;
+                self.state = State::Between;
+                out.push((Part::Reasoning, reasoning));
+            } else {
+                let keep = longest_tail(&self.held, CLOSE);
+                let rest = self.held.split_off(self.held.len() - keep);
+                out.push((Part::Reasoning, std::mem::replace(&mut self.held, rest)));
+            }
+        }
+        if self.state == State::Between {
+            let answer = self.held.trim_start().to_owned();
+            self.held.clear();
+            if !answer.is_empty() {
+                self.state = State::Answer;
+                out.push((Part::Answer, answer));
+            }
+        }
+        out.retain(|(_, text)| !text.is_empty());
+        out
+    }
+
+    /// The end of the answer: what was held back.
+    pub(super) fn finish(&mut self) -> Option<(Part, String)> {
+        let held = std::mem::take(&mut self.held);
+        let part = if self.state == State::Reasoning { Part::Reasoning } else { Part::Answer };
+        (!held.is_empty()).then_some((part, held))
+    }
+}
+
+/// How many bytes at the end of `text` may be the beginning of `tag`.
+fn longest_tail(text: &str, tag: &str) -> usize {
+    (1..tag.len().min(text.len() + 1)).rev().find(|length| text.ends_with(&tag[..*length])).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str, size: usize) -> (String, String) {
+        let (mut answer, mut reasoning) = (String::new(), String::new());
+        let mut splitter = Splitter::default();
+        let characters: Vec<char> = text.chars().collect();
+        let mut parts = Vec::new();
+        for piece in characters.chunks(size) {
+            parts.extend(splitter.push(&piece.iter().collect::<String>()));
+        }
+        parts.extend(splitter.finish());
+        for (part, text) in parts {
+            match part {
+                Part::Answer => answer.push_str(&text),
+                Part::Reasoning => reasoning.push_str(&text),
+            }
+        }
+        (answer, reasoning)
+    }
+
+    #[test]
+    fn reasoning_is_taken_apart_wherever_it_is_cut() {
+        for size in 1..12 {
+            let (answer, reasoning) = split("<think>so < what? </thin </think>\n\nIt is <think> ação.", size);
+            assert_eq!((answer.as_str(), reasoning.as_str()), ("It is <think> ação.", "so < what? </thin "));
+            assert_eq!(split("plain <think>x</think>", size).0, "plain <think>x</think>");
+            assert_eq!(split("<thin", size).0, "<thin");
+            assert_eq!(split("<think>never closed", size), (String::new(), "never closed".to_owned()));
+        }
+    }
+}
