@@ -1,18 +1,22 @@
 //! The composition root: the only place that names concrete stores and engines.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    agent::{self, Autodetect, Mind},
     config::Config,
-    edge::Server,
+    edge::{self, Addresses, Headers, Server},
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
     job::JobService,
     journal::{self, EmbeddedStore, Journal, MemoryStore, Store},
+    llm,
+    secret::Secret,
     task::Group,
-    tool::{Toolbox, ToolboxConfig},
+    tool::{AgentTools, McpHandler, OutsideServers, Own, Toolbox, ToolboxConfig},
 };
 
 /// The last part of the grace period, for what could not be stopped in time.
@@ -61,11 +65,31 @@ impl Core {
         for damage in &damage {
             tracing::error!(%damage, "the store is damaged; what is readable goes on, the originals are kept in its directory `damaged`");
         }
-        let toolbox_config = ToolboxConfig { engine, data_directory, conductor: config.conductor.clone() };
+        let thinking = Thinking::choose(&config.agent).await?;
+        let toolbox_config = ToolboxConfig {
+            agent_environment: thinking.for_engine(engine.kind),
+            engine,
+            data_directory: data_directory.clone(),
+            conductor: config.conductor.clone(),
+        };
         let toolbox = Toolbox::new(toolbox_config, supervisor.clone());
-        let service = JobService::start(config.jobs.clone(), journal.clone(), toolbox, unfinished).await;
+        let mind = thinking.mind(config, &toolbox, &supervisor, &data_directory).await?;
+        let service =
+            JobService::start(config.jobs.clone(), journal.clone(), toolbox, mind, unfinished).await;
+        if config.agent.autodetect == Autodetect::Offer && service.mind().model.is_none() {
+            let found = service.clone();
+            service.spawn_background("detect_models", async move { offer_local_models(&found).await });
+        }
         let kill_grace = Duration::from_secs(config.conductor.kill_grace_seconds.into());
         Ok(Self { service, supervisor, journal, kill_grace })
+    }
+
+    /// The tools for MCP clients; their calls are jobs.
+    ///
+    /// # Errors
+    /// [`Reason::Internal`].
+    pub fn mcp_handler(&self) -> Result<McpHandler> {
+        McpHandler::for_outside(self.service.toolbox().clone(), Arc::new(self.service.clone()))
     }
 
     /// Ends everything within `grace`, in the order of docs/architecture.md: jobs, engines, last events,
@@ -76,6 +100,7 @@ impl Core {
         if !is_over {
             is_over = self.service.interrupt_running(stop_time.saturating_sub(LAST_RESORT)).await;
         }
+        self.service.mind().tools.close();
         // The guardian kills what is left at once, and with it every wait for it ends.
         self.supervisor.close().await;
         if !is_over && !self.service.interrupt_running(LAST_RESORT).await {
@@ -87,6 +112,69 @@ impl Core {
             tracing::debug!("logs of unfinished jobs were closed as they are");
         }
     }
+}
+
+/// The model that was chosen.
+struct Thinking {
+    choice: llm::Choice,
+    detected: Vec<llm::Detected>,
+}
+
+impl Thinking {
+    async fn choose(config: &agent::Config) -> Result<Self> {
+        let detected = match config.autodetect {
+            Autodetect::Use => llm::detect().await,
+            Autodetect::Off | Autodetect::Offer => Vec::new(),
+        };
+        let wrong = |message: String| Error::new(Reason::InvalidArgument, message);
+        let wanted = config.wanted().map_err(wrong)?;
+        let choice = llm::choose(&wanted, |name| std::env::var(name).ok(), &detected).map_err(wrong)?;
+        tracing::info!(
+            model = choice.selected.as_ref().map(|model| &*model.model),
+            why = choice.why,
+            "commands are planned"
+        );
+        Ok(Self { choice, detected })
+    }
+
+    /// What the bundled engine's agents reach the model with. A real engine has its own.
+    fn for_engine(&self, kind: Kind) -> BTreeMap<String, Secret> {
+        let selected = self.choice.selected.as_ref().filter(|_| kind == Kind::Bundled);
+        let variable = selected.and_then(|selected| serde_json::to_string(selected).ok());
+        variable.map(|json| (llm::MODEL_VARIABLE.to_owned(), Secret::from(json))).into_iter().collect()
+    }
+
+    async fn mind(
+        self,
+        config: &Config,
+        toolbox: &Toolbox,
+        supervisor: &Supervisor,
+        data_directory: &Path,
+    ) -> Result<Mind> {
+        let model = self.choice.selected.as_ref().map(llm::connect).transpose();
+        let model = model.map_err(|message| Error::new(Reason::InvalidArgument, message))?;
+        let own = Own::connect(McpHandler::for_agent(toolbox.clone())?).await?;
+        let outside = OutsideServers::connect(&config.agent.mcp_servers, supervisor, data_directory);
+        Ok(Mind {
+            model,
+            why: self.choice.why,
+            tools: AgentTools::new(own, outside),
+            config: config.agent.clone(),
+            detected: self.detected.into(),
+        })
+    }
+}
+
+/// Looks for model servers on this machine, so that `/health` can name them.
+async fn offer_local_models(service: &JobService) {
+    let found = llm::detect().await;
+    for server in &found {
+        tracing::info!(
+            base_url = server.base_url, provider = server.provider.name(), models = ?server.models,
+            "a model server runs here; name it in agent.provider and agent.model to use it"
+        );
+    }
+    service.mind().set_detected(found);
 }
 
 fn own_program() -> Result<String> {
@@ -116,6 +204,7 @@ async fn seed(engine: &Engine, supervisor: &Supervisor) -> Result<()> {
         program,
         environment: engine.environment.clone(),
         directory: engine.root.clone(),
+        has_input: false,
     };
     let mut run = supervisor.run(command, limits).await?;
     let never = CancellationToken::new();
@@ -134,62 +223,83 @@ async fn seed(engine: &Engine, supervisor: &Supervisor) -> Result<()> {
 /// The gateway with its doors open.
 pub struct App {
     core: Core,
-    server: tokio::task::JoinHandle<()>,
+    servers: Vec<tokio::task::JoinHandle<()>>,
     stop: CancellationToken,
-    address: std::net::SocketAddr,
+    addresses: Addresses,
     delay: Duration,
     grace: Duration,
 }
 
 impl App {
-    /// Builds everything and opens the doors.
+    /// Builds everything and opens the doors: MCP first, so that whoever reads where it is finds it open.
     ///
     /// # Errors
-    /// As [`Core::build`]; [`Reason::Unreachable`] when the address cannot be bound.
+    /// As [`Core::build`]; [`Reason::Unreachable`] when an address cannot be bound.
     pub async fn start(config: &Config) -> Result<Self> {
-        let cannot_bind = |error: std::io::Error| {
-            let place = format!("{}:{}", config.server.host, config.server.port);
-            Error::new(
-                Reason::Unreachable,
-                format!("{place} cannot be bound: {error}; stop what uses it, or choose another server.port"),
-            )
-        };
+        let server = &config.server;
         // Bound first, so that a taken port is known before anything is recovered; served once all is ready.
-        let listener = Server::bind(&config.server).await.map_err(cannot_bind)?;
+        let listener = bind(config, "server.port", server.port).await?;
+        let mcp_listener = match server.mcp_port {
+            Some(port) => Some(bind(config, "server.mcp_port", port).await?),
+            None => None,
+        };
+        let addresses = Addresses {
+            api: listener.local_addr().map_err(Error::internal)?,
+            mcp: mcp_listener.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
+        };
         let core = Core::build(config).await?;
-        let server =
-            Server::new(listener, config.server.clone(), core.service.clone()).map_err(cannot_bind)?;
-        let address = server.address().map_err(cannot_bind)?;
         let stop = CancellationToken::new();
-        let serving = Group::new("server").spawn("listener", server.serve(stop.clone()));
+        let group = Group::new("server");
+        let mut servers = Vec::new();
+        if let Some(listener) = mcp_listener {
+            let handler = Arc::new(core.mcp_handler()?);
+            let doors = edge::mcp::router(handler, server, stop.clone(), &group);
+            let mcp =
+                Server::new(listener, server, &config.auth, doors, Headers::Mcp).map_err(Error::internal)?;
+            servers.push(group.spawn("mcp_listener", mcp.serve(stop.clone())));
+        }
+        let doors = edge::doors(&core.service, server, addresses);
+        let api =
+            Server::new(listener, server, &config.auth, doors, Headers::Api).map_err(Error::internal)?;
+        servers.push(group.spawn("listener", api.serve(stop.clone())));
         Ok(Self {
             core,
-            server: serving,
+            servers,
             stop,
-            address,
-            delay: Duration::from_secs(config.server.shutdown_delay_seconds.into()),
-            grace: Duration::from_secs(config.server.shutdown_grace_seconds.into()),
+            addresses,
+            delay: Duration::from_secs(server.shutdown_delay_seconds.into()),
+            grace: Duration::from_secs(server.shutdown_grace_seconds.into()),
         })
     }
 
     /// Where it listens.
-    pub fn address(&self) -> std::net::SocketAddr {
-        self.address
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// Ends it, in order, within its grace period.
     pub async fn shut_down(self) {
-        let Self { core, server, stop, delay, grace, .. } = self;
+        let Self { core, servers, stop, delay, grace, .. } = self;
         core.service.set_not_ready();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         let close_streams = async move {
             stop.cancel();
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the listener did not end as it should");
+            for ended in futures_util::future::join_all(servers).await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a listener did not end as it should");
+                }
             }
         };
         core.shut_down(grace, close_streams).await;
     }
+}
+
+async fn bind(config: &Config, key: &str, port: u16) -> Result<TcpListener> {
+    Server::bind(&config.server, port).await.map_err(|error| {
+        let place = format!("{}:{port}", config.server.host);
+        let message = format!("{place} cannot be bound: {error}; stop what uses it, or choose another {key}");
+        Error::new(Reason::Unreachable, message)
+    })
 }

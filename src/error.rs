@@ -24,6 +24,7 @@ pub enum GrpcCode {
     Internal = 13,
     Unavailable = 14,
     DataLoss = 15,
+    Unauthenticated = 16,
 }
 
 /// How one reason looks through each door.
@@ -75,6 +76,8 @@ reasons! {
     UnknownTool => "UNKNOWN_TOOL", InvalidArgument, 400, 64, false;
     /// The page that sends the request may not use this gateway, or the host name is not one of its own.
     OriginNotAllowed => "ORIGIN_NOT_ALLOWED", PermissionDenied, 403, 77, false;
+    /// The request does not say who calls.
+    Unauthenticated => "UNAUTHENTICATED", Unauthenticated, 401, 77, false;
     /// The request is larger than allowed.
     TooLarge => "TOO_LARGE", InvalidArgument, 413, 64, false;
     /// The body is of another media type.
@@ -87,18 +90,26 @@ reasons! {
     RequestTimedOut => "REQUEST_TIMED_OUT", DeadlineExceeded, 408, 75, true;
     /// No job of that id, or it was removed, or it is somebody else's.
     JobNotFound => "JOB_NOT_FOUND", NotFound, 404, 66, false;
+    /// The caller has no conversation of that id.
+    ConversationNotFound => "CONVERSATION_NOT_FOUND", NotFound, 404, 66, false;
     /// The cursor lies beyond the job's log.
     CursorBeyondLog => "CURSOR_BEYOND_LOG", OutOfRange, 400, 64, false;
     /// The idempotency key was used with another request.
     IdempotencyConflict => "IDEMPOTENCY_CONFLICT", AlreadyExists, 409, 65, false;
     /// The job has not ended yet.
     JobNotEnded => "JOB_NOT_ENDED", FailedPrecondition, 409, 65, true;
+    /// The job goes on and waits for an answer of yours.
+    InputRequired => "INPUT_REQUIRED", FailedPrecondition, 409, 75, true;
     /// The job asks nothing.
     NoOpenQuestion => "NO_OPEN_QUESTION", FailedPrecondition, 409, 65, false;
     /// This engine or configuration cannot do that.
     Unsupported => "UNSUPPORTED", FailedPrecondition, 409, 65, false;
     /// The queue is full.
     QueueFull => "QUEUE_FULL", ResourceExhausted, 429, 75, true;
+    /// The call would remove or overwrite something and was not confirmed.
+    ConfirmationRequired => "CONFIRMATION_REQUIRED", FailedPrecondition, 409, 65, false;
+    /// There are as many MCP sessions as this gateway keeps.
+    TooManySessions => "TOO_MANY_SESSIONS", ResourceExhausted, 503, 75, true;
     /// Others are using what this call needs for itself.
     Busy => "BUSY", Aborted, 409, 75, true;
     /// The gateway is shutting down.
@@ -123,6 +134,20 @@ reasons! {
     ToolFailed => "TOOL_FAILED", Aborted, 502, 1, false;
     /// The command was not understood, or would change something.
     CommandNotUnderstood => "COMMAND_NOT_UNDERSTOOD", FailedPrecondition, 502, 65, false;
+    /// The model's server could not be reached or is overloaded, however often it was asked.
+    ModelUnavailable => "MODEL_UNAVAILABLE", Aborted, 502, 69, true;
+    /// The model's server does not accept the request.
+    ModelRefused => "MODEL_REFUSED", Aborted, 502, 78, false;
+    /// The model's answer was none that could be used.
+    ModelFailed => "MODEL_FAILED", Aborted, 502, 1, true;
+    /// The model's server took too long.
+    ModelTimedOut => "MODEL_TIMED_OUT", DeadlineExceeded, 504, 124, true;
+    /// The agent took as many steps as it may and had no answer.
+    StepLimit => "STEP_LIMIT", Aborted, 502, 1, false;
+    /// The agent used as many tokens as it may and had no answer.
+    TokenLimit => "TOKEN_LIMIT", Aborted, 502, 1, false;
+    /// The model went on calling tools wrongly.
+    TooManyToolErrors => "TOO_MANY_TOOL_ERRORS", Aborted, 502, 1, false;
     /// The job ran for longer than allowed.
     TimedOut => "TIMED_OUT", DeadlineExceeded, 504, 124, true;
     /// The job waited for longer than allowed.

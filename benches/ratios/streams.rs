@@ -10,7 +10,7 @@ use bytes::Bytes;
 use conductor_gateway::{
     app::Core,
     config::Config,
-    edge::Server,
+    edge::{self, Server},
     journal::{JobId, Submitted},
     pb::{EndOfStream, Job, JobState, Timestamp, WatchJobRequest, job_event::Payload, storage::JobRecord},
 };
@@ -35,10 +35,12 @@ async fn gateway() -> Gateway {
     config.storage.path = directory.path().join("data");
     config.conductor.workspace = directory.path().join("engine");
     config.server.port = 0;
-    let listener = Server::bind(&config.server).await.unwrap();
+    let listener = Server::bind(&config.server, config.server.port).await.unwrap();
     let core = Core::build(&config).await.unwrap();
-    let server = Server::new(listener, config.server, core.service.clone()).unwrap();
-    let address = server.address().unwrap();
+    let address = listener.local_addr().unwrap();
+    let doors = edge::doors(&core.service, &config.server, edge::Addresses { api: address, mcp: None });
+    let auth = edge::AuthConfig::default();
+    let server = Server::new(listener, &config.server, &auth, doors, edge::Headers::Api).unwrap();
     tokio::spawn(server.serve(CancellationToken::new()));
     Gateway { core, address, _directory: directory }
 }

@@ -1,14 +1,26 @@
 //! The agent: it takes a task, decides on tool calls, and writes what happens as events.
 //!
-//! A command is planned by the direct planner: deterministic, without a model, and honest about it.
+//! With a model a command is worked on in turns: the model is asked, its calls are made over MCP, it reads what came of
+//! them. Without one it is planned directly: deterministic, and honest about it.
 //!
-//! *Lives here:* the planner, the run of a task, the one writer of a job's events. *May import:* `tool`,
-//! `journal`, rank 0. *May not:* start processes.
+//! *Lives here:* the turn loop, the direct planner, questions and answers, the one writer of a job's events. *May
+//! import:* `tool`, `llm`, `journal`, rank 0. *May not:* start processes.
 
+mod calls;
+mod chain;
+mod config;
 mod cut;
+mod inputs;
+mod mind;
 pub mod planner;
+mod prompt;
 mod run;
+mod step;
+mod turns;
 mod writer;
 
+pub use config::{Autodetect, Config, FewShot};
+pub use inputs::Inputs;
+pub use mind::Mind;
 pub use run::{Agent, Task};
 pub use writer::{Appended, Outcome, Writer};

@@ -1,22 +1,19 @@
 //! Running one task: plan it if it is a command, call the tool, write what happens.
 
 use serde_json::json;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Writer,
-    planner::{Plan, plan},
+    Inputs, Mind, Writer,
+    planner::{self, Plan, plan},
 };
 use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
-    pb::{self, JobState, Json, StatusReason},
-    tool::{Call, CallContext, Progress, ToolName, Toolbox},
+    pb::{self, Json},
+    tool::{Call, Done, ToolName, Toolbox},
 };
-
-/// Pieces of output that wait to be written; each is at most one read of a pipe.
-const WAITING_PROGRESS: usize = 4;
 
 /// A task that was checked at its submission.
 #[derive(Clone, Debug)]
@@ -85,12 +82,22 @@ impl Task {
 pub struct Agent<'a> {
     /// The tools.
     pub toolbox: &'a Toolbox,
+    /// The model and its tools.
+    pub mind: &'a Mind,
     /// Who asked.
     pub caller: Caller,
     /// The job.
     pub job_id: String,
-    /// The conversation, `default` where none was named.
+    /// The conversation that the caller named.
+    pub named_conversation: Option<String>,
+    /// That one, or the caller's default one.
     pub conversation_id: String,
+    /// The most model calls; 0 is the configured limit.
+    pub max_steps: u32,
+    /// The most tokens; 0 is no limit.
+    pub max_total_tokens: u32,
+    /// Where answers to questions come in.
+    pub inputs: &'a Inputs,
     /// Ends the run.
     pub cancel: CancellationToken,
     /// The run ends at this time at the latest.
@@ -102,77 +109,35 @@ impl Agent<'_> {
     ///
     /// # Errors
     /// What made the task fail, with its reason.
-    pub async fn run(&self, task: &Task, writer: &mut Writer) -> Result<crate::tool::Done> {
-        match task {
-            Task::Call(call, arguments) => self.call(call, arguments, 1, writer).await,
-            Task::Command(command) => {
-                writer.chain_start("direct").await?;
-                // Agents that cannot be read make no command clearer; the tool then says why.
-                let agents = self.toolbox.agents().await.unwrap_or_default();
-                let ids: Vec<String> = agents.into_iter().map(|agent| agent.agent_id).collect();
-                match plan(command, &ids) {
-                    Plan::Call(call, arguments) => {
-                        let done = self.call(&call, &arguments.to_string(), 1, writer).await;
-                        writer.chain_end(1).await?;
-                        done
-                    }
-                    Plan::Decline(why) => {
-                        writer.chain_end(0).await?;
-                        Err(Error::new(Reason::CommandNotUnderstood, why))
-                    }
-                }
+    pub async fn run(&self, task: &Task, writer: &mut Writer) -> Result<Done> {
+        match (task, self.mind.model.as_deref()) {
+            (Task::Call(call, arguments), _) => self.make_named(call, arguments, writer).await,
+            // A literal command line says which tool it means; no model is needed, or paid, for it.
+            (Task::Command(command), Some(model)) if !planner::is_command_line(command) => {
+                let identity = model.identity();
+                let mut chain = writer.chain("model", &identity.provider, &identity.model).await?;
+                let done = self.think(model, command, &mut chain).await;
+                chain.end().await?;
+                done
             }
+            (Task::Command(command), _) => self.plan_directly(command, writer).await,
         }
     }
 
-    async fn call(
-        &self,
-        call: &Call,
-        arguments: &str,
-        step: u32,
-        writer: &mut Writer,
-    ) -> Result<crate::tool::Done> {
-        let tool = call.tool();
-        let tool_call_id = writer.tool_start(tool, arguments, step).await?;
-        let (progress, mut told) = mpsc::channel(WAITING_PROGRESS);
-        let context = CallContext {
-            caller: self.caller.clone(),
-            job_id: self.job_id.clone(),
-            conversation_id: self.conversation_id.clone(),
-            cancel: self.cancel.clone(),
-            deadline: self.deadline,
-            progress,
-        };
-        let mut running = std::pin::pin!(self.toolbox.call(call, &context));
-        let mut is_cancel_told = false;
-        let completed = loop {
-            tokio::select! {
-                // Output first: what was printed before the end is written before it.
-                biased;
-                Some(progress) = told.recv() => write_progress(writer, &tool_call_id, progress).await?,
-                () = self.cancel.cancelled(), if !is_cancel_told => {
-                    is_cancel_told = true;
-                    writer
-                        .status(JobState::Running, StatusReason::CancelRequested, None, "the run is being stopped")
-                        .await?;
-                }
-                completed = &mut running => break completed,
+    async fn plan_directly(&self, command: &str, writer: &mut Writer) -> Result<Done> {
+        let mut chain = writer.chain("direct", "", "").await?;
+        // Agents that cannot be read make no command clearer; the tool then says why.
+        let agents = self.toolbox.agents().await.unwrap_or_default();
+        let ids: Vec<String> = agents.into_iter().map(|agent| agent.agent_id).collect();
+        let done = match plan(command, &ids) {
+            Plan::Call(call, arguments) => {
+                chain.count_step();
+                chain.count_tool_calls(1);
+                self.make_named(&call, &arguments.to_string(), chain.tools()).await
             }
+            Plan::Decline(why) => Err(Error::new(Reason::CommandNotUnderstood, why)),
         };
-        while let Ok(progress) = told.try_recv() {
-            write_progress(writer, &tool_call_id, progress).await?;
-        }
-        writer.tool_end(&tool_call_id, tool, &completed).await?;
-        completed.result
-    }
-}
-
-async fn write_progress(writer: &mut Writer, tool_call_id: &str, progress: Progress) -> Result<()> {
-    match progress {
-        Progress::Output(chunk) => writer.tool_output(tool_call_id, chunk).await,
-        Progress::WaitingForAgent(agent_id) => {
-            let message = format!("waiting for another run of {agent_id} to end");
-            writer.status(JobState::Running, StatusReason::WaitingForAgent, None, message).await
-        }
+        chain.end().await?;
+        done
     }
 }

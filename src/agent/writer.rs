@@ -4,16 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::cut::{cut_json, cut_text, mask_secrets};
+use super::{
+    chain::Chain,
+    cut::{cut_json, cut_text, mask_secrets},
+};
 use crate::{
     engine::{Chunk, Exit, Stream},
     error::{Error, Reason, Result},
     journal::Appender,
     pb::{
-        ChainEnd, ChainStart, EndOfStream, ErrorEvent, JobStarted, JobState, Json, OutputStream, ResultEvent,
-        StatusReason, StatusUpdate, Task, ToolEnd, ToolOutput, ToolStart, Usage, job_event::Payload,
+        EndOfStream, ErrorEvent, InputReceived, InputRequired, JobStarted, JobState, Json, OutputStream,
+        ResultEvent, StatusReason, StatusUpdate, Task, Timestamp, ToolEnd, ToolOutput, ToolStart,
+        job_event::Payload,
     },
-    tool::{Completed, Done, ToolName},
+    tool::{Completed, Done, Question},
 };
 
 /// Larger texts and documents are cut, so that an event with one of each stays below its bound.
@@ -50,15 +54,16 @@ pub struct Writer {
     appender: Appender,
     appended: Appended,
     next_tool_call: u32,
+    next_input: u32,
 }
 
 impl Writer {
     /// A writer over a job's log.
     pub fn new(appender: Appender, appended: Appended) -> Self {
-        Self { appender, appended, next_tool_call: 1 }
+        Self { appender, appended, next_tool_call: 1, next_input: 1 }
     }
 
-    async fn append(&mut self, payload: Payload) -> Result<()> {
+    pub(super) async fn append(&mut self, payload: Payload) -> Result<()> {
         let sequence = self.appender.append(&payload).await?;
         (self.appended)(sequence, &payload);
         Ok(())
@@ -99,20 +104,46 @@ impl Writer {
         self.append(Payload::JobStarted(started)).await
     }
 
-    /// The agent begins.
-    pub async fn chain_start(&mut self, planner: &str) -> Result<()> {
-        let start = ChainStart { planner: planner.to_owned(), provider: String::new(), model: String::new() };
-        self.append(Payload::OnChainStart(start)).await
+    /// The agent begins to work on a command; its events are written through the answer until it ends.
+    pub(super) async fn chain(&mut self, planner: &str, provider: &str, model: &str) -> Result<Chain<'_>> {
+        Chain::start(self, planner, provider, model).await
     }
 
-    /// The agent ended after `steps` steps.
-    pub async fn chain_end(&mut self, steps: u32) -> Result<()> {
-        let usage = Usage { tool_calls: Some(steps), ..Usage::default() };
-        self.append(Payload::OnChainEnd(ChainEnd { steps, usage: Some(usage) })).await
+    /// The id that the next question will have.
+    pub(super) fn next_input_id(&self) -> String {
+        format!("input_{}", self.next_input)
+    }
+
+    /// The job asks. Answers with the question's id.
+    pub async fn input_required(&mut self, question: &Question, tool_call_id: &str) -> Result<String> {
+        let input_id = self.next_input_id();
+        self.next_input += 1;
+        let mut prompt = question.prompt.clone();
+        cut_text(&mut prompt, MAX_TEXT_BYTES);
+        let required = InputRequired {
+            input_id: input_id.clone(),
+            prompt,
+            schema: Some(Json::from_value(&question.schema)),
+            expire_time: Some(Timestamp::now().after(question.timeout)),
+            default_value: Some(Json::from_value(&question.default)),
+            tool_call_id: tool_call_id.to_owned(),
+        };
+        self.append(Payload::InputRequired(required)).await?;
+        Ok(input_id)
+    }
+
+    /// Somebody answered; `None`: the default was taken.
+    pub async fn input_received(&mut self, input_id: &str, caller: Option<&str>) -> Result<()> {
+        let received = InputReceived {
+            input_id: input_id.to_owned(),
+            caller: caller.unwrap_or_default().to_owned(),
+            is_default: caller.is_none(),
+        };
+        self.append(Payload::InputReceived(received)).await
     }
 
     /// A tool call begins. Answers with its id.
-    pub async fn tool_start(&mut self, tool: ToolName, arguments: &str, step: u32) -> Result<String> {
+    pub async fn tool_start(&mut self, tool: &str, arguments: &str, step: u32) -> Result<String> {
         let tool_call_id = format!("call_{}", self.next_tool_call);
         self.next_tool_call += 1;
         let mut arguments: Value = serde_json::from_str(arguments).unwrap_or(Value::Null);
@@ -120,7 +151,7 @@ impl Writer {
         let (text, _) = cut_json(arguments, 2 * MAX_TEXT_BYTES);
         let start = ToolStart {
             tool_call_id: tool_call_id.clone(),
-            tool: tool.as_str().to_owned(),
+            tool: tool.to_owned(),
             arguments: Some(Json { text }),
             step,
         };
@@ -146,15 +177,10 @@ impl Writer {
     }
 
     /// A tool call ended.
-    pub async fn tool_end(
-        &mut self,
-        tool_call_id: &str,
-        tool: ToolName,
-        completed: &Completed,
-    ) -> Result<()> {
+    pub async fn tool_end(&mut self, tool_call_id: &str, tool: &str, completed: &Completed) -> Result<()> {
         let mut end = ToolEnd {
             tool_call_id: tool_call_id.to_owned(),
-            tool: tool.as_str().to_owned(),
+            tool: tool.to_owned(),
             duration_ms: u32::try_from(completed.duration.as_millis()).unwrap_or(u32::MAX),
             ..ToolEnd::default()
         };

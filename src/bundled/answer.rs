@@ -1,37 +1,185 @@
-//! The answer of an agent without a model: a simulation that says so.
+//! The answer of an agent: a model's, as it comes, or without one a simulation that says so.
 
 use std::{env, time::Duration};
 
-use crate::engine::workspace::Definition;
+use futures_util::StreamExt;
+
+use super::output::{Failure, Printer};
+use crate::{
+    engine::workspace::{Definition, Workspace},
+    llm::{self, AssistantMessage, MODEL_VARIABLE, Message, Piece, Request, Selected, Timeouts, Wanted},
+    secret::Secret,
+};
 
 /// The pause between two words, in milliseconds, so that a reader sees what streaming looks like.
 const PACE_VARIABLE: &str = "CONDUCTOR_SIMULATE_PACE_MS";
 const DEFAULT_PACE_MS: u64 = 10;
+/// A call that nobody has seen anything of is tried this often.
+const MAX_ATTEMPTS: u32 = 3;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// What an agent is asked.
+pub(super) struct Asked<'a> {
+    pub(super) agent_id: &'a str,
+    pub(super) definition: &'a Definition,
+    pub(super) input: &'a str,
+    /// Earlier interactions: input and answer.
+    pub(super) earlier: &'a [(String, String)],
+    pub(super) timeout: Duration,
+}
+
+/// Who answers.
+pub(super) enum Answerer {
+    Model(Box<Selected>),
+    Simulation,
+}
+
+impl Answerer {
+    /// The model that the gateway hands over; run by hand, the one that the environment's keys mean.
+    pub(super) fn choose(is_simulated: bool) -> Result<Self, Failure> {
+        if is_simulated {
+            return Ok(Self::Simulation);
+        }
+        if let Ok(json) = env::var(MODEL_VARIABLE) {
+            let selected = serde_json::from_str(&json)
+                .map_err(|_| Failure::failed(format_args!("{MODEL_VARIABLE} holds no model")))?;
+            return Ok(Self::Model(Box::new(selected)));
+        }
+        let wanted = Wanted {
+            provider: None,
+            model: env::var("AGENT_MODEL").ok(),
+            base_url: env::var("AGENT_BASE_URL").ok(),
+            api_key: Secret::from(env::var("AGENT_API_KEY").unwrap_or_default()),
+            headers: Default::default(),
+            temperature: None,
+            max_tokens: None,
+            timeouts: Timeouts { connect_seconds: 10, first_byte_seconds: 300, idle_seconds: 60 },
+            uses_detected: false,
+        };
+        let choice = llm::choose(&wanted, |name| env::var(name).ok(), &[]).map_err(Failure::failed)?;
+        Ok(choice.selected.map_or(Self::Simulation, |selected| Self::Model(Box::new(selected))))
+    }
+
+    pub(super) fn is_simulated(&self) -> bool {
+        matches!(self, Self::Simulation)
+    }
+
+    /// The answer, printed as it comes where text is wanted.
+    pub(super) fn answer(
+        &self,
+        workspace: &Workspace,
+        asked: &Asked<'_>,
+        printer: &Printer,
+    ) -> Result<String, Failure> {
+        match self {
+            Self::Simulation => simulate(asked, printer),
+            Self::Model(selected) => {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(Failure::failed)?;
+                let persona = workspace.agent_directory(asked.agent_id).join("persona.md");
+                let persona = std::fs::read_to_string(persona).unwrap_or_default();
+                let request = request(&persona, asked);
+                let answered = async {
+                    let answering = ask(selected, request, printer);
+                    let late = || format!("the model took longer than {} seconds", asked.timeout.as_secs());
+                    tokio::time::timeout(asked.timeout, answering)
+                        .await
+                        .map_err(|_| Failure::failed(late()))?
+                };
+                runtime.block_on(answered)
+            }
+        }
+    }
+}
+
+fn request(persona: &str, asked: &Asked<'_>) -> Request {
+    let mut messages = Vec::new();
+    for (input, answer) in asked.earlier {
+        messages.push(Message::User(input.clone()));
+        messages.push(Message::Assistant(AssistantMessage::new(answer.clone(), Vec::new())));
+    }
+    messages.push(Message::User(asked.input.to_owned()));
+    let system = match persona.trim() {
+        "" => format!("You are {}: {}", asked.definition.name, asked.definition.description),
+        persona => persona.to_owned(),
+    };
+    Request { system, messages, tools: Vec::new().into() }
+}
+
+async fn ask(selected: &Selected, request: Request, printer: &Printer) -> Result<String, Failure> {
+    let model = llm::connect(selected).map_err(Failure::failed)?;
+    let mut attempt = 1;
+    loop {
+        let mut text = String::new();
+        let mut pieces = model.ask(request.clone());
+        let failure = loop {
+            match pieces.next().await {
+                Some(Ok(Piece::Text(piece))) => {
+                    if !printer.is_json() {
+                        printer.text(&piece)?;
+                    }
+                    text.push_str(&piece);
+                }
+                Some(Ok(Piece::Reasoning(_))) => {}
+                Some(Ok(Piece::End(_))) => {
+                    if !printer.is_json() && !text.ends_with('\n') {
+                        printer.text("\n")?;
+                    }
+                    return Ok(text);
+                }
+                Some(Err(failure)) => break failure,
+                None => return Err(Failure::failed("the model's answer ended without an end")),
+            }
+        };
+        let wait = failure.retry_after.unwrap_or(FIRST_WAIT * 2u32.pow(attempt));
+        if !failure.is_retryable()
+            || !text.is_empty()
+            || attempt >= MAX_ATTEMPTS
+            || wait > Duration::from_secs(60)
+        {
+            return Err(Failure::failed(failure.message));
+        }
+        printer.remark(&format!("{}; trying again in {:.1} seconds", failure.message, wait.as_secs_f64()));
+        tokio::time::sleep(wait).await;
+        attempt += 1;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program of its own with one thread; the pause is the point")]
+fn simulate(asked: &Asked<'_>, printer: &Printer) -> Result<String, Failure> {
+    let answer = simulated(asked);
+    if !printer.is_json() {
+        let pace = pace();
+        for word in answer.split_inclusive(char::is_whitespace) {
+            printer.text(word)?;
+            std::thread::sleep(pace);
+        }
+    }
+    Ok(answer)
+}
 
 /// What a simulated agent answers.
-pub(super) fn simulated(agent_id: &str, definition: &Definition, input: &str, earlier: usize) -> String {
-    let excerpt: String = input.chars().take(500).collect();
-    let remembered = match earlier {
+fn simulated(asked: &Asked<'_>) -> String {
+    let excerpt: String = asked.input.chars().take(500).collect();
+    let remembered = match asked.earlier.len() {
         0 => String::new(),
         1 => " It remembers 1 earlier interaction.".to_owned(),
         count => format!(" It remembers {count} earlier interactions."),
     };
     format!(
         "[simulated: no model is configured]\n\
-         {agent_id} received an input of {} bytes.{remembered}\n\
+         {} received an input of {} bytes.{remembered}\n\
          With a model it would answer as: {}.\n\
          It was told: {excerpt}\n",
-        input.len(),
-        definition.description,
+        asked.agent_id,
+        asked.input.len(),
+        asked.definition.description,
     )
 }
 
-/// Words with the white space behind them.
-pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split_inclusive(char::is_whitespace)
-}
-
-pub(super) fn pace() -> Duration {
+fn pace() -> Duration {
     let pace = env::var(PACE_VARIABLE).ok().and_then(|pace| pace.parse().ok()).unwrap_or(DEFAULT_PACE_MS);
     Duration::from_millis(pace)
 }

@@ -38,6 +38,9 @@ struct Flags {
     /// Forget the conversation first
     #[arg(long)]
     clear: bool,
+    /// After the answer read further inputs, one a line; needs --chat
+    #[arg(long)]
+    interactive: bool,
     /// Answer without a model
     #[arg(long)]
     simulate: bool,
@@ -61,7 +64,6 @@ const LACKING: &[(&str, &str)] = &[
     ("--restore", "the gateway's tool restore_agents brings a backup back"),
     ("--migrate-from", "the gateway's tool migrate_storage copies the agents elsewhere"),
     ("--migrate-to", "the gateway's tool migrate_storage copies the agents elsewhere"),
-    ("--interactive", "give each input with --input; --chat remembers the conversation"),
     ("--history", "read history.log in the agent's directory"),
     ("--meta", "every agent is run the same way here"),
     ("--new-agent-id", "copy an agent's directory to make a new one"),
@@ -85,7 +87,11 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct RunArguments {
     pub(super) agent_id: String,
-    pub(super) input: String,
+    /// Absent only for an interactive run.
+    pub(super) input: Option<String>,
+    pub(super) is_interactive: bool,
+    pub(super) is_simulated: bool,
+    pub(super) timeout_seconds: u32,
     pub(super) is_contextual: bool,
     pub(super) clears_history: bool,
     pub(super) project: Option<String>,
@@ -157,17 +163,28 @@ impl Flags {
             ));
         };
         let agent_id = checked(agent_id)?;
-        match self.input {
-            Some(input) if !input.trim().is_empty() => Ok(Action::Run(RunArguments {
-                agent_id,
-                input,
-                is_contextual: self.chat,
-                clears_history: self.clear,
-                project: self.project,
-                environment: self.environment,
-            })),
-            _ if self.clear => Ok(Action::ClearHistory(agent_id)),
-            _ => Err(Failure::usage("--agent wants --input with what the agent is told")),
+        let input = self.input.filter(|input| !input.trim().is_empty());
+        if self.interactive && !self.chat {
+            return Err(Failure::usage("--interactive needs --chat: each input belongs to one conversation"));
         }
+        if input.is_none() && self.clear && !self.interactive {
+            return Ok(Action::ClearHistory(agent_id));
+        }
+        if input.is_none() && !self.interactive {
+            return Err(Failure::usage(
+                "--agent wants --input with what the agent is told, or --chat --interactive",
+            ));
+        }
+        Ok(Action::Run(RunArguments {
+            agent_id,
+            input,
+            is_interactive: self.interactive,
+            is_simulated: self.simulate,
+            timeout_seconds: self.timeout,
+            is_contextual: self.chat,
+            clears_history: self.clear,
+            project: self.project,
+            environment: self.environment,
+        }))
     }
 }

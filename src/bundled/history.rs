@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 
 use crate::engine::workspace::Workspace;
 
+/// An agent remembers at least this many interactions, within the bytes below.
+const MAX_INTERACTIONS: usize = 200;
+const MAX_LOG_BYTES: usize = 8 * 1024 * 1024;
+
 /// The memory of one agent, held for one run: no other run of this agent goes on meanwhile.
 #[derive(Debug)]
 pub(super) struct History<'a> {
@@ -45,6 +49,47 @@ impl<'a> History<'a> {
         self.workspace.history_len(self.agent_id)
     }
 
+    /// The latest interactions, the oldest of them first: input and answer.
+    pub(super) fn latest(&self, max: usize, max_bytes: usize) -> Vec<(String, String)> {
+        let log = fs::read_to_string(self.path("history.log")).unwrap_or_default();
+        let mut bytes = 0;
+        let mut latest: Vec<(String, String)> = log
+            .lines()
+            .rev()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter_map(|entry| {
+                Some((entry["user_input"].as_str()?.to_owned(), entry["ai_response"].as_str()?.to_owned()))
+            })
+            .take(max)
+            .take_while(|(input, answer)| {
+                bytes += input.len() + answer.len();
+                bytes <= max_bytes
+            })
+            .collect();
+        latest.reverse();
+        latest
+    }
+
+    /// Forgets the oldest interactions when there are many.
+    fn prune(&self) -> io::Result<()> {
+        let path = self.path("history.log");
+        let log = fs::read_to_string(&path)?;
+        let lines: Vec<&str> = log.lines().collect();
+        if lines.len() <= 2 * MAX_INTERACTIONS && log.len() <= MAX_LOG_BYTES {
+            return Ok(());
+        }
+        let mut bytes = 0;
+        let kept = lines.iter().rev().take(MAX_INTERACTIONS).take_while(|line| {
+            bytes += line.len();
+            bytes <= MAX_LOG_BYTES / 2
+        });
+        let mut kept: Vec<&str> = kept.copied().collect();
+        kept.reverse();
+        let new = self.path("history.log.new");
+        fs::write(&new, kept.join("\n") + "\n")?;
+        fs::rename(new, path)
+    }
+
     pub(super) fn clear(&self) -> io::Result<usize> {
         self.workspace.clear_history(self.agent_id)
     }
@@ -60,6 +105,7 @@ impl<'a> History<'a> {
         });
         let mut log = OpenOptions::new().create(true).append(true).open(self.path("history.log"))?;
         log.write_all(format!("{entry}\n").as_bytes())?;
+        self.prune()?;
         let session = json!({
             "current_task_id": Value::Null, "last_task_id": said.task_id, "last_interaction": now,
             "conversation_count": self.len(),

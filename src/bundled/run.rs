@@ -1,41 +1,91 @@
-//! `--agent X --input Y`: one run, stateless or contextual.
+//! `--agent X --input Y`: one run, stateless or contextual; with `--interactive` a dialogue.
+
+use std::{io::BufRead, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
-    answer,
+    answer::{Answerer, Asked},
     arguments::RunArguments,
     catalogue::find,
     history::{History, Interaction},
     output::{Failure, Printer},
 };
-use crate::engine::workspace::Workspace;
+use crate::engine::workspace::{Definition, Workspace};
 
-#[expect(clippy::disallowed_methods, reason = "a program of its own with one thread; the pause is the point")]
+/// How much of a conversation a model is told.
+const MAX_EARLIER: usize = 20;
+const MAX_EARLIER_BYTES: usize = 64 * 1024;
+/// What the reader of the output sees when it is its turn.
+const PROMPT: &str = "you> ";
+
 pub(super) fn run(workspace: &Workspace, run: &RunArguments, printer: &Printer) -> Result<(), Failure> {
     let definition = find(workspace, &run.agent_id)?;
-    let history = if run.is_contextual {
-        Some(History::lock(workspace, &run.agent_id).map_err(Failure::failed)?)
-    } else {
-        None
-    };
-    let mut earlier = history.as_ref().map_or(0, History::len);
-    if let Some(history) = history.as_ref().filter(|_| run.clears_history) {
+    let answerer = Answerer::choose(run.is_simulated)?;
+    if run.clears_history {
+        let history = History::lock(workspace, &run.agent_id).map_err(Failure::failed)?;
         history.clear().map_err(Failure::failed)?;
-        earlier = 0;
     }
-    let answer = answer::simulated(&run.agent_id, &definition, &run.input, earlier);
-    if !printer.is_json() {
-        let pace = answer::pace();
-        for word in answer::words(&answer) {
-            printer.text(word)?;
-            std::thread::sleep(pace);
+    if let Some(input) = &run.input {
+        turn(workspace, run, &definition, &answerer, input, printer)?;
+    }
+    if run.is_interactive {
+        talk(workspace, run, &definition, &answerer, printer)?;
+    }
+    Ok(())
+}
+
+/// Reads inputs until there are no more, or one says so.
+fn talk(
+    workspace: &Workspace,
+    run: &RunArguments,
+    definition: &Definition,
+    answerer: &Answerer,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let mut lines = std::io::stdin().lock().lines();
+    loop {
+        if !printer.is_json() {
+            printer.text(PROMPT)?;
+        }
+        let Some(line) = lines.next() else { return Ok(()) };
+        let line = line.map_err(Failure::failed)?;
+        match line.trim() {
+            "" => {}
+            "exit" | "quit" => return Ok(()),
+            input => turn(workspace, run, definition, answerer, input, printer)?,
         }
     }
-    let task_id = format!("{:016x}", rand_id());
+}
+
+/// One input and its answer.
+fn turn(
+    workspace: &Workspace,
+    run: &RunArguments,
+    definition: &Definition,
+    answerer: &Answerer,
+    input: &str,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    // Held for this turn: another run of this conversation waits, and then knows of it.
+    let history = match run.is_contextual {
+        true => Some(History::lock(workspace, &run.agent_id).map_err(Failure::failed)?),
+        false => None,
+    };
+    let earlier =
+        history.as_ref().map(|history| history.latest(MAX_EARLIER, MAX_EARLIER_BYTES)).unwrap_or_default();
+    let asked = Asked {
+        agent_id: &run.agent_id,
+        definition,
+        input,
+        earlier: &earlier,
+        timeout: Duration::from_secs(run.timeout_seconds.max(1).into()),
+    };
+    let answer = answerer.answer(workspace, &asked, printer)?;
+    let task_id = format!("{:016x}", random_id());
     let (mut session, mut entry) = (Value::Null, Value::Null);
     if let Some(history) = &history {
-        let said = Interaction { task_id: &task_id, input: &run.input, answer: &answer };
+        let said = Interaction { task_id: &task_id, input, answer: &answer };
         (session, entry) = history.remember(&said).map_err(Failure::failed)?;
     }
     if printer.is_json() {
@@ -43,7 +93,7 @@ pub(super) fn run(workspace: &Workspace, run: &RunArguments, printer: &Printer) 
             "status": "success",
             "output": answer,
             "metadata": {
-                "agent_id": run.agent_id, "task_id": task_id, "is_simulated": true,
+                "agent_id": run.agent_id, "task_id": task_id, "is_simulated": answerer.is_simulated(),
                 "project": run.project, "environment": run.environment,
             },
             "updated_session": session,
@@ -65,7 +115,7 @@ pub(super) fn clear(workspace: &Workspace, agent_id: &str, printer: &Printer) ->
     )
 }
 
-fn rand_id() -> u64 {
+fn random_id() -> u64 {
     let mut bytes = [0; 8];
     // Without random numbers the time still tells two runs apart.
     match getrandom::fill(&mut bytes) {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::{
     arguments::Global,
@@ -11,8 +12,8 @@ use super::{
     run::print_frames,
 };
 use crate::{
-    error::{Error, Result},
-    pb::{self, JobState},
+    error::{Error, Reason, Result},
+    pb::{self, JobState, Json},
 };
 
 #[derive(Debug, Args)]
@@ -59,6 +60,20 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         wait: u32,
     },
+    /// Answer the open question of a job
+    Answer {
+        /// The job
+        job_id: String,
+        /// The answer: a JSON value, or else taken as text; leave it out with --none to give none
+        #[arg(required_unless_present = "none")]
+        answer: Option<String>,
+        /// The question; left out, the open one
+        #[arg(long, default_value = "")]
+        input_id: String,
+        /// Answer with null, which ends a session
+        #[arg(long, conflicts_with = "answer")]
+        none: bool,
+    },
     /// Delete an ended job and its events
     Delete {
         /// The job
@@ -73,6 +88,16 @@ fn show(job: &pb::Job, is_json: bool) {
     } else {
         print::to_stdout(&print::job_details(job));
     }
+}
+
+/// What a person typed as an answer: text where the question takes text, else a JSON value.
+fn answer_value(answer: Option<String>, schema: Option<&Json>) -> Json {
+    let Some(answer) = answer else { return Json { text: "null".to_owned() } };
+    let schema = schema.and_then(|schema| schema.to_value().ok()).unwrap_or_default();
+    let takes_text = schema["type"] == "string"
+        || schema["type"].as_array().is_some_and(|types| types.iter().any(|kind| kind == "string"));
+    let as_text = || Json::from_value(&Value::String(answer.clone()));
+    if takes_text { as_text() } else { Json::compact(&answer).unwrap_or_else(|_| as_text()) }
 }
 
 pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCode> {
@@ -109,6 +134,19 @@ pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCo
         Command::Cancel { job_id, wait } => {
             let request = pb::CancelJobRequest { job_id, wait_seconds: wait };
             let job = client.cancel_job(request).await.map_err(refused)?.into_inner().job;
+            show(&job.unwrap_or_default(), json);
+        }
+        Command::Answer { job_id, answer, input_id, .. } => {
+            let request = pb::GetJobRequest { job_id: job_id.clone() };
+            let job = client.get_job(request).await.map_err(refused)?.into_inner().job.unwrap_or_default();
+            let question = job.question.clone().ok_or_else(|| {
+                let message = format!("the job is {} and asks nothing", job.state().short_name());
+                Error::new(Reason::NoOpenQuestion, message)
+            })?;
+            let value = answer_value(answer, question.schema.as_ref());
+            let input_id = if input_id.is_empty() { question.input_id } else { input_id };
+            let request = pb::SendInputRequest { job_id, input_id, value: Some(value) };
+            let job = client.send_input(request).await.map_err(refused)?.into_inner().job;
             show(&job.unwrap_or_default(), json);
         }
         Command::Delete { job_id } => {

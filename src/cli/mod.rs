@@ -6,6 +6,7 @@ mod arguments;
 mod client;
 mod configuration;
 mod jobs;
+mod mcp;
 mod print;
 mod run;
 mod serve;

@@ -71,7 +71,13 @@ impl EventPrinter {
                 self.remark(&format!("[{sequence}] started (engine: {})", started.engine))
             }
             Payload::StatusUpdate(update) => self.remark(&format!("[{sequence}] {}", update.message)),
-            Payload::OnChainStart(start) => self.remark(&format!("[{sequence}] planner: {}", start.planner)),
+            Payload::OnChainStart(start) if start.model.is_empty() => {
+                self.remark(&format!("[{sequence}] planner: {}", start.planner))
+            }
+            Payload::OnChainStart(start) => self.remark(&format!(
+                "[{sequence}] planner: {} ({}: {})",
+                start.planner, start.provider, start.model
+            )),
             Payload::OnToolStart(start) => {
                 let arguments = start.arguments.as_ref().map(|json| json.text.clone()).unwrap_or_default();
                 let shown: String = arguments.chars().take(200).collect();
@@ -112,7 +118,15 @@ impl EventPrinter {
             Payload::EndOfStream(end) => {
                 self.remark(&format!("[{sequence}] {}", end.state().short_name().to_lowercase()));
             }
-            Payload::InputRequired(asked) => self.remark(&format!("[{sequence}] asks: {}", asked.prompt)),
+            Payload::InputRequired(asked) => {
+                self.remark(&format!("[{sequence}] asks: {} (answer: jobs answer JOB \"…\")", asked.prompt))
+            }
+            Payload::InputReceived(received) if received.is_default => {
+                self.remark(&format!("[{sequence}] nobody answered in time; the default was taken"))
+            }
+            Payload::InputReceived(received) => {
+                self.remark(&format!("[{sequence}] answered by {}", received.caller))
+            }
             _ => {}
         }
     }
@@ -148,6 +162,9 @@ pub(super) fn job_details(job: &Job) -> String {
         text += &format!("  position in the queue: {position}\n");
     }
     text += &format!("  events: {}\n", job.last_sequence);
+    if let Some(question) = &job.question {
+        text += &format!("  asks: {} ({})\n", harmless(&question.prompt), question.input_id);
+    }
     match &job.outcome {
         Some(Outcome::Result(result)) => text += &format!("{}\n", harmless(&result.text)),
         Some(Outcome::Error(error)) => text += &format!("  {}: {}\n", error.reason, harmless(&error.message)),

@@ -20,12 +20,16 @@ pub(super) struct Arguments {
     /// The port to bind; 0 lets the system choose
     #[arg(long)]
     port: Option<u16>,
+    /// The port of the MCP server; 0 lets the system choose
+    #[arg(long)]
+    mcp_port: Option<u16>,
 }
 
 pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
     let flags = [
         ("server.host", arguments.host.clone()),
         ("server.port", arguments.port.map(|port| port.to_string())),
+        ("server.mcp_port", arguments.mcp_port.map(|port| port.to_string())),
     ];
     let config = global.load(&flags)?.config;
     telemetry::start(&config.telemetry)
@@ -39,7 +43,8 @@ pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<Exit
             return Ok(ExitCode::from(130));
         }
     };
-    tracing::info!(address = %app.address(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
+    let addresses = app.addresses();
+    tracing::info!(address = %addresses.api, mcp = addresses.mcp_url(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
     let signal = termination.next().await;
     tracing::info!(signal, "shutting down");
     let status = tokio::select! {

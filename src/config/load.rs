@@ -71,13 +71,26 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let mut origins: BTreeMap<&str, &str> = BTreeMap::new();
     for setting in &settings {
         // Each value alone, so that one mistake does not hide another.
-        let mut alone = defaults.clone();
-        tree::set(&mut alone, &setting.path, setting.value.clone());
-        if let Err(error) = serde_json::from_value::<Config>(alone) {
-            mistakes.push(format!("{} ({}): {error}", setting.path, setting.origin));
-            continue;
-        }
-        tree::set(&mut merged, &setting.path, setting.value.clone());
+        let try_alone = |value: &Value| {
+            let mut alone = defaults.clone();
+            tree::set(&mut alone, &setting.path, value.clone());
+            serde_json::from_value::<Config>(alone).map(|_| value.clone())
+        };
+        // Text for a key whose default is nothing may be meant as a number.
+        let value = try_alone(&setting.value).or_else(|error| match &setting.value {
+            Value::String(text) if tree::get(&defaults, &setting.path).is_some_and(Value::is_null) => {
+                try_alone(&serde_saphyr::from_str(text).unwrap_or_default()).map_err(|_| error)
+            }
+            _ => Err(error),
+        });
+        let value = match value {
+            Ok(value) => value,
+            Err(error) => {
+                mistakes.push(format!("{} ({}): {error}", setting.path, setting.origin));
+                continue;
+            }
+        };
+        tree::set(&mut merged, &setting.path, value);
         origins.insert(&setting.path, &setting.origin);
     }
     let config = match serde_json::from_value::<Config>(merged.clone()) {
@@ -88,6 +101,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
         }
     };
     mistakes.extend(validate::validate(&config));
+    mistakes.extend(validate::model(&config, &sources.environment));
     if !mistakes.is_empty() {
         return Err(Mistakes(mistakes));
     }
@@ -172,7 +186,10 @@ fn from_flags(
 /// A value from text: as it is where the default is text, as YAML otherwise (lists in flow form).
 fn parse(text: &str, default: Option<&Value>) -> Value {
     match default {
-        Some(Value::String(_) | Value::Null) => Value::String(text.to_owned()),
+        Some(Value::String(_)) => Value::String(text.to_owned()),
+        // "null" takes a value away that the file gives.
+        Some(Value::Null) if text.trim() == "null" => Value::Null,
+        Some(Value::Null) => Value::String(text.to_owned()),
         _ => serde_saphyr::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
     }
 }

@@ -14,13 +14,17 @@ use serde::{Deserialize, Serialize};
 pub use load::{Explained, Loaded, Mistakes, Sources, load};
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the gateway listens.
     pub server: crate::edge::Config,
+    /// Who callers are.
+    pub auth: crate::edge::AuthConfig,
     /// Which engine runs.
     pub conductor: crate::engine::Config,
+    /// Which model plans commands, and within which limits.
+    pub agent: crate::agent::Config,
     /// How many jobs run, how long, and how long they are kept.
     pub jobs: crate::job::Config,
     /// Where jobs and events are kept.

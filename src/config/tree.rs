@@ -11,7 +11,8 @@ pub(super) fn paths(tree: &Value) -> Vec<String> {
 
 fn walk(tree: &Value, prefix: &str, found: &mut Vec<String>) {
     match tree {
-        Value::Object(fields) => {
+        // An object without keys is a value of its own: names that the user chooses.
+        Value::Object(fields) if !fields.is_empty() || prefix.is_empty() => {
             for (name, value) in fields {
                 walk(value, &join(prefix, name), found);
             }
@@ -48,6 +49,10 @@ pub(super) fn compare(
         let path = join(prefix, name);
         match (known.get(name), value) {
             (None, _) => unknown.push(path),
+            // Names that the user chooses.
+            (Some(Value::Object(section)), _) if section.is_empty() && !value.is_null() => {
+                set.push((path, value.clone()))
+            }
             (Some(section @ Value::Object(_)), Value::Object(fields)) => {
                 compare(section, fields, &path, set, unknown)
             }

@@ -1,6 +1,25 @@
 //! What single values cannot say: ranges, and values that do not go together.
 
+use std::collections::BTreeMap;
+
 use super::Config;
+use crate::{agent::Autodetect, llm, tool::ToolName};
+
+/// What is wrong with the choice of the model. A server that is only looked for at the start cannot be checked.
+pub(super) fn model(config: &Config, environment: &BTreeMap<String, String>) -> Vec<String> {
+    let wanted = match config.agent.wanted() {
+        Ok(wanted) => wanted,
+        Err(mistake) => return vec![mistake],
+    };
+    let chosen = llm::choose(&wanted, |name| environment.get(name).cloned(), &[]);
+    match chosen {
+        Err(_) if config.agent.autodetect == Autodetect::Use => Vec::new(),
+        Err(mistake) => vec![mistake],
+        Ok(choice) => {
+            choice.selected.and_then(|selected| llm::connect(&selected).err()).into_iter().collect()
+        }
+    }
+}
 
 pub(super) fn validate(config: &Config) -> Vec<String> {
     let mut mistakes = Vec::new();
@@ -37,11 +56,44 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
         ("server.max_connections", config.server.max_connections),
         ("conductor.timeout", config.conductor.timeout_seconds),
         ("conductor.max_output_bytes", config.conductor.max_output_bytes),
+        ("conductor.session_input_timeout_seconds", config.conductor.session_input_timeout_seconds),
+        ("server.mcp_max_sessions", config.server.mcp_max_sessions),
+        ("server.mcp_session_idle_seconds", config.server.mcp_session_idle_seconds),
+        ("agent.max_steps", config.agent.max_steps),
+        ("agent.parallel_tool_calls", config.agent.parallel_tool_calls),
+        ("agent.max_tool_errors", config.agent.max_tool_errors),
+        ("agent.max_result_bytes", config.agent.max_result_bytes),
+        ("agent.max_attempts", config.agent.max_attempts),
+        ("agent.connect_timeout_seconds", config.agent.connect_timeout_seconds),
+        ("agent.first_byte_timeout_seconds", config.agent.first_byte_timeout_seconds),
+        ("agent.idle_timeout_seconds", config.agent.idle_timeout_seconds),
+        ("agent.step_timeout_seconds", config.agent.step_timeout_seconds),
+        ("agent.input_timeout_seconds", config.agent.input_timeout_seconds),
         ("jobs.max_running", config.jobs.max_running),
         ("jobs.timeout_seconds", config.jobs.timeout_seconds),
     ];
     for (key, value) in positive {
         require(value > 0, &format!("{key}: must be at least 1"));
+    }
+    for (name, server) in &config.agent.mcp_servers {
+        require(
+            crate::engine::is_id(name),
+            &format!("agent.mcp_servers: `{name}` must be letters, digits, `_` and `-`"),
+        );
+        if let Some(mistake) = server.mistake() {
+            require(false, &format!("agent.mcp_servers.{name}: {mistake}"));
+        }
+    }
+    for tool in &config.agent.tools {
+        let is_known = tool == "ask_user" || ToolName::find(tool).is_ok();
+        require(is_known, &format!("agent.tools: there is no tool `{tool}`"));
+    }
+    if let Some(header) = &config.auth.caller_header {
+        let is_header = header.parse::<http::HeaderName>().is_ok();
+        require(is_header, &format!("auth.caller_header: `{header}` is no header's name"));
+    }
+    if let Some(temperature) = config.agent.temperature {
+        require((0.0..=2.0).contains(&temperature), "agent.temperature: must be 0 to 2");
     }
     let readable = config.server.max_message_bytes as usize;
     require(

@@ -4,9 +4,50 @@
 //! by a name that it lets resolve to this machine (DNS rebinding).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::error::{Error, Reason, Result};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+};
+
+/// Which headers pages may send and read, by door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headers {
+    /// Those of gRPC-web, SSE and JSON.
+    Api,
+    /// Those of MCP; its `Mcp-Param-…` headers are named by tools.
+    Mcp,
+}
+
+/// The longest name of a caller.
+const MAX_CALLER_BYTES: usize = 255;
+
+/// Who calls: named by the configured header, which a proxy sets; else the one local caller.
+///
+/// # Errors
+/// [`Reason::Unauthenticated`] when the header is missing, is there twice, or holds no name. Probes need none.
+pub(super) fn caller_of<B>(request: &Request<B>, header: Option<&HeaderName>) -> Result<Caller> {
+    let Some(header) = header else { return Ok(Caller::local()) };
+    let mut values = request.headers().get_all(header).iter();
+    let named = match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    };
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.len() <= MAX_CALLER_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    match named.filter(is_name) {
+        Some(name) => Ok(Caller::named(name)),
+        None if request.uri().path().starts_with("/health") => Ok(Caller::local()),
+        None => Err(Error::new(
+            Reason::Unauthenticated,
+            format!(
+                "the request names no caller in `{header}`; send it through the proxy that sets the header"
+            ),
+        )),
+    }
+}
 
 /// Which origins and host names are allowed.
 #[derive(Clone, Debug)]
@@ -88,7 +129,7 @@ impl Origins {
     }
 
     /// The CORS answers (Fetch standard) for the allowed origins.
-    pub fn cors_layer(&self) -> CorsLayer {
+    pub fn cors_layer(&self, headers: Headers) -> CorsLayer {
         let origins = self.clone();
         let predicate = move |origin: &HeaderValue, _: &http::request::Parts| {
             origin.to_str().is_ok_and(|origin| origins.allows_origin(origin))
@@ -96,29 +137,36 @@ impl Origins {
         let names = |names: &[&'static str]| -> Vec<HeaderName> {
             names.iter().map(|name| HeaderName::from_static(name)).collect()
         };
-        CorsLayer::new()
+        let layer = CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(predicate))
             .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            .allow_headers(names(&[
-                "content-type",
-                "authorization",
-                "idempotency-key",
-                "last-event-id",
-                "cache-control",
-                "x-grpc-web",
-                "x-user-agent",
-                "grpc-timeout",
-                "connect-protocol-version",
-            ]))
-            .expose_headers(names(&[
-                "grpc-status",
-                "grpc-message",
-                "grpc-status-details-bin",
-                "grpc-encoding",
-                "retry-after",
-                "location",
-            ]))
-            .max_age(std::time::Duration::from_secs(3600))
+            .max_age(std::time::Duration::from_secs(3600));
+        match headers {
+            Headers::Api => layer
+                .allow_headers(names(&[
+                    "content-type",
+                    "authorization",
+                    "idempotency-key",
+                    "last-event-id",
+                    "cache-control",
+                    "x-grpc-web",
+                    "x-user-agent",
+                    "grpc-timeout",
+                    "connect-protocol-version",
+                ]))
+                .expose_headers(names(&[
+                    "grpc-status",
+                    "grpc-message",
+                    "grpc-status-details-bin",
+                    "grpc-encoding",
+                    "retry-after",
+                    "location",
+                ])),
+            // Only allowed origins get this answer.
+            Headers::Mcp => layer.allow_headers(AllowHeaders::mirror_request()).expose_headers(names(&[
+                "mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after",
+            ])),
+        }
     }
 }
 

@@ -13,6 +13,12 @@ pub struct Config {
     pub host: String,
     /// The port; 0 lets the system choose.
     pub port: u16,
+    /// The port of the MCP server; 0 lets the system choose, null turns it off.
+    pub mcp_port: Option<u16>,
+    /// MCP sessions at the same time; only clients of versions before 2026-07-28 have sessions.
+    pub mcp_max_sessions: u32,
+    /// An MCP session that nobody uses for this long is ended, in seconds. A call that runs is a use.
+    pub mcp_session_idle_seconds: u32,
     /// Says in words that anybody who reaches the address may use the gateway.
     pub allow_anonymous_remote: bool,
     /// Origins of pages that may call, exact, such as `https://app.example`; `loopback` means every page of
@@ -43,6 +49,9 @@ impl Default for Config {
         Self {
             host: "127.0.0.1".into(),
             port: 5006,
+            mcp_port: Some(8006),
+            mcp_max_sessions: 1000,
+            mcp_session_idle_seconds: 1800,
             allow_anonymous_remote: false,
             cors_origins: vec!["loopback".into()],
             allowed_hosts: Vec::new(),
@@ -70,4 +79,13 @@ impl Config {
     pub(super) fn stall_timeout(&self) -> Duration {
         Duration::from_secs(self.stall_timeout_seconds.into())
     }
+}
+
+/// Who callers are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// The header in which a proxy that has authenticated the caller names it. Unset: there is one caller. Only for a
+    /// gateway that nobody reaches but by that proxy.
+    pub caller_header: Option<String>,
 }

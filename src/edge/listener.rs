@@ -1,4 +1,4 @@
-//! The listener: one port, HTTP/1.1 and HTTP/2 without TLS (h2c, prior knowledge), every wait with a deadline.
+//! The listener of a port: HTTP/1.1 and HTTP/2 without TLS (h2c, prior knowledge), every wait with a deadline.
 
 use std::{
     convert::Infallible,
@@ -26,9 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
-    Config, Origins, ThroughDoor, connection::Connection, grpc, http as http_door, timed_body::TimedBody,
+    AuthConfig, Config, Origins, ThroughDoor,
+    access::{Headers, caller_of},
+    connection::Connection,
+    grpc, problem,
+    timed_body::TimedBody,
 };
-use crate::{job::JobService, pb::Door, task::Group};
+use crate::{pb::Door, task::Group};
 
 /// Header blocks beyond this are refused: 431 on HTTP/1.1, by the protocol on HTTP/2.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -53,32 +57,37 @@ pub struct Server {
 struct Shared {
     router: Router,
     config: Config,
+    caller_header: Option<http::HeaderName>,
     origins: Origins,
 }
 
 impl Server {
-    /// Binds the configured address.
+    /// Binds a port of the configured address.
     ///
     /// # Errors
     /// When the address is taken or is none.
-    pub async fn bind(config: &Config) -> io::Result<TcpListener> {
-        TcpListener::bind((config.host.as_str(), config.port)).await
+    pub async fn bind(config: &Config, port: u16) -> io::Result<TcpListener> {
+        TcpListener::bind((config.host.as_str(), port)).await
     }
 
-    /// Puts the doors over a bound listener.
+    /// Puts doors over a bound listener. `headers` says what pages may send and read.
     ///
     /// # Errors
-    /// When the listener has no address.
-    pub fn new(listener: TcpListener, config: Config, service: JobService) -> io::Result<Self> {
-        let address = listener.local_addr()?;
+    /// When the configured header is none.
+    pub fn new(
+        listener: TcpListener,
+        config: &Config,
+        auth: &AuthConfig,
+        doors: Router,
+        headers: Headers,
+    ) -> io::Result<Self> {
         let origins = Origins::new(&config.cors_origins, &config.allowed_hosts, &config.host);
-        let router = http_door::router(service.clone(), &config, address)
-            .merge(grpc::router(service, &config))
-            .fallback(http_door::not_found)
-            .layer(origins.cors_layer());
+        let router = doors.fallback(problem::not_found).layer(origins.cors_layer(headers));
+        let caller_header =
+            auth.caller_header.as_deref().map(str::parse).transpose().map_err(io::Error::other)?;
         Ok(Self {
             listener,
-            shared: Arc::new(Shared { router, config, origins }),
+            shared: Arc::new(Shared { router, config: config.clone(), caller_header, origins }),
             connections: Group::new("connections"),
         })
     }
@@ -214,10 +223,19 @@ async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Result<R
     };
     if let Err(error) = shared.origins.check(&request) {
         return Ok(match door {
-            Door::Http => http_door::problem(&error),
+            Door::Http => problem::to_response(&error),
             _ => grpc::refusal(&error),
         });
     }
+    match caller_of(&request, shared.caller_header.as_ref()) {
+        Ok(caller) => request.extensions_mut().insert(caller),
+        Err(error) => {
+            return Ok(match door {
+                Door::Http => problem::to_response(&error),
+                _ => grpc::refusal(&error),
+            });
+        }
+    };
     request.extensions_mut().insert(ThroughDoor(door));
     let request = request.map(|body| Body::new(TimedBody::new(body, shared.config.request_timeout())));
     shared.router.clone().oneshot(request).await

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Reason};
 
 /// The answer: status by the table, `reason`, and what is wrong where.
-pub(in super::super) fn to_response(error: &Error) -> Response<Body> {
+pub(super) fn to_response(error: &Error) -> Response<Body> {
     with_status(error, error.reason().codes().http, json!({}))
 }
 
@@ -69,7 +69,7 @@ pub(super) fn json_response(
 }
 
 /// The answer for a path that is no route, on either door.
-pub(in super::super) async fn not_found(request: Request) -> Response<Body> {
+pub(super) async fn not_found(request: Request) -> Response<Body> {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let path: String = request.uri().path().chars().take(200).collect();
     let message = format!("there is nothing at {path}; see docs/protocol.md");

@@ -25,6 +25,10 @@ pub struct Config {
     pub max_output_bytes: u32,
     /// Names of environment variables that runs are given beside the usual ones, such as a provider's key.
     pub pass_environment: Vec<String>,
+    /// How long an interactive session waits for each answer, in seconds.
+    pub session_input_timeout_seconds: u32,
+    /// What an interactive session is told when nobody answers in time. Unset: its input is closed, which ends it.
+    pub session_default_input: Option<String>,
     /// Directories that backups and migrations may be written to and read from.
     pub backup_roots: Vec<PathBuf>,
 }
@@ -39,6 +43,8 @@ impl Default for Config {
             kill_grace_seconds: 5,
             max_output_bytes: 16 * 1024 * 1024,
             pass_environment: Vec::new(),
+            session_input_timeout_seconds: 300,
+            session_default_input: None,
             backup_roots: vec!["conductor-data/backups".into()],
         }
     }

@@ -8,10 +8,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::process::CommandExt,
-    },
+    os::{fd::AsFd, unix::process::CommandExt},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -23,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    protocol::{Channel, Report, Request},
+    protocol::{Channel, Pipes, Report, Request},
     tree,
 };
 
@@ -109,10 +106,10 @@ async fn sleep_until(time: Option<Instant>) {
 impl Guardian {
     fn obey(&mut self, request: Request, channel: &mut Channel) -> Option<Report> {
         match request {
-            Request::Start { run, program, environment, directory } => {
+            Request::Start { run, program, environment, directory, has_input } => {
                 let started = channel
-                    .take_fds()
-                    .and_then(|fds| self.start(run, &program, environment, &directory, fds));
+                    .take_fds(has_input)
+                    .and_then(|pipes| self.start(run, &program, environment, &directory, pipes));
                 Some(match started {
                     Ok(pid) => Report::Started { run, pid },
                     Err(error) => Report::NotStarted { run, error: error.to_string() },
@@ -132,7 +129,7 @@ impl Guardian {
         program: &[String],
         environment: std::collections::BTreeMap<String, String>,
         directory: &str,
-        [stdout, stderr]: [OwnedFd; 2],
+        Pipes { stdout, stderr, stdin }: Pipes,
     ) -> io::Result<i32> {
         let (program, arguments) = program.split_first().ok_or_else(|| io::Error::other("no program"))?;
         let child = Command::new(program)
@@ -141,7 +138,7 @@ impl Guardian {
             .envs(environment)
             .env(RUN_VARIABLE, self.run_name(run))
             .current_dir(directory)
-            .stdin(Stdio::null())
+            .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(stdout)
             .stderr(stderr)
             .process_group(0)

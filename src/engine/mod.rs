@@ -22,8 +22,8 @@ pub use config::{Config, Engine, Kind, RunEnvironment};
 pub use environment::prepare as prepare_environment;
 pub use outcome::{Outcome, read_outcome};
 pub use output::{Chunk, Stream};
-pub use run::{Ending, Exit, Finished, Limits, Run};
-pub use supervisor::{Command, Supervisor};
+pub use run::{Attention, Ending, Exit, Finished, Limits, Run};
+pub use supervisor::{Command, OurPipes, Process, Supervisor};
 pub use sweep::{HOME_VARIABLE, sweep};
 pub use workspace::is_id;
 

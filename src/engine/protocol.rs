@@ -1,5 +1,5 @@
-//! What gateway and guardian say to each other over their socket pair: frames of a length and JSON; the pipes'
-//! write ends travel beside a start.
+//! What gateway and guardian say to each other over their socket pair: frames of a length and JSON; the pipes' far
+//! ends travel beside a start.
 
 use std::{
     collections::BTreeMap,
@@ -19,14 +19,20 @@ use tokio::{io::Interest, net::UnixStream};
 
 /// A frame beyond this is no frame of ours: arguments and environment together fit the kernel's own limit.
 const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
-/// Standard output and standard error.
-pub(super) const FDS_PER_START: usize = 2;
+/// Standard output, standard error, and standard input where the process is spoken to.
+const MAX_FDS_PER_START: usize = 3;
 
 /// From the gateway.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Start a process; its output ends come along.
-    Start { run: u64, program: Vec<String>, environment: BTreeMap<String, String>, directory: String },
+    /// Start a process; its ends of the pipes come along: output, errors, and input where it has one.
+    Start {
+        run: u64,
+        program: Vec<String>,
+        environment: BTreeMap<String, String>,
+        directory: String,
+        has_input: bool,
+    },
     /// Stop a run: TERM to its whole tree, KILL after the grace.
     Stop { run: u64, grace_ms: u64 },
 }
@@ -40,6 +46,14 @@ pub(super) enum Report {
     NotStarted { run: u64, error: String },
     /// It has ended, and nothing of its tree is left. `strays` were ended after it.
     Ended { run: u64, code: Option<i32>, signal: Option<i32>, strays: u32 },
+}
+
+/// A process' ends of its pipes.
+#[derive(Debug)]
+pub(super) struct Pipes {
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    pub(super) stdin: Option<OwnedFd>,
 }
 
 /// One end of the socket pair.
@@ -87,11 +101,10 @@ impl Channel {
     }
 
     /// The file descriptors that came along with a start.
-    pub(super) fn take_fds(&mut self) -> io::Result<[OwnedFd; FDS_PER_START]> {
-        match (self.fds.pop_front(), self.fds.pop_front()) {
-            (Some(first), Some(second)) => Ok([first, second]),
-            _ => Err(io::Error::other("a start came without its pipes")),
-        }
+    pub(super) fn take_fds(&mut self, has_input: bool) -> io::Result<Pipes> {
+        let mut take =
+            || self.fds.pop_front().ok_or_else(|| io::Error::other("a start came without its pipes"));
+        Ok(Pipes { stdout: take()?, stderr: take()?, stdin: has_input.then(&mut take).transpose()? })
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
@@ -123,7 +136,7 @@ async fn send(stream: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'
     while sent < frame.len() {
         sent += stream
             .async_io(Interest::WRITABLE, || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_START))];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS_PER_START))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
                 // The descriptors go with the first bytes, once.
                 if sent == 0 && !fds.is_empty() {

@@ -2,18 +2,27 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, sync::oneshot, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe::{Receiver, Sender},
+    sync::oneshot,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     output::{Chunk, Decoder, Stream},
-    supervisor::StopHandle,
+    supervisor::{OurPipes, Process, StopHandle},
+    tree,
 };
 
 /// The size of one read, which is the largest chunk.
 const READ_BYTES: usize = 32 * 1024;
 /// Output that is still in the pipes when the whole tree has ended is read within this time.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// A process that reads takes what it is told within this time; one that does not is told nothing more.
+const SAY_TIME: Duration = Duration::from_secs(5);
 
 /// What a run may use.
 #[derive(Clone, Debug)]
@@ -49,6 +58,17 @@ impl Exit {
     }
 }
 
+/// What a process that is spoken to does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attention {
+    /// It sleeps in a read of its standard input: it asks something, or waits to be told something.
+    Reads,
+    /// It sleeps until something happens, has no child, and nothing says what it waits for.
+    Idles,
+    /// It is busy, or waits for something else.
+    Elsewhere,
+}
+
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -78,6 +98,8 @@ pub struct Finished {
 /// A process that was started. Dropping it kills its whole tree.
 #[derive(Debug)]
 pub struct Run {
+    pid: i32,
+    input: Option<Sender>,
     stop: StopHandle,
     ended: oneshot::Receiver<Exit>,
     exit: Option<Exit>,
@@ -135,14 +157,12 @@ impl Output {
 }
 
 impl Run {
-    pub(super) fn new(
-        stop: StopHandle,
-        ended: oneshot::Receiver<Exit>,
-        stdout: Receiver,
-        stderr: Receiver,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn new(process: Process, pipes: OurPipes, limits: Limits) -> Self {
+        let Process { pid, stop, ended, .. } = process;
+        let OurPipes { stdout, stderr, stdin } = pipes;
         Self {
+            pid,
+            input: stdin,
             stop,
             ended,
             exit: None,
@@ -153,6 +173,25 @@ impl Run {
             limits,
             is_stopped: false,
         }
+    }
+
+    /// What the process does about its input in this moment.
+    pub fn attention(&self) -> Attention {
+        if self.input.is_some() { tree::attention(self.pid) } else { Attention::Elsewhere }
+    }
+
+    /// Tells the process something. One that does not read is no error: its end says what became of it.
+    pub async fn say(&mut self, text: &str) {
+        if let Some(input) = &mut self.input
+            && !matches!(tokio::time::timeout(SAY_TIME, input.write_all(text.as_bytes())).await, Ok(Ok(())))
+        {
+            self.input = None;
+        }
+    }
+
+    /// Nothing more will be said: the process reads the end of its input.
+    pub fn close_input(&mut self) {
+        self.input = None;
     }
 
     fn stop(&mut self, ending: Ending) {

@@ -21,7 +21,7 @@ use rustix::{
     process::{Signal, WaitOptions, getpid, set_child_subreaper, wait},
 };
 use tokio::{
-    net::unix::pipe::Receiver,
+    net::unix::pipe::{Receiver, Sender},
     sync::{mpsc, oneshot},
 };
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,56 @@ pub struct Command {
     pub environment: BTreeMap<String, String>,
     /// Its working directory, absolute.
     pub directory: std::path::PathBuf,
+    /// Whether it is spoken to; otherwise its standard input is `/dev/null`.
+    pub has_input: bool,
+}
+
+/// A process that was started, with our ends of its pipes. Dropping it kills its whole tree.
+#[derive(Debug)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Our ends of its pipes, until they are taken.
+    pub(super) pipes: Option<OurPipes>,
+    pub(super) stop: StopHandle,
+    pub(super) ended: oneshot::Receiver<Exit>,
+}
+
+impl Process {
+    /// Our ends of its pipes; once.
+    pub fn take_pipes(&mut self) -> Option<OurPipes> {
+        self.pipes.take()
+    }
+}
+
+/// Our ends of a process' pipes.
+#[derive(Debug)]
+pub struct OurPipes {
+    /// What it prints.
+    pub stdout: Receiver,
+    /// What it prints beside that.
+    pub stderr: Receiver,
+    /// What it is told; `None` where it is not spoken to.
+    pub stdin: Option<Sender>,
+}
+
+/// Pipes for a process: our ends, and its ends in the order in which they travel.
+fn open_pipes(has_input: bool) -> io::Result<(OurPipes, Vec<OwnedFd>)> {
+    let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+    let mut theirs = vec![their_stdout, their_stderr];
+    let mut stdin = None;
+    if has_input {
+        let (their_stdin, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+        theirs.push(their_stdin);
+        stdin = Some(Sender::from_owned_fd(ours)?);
+    }
+    let ours = OurPipes {
+        stdout: Receiver::from_owned_fd(stdout)?,
+        stderr: Receiver::from_owned_fd(stderr)?,
+        stdin,
+    };
+    Ok((ours, theirs))
 }
 
 struct Outgoing {
@@ -118,21 +168,23 @@ impl Supervisor {
     /// Starts a run. Answers once the process exists.
     ///
     /// # Errors
-    /// [`Reason::EngineNotStarted`] with what the system said.
+    /// [`Reason::EngineNotStarted`] with what the system said; [`Reason::SupervisorLost`].
     pub async fn run(&self, command: Command, limits: Limits) -> Result<Run> {
-        let not_started = |error: io::Error| {
-            Error::new(
-                Reason::EngineNotStarted,
-                format!("no pipe for the engine's output: {error}; try again"),
-            )
-        };
+        let mut process = self.start(command).await?;
+        let pipes = process.take_pipes().ok_or_else(lost)?;
+        Ok(Run::new(process, pipes, limits))
+    }
+
+    /// Starts a process whose pipes the caller serves by itself. Dropping it kills its whole tree.
+    ///
+    /// # Errors
+    /// As [`Supervisor::run`].
+    pub async fn start(&self, command: Command) -> Result<Process> {
         let link = self.link().await?;
-        let (stdout_end, stdout) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|error| not_started(error.into()))?;
-        let (stderr_end, stderr) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|error| not_started(error.into()))?;
-        let stdout_end = Receiver::from_owned_fd(stdout_end).map_err(not_started)?;
-        let stderr_end = Receiver::from_owned_fd(stderr_end).map_err(not_started)?;
+        let (pipes, theirs) = open_pipes(command.has_input).map_err(|error| {
+            let message = format!("no pipes for the process: {error}; try again");
+            Error::new(Reason::EngineNotStarted, message)
+        })?;
         let run = {
             let mut next_run = self.inner.next_run.lock().unwrap_or_else(PoisonError::into_inner);
             *next_run += 1;
@@ -144,24 +196,25 @@ impl Supervisor {
             program: command.program,
             environment: command.environment,
             directory: command.directory.to_string_lossy().into_owned(),
+            has_input: command.has_input,
         };
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = oneshot::channel();
         link.runs().insert(run, Waiting { started: Some(started_sender), ended: Some(ended_sender) });
         // From here on the run is stopped whatever happens to this future.
-        let handle = Run::new(StopHandle { run, link: link.clone() }, ended, stdout_end, stderr_end, limits);
-        if link.requests.send(Outgoing { request, fds: vec![stdout, stderr] }).await.is_err() {
+        let stop = StopHandle { run, link: link.clone() };
+        if link.requests.send(Outgoing { request, fds: theirs }).await.is_err() {
             return Err(lost());
         }
         match tokio::time::timeout(START_DEADLINE, started).await {
             Ok(Ok(Ok(pid))) => {
-                tracing::debug!(pid, run, "engine started");
-                Ok(handle)
+                tracing::debug!(pid, run, "process started");
+                Ok(Process { pid, pipes: Some(pipes), stop, ended })
             }
             Ok(Ok(Err(error))) => Err(Error::new(
                 Reason::EngineNotStarted,
                 format!(
-                    "the engine `{program_name}` could not be started: {error}; check conductor.project_path and conductor.command"
+                    "`{program_name}` could not be started: {error}; check conductor.project_path and conductor.command"
                 ),
             )),
             Ok(Err(_)) | Err(_) => Err(lost()),

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
+use super::run::Attention;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Parent, group and session of every process.
@@ -88,6 +89,49 @@ pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
 pub(super) fn all() -> Vec<i32> {
     all_parents().into_keys().collect()
 }
+
+/// What the process tree below `root` does about its standard input, from the system call that each process sleeps
+/// in (proc(5), `/proc/pid/syscall`; "running" while it does not sleep).
+pub(super) fn attention(root: i32) -> Attention {
+    let below = descendants(root);
+    let calls: Vec<Option<SleepsIn>> = below.iter().map(|pid| sleeps_in(*pid)).collect();
+    if calls.contains(&Some(SleepsIn::ReadOfInput)) {
+        return Attention::Reads;
+    }
+    match (below.len(), calls.first()) {
+        (1, Some(Some(SleepsIn::Wait))) => Attention::Idles,
+        _ => Attention::Elsewhere,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SleepsIn {
+    ReadOfInput,
+    Wait,
+    Other,
+}
+
+fn sleeps_in(pid: i32) -> Option<SleepsIn> {
+    let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let mut fields = text.split_ascii_whitespace();
+    let call: u64 = fields.next()?.parse().ok()?;
+    let first = fields.next()?;
+    Some(match call {
+        READ if first == "0x0" => SleepsIn::ReadOfInput,
+        call if WAITS.contains(&call) => SleepsIn::Wait,
+        _ => SleepsIn::Other,
+    })
+}
+
+// The numbers of read(2), and of poll, select and epoll_wait in their forms.
+#[cfg(target_arch = "x86_64")]
+const READ: u64 = 0;
+#[cfg(target_arch = "x86_64")]
+const WAITS: &[u64] = &[7, 23, 232, 270, 271, 281];
+#[cfg(not(target_arch = "x86_64"))]
+const READ: u64 = 63;
+#[cfg(not(target_arch = "x86_64"))]
+const WAITS: &[u64] = &[22, 72, 73];
 
 /// Sends a signal to a process; one that is gone needs none. Never to 0, 1 or a negative number.
 pub(super) fn send(pid: i32, signal: Signal) {

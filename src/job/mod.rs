@@ -7,6 +7,7 @@ mod admission;
 mod config;
 mod fold;
 mod live;
+mod outside;
 mod recover;
 mod run;
 mod service;
@@ -22,3 +23,4 @@ pub use crate::journal::{
     Batch as EventBatch, Filter, Follower as EventFollower, JobId, Rendered as RenderedEvents,
     Slice as EventSlice,
 };
+pub use crate::tool::Conversation;

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Reason, Result},
     journal::Appender,
     pb::{Job, JobState, StatusReason},
-    tool::Done,
+    tool::{DEFAULT_CONVERSATION, Done},
 };
 
 /// A job is not started before the store has its `job_started`, so that it is never started twice.
@@ -134,13 +134,17 @@ impl JobService {
         writer.started(&wire_task, self.toolbox().engine().kind.name()).await?;
         writer.flushed(STORE_DEADLINE).await?;
         let options = job.options.clone().unwrap_or_default();
+        let named = Some(options.conversation_id.clone()).filter(|id| !id.is_empty());
         let agent = Agent {
             toolbox: self.toolbox(),
+            mind: self.mind(),
             caller: Caller::named(&job.caller),
             job_id: job.job_id.clone(),
-            conversation_id: Some(options.conversation_id.clone())
-                .filter(|id| !id.is_empty())
-                .unwrap_or_else(|| "default".to_owned()),
+            named_conversation: named.clone(),
+            conversation_id: named.unwrap_or_else(|| DEFAULT_CONVERSATION.to_owned()),
+            max_steps: options.max_steps,
+            max_total_tokens: options.max_total_tokens,
+            inputs: &live.inputs,
             cancel: live.cancel.clone(),
             deadline: Instant::now() + self.timeout(&job),
         };

@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, admission::Admission, live::Live};
 use crate::{
+    agent::Mind,
     caller::Caller,
     error::{Error, Reason, Result},
     journal::{Filter, Follower, JobId, Journal, Unfinished},
     pb::{self, Job, JobState},
     task::Group,
-    tool::{Toolbox, catalogue},
+    tool::{Conversation, Toolbox, catalogue},
 };
 
 /// Jobs for every door. Clones share the service.
@@ -31,6 +32,7 @@ struct Inner {
     config: Config,
     journal: Journal,
     toolbox: Toolbox,
+    mind: Mind,
     admission: Admission,
     live: Mutex<HashMap<JobId, Arc<Live>>>,
     tasks: Group,
@@ -65,6 +67,14 @@ pub struct ServerInfo {
     pub version: &'static str,
     /// "direct" or "model".
     pub planner: &'static str,
+    /// The model's provider; empty without a model.
+    pub provider: String,
+    /// The model; empty without one.
+    pub model: String,
+    /// Why this model, or why none.
+    pub why: String,
+    /// Model servers of this machine that were found: address, provider, models.
+    pub detected: Vec<(String, &'static str, Vec<String>)>,
     /// "bundled" or "conductor".
     pub engine: &'static str,
     /// What it can do.
@@ -75,7 +85,13 @@ pub struct ServerInfo {
     pub queued: usize,
 }
 
-const CAPABILITIES: &[&str] = &["cancel", "contextual_runs", "idempotency", "queue", "resume", "tool_calls"];
+const CAPABILITIES: &[&str] = &[
+    "cancel", "contextual_runs", "conversations", "idempotency", "input", "interactive_sessions", "mcp",
+    "queue", "resume", "tool_calls",
+];
+
+/// An answer is written among the events within this time, or it is not known whether it was.
+const INPUT_TIME: Duration = Duration::from_secs(10);
 
 impl JobService {
     /// Makes the service and takes in what the process before this one left unfinished.
@@ -83,6 +99,7 @@ impl JobService {
         config: Config,
         journal: Journal,
         toolbox: Toolbox,
+        mind: Mind,
         unfinished: Vec<Unfinished>,
     ) -> Self {
         let admission = Admission::new(config.max_running, config.max_queued);
@@ -90,6 +107,7 @@ impl JobService {
             config,
             journal,
             toolbox,
+            mind,
             admission,
             live: Mutex::default(),
             tasks: Group::new("jobs"),
@@ -111,6 +129,11 @@ impl JobService {
     /// The tools behind it.
     pub fn toolbox(&self) -> &Toolbox {
         &self.inner.toolbox
+    }
+
+    /// What commands are planned with.
+    pub fn mind(&self) -> &Mind {
+        &self.inner.mind
     }
 
     pub(super) fn admission(&self) -> &Admission {
@@ -198,6 +221,26 @@ impl JobService {
         Err(Error::new(Reason::Shutdown, message).for_job(job_id.as_str()))
     }
 
+    /// Waits until the job has ended, or asks something, and reads it.
+    ///
+    /// # Errors
+    /// As [`JobService::wait`].
+    pub async fn wait_or_question(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+        let live = self.find_live(caller, job_id);
+        let asks = async {
+            match &live {
+                Some(live) => live.asks().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // The end first. Both branches only wait.
+            biased;
+            job = self.wait(caller, job_id) => job,
+            () = asks => self.get(caller, job_id).await,
+        }
+    }
+
     /// The caller's jobs, newest first.
     ///
     /// # Errors
@@ -273,16 +316,54 @@ impl JobService {
         self.inner.journal.delete(caller, job_id).await
     }
 
-    /// Answers the open question of a job.
+    /// Answers the open question of a job. When this answers, the answer is among the job's events.
     ///
     /// # Errors
-    /// [`Reason::JobNotFound`]; [`Reason::NoOpenQuestion`]: no task of this version asks one.
-    pub async fn send_input(&self, caller: &Caller, job_id: &JobId, input_id: &str) -> Result<Job> {
-        let job = self.get(caller, job_id).await?;
-        let shown: String = input_id.chars().take(64).collect();
-        let message =
-            format!("the job is {} and asks nothing, so `{shown}` answers nothing", job.state().short_name());
-        Err(Error::new(Reason::NoOpenQuestion, message).for_job(job_id.as_str()))
+    /// [`Reason::JobNotFound`]; [`Reason::NoOpenQuestion`]; [`Reason::InvalidArgument`] when the answer does not fit the
+    /// question's schema, which then stays open.
+    pub async fn send_input(
+        &self,
+        caller: &Caller,
+        job_id: &JobId,
+        input_id: &str,
+        value: serde_json::Value,
+    ) -> Result<Job> {
+        let Some(live) = self.find_live(caller, job_id) else {
+            let job = self.get(caller, job_id).await?;
+            let state = job.state().short_name();
+            let message = format!("the job is {state} and asks nothing any more");
+            return Err(Error::new(Reason::NoOpenQuestion, message).for_job(job_id.as_str()));
+        };
+        let taken = live
+            .inputs
+            .answer(input_id, value, caller.name())
+            .map_err(|error| error.for_job(job_id.as_str()))?;
+        match tokio::time::timeout(INPUT_TIME, taken).await {
+            Ok(Ok(())) => self.get(caller, job_id).await,
+            _ => {
+                let message = "the job ended before it took the answer; read its events";
+                Err(Error::new(Reason::NoOpenQuestion, message).for_job(job_id.as_str()))
+            }
+        }
+    }
+
+    /// The caller's conversations, the latest first.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`].
+    pub async fn conversations(&self, caller: &Caller) -> Result<Vec<Conversation>> {
+        self.inner.toolbox.conversations(caller).await
+    }
+
+    /// Removes a conversation of the caller's with everything that was said in it.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidArgument`], [`Reason::ConversationNotFound`]; [`Reason::Busy`] while a job uses it.
+    pub async fn delete_conversation(&self, caller: &Caller, conversation_id: &str) -> Result<()> {
+        if !crate::engine::is_id(conversation_id) {
+            return Err(Error::invalid("conversation_id", "is not one that a conversation can have"));
+        }
+        self.inner.toolbox.delete_conversation(caller, conversation_id).await
     }
 
     /// The engine's agents.
@@ -312,9 +393,16 @@ impl JobService {
     /// What this gateway is and can do.
     pub fn info(&self) -> ServerInfo {
         let (running, queued) = self.inner.admission.counts();
+        let mind = &self.inner.mind;
+        let identity = mind.identity();
+        let detected = mind.detected().into_iter();
         ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
-            planner: "direct",
+            planner: mind.planner(),
+            provider: identity.map(|identity| identity.provider.clone()).unwrap_or_default(),
+            model: identity.map(|identity| identity.model.clone()).unwrap_or_default(),
+            why: mind.why.clone(),
+            detected: detected.map(|found| (found.base_url, found.provider.name(), found.models)).collect(),
             engine: self.inner.toolbox.engine().kind.name(),
             capabilities: CAPABILITIES,
             running,
@@ -325,6 +413,17 @@ impl JobService {
     /// Whether new jobs are taken.
     pub fn is_ready(&self) -> bool {
         self.inner.is_ready.load(Ordering::Relaxed)
+    }
+
+    /// Starts a task that is given up when the gateway ends.
+    pub fn spawn_background(&self, task: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.inner.tasks.stopping().clone();
+        self.inner.tasks.spawn(task, async move {
+            tokio::select! {
+                () = future => {}
+                () = stopping.cancelled() => {}
+            }
+        });
     }
 
     /// The tasks that run now, by name.

@@ -29,6 +29,11 @@ impl Timestamp {
         u64::try_from(self.seconds).unwrap_or(0) * 1000 + u64::try_from(self.nanos).unwrap_or(0) / 1_000_000
     }
 
+    /// The time that many milliseconds after 1970.
+    pub fn from_unix_millis(milliseconds: u64) -> Self {
+        (UNIX_EPOCH + Duration::from_millis(milliseconds)).into()
+    }
+
     /// The time `duration` later.
     pub fn after(self, duration: Duration) -> Self {
         (SystemTime::from(self) + duration).into()

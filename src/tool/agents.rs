@@ -6,11 +6,13 @@ use std::{fmt::Write as _, fs};
 
 use super::{
     CallContext, Done,
-    engine_run::failed,
-    result::{AgentFile, AgentInfo, AgentList, AgentSummary, BrokenAgent, Validation},
+    arguments::ListArguments,
+    engine_run::{EngineRun, failed},
+    result::{AgentCheck, AgentFile, AgentInfo, AgentList, AgentSummary, BrokenAgent, Validation},
     toolbox::Inner,
 };
 use crate::{
+    caller::Caller,
     engine::{
         Exit, Finished, Kind,
         workspace::{Agent, Definition, Workspace},
@@ -66,7 +68,7 @@ fn summary(agent_id: &str, definition: Definition) -> AgentSummary {
 async fn read(inner: &Inner) -> Result<AgentList> {
     inner
         .blocking(|config| {
-            let mut list = AgentList { agents: Vec::new(), broken: Vec::new() };
+            let mut list = AgentList::default();
             for Agent { agent_id, definition } in config.workspace()?.agents().map_err(unreadable)? {
                 match definition {
                     Ok(definition) => list.agents.push(summary(&agent_id, definition)),
@@ -78,9 +80,24 @@ async fn read(inner: &Inner) -> Result<AgentList> {
         .await
 }
 
-pub(super) async fn list(inner: &Inner) -> Result<Done> {
-    let list = read(inner).await?;
+pub(super) async fn list(inner: &Inner, arguments: &ListArguments) -> Result<Done> {
+    let mut list = read(inner).await?;
+    if let Some(tag) = &arguments.tag {
+        list.agents.retain(|agent| agent.tags.contains(tag));
+    }
+    // Sorted by id, so that the last id of a page says where the next one begins.
+    if let Some(cursor) = &arguments.cursor {
+        list.agents.retain(|agent| agent.agent_id > *cursor);
+        list.broken.clear();
+    }
+    if let Some(limit) =
+        arguments.limit.map(|limit| limit as usize).filter(|limit| *limit < list.agents.len())
+    {
+        list.agents.truncate(limit);
+        list.next_cursor = list.agents.last().map(|agent| agent.agent_id.clone());
+    }
     let mut text = match list.agents.len() {
+        0 if arguments.tag.is_some() || arguments.cursor.is_some() => "No further agents.".to_owned(),
         0 => "No agents are installed; install_agent_templates lists what can be.".to_owned(),
         1 => "1 agent is installed:".to_owned(),
         count => format!("{count} agents are installed:"),
@@ -109,9 +126,14 @@ pub(super) async fn list_for_doors(inner: &Inner) -> Result<Vec<pb::Agent>> {
     Ok(list.agents.into_iter().map(to_wire).collect())
 }
 
-pub(super) async fn info(inner: &Inner, context: &CallContext, agent_id: &str) -> Result<Done> {
-    let (agent_id, caller) = (agent_id.to_owned(), context.caller.clone());
-    let conversation_id = context.conversation_id.clone();
+pub(super) async fn info(
+    inner: &Inner,
+    caller: &Caller,
+    conversation_id: &str,
+    agent_id: &str,
+) -> Result<Done> {
+    let (agent_id, caller) = (agent_id.to_owned(), caller.clone());
+    let conversation_id = conversation_id.to_owned();
     let info = inner
         .blocking(move |config| {
             let workspace = config.workspace()?;
@@ -166,8 +188,16 @@ pub(super) async fn info(inner: &Inner, context: &CallContext, agent_id: &str) -
 pub(super) async fn validate(inner: &Inner, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
     let _use = inner.workspace_use.read().await;
     let root = inner.config.engine.root.clone();
-    let finished = inner.run_engine(context, &root, vec!["--validate".into()], None, exit).await?;
-    let validation = read_validation(inner.config.engine.kind, &finished)?;
+    let finished = inner.run_engine(context, &root, EngineRun::plain("--validate"), exit).await?;
+    let mut validation = read_validation(inner.config.engine.kind, &finished)?;
+    let found = read(inner).await?;
+    let fine = found.agents.into_iter().map(|agent| AgentCheck { agent_id: agent.agent_id, problem: None });
+    let broken = found
+        .broken
+        .into_iter()
+        .map(|BrokenAgent { agent_id, problem }| AgentCheck { agent_id, problem: Some(problem) });
+    validation.checks = fine.chain(broken).collect();
+    validation.checks.sort_by(|a, b| a.agent_id.cmp(&b.agent_id));
     let report = &validation.report;
     let text = match (validation.is_valid, validation.errors.len()) {
         (true, _) => format!("The system is valid.\n{report}"),
@@ -202,7 +232,7 @@ fn read_validation(kind: Kind, finished: &Finished) -> Result<Validation> {
             (is_valid, agents, errors, marked(&report, &["⚠️"]))
         }
     };
-    Ok(Validation { is_valid, agents, errors, warnings, report })
+    Ok(Validation { is_valid, agents, errors, warnings, checks: Vec::new(), report })
 }
 
 /// The number that a report counts its agents with.

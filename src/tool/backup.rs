@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Done,
-    arguments::BackupArguments,
+    arguments::{BackupArguments, RestoreArguments},
     paths::copy_directory,
     result::{BackedUp, Restored},
     toolbox::{Inner, ToolboxConfig},
@@ -36,6 +36,7 @@ fn write_backup(workspace: &Workspace, directory: &Path, name: &str) -> Result<B
     }
     fs::create_dir_all(backup.join("agents")).map_err(failed)?;
     Ok(BackedUp {
+        backup_id: backup.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         backup_path: backup.display().to_string(),
         agents: u32::try_from(agents.len()).unwrap_or(u32::MAX),
         files,
@@ -77,49 +78,63 @@ fn find_backup(directory: &Path) -> Result<PathBuf> {
     })
 }
 
-fn restore_into(config: &ToolboxConfig, path: Option<&str>) -> Result<Restored> {
+/// The agents that a backup holds.
+fn agents_of(backup: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(backup.join("agents")).map_err(failed)?.flatten();
+    let mut agents: Vec<String> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|agent_id| is_id(agent_id))
+        .collect();
+    agents.sort();
+    Ok(agents)
+}
+
+fn restore_into(config: &ToolboxConfig, path: Option<&str>, is_dry_run: bool) -> Result<Restored> {
     let directory = config.confined("arguments.backup_path", path)?;
     let backup = find_backup(&directory)?;
+    let restored = agents_of(&backup)?;
+    let backup_path = backup.display().to_string();
+    if is_dry_run {
+        return Ok(Restored { backup_path, restored, safety_backup_path: None, is_dry_run });
+    }
     let workspace = config.workspace()?;
     let safety_root = config.confined("arguments.backup_path", None)?;
     let safety = write_backup(&workspace, &safety_root, "before_restore")?;
-    let mut restored = Vec::new();
-    for entry in fs::read_dir(backup.join("agents")).map_err(failed)?.flatten() {
-        let agent_id = entry.file_name().to_string_lossy().into_owned();
-        if !is_id(&agent_id) || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
+    for agent_id in &restored {
         // Beside the agent first, so that it is replaced whole or not at all.
-        let target = workspace.agent_directory(&agent_id);
+        let target = workspace.agent_directory(agent_id);
         let new = workspace.agents_directory().join(format!(".new-{agent_id}"));
         if new.exists() {
             fs::remove_dir_all(&new).map_err(failed)?;
         }
-        copy_directory(&entry.path(), &new).map_err(failed)?;
+        copy_directory(&backup.join("agents").join(agent_id), &new).map_err(failed)?;
         if target.exists() {
             fs::remove_dir_all(&target).map_err(failed)?;
         }
         fs::rename(&new, &target).map_err(failed)?;
-        restored.push(agent_id);
     }
-    restored.sort();
-    Ok(Restored {
-        backup_path: backup.display().to_string(),
-        restored,
-        safety_backup_path: safety.backup_path,
-    })
+    Ok(Restored { backup_path, restored, safety_backup_path: Some(safety.backup_path), is_dry_run })
 }
 
-pub(super) async fn restore(inner: &Inner, arguments: &BackupArguments) -> Result<Done> {
+pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Result<Done> {
     let _exclusive = exclusive(inner)?;
-    let path = arguments.backup_path.clone();
-    let result = inner.blocking(move |config| restore_into(config, path.as_deref())).await?;
-    let text = format!(
-        "{} agents were restored from {}; what was there is kept in {}",
-        result.restored.len(),
-        result.backup_path,
-        result.safety_backup_path
-    );
+    let (path, is_dry_run) = (arguments.backup_path.clone(), arguments.dry_run);
+    let result = inner.blocking(move |config| restore_into(config, path.as_deref(), is_dry_run)).await?;
+    let count = result.restored.len();
+    let text = match &result.safety_backup_path {
+        None => format!(
+            "{count} agents would be restored from {}: {}",
+            result.backup_path,
+            result.restored.join(", ")
+        ),
+        Some(kept) => {
+            format!(
+                "{count} agents were restored from {}; what was there is kept in {kept}",
+                result.backup_path
+            )
+        }
+    };
     Done::new(text, &result)
 }
 

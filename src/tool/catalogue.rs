@@ -75,8 +75,8 @@ macro_rules! tools {
 tools! {
     BackupAgents: "backup_agents", "Back up the agents", [], arguments::BackupArguments => result::BackedUp,
         "Copies every agent into a new directory below backup_path. Use it before anything that changes agents. It never overwrites an earlier backup. Conversations are private and not part of it.";
-    ClearAgentHistory: "clear_agent_history", "Clear an agent's history", [destructive idempotent], arguments::AgentArguments => result::HistoryCleared,
-        "Makes an agent forget your conversation with it. Use it to start afresh; not for other callers' conversations, which it cannot reach.";
+    ClearAgentHistory: "clear_agent_history", "Clear an agent's history", [destructive idempotent], arguments::ClearArguments => result::HistoryCleared,
+        "Makes an agent forget your conversation with it. Use it to start afresh; not for other callers' conversations, which it cannot reach. It wants a confirmation.";
     ExecuteAgentContextual: "execute_agent_contextual", "Run an agent in a conversation", [destructive open_world], arguments::ContextualArguments => result::AgentAnswer,
         "Runs one agent that remembers your earlier turns. Use it for a dialogue; use execute_agent_stateless for a single question. The agent may change files.";
     ExecuteAgentStateless: "execute_agent_stateless", "Run an agent once", [destructive open_world], arguments::StatelessArguments => result::AgentAnswer,
@@ -87,14 +87,16 @@ tools! {
         "Shows the engine, its workspace, its limits and your settings. Secrets are never shown.";
     InstallAgentTemplates: "install_agent_templates", "Install agents", [idempotent], arguments::InstallArguments => result::Installed,
         "Installs a template or a category of them; without a name it lists what can be installed. Agents that are there already are left as they are.";
-    ListAvailableAgents: "list_available_agents", "List the agents", [read_only idempotent], arguments::NoArguments => result::AgentList,
-        "Lists every installed agent with what it is for. Use it first, to find an agent's id.";
+    ListAvailableAgents: "list_available_agents", "List the agents", [read_only idempotent], arguments::ListArguments => result::AgentList,
+        "Lists the installed agents with what each is for, all of them or those of a tag. Use it first, to find an agent's id.";
     MigrateStorage: "migrate_storage", "Move the agents' storage", [destructive], arguments::MigrateArguments => result::Migrated,
-        "Copies all agents to another directory and makes the engine use it. The old place is left as it is; conversations stay where they are.";
-    RestoreAgents: "restore_agents", "Restore a backup", [destructive idempotent], arguments::BackupArguments => result::Restored,
-        "Puts the agents of a backup in place of those of the same names. What is there is backed up first. Refused while agents run.";
+        "Copies all agents to another directory and makes the engine use it. The old place is left as it is; conversations stay where they are. It wants a confirmation; dry_run shows what it would do.";
+    RestoreAgents: "restore_agents", "Restore a backup", [destructive idempotent], arguments::RestoreArguments => result::Restored,
+        "Puts the agents of a backup in place of those of the same names. What is there is backed up first. Refused while agents run. It wants a confirmation; dry_run shows what it would do.";
     SetEnvironment: "set_environment", "Set environment and project", [idempotent], arguments::EnvironmentArguments => result::EnvironmentSet,
         "Stores the environment and project that your later runs are about; an empty project removes it. It changes nothing for other callers.";
+    StartInteractiveSession: "start_interactive_session", "Talk with an agent", [destructive open_world], arguments::SessionArguments => result::AgentSession,
+        "Opens a dialogue with an agent whose process stays open: each of its prompts is a question to answer, by the job's input, by elicitation, or with send_session_input. Use execute_agent_contextual where each turn can stand alone. The agent may change files. An unanswered prompt ends the session.";
     ValidateConductorSystem: "validate_conductor_system", "Check the system", [read_only idempotent], arguments::NoArguments => result::Validation,
         "Checks the engine's configuration and every agent. Use it when something does not work as expected.";
 }

@@ -9,7 +9,7 @@ use super::{
     toolbox::{Inner, digest},
 };
 use crate::{
-    engine::{Command, Ending, Exit, Finished, HOME_VARIABLE, JOB_VARIABLE, Kind, Limits},
+    engine::{Chunk, Command, Ending, Exit, Finished, HOME_VARIABLE, JOB_VARIABLE, Kind, Limits, Run},
     error::{Error, Reason, Result},
 };
 
@@ -17,31 +17,91 @@ use crate::{
 /// one line, so that an answer of 2 MB takes 4.
 const MAX_KEPT_BYTES: usize = 8 * 1024 * 1024;
 
-impl Inner {
-    /// Runs the engine in `root` with these flags, its output going to the context's listener.
+/// What is to be run.
+pub(super) struct EngineRun {
+    /// The engine's flags.
+    pub(super) flags: Vec<String>,
+    /// The longest time that the caller wants, in seconds.
+    pub(super) timeout: Option<u32>,
+    /// Whether it is spoken to.
+    pub(super) has_input: bool,
+    /// Whether an agent runs, which is what needs the model.
+    pub(super) is_agent: bool,
+}
+
+impl EngineRun {
+    /// A run that no agent takes part in.
+    pub(super) fn plain(flag: impl Into<String>) -> Self {
+        Self { flags: vec![flag.into()], timeout: None, has_input: false, is_agent: false }
+    }
+}
+
+/// A run that goes on.
+pub(super) struct Started {
+    pub(super) run: Run,
+    timeout: Duration,
+}
+
+impl Started {
+    /// What became of it, once [`Run::next`] has answered `None`.
     ///
     /// # Errors
-    /// [`Reason::TimedOut`], [`Reason::Cancelled`], [`Reason::EngineNotStarted`], [`Reason::SupervisorLost`];
-    /// an engine that ended by itself is no error here, whatever its status.
-    pub(super) async fn run_engine(
+    /// As [`Inner::run_engine`].
+    pub(super) fn conclude(self, exit: &mut Option<Exit>) -> Result<Finished> {
+        let finished = self.run.finish();
+        *exit = Some(finished.exit);
+        match (finished.ending, finished.exit) {
+            (Ending::TimedOut, _) => Err(Error::new(
+                Reason::TimedOut,
+                format!(
+                    "the engine was stopped after {} seconds; give it more time, or less to do",
+                    self.timeout.as_secs_f64().round()
+                ),
+            )),
+            (Ending::Cancelled, _) => Err(cancelled()),
+            (Ending::Natural, Exit::Lost) => Err(Error::new(
+                Reason::SupervisorLost,
+                "the supervisor of the engine's processes was lost and the run with it; try again",
+            )),
+            (Ending::Natural, _) => Ok(finished),
+        }
+    }
+}
+
+impl CallContext {
+    /// Passes output on. Nobody listening is no reason to stop.
+    pub(super) async fn tell(&self, chunk: Chunk) {
+        let _unheard = self.progress.send(Progress::Output(chunk)).await;
+    }
+}
+
+impl Inner {
+    /// Starts the engine in `root`.
+    ///
+    /// # Errors
+    /// [`Reason::EngineNotStarted`], [`Reason::Cancelled`].
+    pub(super) async fn start_engine(
         &self,
         context: &CallContext,
         root: &Path,
-        flags: Vec<String>,
-        timeout: Option<u32>,
-        exit: &mut Option<Exit>,
-    ) -> Result<Finished> {
+        wanted: EngineRun,
+    ) -> Result<Started> {
         let config = &self.config;
-        let timeout_seconds = timeout.unwrap_or(u32::MAX).min(config.conductor.timeout_seconds);
+        let timeout_seconds = wanted.timeout.unwrap_or(u32::MAX).min(config.conductor.timeout_seconds);
         let own_limit = Duration::from_secs(timeout_seconds.into());
         let timeout = own_limit.min(context.deadline.saturating_duration_since(Instant::now()));
         let mut environment = config.engine.environment.clone();
         environment.insert(JOB_VARIABLE.into(), context.job_id.clone());
         environment.insert(HOME_VARIABLE.into(), config.data_directory.to_string_lossy().into_owned());
+        if wanted.is_agent {
+            let further = config.agent_environment.iter();
+            environment.extend(further.map(|(name, value)| (name.clone(), value.expose().to_owned())));
+        }
         let command = Command {
-            program: config.engine.program.iter().cloned().chain(flags).collect(),
+            program: config.engine.program.iter().cloned().chain(wanted.flags).collect(),
             environment,
             directory: root.to_owned(),
+            has_input: wanted.has_input,
         };
         let limits = Limits {
             timeout,
@@ -52,28 +112,26 @@ impl Inner {
         if context.cancel.is_cancelled() {
             return Err(cancelled());
         }
-        let mut run = self.supervisor.run(command, limits).await?;
-        while let Some(chunk) = run.next(&context.cancel).await {
-            // Nobody listening is no reason to stop.
-            let _unheard = context.progress.send(Progress::Output(chunk)).await;
+        Ok(Started { run: self.supervisor.run(command, limits).await?, timeout })
+    }
+
+    /// Runs the engine in `root` to its end, its output going to the context's listener.
+    ///
+    /// # Errors
+    /// [`Reason::TimedOut`], [`Reason::Cancelled`], [`Reason::EngineNotStarted`], [`Reason::SupervisorLost`];
+    /// an engine that ended by itself is no error here, whatever its status.
+    pub(super) async fn run_engine(
+        &self,
+        context: &CallContext,
+        root: &Path,
+        wanted: EngineRun,
+        exit: &mut Option<Exit>,
+    ) -> Result<Finished> {
+        let mut started = self.start_engine(context, root, wanted).await?;
+        while let Some(chunk) = started.run.next(&context.cancel).await {
+            context.tell(chunk).await;
         }
-        let finished = run.finish();
-        *exit = Some(finished.exit);
-        match (finished.ending, finished.exit) {
-            (Ending::TimedOut, _) => Err(Error::new(
-                Reason::TimedOut,
-                format!(
-                    "the engine was stopped after {} seconds; give it more time, or less to do",
-                    timeout.as_secs_f64().round()
-                ),
-            )),
-            (Ending::Cancelled, _) => Err(cancelled()),
-            (Ending::Natural, Exit::Lost) => Err(Error::new(
-                Reason::SupervisorLost,
-                "the supervisor of the engine's processes was lost and the run with it; try again",
-            )),
-            (Ending::Natural, _) => Ok(finished),
-        }
+        started.conclude(exit)
     }
 
     /// For a real engine, waits until no other run of this agent goes on in this root; says so meanwhile.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     CallContext, Done,
     arguments::{ContextualArguments, OutputFormat, StatelessArguments},
-    engine_run::failed,
+    engine_run::{EngineRun, failed},
     result::AgentAnswer,
     settings,
     toolbox::Inner,
@@ -15,13 +15,14 @@ use crate::{
     error::{Error, Reason, Result},
 };
 
-struct Run<'a> {
-    agent_id: &'a str,
-    input_text: &'a str,
-    timeout: Option<u32>,
-    format: OutputFormat,
-    conversation_id: Option<String>,
-    clears_history: bool,
+/// One run of an agent.
+pub(super) struct Run<'a> {
+    pub(super) agent_id: &'a str,
+    pub(super) input_text: &'a str,
+    pub(super) timeout: Option<u32>,
+    pub(super) format: OutputFormat,
+    pub(super) conversation_id: Option<String>,
+    pub(super) clears_history: bool,
 }
 
 pub(super) async fn stateless(
@@ -30,6 +31,7 @@ pub(super) async fn stateless(
     arguments: &StatelessArguments,
     exit: &mut Option<Exit>,
 ) -> Result<Done> {
+    check_directory(inner, arguments.cwd.as_deref())?;
     let run = Run {
         agent_id: &arguments.agent_id,
         input_text: &arguments.input_text,
@@ -52,7 +54,7 @@ pub(super) async fn contextual(
         input_text: &arguments.input_text,
         timeout: arguments.timeout,
         format: OutputFormat::Text,
-        conversation_id: Some(context.conversation_id.clone()),
+        conversation_id: Some(context.conversation(arguments.conversation_id.as_deref())),
         clears_history: arguments.clear_history,
     };
     execute(inner, context, run, exit).await
@@ -65,9 +67,9 @@ async fn execute(
     exit: &mut Option<Exit>,
 ) -> Result<Done> {
     let _use = inner.workspace_use.read().await;
+    let _in_use = run.conversation_id.as_ref().map(|id| inner.use_conversation(&context.caller, id));
     let root = prepare_root(inner, context, &run).await?;
     let _turn = inner.wait_for_agent(context, &root, run.agent_id).await?;
-    let settings = settings::of(inner, context).await?;
     let kind = inner.config.engine.kind;
     let mut flags = vec![format!("--agent={}", run.agent_id), format!("--input={}", run.input_text)];
     if run.conversation_id.is_some() {
@@ -80,13 +82,41 @@ async fn execute(
     if kind == Kind::Conductor || run.format == OutputFormat::Json {
         flags.push("--output=json".into());
     }
-    flags.extend(settings.environment.map(|name| format!("--environment={name}")));
-    flags.extend(settings.project.map(|name| format!("--project={name}")));
+    flags.extend(setting_flags(inner, context).await?);
     if let Some(timeout) = run.timeout {
         flags.push(format!("--timeout={timeout}"));
     }
-    let finished = inner.run_engine(context, &root, flags, run.timeout, exit).await?;
+    let wanted = EngineRun { flags, timeout: run.timeout, has_input: false, is_agent: true };
+    let finished = inner.run_engine(context, &root, wanted, exit).await?;
     answer(kind, run, &finished)
+}
+
+/// The engine works in its own root: a caller that names that one gets what it asks for, another one is told so.
+fn check_directory(inner: &Inner, directory: Option<&str>) -> Result<()> {
+    let root = &inner.config.engine.root;
+    match directory {
+        None | Some("") => Ok(()),
+        Some(path)
+            if PathBuf::from(path)
+                .canonicalize()
+                .is_ok_and(|path| root.canonicalize().is_ok_and(|root| root == path)) =>
+        {
+            Ok(())
+        }
+        Some(_) => Err(Error::new(
+            Reason::Unsupported,
+            "this engine runs in its own root and cannot work in another directory; leave cwd out",
+        )
+        .at("arguments.cwd")),
+    }
+}
+
+/// The caller's settings as flags.
+pub(super) async fn setting_flags(inner: &Inner, context: &CallContext) -> Result<Vec<String>> {
+    let settings = settings::of(inner, context).await?;
+    let environment = settings.environment.map(|name| format!("--environment={name}"));
+    let project = settings.project.map(|name| format!("--project={name}"));
+    Ok(environment.into_iter().chain(project).collect())
 }
 
 fn answer(kind: Kind, run: Run<'_>, finished: &Finished) -> Result<Done> {
@@ -118,7 +148,7 @@ fn answer(kind: Kind, run: Run<'_>, finished: &Finished) -> Result<Done> {
 }
 
 /// The root to run in: the engine's own, or the caller's private one for a conversation.
-async fn prepare_root(inner: &Inner, context: &CallContext, run: &Run<'_>) -> Result<PathBuf> {
+pub(super) async fn prepare_root(inner: &Inner, context: &CallContext, run: &Run<'_>) -> Result<PathBuf> {
     let agent_id = run.agent_id.to_owned();
     let caller = context.caller.clone();
     let conversation_id = run.conversation_id.clone();
@@ -136,8 +166,9 @@ async fn prepare_root(inner: &Inner, context: &CallContext, run: &Run<'_>) -> Re
             };
             super::agents::find(&workspace, &agent_id)?;
             let Some(conversation_id) = conversation_id else { return Ok(config.engine.root.clone()) };
-            let directory = config.conversation_directory(&caller, &conversation_id);
-            workspace.private_root(&directory).map(|private| private.root).map_err(|error| {
+            let directory = config.open_conversation(&caller, &conversation_id);
+            let private = directory.and_then(|directory| workspace.private_root(&directory));
+            private.map(|private| private.root).map_err(|error| {
                 Error::new(Reason::ToolFailed, "the conversation's directory cannot be written")
                     .because(error)
             })

@@ -1,13 +1,15 @@
 //! `clear_agent_history`.
 
-use super::{CallContext, Done, result::HistoryCleared, toolbox::Inner};
+use super::{CallContext, Done, arguments::ClearArguments, result::HistoryCleared, toolbox::Inner};
 use crate::{
     engine::workspace::Workspace,
     error::{Error, Reason, Result},
 };
 
-pub(super) async fn clear(inner: &Inner, context: &CallContext, agent_id: &str) -> Result<Done> {
-    let directory = inner.config.conversation_directory(&context.caller, &context.conversation_id);
+pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &ClearArguments) -> Result<Done> {
+    let agent_id = arguments.agent_id.as_str();
+    let conversation_id = context.conversation(arguments.conversation_id.as_deref());
+    let directory = inner.config.conversation_directory(&context.caller, &conversation_id);
     let (id, base) = (agent_id.to_owned(), directory.clone());
     // A run of this agent in this conversation would write what is cleared here.
     let _turn = inner.wait_for_agent(context, &directory, agent_id).await?;
@@ -22,7 +24,7 @@ pub(super) async fn clear(inner: &Inner, context: &CallContext, agent_id: &str) 
         .await?;
     let result = HistoryCleared {
         agent_id: agent_id.to_owned(),
-        conversation_id: context.conversation_id.clone(),
+        conversation_id,
         removed: u32::try_from(removed).unwrap_or(u32::MAX),
     };
     Done::new(format!("{agent_id} forgot this conversation; interactions removed: {removed}"), &result)

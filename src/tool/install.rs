@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     CallContext, Done,
     arguments::InstallArguments,
-    engine_run::{failed, last_words},
+    engine_run::{EngineRun, failed, last_words},
     result::{Installed, TemplateSummary},
     toolbox::Inner,
 };
@@ -24,7 +24,7 @@ pub(super) async fn install(
     let root = inner.config.engine.root.clone();
     // The engines' own word for "show what there is".
     let Some(name) = arguments.template_name.as_ref().filter(|name| *name != "list") else {
-        let finished = inner.run_engine(context, &root, vec!["--install=list".into()], None, exit).await?;
+        let finished = inner.run_engine(context, &root, EngineRun::plain("--install=list"), exit).await?;
         if finished.exit != Exit::Code(0) {
             return Err(failed(&finished));
         }
@@ -33,7 +33,8 @@ pub(super) async fn install(
         return Done::new(report, &result);
     };
     let before = installed(inner).await?;
-    let finished = inner.run_engine(context, &root, vec![format!("--install={name}")], None, exit).await?;
+    let finished =
+        inner.run_engine(context, &root, EngineRun::plain(format!("--install={name}")), exit).await?;
     let after = installed(inner).await?;
     if finished.exit != Exit::Code(0) {
         return Err(failed(&finished));

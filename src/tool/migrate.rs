@@ -36,11 +36,18 @@ pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Resu
     };
     let updates_config = !arguments.no_config_update;
     let _exclusive = exclusive(inner)?;
-    let result = inner.blocking(move |config| copy_agents(config, &path, updates_config)).await?;
-    Done::new(format!("{} agents were copied to {}", result.agents.len(), result.path), &result)
+    let is_dry_run = arguments.dry_run;
+    let result = inner.blocking(move |config| copy_agents(config, &path, updates_config, is_dry_run)).await?;
+    let did = if is_dry_run { "would be copied" } else { "were copied" };
+    Done::new(format!("{} agents {did} to {}", result.agents.len(), result.path), &result)
 }
 
-fn copy_agents(config: &ToolboxConfig, path: &str, updates_config: bool) -> Result<Migrated> {
+fn copy_agents(
+    config: &ToolboxConfig,
+    path: &str,
+    updates_config: bool,
+    is_dry_run: bool,
+) -> Result<Migrated> {
     let target = config.confined("arguments.path", Some(path))?;
     let workspace = config.workspace()?;
     if target.starts_with(&workspace.directory) || workspace.directory.starts_with(&target) {
@@ -53,14 +60,23 @@ fn copy_agents(config: &ToolboxConfig, path: &str, updates_config: bool) -> Resu
     }
     let mut agents = Vec::new();
     for agent in workspace.agents().map_err(failed)? {
+        if is_dry_run {
+            agents.push(agent.agent_id);
+            continue;
+        }
         let from = workspace.agent_directory(&agent.agent_id);
         copy_directory(&from, &agents_directory.join(&agent.agent_id)).map_err(failed)?;
         agents.push(agent.agent_id);
     }
-    if updates_config {
+    if updates_config && !is_dry_run {
         update_config(&config.engine.root, &target).map_err(failed)?;
     }
-    Ok(Migrated { path: target.display().to_string(), agents, is_config_updated: updates_config })
+    Ok(Migrated {
+        path: target.display().to_string(),
+        agents,
+        is_config_updated: updates_config && !is_dry_run,
+        is_dry_run,
+    })
 }
 
 /// Points the engine's configuration to the new place; the old file is kept beside it.

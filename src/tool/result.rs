@@ -34,12 +34,15 @@ pub(super) struct BrokenAgent {
 }
 
 /// The installed agents.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub(super) struct AgentList {
     /// Sorted by id.
     pub agents: Vec<AgentSummary>,
     /// Those whose definition cannot be read.
     pub broken: Vec<BrokenAgent>,
+    /// Where the list goes on; absent at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// One file of an agent.
@@ -78,6 +81,16 @@ pub(super) struct AgentInfo {
     pub interactions: u32,
 }
 
+/// What a check of one agent found.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct AgentCheck {
+    /// The agent.
+    pub agent_id: String,
+    /// What is wrong with it; absent when nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// What a check of the system found.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(super) struct Validation {
@@ -89,6 +102,8 @@ pub(super) struct Validation {
     pub errors: Vec<String>,
     /// What may be wrong.
     pub warnings: Vec<String>,
+    /// Each agent and whether it can be read.
+    pub checks: Vec<AgentCheck>,
     /// What the engine printed.
     pub report: String,
 }
@@ -108,6 +123,31 @@ pub(super) struct AgentAnswer {
     /// The engine's own document, where JSON was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<serde_json::Value>,
+}
+
+/// A session with an agent.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct AgentSession {
+    /// The session's id, which is its job's.
+    pub session_id: String,
+    /// The agent.
+    pub agent_id: String,
+    /// The conversation it remembers this in.
+    pub conversation_id: String,
+    /// Whether it waits for input.
+    pub is_open: bool,
+    /// What the agent printed: all of it when the session has ended, what is new while it is open.
+    pub output: String,
+    /// Whether the output was cut.
+    pub is_truncated: bool,
+    /// What the agent asks; absent when the session has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The id of that question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_id: Option<String>,
+    /// How many answers it was given.
+    pub inputs: u32,
 }
 
 /// One template.
@@ -135,6 +175,8 @@ pub(super) struct Installed {
 /// A backup that was made.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(super) struct BackedUp {
+    /// Its id, which restore_agents takes as its backup_path.
+    pub backup_id: String,
     /// Where it is.
     pub backup_path: String,
     /// How many agents it holds.
@@ -150,8 +192,11 @@ pub(super) struct Restored {
     pub backup_path: String,
     /// The agents that were put in place.
     pub restored: Vec<String>,
-    /// Where what was there before is kept.
-    pub safety_backup_path: String,
+    /// Where what was there before is kept; absent for a trial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub safety_backup_path: Option<String>,
+    /// Whether nothing was done and this is what would have been.
+    pub is_dry_run: bool,
 }
 
 /// Agents that were copied to another place.
@@ -163,6 +208,8 @@ pub(super) struct Migrated {
     pub agents: Vec<String>,
     /// Whether the engine uses the new place.
     pub is_config_updated: bool,
+    /// Whether nothing was done and this is what would have been.
+    pub is_dry_run: bool,
 }
 
 /// The caller's settings.

@@ -13,12 +13,19 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, agents, backup, execute, history, install, migrate, settings};
+use super::{
+    Call, Question, agents, backup, conversations::InUse, execute, history, install, migrate, session,
+    settings,
+};
 use crate::{
     caller::Caller,
     engine::{Chunk, Engine, Exit, Supervisor, workspace::Workspace},
     error::{Error, Reason, Result},
+    secret::Secret,
 };
+
+/// The conversation of calls that name none: the caller's own with each agent.
+pub const DEFAULT_CONVERSATION: &str = "default";
 
 /// What the tools are given once.
 #[derive(Clone, Debug)]
@@ -29,6 +36,8 @@ pub struct ToolboxConfig {
     pub data_directory: PathBuf,
     /// Limits of the engine's runs.
     pub conductor: crate::engine::Config,
+    /// Variables that runs of agents are given beside the engine's: what they reach their model with.
+    pub agent_environment: std::collections::BTreeMap<String, Secret>,
 }
 
 /// The tools, ready to be called. Clones share everything.
@@ -46,6 +55,9 @@ pub(super) struct Inner {
     pub(super) supervisor: Supervisor,
     /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
     pub(super) workspace_use: tokio::sync::RwLock<()>,
+    pub(super) conversations_in_use: InUse,
+    /// Taken while a conversation's exchanges are rewritten.
+    pub(super) exchange_writes: tokio::sync::Mutex<()>,
     agent_locks: Mutex<AgentLocks>,
 }
 
@@ -64,15 +76,27 @@ pub struct CallContext {
     pub deadline: Instant,
     /// Where output goes as it comes. Nobody has to listen.
     pub progress: mpsc::Sender<Progress>,
+    /// Whether a destructive call is asked about. One that a caller has named needs no question; one that a model
+    /// thought of does.
+    pub asks_first: bool,
+}
+
+impl CallContext {
+    /// The conversation that a call means: the one that it names, else the job's.
+    pub(super) fn conversation(&self, named: Option<&str>) -> String {
+        named.unwrap_or(&self.conversation_id).to_owned()
+    }
 }
 
 /// What a call tells while it runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Progress {
     /// The engine printed something.
     Output(Chunk),
     /// Another run of the same agent has to end first.
     WaitingForAgent(String),
+    /// It asks something.
+    Question(Question),
 }
 
 /// What a call that worked answers.
@@ -111,6 +135,8 @@ impl Toolbox {
             config,
             supervisor,
             workspace_use: tokio::sync::RwLock::default(),
+            conversations_in_use: InUse::default(),
+            exchange_writes: tokio::sync::Mutex::default(),
             agent_locks: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -127,7 +153,10 @@ impl Toolbox {
         let mut exit = None;
         // Only runs of the engine take long; they watch deadline and cancellation themselves, so that their
         // processes are gone before the answer is given.
-        let result = self.inner.dispatch(call, context, &mut exit).await;
+        let result = match self.confirmed(call, context).await {
+            Ok(()) => self.inner.dispatch(call, context, &mut exit).await,
+            Err(error) => Err(error),
+        };
         let duration = started.elapsed();
         let tool = call.tool().as_str();
         let (outcome, cause) = match &result {
@@ -141,6 +170,19 @@ impl Toolbox {
         Completed { result, exit, duration }
     }
 
+    /// Sees to it that a destructive call is wanted. Where a person can be asked, only that person's word counts: a
+    /// model could confirm its own idea.
+    async fn confirmed(&self, call: &Call, context: &CallContext) -> Result<()> {
+        let Some(confirmation) = call.confirmation() else { return Ok(()) };
+        if !context.asks_first {
+            confirmation.is_given()?;
+            return Ok(());
+        }
+        let timeout = Duration::from_secs(self.inner.config.conductor.session_input_timeout_seconds.into());
+        let answer = context.ask(confirmation.question(), Question::yes_or_no(), Value::Bool(false), timeout);
+        if answer.await? == Value::Bool(true) { Ok(()) } else { Err(confirmation.declined()) }
+    }
+
     /// The installed agents, for a door's own listing.
     ///
     /// # Errors
@@ -148,13 +190,23 @@ impl Toolbox {
     pub async fn agents(&self) -> Result<Vec<crate::pb::Agent>> {
         agents::list_for_doors(&self.inner).await
     }
+
+    /// All that is known of one agent, as `get_agent_info` answers it, with the caller's default conversation.
+    ///
+    /// # Errors
+    /// [`Reason::AgentNotFound`].
+    pub async fn agent_info(&self, caller: &Caller, agent_id: &str) -> Result<Value> {
+        Ok(agents::info(&self.inner, caller, DEFAULT_CONVERSATION, agent_id).await?.value)
+    }
 }
 
 impl Inner {
     async fn dispatch(&self, call: &Call, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
         match call {
-            Call::ListAvailableAgents => agents::list(self).await,
-            Call::GetAgentInfo(arguments) => agents::info(self, context, &arguments.agent_id).await,
+            Call::ListAvailableAgents(arguments) => agents::list(self, arguments).await,
+            Call::GetAgentInfo(arguments) => {
+                agents::info(self, &context.caller, &context.conversation_id, &arguments.agent_id).await
+            }
             Call::ValidateConductorSystem => agents::validate(self, context, exit).await,
             Call::ExecuteAgentStateless(arguments) => {
                 execute::stateless(self, context, arguments, exit).await
@@ -162,13 +214,14 @@ impl Inner {
             Call::ExecuteAgentContextual(arguments) => {
                 execute::contextual(self, context, arguments, exit).await
             }
+            Call::StartInteractiveSession(arguments) => session::run(self, context, arguments, exit).await,
             Call::InstallAgentTemplates(arguments) => install::install(self, context, arguments, exit).await,
             Call::BackupAgents(arguments) => backup::backup(self, arguments).await,
             Call::RestoreAgents(arguments) => backup::restore(self, arguments).await,
             Call::MigrateStorage(arguments) => migrate::migrate(self, arguments).await,
             Call::SetEnvironment(arguments) => settings::set_environment(self, context, arguments).await,
             Call::GetSystemConfig => settings::system_config(self, context).await,
-            Call::ClearAgentHistory(arguments) => history::clear(self, context, &arguments.agent_id).await,
+            Call::ClearAgentHistory(arguments) => history::clear(self, context, arguments).await,
         }
     }
 

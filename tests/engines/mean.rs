@@ -79,6 +79,31 @@ async fn descendant(mode: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A dialogue as the real engine leads one: a banner, a prompt without a line break, `sair` ends it. With "deaf" it
+/// never reads its input, with "hang" it hangs at the second input.
+async fn talk(mode: &str) -> ExitCode {
+    say("🎮 Modo interativo ativo\n".as_bytes());
+    if mode == "deaf" {
+        for_ever().await;
+    }
+    let mut line = String::new();
+    for turn in 1.. {
+        say(format!("[{turn}] você> ").as_bytes());
+        line.clear();
+        if io::stdin().read_line(&mut line).is_ok_and(|read| read == 0) {
+            say("\n👋 fim\n".as_bytes());
+            break;
+        }
+        match (line.trim(), mode) {
+            ("sair", _) => break,
+            ("die", _) => return ExitCode::from(3),
+            (_, "hang") if turn == 2 => for_ever().await,
+            (words, _) => say(format!("ouvi: {words}\n").as_bytes()),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     if let Some(mode) = flag("--as") {
@@ -93,6 +118,9 @@ async fn main() -> ExitCode {
         let log = fs::OpenOptions::new().create(true).append(true).open("starts.log");
         log.and_then(|mut log| log.write_all(format!("{job_id}\n").as_bytes()))
             .expect("starts can be logged");
+    }
+    if env::args().any(|argument| argument == "--interactive") {
+        return talk(&input).await;
     }
     say(format!("🤖 Executando Mean_Agent\n📝 Input: {input}\n{{\"message\": \"log\"}}\n").as_bytes());
     let (mode, rest) = input.split_once([' ', '\n']).unwrap_or((&input, ""));

@@ -21,6 +21,7 @@ pub fn run(arguments: &[&str], directory: Option<&Path>) -> Printed {
     let output = Command::new(env!("CARGO_BIN_EXE_conductor-gateway"))
         .args(arguments)
         .current_dir(directory.unwrap_or(own.path()))
+        .env("AGENT_PROVIDER", "none")
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -123,7 +124,7 @@ fn the_bundled_engine_tells_the_truth() {
         (&["--agent", "SqlExpert_Agent"], 2, "--input"),
         (&["--backup"], 2, "backup_agents"),
         (&["--restore"], 2, "restore_agents"),
-        (&["--chat", "--interactive", "--agent", "SqlExpert_Agent"], 2, "--interactive"),
+        (&["--interactive", "--agent", "SqlExpert_Agent"], 2, "--interactive needs --chat"),
         (&["--frobnicate"], 2, "--frobnicate"),
         (&[], 2, "nothing to do"),
     ];

@@ -6,13 +6,16 @@
 
 mod support;
 
+mod agent;
 mod bad_input;
 mod cli;
 mod crash;
 mod doors;
 mod flow;
+mod inputs;
 mod jobs;
 mod limits;
+mod mcp;
 mod mean_engine;
 mod outside;
 mod readme;

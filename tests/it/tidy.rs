@@ -12,7 +12,9 @@ const RANKS: &[(&str, u8)] = &[
     ("error", 0),
     ("task", 0),
     ("caller", 0),
+    ("secret", 0),
     ("journal", 1),
+    ("llm", 1),
     ("engine", 1),
     ("tool", 2),
     ("agent", 3),
@@ -32,6 +34,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("cli", "bundled", "the bundled engine is started here as a program of its own"),
     ("bundled", "engine", "only engine/workspace.rs: the layout that both engines share"),
     ("bundled", "pb", "the timestamp"),
+    ("bundled", "llm", "its agents may have a model"),
 ];
 /// Beyond these a door may import rank 0 only.
 const MAX_LINES: usize = 500;

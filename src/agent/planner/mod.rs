@@ -23,6 +23,11 @@ pub enum Plan {
     Decline(String),
 }
 
+/// Whether a command is a literal command line that means one tool.
+pub fn is_command_line(command: &str) -> bool {
+    matches!(command_line::plan(command.trim()), Some(Plan::Call(..)))
+}
+
 /// Plans a command. `agents` are the ids of the installed agents.
 pub fn plan(command: &str, agents: &[String]) -> Plan {
     let command = command.trim();

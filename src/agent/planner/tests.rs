@@ -225,7 +225,7 @@ fn what_is_unsure_or_changes_something_is_declined() {
 fn a_literal_run_is_one() {
     assert_eq!(
         planned("conductor --agent SqlExpert_Agent --input 'select \"x\"; -- and more' --chat"),
-        "execute_agent_contextual {\"agent_id\":\"SqlExpert_Agent\",\"clear_history\":false,\"input_text\":\"select \\\"x\\\"; -- and more\"}"
+        "execute_agent_contextual {\"agent_id\":\"SqlExpert_Agent\",\"input_text\":\"select \\\"x\\\"; -- and more\",\"clear_history\":false}"
     );
     assert!(planned("--agent SqlExpert_Agent --input=-x --timeout 5").contains("\"timeout\":5"));
 }

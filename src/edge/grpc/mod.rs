@@ -10,7 +10,7 @@ use axum::{Router, body::Body};
 use http::Response;
 use tonic::service::Routes;
 
-use super::Config;
+use super::{Addresses, Config};
 use crate::{
     error::Error,
     job::JobService,
@@ -18,11 +18,12 @@ use crate::{
 };
 
 /// The gRPC routes. grpc-web is layered on these only: it refuses every other HTTP/1.1 request.
-pub(super) fn router(service: JobService, config: &Config) -> Router {
+pub(super) fn router(service: JobService, config: &Config, addresses: Addresses) -> Router {
     let limit = config.max_message_bytes as usize;
-    let gateway = GatewayServiceServer::new(service::Gateway::new(service.clone(), config.heartbeat()))
-        .max_decoding_message_size(limit)
-        .max_encoding_message_size(limit);
+    let gateway =
+        GatewayServiceServer::new(service::Gateway::new(service.clone(), config.heartbeat(), addresses))
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
     let mut routes = Routes::builder();
     routes.add_service(gateway);
     routes.add_service(service::health(&service));

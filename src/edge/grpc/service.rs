@@ -12,7 +12,7 @@ use tonic_health::pb::{
 
 use super::{
     super::{
-        ThroughDoor,
+        Addresses, ThroughDoor,
         events::{DisconnectGuard, EventStream},
     },
     frames::Frames,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     caller::Caller,
     error::{Error, Result},
-    job::{CancelledBy, Filter, JobId, JobService, Submission},
+    job::{CancelledBy, Conversation, Filter, JobId, JobService, Submission},
     pb::{self, Door, JobState, OnDisconnect, gateway_service_server::GatewayService},
 };
 
@@ -31,11 +31,12 @@ const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 pub(super) struct Gateway {
     service: JobService,
     heartbeat: Duration,
+    addresses: Addresses,
 }
 
 impl Gateway {
-    pub(super) fn new(service: JobService, heartbeat: Duration) -> Self {
-        Self { service, heartbeat }
+    pub(super) fn new(service: JobService, heartbeat: Duration, addresses: Addresses) -> Self {
+        Self { service, heartbeat, addresses }
     }
 
     fn submission<T>(
@@ -45,7 +46,7 @@ impl Gateway {
         options: Option<pb::TaskOptions>,
     ) -> Submission {
         Submission {
-            caller: Caller::local(),
+            caller: caller_of(request),
             door: door(request),
             task,
             options: options.unwrap_or_default(),
@@ -78,17 +79,16 @@ impl Gateway {
         Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat).guarded(guard)))
     }
 
-    async fn try_cancel(&self, request: pb::CancelJobRequest) -> Result<pb::Job> {
+    async fn try_cancel(&self, caller: Caller, request: pb::CancelJobRequest) -> Result<pb::Job> {
         if request.wait_seconds > MAX_CANCEL_WAIT_SECONDS {
             return Err(Error::invalid("wait_seconds", format!("must be at most {MAX_CANCEL_WAIT_SECONDS}")));
         }
-        let caller = Caller::local();
         let by = CancelledBy::Caller(caller.name().to_owned());
         let wait = Duration::from_secs(request.wait_seconds.into());
         self.service.cancel(&caller, &JobId::parse(&request.job_id)?, by, wait).await
     }
 
-    async fn try_list(&self, request: pb::ListJobsRequest) -> Result<pb::ListJobsResponse> {
+    async fn try_list(&self, caller: Caller, request: pb::ListJobsRequest) -> Result<pb::ListJobsResponse> {
         let mut states = Vec::new();
         for state in request.states {
             match JobState::try_from(state) {
@@ -98,8 +98,7 @@ impl Gateway {
             }
         }
         let filter = Filter { states, labels: request.labels, conversation_id: request.conversation_id };
-        let page =
-            self.service.list(&Caller::local(), &filter, request.page_size, &request.page_token).await?;
+        let page = self.service.list(&caller, &filter, request.page_size, &request.page_token).await?;
         Ok(pb::ListJobsResponse { jobs: page.jobs, next_page_token: page.next_page_token })
     }
 
@@ -118,6 +117,11 @@ impl Gateway {
             agents.last().filter(|_| has_more).map(|agent| agent.agent_id.clone()).unwrap_or_default();
         Ok(pb::ListAgentsResponse { agents, next_page_token })
     }
+}
+
+/// Who the listener says is calling.
+fn caller_of<T>(request: &Request<T>) -> Caller {
+    request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::local)
 }
 
 fn door<T>(request: &Request<T>) -> Door {
@@ -170,10 +174,11 @@ impl GatewayService for Gateway {
     }
 
     async fn watch_job(&self, request: Request<pb::WatchJobRequest>) -> Result<Response<Frames>, Status> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
         let follow = || {
             let job_id = JobId::parse(&request.job_id)?;
-            let follower = self.service.follow(&Caller::local(), &job_id, request.after_sequence)?;
+            let follower = self.service.follow(&caller, &job_id, request.after_sequence)?;
             Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat)))
         };
         answer(follow())
@@ -183,8 +188,8 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::GetJobRequest>,
     ) -> Result<Response<pb::GetJobResponse>, Status> {
-        let get =
-            async { self.service.get(&Caller::local(), &JobId::parse(&request.get_ref().job_id)?).await };
+        let caller = caller_of(&request);
+        let get = async { self.service.get(&caller, &JobId::parse(&request.get_ref().job_id)?).await };
         answer(get.await.map(|job| pb::GetJobResponse { job: Some(job) }))
     }
 
@@ -192,15 +197,19 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::ListJobsRequest>,
     ) -> Result<Response<pb::ListJobsResponse>, Status> {
-        answer(self.try_list(request.into_inner()).await)
+        let caller = caller_of(&request);
+        answer(self.try_list(caller, request.into_inner()).await)
     }
 
     async fn cancel_job(
         &self,
         request: Request<pb::CancelJobRequest>,
     ) -> Result<Response<pb::CancelJobResponse>, Status> {
+        let caller = caller_of(&request);
         answer(
-            self.try_cancel(request.into_inner()).await.map(|job| pb::CancelJobResponse { job: Some(job) }),
+            self.try_cancel(caller, request.into_inner())
+                .await
+                .map(|job| pb::CancelJobResponse { job: Some(job) }),
         )
     }
 
@@ -208,8 +217,8 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::DeleteJobRequest>,
     ) -> Result<Response<pb::DeleteJobResponse>, Status> {
-        let delete =
-            async { self.service.delete(&Caller::local(), &JobId::parse(&request.get_ref().job_id)?).await };
+        let caller = caller_of(&request);
+        let delete = async { self.service.delete(&caller, &JobId::parse(&request.get_ref().job_id)?).await };
         answer(delete.await.map(|()| pb::DeleteJobResponse {}))
     }
 
@@ -217,13 +226,34 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::SendInputRequest>,
     ) -> Result<Response<pb::SendInputResponse>, Status> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
         let send = async {
-            self.service
-                .send_input(&Caller::local(), &JobId::parse(&request.job_id)?, &request.input_id)
-                .await
+            // Checked like every open JSON that enters.
+            let value = request.value.unwrap_or_default().to_value();
+            let value = value.map_err(|error| Error::invalid("value.text", error.to_string()))?;
+            self.service.send_input(&caller, &JobId::parse(&request.job_id)?, &request.input_id, value).await
         };
         answer(send.await.map(|job| pb::SendInputResponse { job: Some(job) }))
+    }
+
+    async fn list_conversations(
+        &self,
+        request: Request<pb::ListConversationsRequest>,
+    ) -> Result<Response<pb::ListConversationsResponse>, Status> {
+        let found = self.service.conversations(&caller_of(&request)).await;
+        answer(found.map(|found| pb::ListConversationsResponse {
+            conversations: found.into_iter().map(to_wire).collect(),
+        }))
+    }
+
+    async fn delete_conversation(
+        &self,
+        request: Request<pb::DeleteConversationRequest>,
+    ) -> Result<Response<pb::DeleteConversationResponse>, Status> {
+        let caller = caller_of(&request);
+        let deleted = self.service.delete_conversation(&caller, &request.get_ref().conversation_id).await;
+        answer(deleted.map(|()| pb::DeleteConversationResponse {}))
     }
 
     async fn list_agents(
@@ -248,11 +278,26 @@ impl GatewayService for Gateway {
         Ok(Response::new(pb::GetServerInfoResponse {
             version: info.version.to_owned(),
             planner: info.planner.to_owned(),
-            provider: String::new(),
-            model: String::new(),
+            provider: info.provider,
+            model: info.model,
             engine: info.engine.to_owned(),
             capabilities: info.capabilities.iter().map(|name| (*name).to_owned()).collect(),
+            planner_reason: info.why,
+            mcp_url: self.addresses.mcp_url().unwrap_or_default(),
         }))
+    }
+}
+
+fn to_wire(conversation: Conversation) -> pb::Conversation {
+    let agents = conversation.agents.into_iter();
+    pb::Conversation {
+        conversation_id: conversation.conversation_id,
+        create_time: Some(conversation.create_time),
+        update_time: Some(conversation.update_time),
+        exchanges: conversation.exchanges,
+        agents: agents
+            .map(|(agent_id, interactions)| pb::ConversationAgent { agent_id, interactions })
+            .collect(),
     }
 }
 

@@ -6,20 +6,36 @@ use axum::{body::Body, extract::State};
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::{Context, problem::json_response};
+use super::{super::problem::json_response, Context};
 
 /// `GET /health`: what this is and that it answers.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> Response<Body> {
     let info = context.service.info();
+    let detected: Vec<_> = info
+        .detected
+        .iter()
+        .map(|(base_url, provider, models)| json!({"base_url": base_url, "provider": provider, "models": models}))
+        .collect();
     let document = json!({
         "status": "healthy",
         "service": "conductor-gateway",
         "version": info.version,
         "mode": info.planner,
+        "agent": {
+            "planner": info.planner,
+            "provider": info.provider,
+            "model": info.model,
+            "reason": info.why,
+            "found_on_this_machine": detected,
+        },
         "engine": info.engine,
         "running_jobs": info.running,
         "queued_jobs": info.queued,
-        "endpoints": {"api": format!("http://{}", context.address), "mcp": null, "health": "/health"},
+        "endpoints": {
+            "api": format!("http://{}", context.addresses.api),
+            "mcp": context.addresses.mcp_url(),
+            "health": "/health",
+        },
     });
     json_response(StatusCode::OK, &document, "application/json")
 }

@@ -4,28 +4,36 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Extension, Path, Query, Request, State},
 };
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    super::events::DisconnectGuard,
+    super::{
+        events::DisconnectGuard,
+        problem::{json_response, to_response, with_status},
+    },
     Context,
     payload::{self, Payload},
-    problem::{json_response, to_response, with_status},
 };
 use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
-    job::{CancelledBy, Filter, JobId, Submission, Submitted},
+    job::{CancelledBy, Conversation, Filter, JobId, Submission, Submitted},
     pb::{Door, Job, JobState, OnDisconnect, job::Outcome},
 };
 
 const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 
 type Shared = State<Arc<Context>>;
+type From = Extension<Caller>;
+
+/// Who the listener says is calling.
+fn caller_of(request: &Request) -> Caller {
+    request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::local)
+}
 
 fn ok(document: &impl serde::Serialize) -> Response<Body> {
     json_response(StatusCode::OK, document, "application/json")
@@ -48,6 +56,7 @@ fn flat(error: Error) -> Error {
 }
 
 async fn submit(context: &Context, request: Request, holds_connection: bool) -> Result<(Caller, Submitted)> {
+    let caller = caller_of(&request);
     let headers = request.headers().clone();
     let body: Payload = payload::read(request, context.max_body_bytes).await?;
     let (task, options) = body.into_task(&headers)?;
@@ -55,7 +64,6 @@ async fn submit(context: &Context, request: Request, holds_connection: bool) -> 
         let message = "means nothing here: the answer comes at once and no connection is held; leave it out";
         return Err(Error::invalid("on_disconnect", message));
     }
-    let caller = Caller::local();
     let submission = Submission { caller: caller.clone(), door: Door::Http, task: Some(task), options };
     Ok((caller, context.service.submit(submission).await.map_err(flat)?))
 }
@@ -66,7 +74,7 @@ pub(super) async fn execute(State(context): Shared, request: Request) -> Respons
         let (caller, submitted) = submit(&context, request, true).await?;
         let mut guard = (submitted.on_disconnect == OnDisconnect::Cancel && submitted.is_new)
             .then(|| DisconnectGuard::new(context.service.clone(), caller.clone(), submitted.job_id.clone()));
-        let job = context.service.wait(&caller, &submitted.job_id).await;
+        let job = context.service.wait_or_question(&caller, &submitted.job_id).await;
         if let Some(guard) = &mut guard {
             guard.disarm();
         }
@@ -75,7 +83,17 @@ pub(super) async fn execute(State(context): Shared, request: Request) -> Respons
     answer(run.await)
 }
 
-/// The answer for a job that has ended.
+/// Why a job that asks something has no answer yet.
+fn asks(job: &Job) -> Error {
+    let prompt = job.question.as_ref().map(|question| question.prompt.as_str()).unwrap_or_default();
+    let message = format!(
+        "the job asks: {prompt}; answer with POST /api/v1/jobs/{}/input and read /api/v1/stream/{}",
+        job.job_id, job.job_id
+    );
+    Error::new(Reason::InputRequired, message).for_job(&job.job_id)
+}
+
+/// The answer for a job that has ended, or asks something.
 fn executed(job: &Job) -> Response<Body> {
     match &job.outcome {
         Some(Outcome::Result(result)) if job.state() == JobState::Succeeded => {
@@ -91,12 +109,23 @@ fn executed(job: &Job) -> Response<Body> {
         outcome => {
             let (reason, message) = match outcome {
                 Some(Outcome::Error(error)) => (Reason::from_name(&error.reason), error.message.clone()),
+                None if job.state() == JobState::InputRequired => {
+                    return with_status(
+                        &asks(job),
+                        409,
+                        json!({"state": job.state(), "question": job.question}),
+                    );
+                }
                 _ => (None, "the job's outcome is not known".to_owned()),
             };
             let reason = reason.unwrap_or(Reason::Internal);
             let status = match job.state() {
                 JobState::Cancelled | JobState::InputRequired => 409,
-                JobState::Failed if matches!(reason, Reason::TimedOut | Reason::QueueTimedOut) => 504,
+                JobState::Failed
+                    if matches!(reason, Reason::TimedOut | Reason::QueueTimedOut | Reason::ModelTimedOut) =>
+                {
+                    504
+                }
                 JobState::Failed => 502,
                 _ => 500,
             };
@@ -167,26 +196,37 @@ impl ListQuery {
 }
 
 /// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=`.
-pub(super) async fn list(State(context): Shared, Query(query): Query<ListQuery>) -> Response<Body> {
+pub(super) async fn list(
+    State(context): Shared,
+    Extension(caller): From,
+    Query(query): Query<ListQuery>,
+) -> Response<Body> {
     let run = async {
         let page_size = number("page_size", query.page_size.as_deref())?;
-        let page =
-            context.service.list(&Caller::local(), &query.filter()?, page_size, &query.page_token).await?;
+        let page = context.service.list(&caller, &query.filter()?, page_size, &query.page_token).await?;
         Ok(ok(&json!({"jobs": page.jobs, "next_page_token": page.next_page_token})))
     };
     answer(run.await)
 }
 
 /// `GET /api/v1/jobs/{job_id}`.
-pub(super) async fn get(State(context): Shared, Path(job_id): Path<String>) -> Response<Body> {
-    let run = async { Ok(ok(&context.service.get(&Caller::local(), &JobId::parse(&job_id)?).await?)) };
+pub(super) async fn get(
+    State(context): Shared,
+    Extension(caller): From,
+    Path(job_id): Path<String>,
+) -> Response<Body> {
+    let run = async { Ok(ok(&context.service.get(&caller, &JobId::parse(&job_id)?).await?)) };
     answer(run.await)
 }
 
 /// `DELETE /api/v1/jobs/{job_id}`.
-pub(super) async fn delete(State(context): Shared, Path(job_id): Path<String>) -> Response<Body> {
+pub(super) async fn delete(
+    State(context): Shared,
+    Extension(caller): From,
+    Path(job_id): Path<String>,
+) -> Response<Body> {
     let run = async {
-        context.service.delete(&Caller::local(), &JobId::parse(&job_id)?).await?;
+        context.service.delete(&caller, &JobId::parse(&job_id)?).await?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         Ok(response)
@@ -206,12 +246,12 @@ pub(super) async fn cancel(
     Path(job_id): Path<String>,
     request: Request,
 ) -> Response<Body> {
+    let caller = caller_of(&request);
     let run = async {
         let body: CancelBody = payload::read(request, context.max_body_bytes).await?;
         if body.wait_seconds > MAX_CANCEL_WAIT_SECONDS {
             return Err(Error::invalid("wait_seconds", format!("must be at most {MAX_CANCEL_WAIT_SECONDS}")));
         }
-        let caller = Caller::local();
         let by = CancelledBy::Caller(caller.name().to_owned());
         let wait = Duration::from_secs(body.wait_seconds.into());
         Ok(ok(&context.service.cancel(&caller, &JobId::parse(&job_id)?, by, wait).await?))
@@ -222,8 +262,7 @@ pub(super) async fn cancel(
 #[derive(Deserialize)]
 struct InputBody {
     input_id: String,
-    #[serde(rename = "value")]
-    _value: Value,
+    value: Value,
 }
 
 /// `POST /api/v1/jobs/{job_id}/input` with `{"input_id": …, "value": …}`.
@@ -232,11 +271,35 @@ pub(super) async fn input(
     Path(job_id): Path<String>,
     request: Request,
 ) -> Response<Body> {
+    let caller = caller_of(&request);
     let run = async {
         let body: InputBody = payload::read(request, context.max_body_bytes).await?;
-        Ok(ok(&context.service.send_input(&Caller::local(), &JobId::parse(&job_id)?, &body.input_id).await?))
+        let job_id = JobId::parse(&job_id)?;
+        Ok(ok(&context.service.send_input(&caller, &job_id, &body.input_id, body.value).await?))
     };
     answer(run.await)
+}
+
+/// `GET /api/v1/conversations`: the caller's own, the latest first.
+pub(super) async fn conversations(State(context): Shared, Extension(caller): From) -> Response<Body> {
+    let found = context.service.conversations(&caller).await;
+    answer(found.map(|found| {
+        let found: Vec<Value> = found.iter().map(Conversation::to_json).collect();
+        ok(&json!({ "conversations": found }))
+    }))
+}
+
+/// `DELETE /api/v1/conversations/{conversation_id}`.
+pub(super) async fn delete_conversation(
+    State(context): Shared,
+    Extension(caller): From,
+    Path(conversation_id): Path<String>,
+) -> Response<Body> {
+    answer(context.service.delete_conversation(&caller, &conversation_id).await.map(|()| {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    }))
 }
 
 /// `GET /api/v1/agents`.
@@ -255,8 +318,10 @@ pub(super) async fn info(State(context): Shared) -> Response<Body> {
     ok(&json!({
         "version": info.version,
         "planner": info.planner,
-        "provider": "",
-        "model": "",
+        "planner_reason": info.why,
+        "provider": info.provider,
+        "model": info.model,
+        "mcp_url": context.addresses.mcp_url(),
         "engine": info.engine,
         "capabilities": info.capabilities,
         "running_jobs": info.running,

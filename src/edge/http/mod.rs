@@ -5,24 +5,22 @@
 mod health;
 mod jobs;
 mod payload;
-mod problem;
 mod render;
 mod sse;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
     extract::Request,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use http::Response;
 
-pub(super) use problem::{not_found, to_response as problem};
 pub use render::write_event;
 
-use super::Config;
+use super::{Addresses, Config, problem::to_response as problem};
 use crate::{
     error::{Error, Reason},
     job::JobService,
@@ -34,16 +32,16 @@ pub(super) struct Context {
     service: JobService,
     heartbeat: Duration,
     max_body_bytes: usize,
-    address: SocketAddr,
+    addresses: Addresses,
 }
 
 /// The routes.
-pub(super) fn router(service: JobService, config: &Config, address: SocketAddr) -> Router {
+pub(super) fn router(service: JobService, config: &Config, addresses: Addresses) -> Router {
     let context = Context {
         service,
         heartbeat: config.heartbeat(),
         max_body_bytes: config.max_body_bytes as usize,
-        address,
+        addresses,
     };
     Router::new()
         .route("/health", get(health::health))
@@ -56,6 +54,8 @@ pub(super) fn router(service: JobService, config: &Config, address: SocketAddr) 
         .route("/api/v1/jobs/{job_id}", get(jobs::get).delete(jobs::delete))
         .route("/api/v1/jobs/{job_id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{job_id}/input", post(jobs::input))
+        .route("/api/v1/conversations", get(jobs::conversations))
+        .route("/api/v1/conversations/{conversation_id}", delete(jobs::delete_conversation))
         .route("/api/v1/agents", get(jobs::agents))
         .route("/api/v1/tools", get(jobs::tools))
         .route("/api/v1/info", get(jobs::info))

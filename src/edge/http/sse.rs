@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{Path, RawQuery, State},
+    extract::{Extension, Path, RawQuery, State},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -17,9 +17,11 @@ use http_body::Frame;
 use tokio_stream::Stream;
 
 use super::{
-    super::events::{EventStream, Item},
+    super::{
+        events::{EventStream, Item},
+        problem::to_response,
+    },
     Context,
-    problem::to_response,
     render::render,
 };
 use crate::{
@@ -58,6 +60,7 @@ fn after_sequence(headers: &HeaderMap, query: Option<&str>) -> Result<u32> {
 /// The route.
 pub(super) async fn stream(
     State(context): State<Arc<Context>>,
+    Extension(caller): Extension<Caller>,
     Path(job_id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -65,7 +68,7 @@ pub(super) async fn stream(
     let follow = || {
         let job_id = JobId::parse(&job_id)?;
         let after = after_sequence(&headers, query.as_deref())?;
-        context.service.follow(&Caller::local(), &job_id, after)
+        context.service.follow(&caller, &job_id, after)
     };
     let follower = match follow() {
         Ok(follower) => follower,

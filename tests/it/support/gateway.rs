@@ -38,6 +38,8 @@ pub fn mean_engine() -> PathBuf {
 pub struct Gateway {
     pub child: Child,
     pub address: String,
+    /// Where MCP is.
+    pub mcp: String,
     pub directory: Arc<tempfile::TempDir>,
     pub log: Arc<Mutex<String>>,
     options: Options,
@@ -79,8 +81,17 @@ impl Gateway {
 
     pub fn start_in(directory: Arc<tempfile::TempDir>, options: Options) -> Self {
         let mut command = Command::new(BINARY);
-        command.current_dir(directory.path()).arg("serve").args(["--port", "0"]);
-        command.env("TELEMETRY_LOG", "info").env("CONDUCTOR_SIMULATE_PACE_MS", "0");
+        command.current_dir(directory.path()).arg("serve").args(["--port", "0", "--mcp-port", "0"]);
+        command
+            .env("TELEMETRY_LOG", "info")
+            .env("CONDUCTOR_SIMULATE_PACE_MS", "0")
+            .env("AGENT_AUTODETECT", "off");
+        // The keys of whoever runs the tests are nobody's business here.
+        for variable in
+            ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "GROQ_API_KEY"]
+        {
+            command.env_remove(variable);
+        }
         for (key, value) in &options.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
@@ -91,7 +102,7 @@ impl Gateway {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
-        let address = loop {
+        let (address, mcp) = loop {
             let mut line = String::new();
             if lines.read_line(&mut line).unwrap() == 0 {
                 let status = child.wait().unwrap();
@@ -100,7 +111,8 @@ impl Gateway {
             log.lock().unwrap().push_str(&line);
             let entry: Value = serde_json::from_str(&line).unwrap_or_default();
             if entry["message"] == "the gateway is ready" {
-                break entry["address"].as_str().unwrap().to_owned();
+                let mcp = entry["mcp"].as_str().unwrap_or_default().to_owned();
+                break (entry["address"].as_str().unwrap().to_owned(), mcp);
             }
         };
         let rest = log.clone();
@@ -113,7 +125,17 @@ impl Gateway {
                 rest.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
             }
         });
-        Self { child, address, directory, log, options }
+        Self { child, address, mcp, directory, log, options }
+    }
+
+    /// A gateway with the bundled engine whose agent uses a scripted model server over OpenAI's wire.
+    pub fn thinking(model: &super::ModelServer, options: Options) -> Self {
+        Self::start_with(
+            options
+                .set("agent.provider", "openai")
+                .set("agent.model", "scripted")
+                .set("agent.base_url", model.url("/v1")),
+        )
     }
 
     pub fn pid(&self) -> i32 {

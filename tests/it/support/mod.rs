@@ -2,10 +2,12 @@
 
 mod gateway;
 mod http;
+pub mod model;
 mod processes;
 mod sse;
 
 pub use gateway::{Gateway, Options, mean_engine};
 pub use http::{Answer, send};
+pub use model::ModelServer;
 pub use processes::{alive_with, eventually};
 pub use sse::SseReader;

@@ -1,0 +1,119 @@
+//! The open question of a job, and the way an answer reaches it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Reason, Result};
+
+/// An answer longer than this is refused.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Where answers to a job's question go. One question is open at a time.
+#[derive(Debug, Default)]
+pub struct Inputs(Mutex<Option<Open>>);
+
+#[derive(Debug)]
+struct Open {
+    input_id: String,
+    schema: Value,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// An answer that fits.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) value: Value,
+    pub(super) caller: String,
+    /// Told once the answer is written.
+    pub(super) taken: oneshot::Sender<()>,
+}
+
+impl Inputs {
+    fn state(&self) -> MutexGuard<'_, Option<Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a question.
+    pub(super) fn open(&self, input_id: &str, schema: &Value) -> oneshot::Receiver<Answer> {
+        let (answer, receiver) = oneshot::channel();
+        *self.state() = Some(Open { input_id: input_id.to_owned(), schema: schema.clone(), answer });
+        receiver
+    }
+
+    /// Nobody can answer any more.
+    pub(super) fn close(&self) {
+        *self.state() = None;
+    }
+
+    /// Answers the question. The receiver hears when the answer is written among the job's events.
+    ///
+    /// # Errors
+    /// [`Reason::NoOpenQuestion`]; [`Reason::InvalidArgument`] with what does not fit, and the question stays open.
+    pub fn answer(&self, input_id: &str, value: Value, caller: &str) -> Result<oneshot::Receiver<()>> {
+        let mut state = self.state();
+        let shown: String = input_id.chars().take(64).collect();
+        let open = match &*state {
+            Some(open) if open.input_id == input_id => open,
+            Some(open) => {
+                let message = format!(
+                    "the open question is `{}`, not `{shown}`; it may have been answered already",
+                    open.input_id
+                );
+                return Err(Error::new(Reason::NoOpenQuestion, message));
+            }
+            None => {
+                let message = format!("the job asks nothing now, so `{shown}` answers nothing");
+                return Err(Error::new(Reason::NoOpenQuestion, message));
+            }
+        };
+        if value.to_string().len() > MAX_ANSWER_BYTES {
+            let message = format!("is longer than {MAX_ANSWER_BYTES} bytes");
+            return Err(Error::new(Reason::TooLarge, message).at("value"));
+        }
+        check(&open.schema, &value)?;
+        let (taken, receiver) = oneshot::channel();
+        let answer = Answer { value, caller: caller.to_owned(), taken };
+        match state.take().map(|open| open.answer.send(answer)) {
+            Some(Ok(())) => Ok(receiver),
+            _ => Err(Error::new(Reason::NoOpenQuestion, format!("the time to answer `{shown}` is over"))),
+        }
+    }
+}
+
+/// Checks a value against a JSON Schema.
+fn check(schema: &Value, value: &Value) -> Result<()> {
+    // A schema that is none holds nobody up: what it asks for cannot be known.
+    let Ok(validator) = jsonschema::validator_for(schema) else { return Ok(()) };
+    validator.validate(value).map_err(|error| {
+        let path = error.instance_path().to_string();
+        Error::invalid(
+            format!("value{}", path.replace('/', ".")),
+            format!("does not fit the question's schema: {error}"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_fitting_answer_to_the_open_question_is_taken_and_once() {
+        let inputs = Inputs::default();
+        let reason = |result: Result<oneshot::Receiver<()>>| result.unwrap_err().reason();
+        assert_eq!(reason(inputs.answer("input_1", json!(true), "a")), Reason::NoOpenQuestion);
+        let mut receiver = inputs.open("input_1", &json!({"type": "boolean"}));
+        assert_eq!(reason(inputs.answer("input_2", json!(true), "a")), Reason::NoOpenQuestion);
+        assert_eq!(reason(inputs.answer("input_1", json!("yes"), "a")), Reason::InvalidArgument);
+        inputs.answer("input_1", json!(true), "a").unwrap();
+        assert_eq!(receiver.try_recv().unwrap().value, json!(true));
+        assert_eq!(reason(inputs.answer("input_1", json!(true), "a")), Reason::NoOpenQuestion);
+        // The one who asked has gone.
+        drop(inputs.open("input_3", &json!({})));
+        assert_eq!(reason(inputs.answer("input_3", json!(1), "a")), Reason::NoOpenQuestion);
+    }
+}

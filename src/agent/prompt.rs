@@ -1,0 +1,140 @@
+//! What the model is told before the user's words: who it is, the tools, examples, the conversation so far.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Config;
+use crate::{
+    llm::{AssistantMessage, Message, Request, ToolCall, ToolDefinition, ToolOutcome},
+    tool::{Exchange, OutsideTool, ToolName, catalogue},
+};
+
+/// The agent's own tool: a question for its user.
+pub(super) const ASK_USER: &str = "ask_user";
+
+const INSTRUCTIONS: &str = "You are the agent of a gateway in front of a conductor engine of AI agents. Do what the \
+user asks by calling tools; find an agent's id with list_available_agents before you run it, and never make one up. \
+When a tool fails, read why, and correct the call or tell the user. Answer with what was done and what came of it, \
+shortly. Say nothing that no tool has told you about this system.";
+
+/// What a command may call.
+#[derive(Clone, Debug)]
+pub(super) enum Callable {
+    Own(ToolName),
+    Outside(OutsideTool),
+    AskUser,
+}
+
+/// The tools of one command, by the name that the model uses.
+pub(super) struct Offer {
+    pub(super) definitions: Arc<[ToolDefinition]>,
+    callables: Vec<(String, Callable, Value)>,
+}
+
+impl Offer {
+    pub(super) fn new(config: &Config, outside: Vec<OutsideTool>) -> Self {
+        let mut definitions = Vec::new();
+        let mut callables = Vec::new();
+        let mut add = |name: String, description: String, parameters: Value, callable: Callable| {
+            definitions.push(ToolDefinition {
+                name: name.clone(),
+                description,
+                parameters: parameters.clone(),
+            });
+            callables.push((name, callable, parameters));
+        };
+        for spec in catalogue() {
+            let name = spec.name.as_str();
+            if config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == name) {
+                add(
+                    name.to_owned(),
+                    spec.description.to_owned(),
+                    plain(&spec.input_schema),
+                    Callable::Own(spec.name),
+                );
+            }
+        }
+        if config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == ASK_USER) {
+            add(ASK_USER.to_owned(), ASK_DESCRIPTION.to_owned(), ask_schema(), Callable::AskUser);
+        }
+        for tool in outside {
+            let (name, description) = (tool.name.clone(), tool.description.clone());
+            add(name, description, tool.input_schema.clone(), Callable::Outside(tool));
+        }
+        Self { definitions: definitions.into(), callables }
+    }
+
+    /// What a name means, and the schema of its arguments.
+    pub(super) fn find(&self, name: &str) -> Option<(&Callable, &Value)> {
+        self.callables
+            .iter()
+            .find(|(known, ..)| known == name)
+            .map(|(_, callable, schema)| (callable, schema))
+    }
+
+    /// The names, for a model that made one up.
+    pub(super) fn names(&self) -> String {
+        self.callables.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+const ASK_DESCRIPTION: &str = "Asks the user and waits for the answer. Use it only when you cannot go on without it; \
+the user may not be there.";
+
+fn ask_schema() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["question"],
+        "properties": {
+            "question": {"type": "string", "minLength": 1, "description": "What you need to know, in one sentence."},
+            "choices": {
+                "type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 20,
+                "description": "The possible answers, where there are only some.",
+            },
+        },
+    })
+}
+
+/// A schema without what providers do not take: its draft, formats of numbers.
+fn plain(schema: &Value) -> Value {
+    match schema {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, value)| {
+                let is_mark = matches!(name.as_str(), "$schema" | "title" | "format") && value.is_string();
+                !is_mark
+            })
+            .map(|(name, value)| (name.clone(), plain(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(plain).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The request of a command's first step.
+pub(super) fn request(config: &Config, offer: &Offer, earlier: &[Exchange], command: &str) -> Request {
+    let mut system = INSTRUCTIONS.to_owned();
+    if !config.instructions.is_empty() {
+        system.push_str("\n\n");
+        system.push_str(&config.instructions);
+    }
+    let mut messages = Vec::new();
+    for (number, example) in config.few_shot.iter().enumerate() {
+        messages.push(Message::User(example.user.clone()));
+        if let Some(tool) = &example.tool {
+            let call = ToolCall::new(format!("example_{number}"), tool.clone(), example.arguments.clone());
+            messages.push(Message::Assistant(AssistantMessage::new("", vec![call.clone()])));
+            let outcome = ToolOutcome { call, text: example.result.clone(), is_error: false };
+            messages.push(Message::ToolOutcomes(vec![outcome]));
+        }
+        messages.push(Message::Assistant(AssistantMessage::new(example.answer.clone(), Vec::new())));
+    }
+    for exchange in earlier {
+        messages.push(Message::User(exchange.command.clone()));
+        messages.push(Message::Assistant(AssistantMessage::new(exchange.answer.clone(), Vec::new())));
+    }
+    messages.push(Message::User(command.to_owned()));
+    Request { system, messages, tools: offer.definitions.clone() }
+}

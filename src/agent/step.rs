@@ -1,0 +1,167 @@
+//! One model call: its tokens as they come, tried again while nobody has seen any of them.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use super::{
+    Agent,
+    chain::{Chain, LlmCall},
+};
+use crate::{
+    error::{Error, Reason, Result},
+    llm::{Failure, FailureKind, Model, Piece, Request, Turn},
+    pb::{JobState, StatusReason},
+};
+
+/// The first wait before a call is tried again; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// Why a call has no answer.
+enum Stopped {
+    /// The model or its server.
+    Failed(Failure),
+    /// The job was cancelled, or its time is over.
+    Ended(Error),
+    /// A fault of ours.
+    Broken(Error),
+}
+
+impl Agent<'_> {
+    /// Asks the model, again where that is worth it.
+    pub(super) async fn step(
+        &self,
+        model: &dyn Model,
+        step: u32,
+        request: &Request,
+        chain: &mut Chain<'_>,
+    ) -> Result<Turn> {
+        let config = &self.mind.config;
+        let until = self.deadline.min(Instant::now() + config.step_timeout());
+        let mut attempt = 1;
+        loop {
+            let mut call = chain.llm(step, attempt).await?;
+            let stopped = match self.ask_once(model, request.clone(), until, &mut call).await {
+                Ok(turn) => {
+                    call.end(&turn).await?;
+                    return Ok(turn);
+                }
+                Err(stopped) => stopped,
+            };
+            let has_forwarded = call.has_forwarded();
+            let failure = match stopped {
+                Stopped::Broken(error) => return Err(error),
+                Stopped::Ended(error) => {
+                    call.fail(if error.reason() == Reason::Cancelled { "cancelled" } else { "error" })
+                        .await?;
+                    return Err(error);
+                }
+                Stopped::Failed(failure) => failure,
+            };
+            call.fail("error").await?;
+            let wait = failure.retry_after.unwrap_or_else(|| back_off(attempt));
+            let is_worth_it = failure.is_retryable()
+                && !has_forwarded
+                && attempt < config.max_attempts
+                && wait <= Duration::from_secs(config.max_retry_wait_seconds.into())
+                && Instant::now() + wait < until;
+            if !is_worth_it {
+                return Err(to_error(&failure, attempt, has_forwarded));
+            }
+            attempt += 1;
+            let message =
+                format!("{}; attempt {attempt} in {:.1} seconds", failure.message, wait.as_secs_f64());
+            chain.tools().status(JobState::Running, StatusReason::ModelRetry, None, message).await?;
+            tokio::select! {
+                // Both branches only wait.
+                () = tokio::time::sleep(wait) => {}
+                () = self.cancel.cancelled() => return Err(cancelled()),
+            }
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        model: &dyn Model,
+        request: Request,
+        until: Instant,
+        call: &mut LlmCall<'_, '_>,
+    ) -> Result<Turn, Stopped> {
+        // Dropping the pieces ends the request; the model's server sees that.
+        let mut pieces = model.ask(request);
+        loop {
+            let piece = tokio::select! {
+                // What has come first: a token that was read is written.
+                biased;
+                piece = pieces.next() => piece,
+                () = self.cancel.cancelled() => return Err(Stopped::Ended(cancelled())),
+                () = tokio::time::sleep_until(until) => return Err(self.too_late()),
+            };
+            match piece {
+                Some(Ok(Piece::Text(text))) if text.is_empty() => {}
+                Some(Ok(Piece::Text(text))) => call.token(text, false).await.map_err(Stopped::Broken)?,
+                Some(Ok(Piece::Reasoning(text))) => call.token(text, true).await.map_err(Stopped::Broken)?,
+                Some(Ok(Piece::End(turn))) => return Ok(turn),
+                Some(Err(failure)) => return Err(Stopped::Failed(failure)),
+                None => {
+                    let message = "the model's answer ended without an end";
+                    return Err(Stopped::Failed(Failure::new(FailureKind::Malformed, message)));
+                }
+            }
+            // A model that never pauses must not keep a cancellation from being seen.
+            if self.cancel.is_cancelled() {
+                return Err(Stopped::Ended(cancelled()));
+            }
+        }
+    }
+
+    fn too_late(&self) -> Stopped {
+        if Instant::now() >= self.deadline {
+            return Stopped::Ended(timed_out());
+        }
+        let seconds = self.mind.config.step_timeout_seconds;
+        let message = format!("the model took longer than {seconds} seconds for one answer");
+        Stopped::Failed(Failure::new(FailureKind::TimedOut, message))
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(Reason::Cancelled, "the job was cancelled")
+}
+
+pub(super) fn timed_out() -> Error {
+    Error::new(Reason::TimedOut, "the job's time is over; give it more time, or less to do")
+}
+
+/// Doubling waits with jitter, so that many jobs do not come back together.
+fn back_off(attempt: u32) -> Duration {
+    let wait = FIRST_WAIT.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(LONGEST_WAIT);
+    let mut byte = [0u8];
+    let jitter = getrandom::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0);
+    wait.mul_f64(0.75 + jitter / 2.0)
+}
+
+fn to_error(failure: &Failure, attempts: u32, has_forwarded: bool) -> Error {
+    let reason = match failure.kind {
+        FailureKind::Unreachable | FailureKind::Unavailable => Reason::ModelUnavailable,
+        FailureKind::TimedOut => Reason::ModelTimedOut,
+        FailureKind::Refused => Reason::ModelRefused,
+        FailureKind::Malformed => Reason::ModelFailed,
+    };
+    let mut message = failure.message.clone();
+    if let Some(wait) = failure.retry_after {
+        message += &format!("; it asks to be left alone for {} seconds", wait.as_secs());
+    }
+    if attempts > 1 {
+        message += &format!("; {attempts} attempts were made");
+    } else if has_forwarded && failure.is_retryable() {
+        message += "; a part of the answer was shown already, so that it was not tried again";
+    }
+    let error = Error::new(reason, message);
+    match failure.retry_after {
+        Some(wait) => error.retry_after(wait),
+        None => error,
+    }
+}

@@ -1,0 +1,157 @@
+//! The turn loop: the model is asked, its calls are made, it reads what came of them, until it answers.
+
+use serde_json::{Map, Value};
+
+use super::{
+    Agent,
+    calls::{Made, Wish},
+    chain::Chain,
+    cut::cut_text,
+    prompt::{self, Callable, Offer},
+};
+use crate::{
+    error::{Error, Reason, Result},
+    llm::{Message, Model, Request, ToolCall, ToolOutcome, Turn},
+    tool::{Done, Exchange},
+};
+
+/// The marks of a result that was cut for the model.
+const CUT_MARK: &str = "\n[… cut: the rest is too long]";
+
+impl Agent<'_> {
+    /// Lets the model work on a command.
+    pub(super) async fn think(
+        &self,
+        model: &dyn Model,
+        command: &str,
+        chain: &mut Chain<'_>,
+    ) -> Result<Done> {
+        let config = &self.mind.config;
+        let offer = Offer::new(config, self.mind.tools.outside().await);
+        let (_in_use, earlier) = match &self.named_conversation {
+            None => (None, Vec::new()),
+            Some(id) => {
+                let (in_use, earlier) = self.toolbox.recall(&self.caller, id, config.remember()).await?;
+                (Some(in_use), earlier)
+            }
+        };
+        let request = prompt::request(config, &offer, &earlier, command);
+        let answer = self.turns(model, request, &offer, chain).await?;
+        if let Some(id) = &self.named_conversation {
+            let exchange = Exchange { command: command.to_owned(), answer: answer.message.text.clone() };
+            self.toolbox.remember(&self.caller, id, exchange, config.remember()).await?;
+        }
+        let is_truncated = answer.finish_reason == "length";
+        Ok(Done { text: answer.message.text, value: Value::Null, is_truncated })
+    }
+
+    async fn turns(
+        &self,
+        model: &dyn Model,
+        mut request: Request,
+        offer: &Offer,
+        chain: &mut Chain<'_>,
+    ) -> Result<Turn> {
+        let config = &self.mind.config;
+        let max_steps = match self.max_steps {
+            0 => config.max_steps,
+            asked => asked.min(config.max_steps),
+        };
+        let mut errors_in_a_row = 0;
+        for step in 1..=max_steps {
+            let turn = self.step(model, step, &request, chain).await?;
+            if turn.message.calls.is_empty() {
+                return Ok(turn);
+            }
+            // Another step costs more tokens; an answer that is there already does not.
+            if self.max_total_tokens > 0
+                && chain.total_tokens().is_some_and(|used| used >= self.max_total_tokens)
+            {
+                let message =
+                    format!("the command used its {} tokens and had no answer yet", self.max_total_tokens);
+                return Err(Error::new(Reason::TokenLimit, message));
+            }
+            let calls = distinct(&turn.message.calls);
+            let wishes = calls.iter().map(|call| self.wish(call, offer)).collect();
+            let made = self.make(wishes, step, chain.tools()).await?;
+            chain.count_tool_calls(made.len());
+            for made in &made {
+                errors_in_a_row = if made.is_models_mistake { errors_in_a_row + 1 } else { 0 };
+            }
+            if errors_in_a_row >= config.max_tool_errors {
+                let message = format!(
+                    "the model called tools wrongly {errors_in_a_row} times in a row; try a larger one"
+                );
+                return Err(Error::new(Reason::TooManyToolErrors, message));
+            }
+            let outcomes = outcomes(&turn.message.calls, &calls, &made, config.max_result_bytes as usize);
+            request.messages.push(Message::Assistant(turn.message));
+            request.messages.push(Message::ToolOutcomes(outcomes));
+        }
+        let message = format!(
+            "the agent took {max_steps} steps and had no answer; give it less to do, or raise agent.max_steps"
+        );
+        Err(Error::new(Reason::StepLimit, message))
+    }
+
+    /// What a call of the model means; a mistake is told to the model and made visible like any call.
+    fn wish(&self, call: &ToolCall, offer: &Offer) -> Wish {
+        let refuse = |error: Error, arguments: &Map<String, Value>| Wish::Mistake {
+            tool: call.name.chars().take(128).collect(),
+            arguments: Value::Object(arguments.clone()).to_string(),
+            error,
+        };
+        let Some((callable, schema)) = offer.find(&call.name) else {
+            let shown: String = call.name.chars().take(64).collect();
+            let message = format!("there is no tool `{shown}`; there are {}", offer.names());
+            let arguments = call.arguments.clone().unwrap_or_default();
+            return refuse(Error::new(Reason::UnknownTool, message), &arguments);
+        };
+        let arguments = match &call.arguments {
+            Ok(arguments) => arguments.clone(),
+            Err(raw) => {
+                let shown: String = raw.chars().take(200).collect();
+                let message = format!("are no JSON object: {shown}");
+                return refuse(Error::invalid("arguments", message), &Map::new());
+            }
+        };
+        let value = Value::Object(arguments.clone());
+        if let Ok(validator) = jsonschema::validator_for(schema)
+            && let Err(error) = validator.validate(&value)
+        {
+            let place = error.instance_path().to_string().replace('/', ".");
+            return refuse(Error::invalid(format!("arguments{place}"), error.to_string()), &arguments);
+        }
+        match callable {
+            Callable::Own(tool) => Wish::Own(*tool, arguments),
+            Callable::Outside(tool) => {
+                Wish::Outside(tool.clone(), arguments, format!("{}:{}", self.job_id, call.id))
+            }
+            Callable::AskUser => Wish::AskUser(arguments),
+        }
+    }
+}
+
+/// The calls of a turn without those that repeat an earlier one's id: they are the same call, sent twice.
+fn distinct(calls: &[ToolCall]) -> Vec<ToolCall> {
+    let mut distinct: Vec<ToolCall> = Vec::with_capacity(calls.len());
+    for call in calls {
+        if distinct.iter().all(|known| known.id != call.id) {
+            distinct.push(call.clone());
+        }
+    }
+    distinct
+}
+
+/// What the model reads, in the order of its calls; a repeated call reads what the first one answered.
+fn outcomes(calls: &[ToolCall], distinct: &[ToolCall], made: &[Made], max_bytes: usize) -> Vec<ToolOutcome> {
+    let outcome = |call: &ToolCall| {
+        let made = distinct.iter().position(|known| known.id == call.id).and_then(|index| made.get(index))?;
+        let mut text = made.text.clone();
+        if cut_text(&mut text, max_bytes) {
+            text.push_str(CUT_MARK);
+        }
+        Some(ToolOutcome { call: call.clone(), text, is_error: made.is_error })
+    };
+    calls.iter().filter_map(outcome).collect()
+}

@@ -1,0 +1,114 @@
+//! `mcp`: the tools on standard input and output, for desktop clients; `mcp config` prints what such a client needs.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum};
+use rmcp::{ServiceExt, transport::stdio};
+use serde_json::{Value, json};
+
+use super::{arguments::Global, print};
+use crate::{
+    app::Core,
+    error::{Error, Reason, Result},
+    journal,
+    task::Termination,
+    telemetry,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the configuration of an MCP client that uses this gateway
+    Config {
+        /// How the client shall reach it
+        #[arg(long, value_enum, default_value = "stdio")]
+        transport: Transport,
+        /// The file's form: most clients take mcp-servers, VS Code takes vscode
+        #[arg(long, value_enum, default_value = "mcp-servers")]
+        form: Form,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Transport {
+    /// The client starts `conductor-gateway mcp`
+    Stdio,
+    /// The client uses a gateway that runs
+    Http,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    McpServers,
+    Vscode,
+}
+
+pub(super) async fn mcp(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.command {
+        Some(Command::Config { transport, form }) => print_config(global, *transport, *form),
+        None => serve(global).await,
+    }
+}
+
+/// Serves until the client closes its end or a signal comes. Standard output belongs to the protocol.
+async fn serve(global: &Global) -> Result<ExitCode> {
+    let mut config = global.load(&[])?.config;
+    // A gateway may be running beside, and holds the store; this process' jobs end with it.
+    config.storage.kind = journal::Kind::Memory;
+    if config.telemetry == telemetry::Config::default() {
+        config.telemetry.log = "warn".into();
+    }
+    telemetry::start(&config.telemetry).map_err(|message| Error::new(Reason::InvalidArgument, message))?;
+    let mut termination = Termination::listen().map_err(Error::internal)?;
+    let core = Core::build(&config).await?;
+    let handler = Arc::new(core.mcp_handler()?);
+    let talk = async {
+        match handler.serve(stdio()).await {
+            Ok(service) => service.waiting().await.map(|_| ()).map_err(Error::internal),
+            // A client that closed before it said anything.
+            Err(error) => {
+                tracing::debug!(%error, "no MCP client");
+                Ok(())
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = talk => ended,
+        // Losing the signal's branch loses nothing.
+        _ = termination.next() => Ok(()),
+    };
+    // The client is gone: nobody waits for what still runs.
+    core.shut_down(Duration::from_secs(config.conductor.kill_grace_seconds.into()), async {}).await;
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+fn print_config(global: &Global, transport: Transport, form: Form) -> Result<ExitCode> {
+    let server = match transport {
+        Transport::Stdio => {
+            let program = std::env::current_exe().map_err(Error::internal)?;
+            let directory = std::env::current_dir().map_err(Error::internal)?;
+            json!({"command": program, "args": ["mcp"], "cwd": directory})
+        }
+        Transport::Http => {
+            let server = global.load(&[])?.config.server;
+            let Some(port) = server.mcp_port else {
+                let message = "the MCP server is off; set server.mcp_port";
+                return Err(Error::new(Reason::Unsupported, message));
+            };
+            json!({"type": "http", "url": format!("http://{}:{port}{}", server.host, crate::edge::mcp::PATH)})
+        }
+    };
+    let name = match form {
+        Form::McpServers => "mcpServers",
+        Form::Vscode => "servers",
+    };
+    let document: Value = json!({ name: { "conductor": server } });
+    let text = serde_json::to_string_pretty(&document).map_err(Error::internal)?;
+    print::to_stdout(&format!("{text}\n"));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,129 @@
+//! The MCP door: streamable HTTP at `/mcp`, on a port of its own in the same runtime.
+//!
+//! The handler is given by the composition root. What the protocol's library leaves open is closed here: how many
+//! sessions there are, whose they are, when an idle one ends, and that a long call's stream is never silent.
+//!
+//! *May import:* `edge`, rank 0. *May not:* import the other doors.
+
+mod keep_alive;
+mod sessions;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::State, routing::any};
+use http::{Method, Request, Response, header};
+use rmcp::{
+    ServerHandler,
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Config, problem::to_response as problem};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason},
+    task::Group,
+};
+use sessions::Sessions;
+
+/// Where it is.
+pub const PATH: &str = "/mcp";
+/// A call whose answer takes longer than this becomes a stream with signs of life.
+const SILENCE: Duration = Duration::from_secs(8);
+/// The version from which on there are no sessions.
+const WITHOUT_SESSIONS: &str = "2026-07-28";
+
+struct Shared<H> {
+    service: StreamableHttpService<Arc<H>, LocalSessionManager>,
+    sessions: Arc<Sessions>,
+    heartbeat: Duration,
+}
+
+/// Mounts a handler. The same for the product and for every other handler, so that what is tested with one holds for
+/// the other. Sessions end when `stop` is cancelled.
+pub fn router<H: ServerHandler>(
+    handler: Arc<H>,
+    config: &Config,
+    stop: CancellationToken,
+    tasks: &Group,
+) -> Router {
+    let mut manager = LocalSessionManager::default();
+    // Ended by us: the library's clock does not see that a call is still running.
+    manager.session_config.keep_alive = None;
+    let manager = Arc::new(manager);
+    let options = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(true)
+        .with_json_response(true)
+        .with_max_request_body_bytes(config.max_body_bytes as usize)
+        .with_sse_keep_alive(Some(config.heartbeat()))
+        .with_cancellation_token(stop.clone())
+        // Both are checked by the listener, for every door alike.
+        .disable_allowed_hosts()
+        .disable_allowed_origins();
+    let service = StreamableHttpService::new(move || Ok(handler.clone()), manager.clone(), options);
+    let idle = Duration::from_secs(config.mcp_session_idle_seconds.into());
+    let sessions = Arc::new(Sessions::new(manager, config.mcp_max_sessions as usize, idle));
+    tasks.spawn("mcp_sessions", sessions.clone().end_idle_ones(stop));
+    let shared = Shared { service, sessions, heartbeat: config.heartbeat() };
+    Router::new().route(PATH, any(serve::<H>)).with_state(Arc::new(shared))
+}
+
+fn header_text<'r>(request: &'r Request<Body>, name: &str) -> Option<&'r str> {
+    request.headers().get(name)?.to_str().ok()
+}
+
+async fn serve<H: ServerHandler>(
+    State(shared): State<Arc<Shared<H>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::local);
+    let session_id = header_text(&request, "mcp-session-id").map(str::to_owned);
+    let is_sessionless =
+        header_text(&request, "mcp-protocol-version").is_some_and(|version| version >= WITHOUT_SESSIONS);
+    let use_of_session = match &session_id {
+        Some(id) => match shared.sessions.enter(id, &caller) {
+            Ok(entered) => entered,
+            Err(error) => return problem(&error),
+        },
+        None => None,
+    };
+    if session_id.is_none() && request.method() == Method::POST && !is_sessionless {
+        // It may open one.
+        if let Err(error) = shared.sessions.make_room().await {
+            return problem(&error);
+        }
+    }
+    let is_delete = request.method() == Method::DELETE;
+    let takes_stream = request.method() == Method::POST
+        && header_text(&request, header::ACCEPT.as_str())
+            .is_some_and(|accept| accept.contains("text/event-stream"));
+    let service = shared.service.clone();
+    let sessions = shared.sessions.clone();
+    let answering = async move {
+        let response = service.handle(request).await.map(Body::new);
+        if let (Some(id), true) = (&session_id, is_delete && response.status().is_success()) {
+            sessions.forget(id);
+        }
+        let opened = response.headers().get("mcp-session-id").and_then(|id| id.to_str().ok());
+        let in_use = match (use_of_session, opened) {
+            (None, Some(id)) if session_id.is_none() => sessions.opened(id, caller),
+            (in_use, _) => in_use,
+        };
+        response.map(|body| Body::new(sessions::Counted::new(body, in_use)))
+    };
+    if takes_stream {
+        keep_alive::within(answering, SILENCE, shared.heartbeat).await
+    } else {
+        answering.await
+    }
+}
+
+/// Too many sessions; the answer says when to come back.
+fn too_many(max: usize) -> Error {
+    let message = format!(
+        "there are {max} MCP sessions, which is all this gateway keeps; try again later, or raise server.mcp_max_sessions"
+    );
+    Error::new(Reason::TooManySessions, message).retry_after(Duration::from_secs(5))
+}

@@ -1,0 +1,178 @@
+//! The sessions of clients that speak a version with sessions: whose each is, whether it is in use, how many there are.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
+use rmcp::transport::streamable_http_server::session::{SessionManager, local::LocalSessionManager};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::too_many;
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+};
+
+#[derive(Debug)]
+struct Known {
+    caller: Caller,
+    in_flight: usize,
+    last_used: Instant,
+}
+
+type Table = Arc<Mutex<HashMap<Arc<str>, Known>>>;
+
+/// Every session that is open.
+pub(super) struct Sessions {
+    manager: Arc<LocalSessionManager>,
+    known: Table,
+    max: usize,
+    idle: Duration,
+}
+
+/// A request or stream of a session; the session is not idle while it lives.
+#[derive(Debug)]
+pub(super) struct InUse(Table, Arc<str>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(known) = lock(&self.0).get_mut(&self.1) {
+            known.in_flight -= 1;
+            known.last_used = Instant::now();
+        }
+    }
+}
+
+fn lock(table: &Table) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sessions {
+    pub(super) fn new(manager: Arc<LocalSessionManager>, max: usize, idle: Duration) -> Self {
+        Self { manager, known: Table::default(), max, idle }
+    }
+
+    /// A request of a session. `None` for one that is not known: the library then says so.
+    ///
+    /// # Errors
+    /// [`Reason::RouteNotFound`] for somebody else's, as if there were none.
+    pub(super) fn enter(&self, id: &str, caller: &Caller) -> Result<Option<InUse>> {
+        let mut table = lock(&self.known);
+        let Some((id, known)) = table.get_key_value(id).map(|(id, _)| id.clone()).and_then(|id| {
+            let known = table.get_mut(&id)?;
+            Some((id, known))
+        }) else {
+            return Ok(None);
+        };
+        if known.caller != *caller {
+            return Err(Error::new(Reason::RouteNotFound, "there is no such session; initialize a new one"));
+        }
+        known.in_flight += 1;
+        Ok(Some(InUse(self.known.clone(), id)))
+    }
+
+    /// A session was opened by a request that goes on.
+    pub(super) fn opened(&self, id: &str, caller: Caller) -> Option<InUse> {
+        let id: Arc<str> = id.into();
+        lock(&self.known).insert(id.clone(), Known { caller, in_flight: 1, last_used: Instant::now() });
+        Some(InUse(self.known.clone(), id))
+    }
+
+    pub(super) fn forget(&self, id: &str) {
+        lock(&self.known).remove(id);
+    }
+
+    /// Sees to it that one more session may be opened: the one that was idle for longest makes room, if it was so for
+    /// a tenth of the idle time.
+    ///
+    /// # Errors
+    /// [`Reason::TooManySessions`].
+    pub(super) async fn make_room(&self) -> Result<()> {
+        if lock(&self.known).len() < self.max {
+            return Ok(());
+        }
+        let oldest = self.idle_for(self.idle / 10).into_iter().next();
+        let Some(oldest) = oldest else { return Err(too_many(self.max)) };
+        self.end(&oldest).await;
+        Ok(())
+    }
+
+    /// Those that were not used for at least `time`, the longest unused first.
+    fn idle_for(&self, time: Duration) -> Vec<Arc<str>> {
+        let now = Instant::now();
+        let table = lock(&self.known);
+        let mut idle: Vec<_> = table
+            .iter()
+            .filter(|(_, known)| known.in_flight == 0 && now.duration_since(known.last_used) >= time)
+            .map(|(id, known)| (known.last_used, id.clone()))
+            .collect();
+        idle.sort();
+        idle.into_iter().map(|(_, id)| id).collect()
+    }
+
+    async fn end(&self, id: &Arc<str>) {
+        self.forget(id);
+        if let Err(error) = self.manager.close_session(id).await {
+            tracing::debug!(%error, "an MCP session was not closed");
+        }
+    }
+
+    /// Ends sessions that nobody uses.
+    pub(super) async fn end_idle_ones(self: Arc<Self>, stop: CancellationToken) {
+        let mut interval =
+            tokio::time::interval((self.idle / 4).clamp(Duration::from_millis(200), Duration::from_secs(30)));
+        loop {
+            tokio::select! {
+                // Both branches only wait.
+                _ = interval.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            for id in self.idle_for(self.idle) {
+                tracing::debug!(session = &*id, "an idle MCP session is ended");
+                self.end(&id).await;
+            }
+            // Those that the library ended by itself.
+            let alive = self.manager.sessions.read().await;
+            lock(&self.known).retain(|id, _| alive.contains_key(id));
+        }
+    }
+}
+
+/// A response's body that keeps its session in use.
+pub(super) struct Counted {
+    body: Body,
+    _in_use: Option<InUse>,
+}
+
+impl Counted {
+    pub(super) fn new(body: Body, in_use: Option<InUse>) -> Self {
+        Self { body, _in_use: in_use }
+    }
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,165 @@
+//! Calls from outside as jobs: what the MCP handler asks of this room.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{CancelledBy, JobService, Submission};
+use crate::{
+    caller::Caller,
+    engine::Exit,
+    error::{Error, Reason, Result},
+    journal::JobId,
+    pb::{Door, Job, Json, StatusReason, Task, TaskOptions, ToolCall, job_event::Payload, task},
+    tool::{Asked, Call, Completed, Done, OutsideCall, ToolRunner, Watched},
+};
+
+/// A cancelled call's processes are waited for this long before the client is told.
+const CANCEL_TIME: Duration = Duration::from_secs(30);
+
+fn value_of(json: Option<&Json>) -> Value {
+    json.and_then(|json| json.to_value().ok()).unwrap_or(Value::Null)
+}
+
+/// The call that a job makes.
+fn call_of(job: &Job) -> Result<Call> {
+    let not_a_session = || Error::new(Reason::NoOpenQuestion, "the job is no session");
+    match job.task.as_ref().and_then(|task| task.task.as_ref()) {
+        Some(task::Task::ToolCall(call)) => Call::read(&call.tool, call.arguments.as_ref()),
+        _ => Err(not_a_session()),
+    }
+}
+
+/// What a job has told of its outcome while it was followed.
+#[derive(Default)]
+struct Outcome {
+    exit: Option<Exit>,
+    result: Option<Result<Done>>,
+    duration: Duration,
+}
+
+impl Outcome {
+    fn hear(&mut self, payload: &Payload) {
+        match payload {
+            Payload::OnToolEnd(end) => {
+                self.exit = end.exit_code.map(Exit::Code).or(end.signal.map(Exit::Signal));
+                self.duration = Duration::from_millis(end.duration_ms.into());
+            }
+            Payload::Result(result) => {
+                self.result = Some(Ok(Done {
+                    text: result.result.clone(),
+                    value: value_of(result.structured.as_ref()),
+                    is_truncated: result.is_truncated,
+                }));
+            }
+            Payload::Error(error) => {
+                let reason = Reason::from_name(&error.reason).unwrap_or(Reason::Internal);
+                self.result = Some(Err(Error::new(reason, error.message.clone())));
+            }
+            _ => {}
+        }
+    }
+
+    fn completed(self) -> Completed {
+        let result = self.result.unwrap_or_else(|| Err(Error::internal("a job ended without an outcome")));
+        Completed { result, exit: self.exit, duration: self.duration }
+    }
+}
+
+/// What of an event a client is told while its call runs.
+fn watched(sequence: u32, payload: &Payload) -> Option<Watched> {
+    match payload {
+        Payload::JobStarted(_) => Some(Watched::Said("the job has started".to_owned())),
+        Payload::StatusUpdate(update) if update.reason() == StatusReason::Queued => {
+            let position = update.queue_position.unwrap_or(1);
+            Some(Watched::Said(format!("{} (number {position} in the queue)", update.message)))
+        }
+        Payload::StatusUpdate(update) => Some(Watched::Said(update.message.clone())),
+        Payload::OnToolOutput(output) => Some(Watched::Output(output.text.clone())),
+        Payload::InputRequired(asked) => Some(Watched::Asked(Asked {
+            input_id: asked.input_id.clone(),
+            prompt: asked.prompt.clone(),
+            default: value_of(asked.default_value.as_ref()),
+            sequence,
+        })),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl ToolRunner for JobService {
+    async fn submit(&self, call: OutsideCall) -> Result<String> {
+        let tool_call = ToolCall {
+            tool: call.call.tool().as_str().to_owned(),
+            arguments: Some(Json::from_value(&call.arguments)),
+        };
+        let submission = Submission {
+            caller: call.caller,
+            door: Door::Mcp,
+            task: Some(Task { task: Some(task::Task::ToolCall(tool_call)) }),
+            options: TaskOptions { idempotency_key: call.idempotency_key, ..TaskOptions::default() },
+        };
+        Ok(self.submit(submission).await?.job_id.to_string())
+    }
+
+    async fn follow(
+        &self,
+        caller: &Caller,
+        job_id: &str,
+        after_sequence: u32,
+        watch: mpsc::Sender<Watched>,
+    ) -> Result<Completed> {
+        let mut follower = self.follow(caller, &JobId::parse(job_id)?, after_sequence)?;
+        let mut outcome = Outcome::default();
+        loop {
+            let slice = tokio::select! {
+                // Events first: what is there is told before the stream is closed. `next` is cancel safe.
+                biased;
+                slice = follower.next() => slice?,
+                () = self.closing().cancelled() => {
+                    return Err(Error::new(Reason::Shutdown, "the gateway is shutting down; look for the job after its restart"));
+                }
+            };
+            let Some(slice) = slice else { return Ok(outcome.completed()) };
+            for index in slice.from..slice.batch.len() {
+                let Some(event) = slice.batch.decode(index) else { continue };
+                let Some(payload) = event.payload else { continue };
+                outcome.hear(&payload);
+                if let Some(told) = watched(event.sequence, &payload) {
+                    // Nobody watching is no reason to stop.
+                    let _unwatched = watch.send(told).await;
+                }
+            }
+        }
+    }
+
+    async fn cancel(&self, caller: &Caller, job_id: &str) {
+        let Ok(job_id) = JobId::parse(job_id) else { return };
+        let by = CancelledBy::Caller(caller.name().to_owned());
+        if let Err(error) = self.cancel(caller, &job_id, by, CANCEL_TIME).await {
+            tracing::debug!(%error, "a call's job could not be cancelled");
+        }
+    }
+
+    async fn asked(&self, caller: &Caller, job_id: &str) -> Result<(Asked, Call)> {
+        let job = self.get(caller, &JobId::parse(job_id)?).await?;
+        let call = call_of(&job)?;
+        let question = job.question.ok_or_else(|| {
+            let message = format!("the session {job_id} does not wait for input; it may have ended");
+            Error::new(Reason::NoOpenQuestion, message)
+        })?;
+        let asked = Asked {
+            input_id: question.input_id,
+            prompt: question.prompt,
+            default: value_of(question.default_value.as_ref()),
+            sequence: job.last_sequence,
+        };
+        Ok((asked, call))
+    }
+
+    async fn answer(&self, caller: &Caller, job_id: &str, input_id: &str, value: Value) -> Result<()> {
+        self.send_input(caller, &JobId::parse(job_id)?, input_id, value).await.map(|_| ())
+    }
+}

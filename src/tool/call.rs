@@ -1,0 +1,293 @@
+//! A call of a tool, read and checked. What is checked here never has to be checked again.
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    ToolName,
+    arguments::{
+        AgentArguments, BackupArguments, ClearArguments, ContextualArguments, EnvironmentArguments,
+        InstallArguments, ListArguments, MigrateArguments, NoArguments, RestoreArguments, SessionArguments,
+        StatelessArguments,
+    },
+};
+use crate::{
+    engine::{MAX_ARGUMENT_BYTES, is_id},
+    error::{Error, Reason, Result},
+    pb::Json,
+};
+
+/// A tool call whose arguments were checked.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each arm is its tool
+pub enum Call {
+    ListAvailableAgents(ListArguments),
+    GetAgentInfo(AgentArguments),
+    ValidateConductorSystem,
+    ExecuteAgentStateless(StatelessArguments),
+    ExecuteAgentContextual(ContextualArguments),
+    StartInteractiveSession(SessionArguments),
+    InstallAgentTemplates(InstallArguments),
+    BackupAgents(BackupArguments),
+    RestoreAgents(RestoreArguments),
+    MigrateStorage(MigrateArguments),
+    SetEnvironment(EnvironmentArguments),
+    GetSystemConfig,
+    ClearAgentHistory(ClearArguments),
+}
+
+fn read<T: DeserializeOwned>(arguments: &str) -> Result<T> {
+    if !arguments.trim_start().starts_with('{') {
+        return Err(Error::invalid("arguments", "must be a JSON object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(arguments);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." || path.contains('?') {
+            "arguments".to_owned()
+        } else {
+            format!("arguments.{path}")
+        };
+        let inner = error.into_inner().to_string();
+        // The place in the text says nothing to who wrote a value.
+        let message = inner.split(" at line ").next().unwrap_or_default().to_owned();
+        Error::invalid(field, message)
+    })
+}
+
+fn check_agent_id(agent_id: &str) -> Result<()> {
+    check_id("arguments.agent_id", agent_id)
+}
+
+fn check_conversation(conversation_id: Option<&str>) -> Result<()> {
+    conversation_id.map_or(Ok(()), |id| check_id("arguments.conversation_id", id))
+}
+
+fn check_id(field: &str, id: &str) -> Result<()> {
+    if is_id(id) {
+        return Ok(());
+    }
+    let message =
+        "must begin with a letter or digit and hold only letters, digits, `_` and `-`, at most 128 of them";
+    Err(Error::invalid(field, message))
+}
+
+/// Text that is given to the engine as one argument.
+pub(crate) fn check_input(field: &str, input: &str) -> Result<()> {
+    if input.trim().is_empty() {
+        return Err(Error::invalid(field, "must not be empty"));
+    }
+    if input.contains('\0') {
+        return Err(Error::invalid(
+            field,
+            "must not contain a NUL character; the engine cannot be given one",
+        ));
+    }
+    if input.len() > MAX_ARGUMENT_BYTES {
+        let message = format!(
+            "is {} bytes long; the engine takes at most {MAX_ARGUMENT_BYTES}: shorten it, or put it into a file that the agent reads",
+            input.len()
+        );
+        return Err(Error::new(Reason::TooLarge, message).at(field));
+    }
+    Ok(())
+}
+
+fn check_name(field: &str, name: &str) -> Result<()> {
+    if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
+        return Err(Error::invalid(field, "must be 1 to 128 characters without control characters"));
+    }
+    Ok(())
+}
+
+fn check_timeout(timeout: Option<u32>) -> Result<()> {
+    match timeout {
+        Some(0) | Some(86_401..) => Err(Error::invalid("arguments.timeout", "must be 1 to 86400 seconds")),
+        _ => Ok(()),
+    }
+}
+
+impl Call {
+    /// Reads and checks a call.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownTool`] with the nearest name, [`Reason::InvalidArgument`] with the argument's path,
+    /// [`Reason::TooLarge`].
+    pub fn read(tool: &str, arguments: Option<&Json>) -> Result<Self> {
+        let name = ToolName::find(tool)?;
+        let arguments = arguments.map(|json| json.text.trim()).filter(|text| !matches!(*text, "" | "null"));
+        let arguments = arguments.unwrap_or("{}");
+        let none = || read::<NoArguments>(arguments);
+        let call = match name {
+            ToolName::ListAvailableAgents => Self::ListAvailableAgents(read(arguments)?),
+            ToolName::ValidateConductorSystem => none().map(|_| Self::ValidateConductorSystem)?,
+            ToolName::GetSystemConfig => none().map(|_| Self::GetSystemConfig)?,
+            ToolName::GetAgentInfo => Self::GetAgentInfo(read(arguments)?),
+            ToolName::ExecuteAgentStateless => Self::ExecuteAgentStateless(read(arguments)?),
+            ToolName::ExecuteAgentContextual => Self::ExecuteAgentContextual(read(arguments)?),
+            ToolName::StartInteractiveSession => Self::StartInteractiveSession(read(arguments)?),
+            ToolName::InstallAgentTemplates => Self::InstallAgentTemplates(read(arguments)?),
+            ToolName::BackupAgents => Self::BackupAgents(read(arguments)?),
+            ToolName::RestoreAgents => Self::RestoreAgents(read(arguments)?),
+            ToolName::MigrateStorage => Self::MigrateStorage(read(arguments)?),
+            ToolName::SetEnvironment => Self::SetEnvironment(read(arguments)?),
+            ToolName::ClearAgentHistory => Self::ClearAgentHistory(read(arguments)?),
+        };
+        call.check()?;
+        Ok(call)
+    }
+
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::GetAgentInfo(arguments) => check_agent_id(&arguments.agent_id),
+            Self::ClearAgentHistory(arguments) => {
+                check_agent_id(&arguments.agent_id)?;
+                check_conversation(arguments.conversation_id.as_deref())
+            }
+            Self::ListAvailableAgents(ListArguments { limit: Some(0 | 501..), .. }) => {
+                Err(Error::invalid("arguments.limit", "must be 1 to 500"))
+            }
+            Self::StartInteractiveSession(arguments) => {
+                check_agent_id(&arguments.agent_id)?;
+                check_timeout(arguments.timeout)?;
+                check_conversation(arguments.conversation_id.as_deref())?;
+                arguments
+                    .initial_input
+                    .as_deref()
+                    .map_or(Ok(()), |input| check_input("arguments.initial_input", input))
+            }
+            Self::ExecuteAgentStateless(arguments) => {
+                check_agent_id(&arguments.agent_id)?;
+                check_timeout(arguments.timeout)?;
+                check_input("arguments.input_text", &arguments.input_text)
+            }
+            Self::ExecuteAgentContextual(arguments) => {
+                check_agent_id(&arguments.agent_id)?;
+                check_conversation(arguments.conversation_id.as_deref())?;
+                check_timeout(arguments.timeout)?;
+                check_input("arguments.input_text", &arguments.input_text)
+            }
+            Self::InstallAgentTemplates(InstallArguments { template_name: Some(name) }) => {
+                check_id("arguments.template_name", name)
+            }
+            Self::SetEnvironment(arguments) => {
+                check_name("arguments.environment", &arguments.environment)?;
+                arguments
+                    .project
+                    .as_deref()
+                    .filter(|project| !project.is_empty())
+                    .map_or(Ok(()), |project| check_name("arguments.project", project))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it only reads files: no process is started and nothing is changed.
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::ListAvailableAgents(_) | Self::GetAgentInfo(_) | Self::GetSystemConfig)
+    }
+
+    /// Which tool it calls.
+    pub fn tool(&self) -> ToolName {
+        match self {
+            Self::ListAvailableAgents(_) => ToolName::ListAvailableAgents,
+            Self::GetAgentInfo(_) => ToolName::GetAgentInfo,
+            Self::ValidateConductorSystem => ToolName::ValidateConductorSystem,
+            Self::ExecuteAgentStateless(_) => ToolName::ExecuteAgentStateless,
+            Self::ExecuteAgentContextual(_) => ToolName::ExecuteAgentContextual,
+            Self::StartInteractiveSession(_) => ToolName::StartInteractiveSession,
+            Self::InstallAgentTemplates(_) => ToolName::InstallAgentTemplates,
+            Self::BackupAgents(_) => ToolName::BackupAgents,
+            Self::RestoreAgents(_) => ToolName::RestoreAgents,
+            Self::MigrateStorage(_) => ToolName::MigrateStorage,
+            Self::SetEnvironment(_) => ToolName::SetEnvironment,
+            Self::GetSystemConfig => ToolName::GetSystemConfig,
+            Self::ClearAgentHistory(_) => ToolName::ClearAgentHistory,
+        }
+    }
+
+    /// The conversation that the call itself names.
+    pub fn conversation_id(&self) -> Option<&str> {
+        match self {
+            Self::ExecuteAgentContextual(arguments) => arguments.conversation_id.as_deref(),
+            Self::StartInteractiveSession(arguments) => arguments.conversation_id.as_deref(),
+            Self::ClearAgentHistory(arguments) => arguments.conversation_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What has to be confirmed before this call is made: nothing for most tools and for a trial.
+    pub fn confirmation(&self) -> Option<Confirmation<'_>> {
+        let (target, given, what) = match self {
+            Self::ClearAgentHistory(arguments) => {
+                (arguments.agent_id.as_str(), &arguments.confirm, "forget the conversation with")
+            }
+            Self::RestoreAgents(arguments) if !arguments.dry_run => {
+                let target = arguments.backup_path.as_deref().filter(|path| !path.is_empty());
+                (target.unwrap_or("newest"), &arguments.confirm, "replace the agents by those of the backup")
+            }
+            Self::MigrateStorage(arguments) if !arguments.dry_run => {
+                (arguments.path.as_deref()?, &arguments.confirm, "move the agents' storage to")
+            }
+            _ => return None,
+        };
+        Some(Confirmation { target, given: given.as_deref(), what })
+    }
+
+    /// Marks the call as confirmed.
+    pub fn confirm(&mut self) {
+        let target = self.confirmation().map(|confirmation| confirmation.target.to_owned());
+        match self {
+            Self::ClearAgentHistory(arguments) => arguments.confirm = target,
+            Self::RestoreAgents(arguments) => arguments.confirm = target,
+            Self::MigrateStorage(arguments) => arguments.confirm = target,
+            _ => {}
+        }
+    }
+}
+
+/// What a destructive call has to be confirmed with.
+#[derive(Clone, Copy, Debug)]
+pub struct Confirmation<'a> {
+    /// What it is about; `confirm` has to name it.
+    pub target: &'a str,
+    /// What `confirm` named.
+    pub given: Option<&'a str>,
+    what: &'a str,
+}
+
+impl Confirmation<'_> {
+    /// Whether it was given.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidArgument`] when `confirm` names something else.
+    pub fn is_given(&self) -> Result<bool> {
+        match self.given {
+            None => Ok(false),
+            Some(given) if given == self.target => Ok(true),
+            Some(_) => Err(Error::invalid(
+                "arguments.confirm",
+                format!("must name what the call is about: `{}`", self.target),
+            )),
+        }
+    }
+
+    /// The question for a person.
+    pub fn question(&self) -> String {
+        format!("Really {} `{}`?", self.what, self.target)
+    }
+
+    /// The refusal when the person that was asked did not agree.
+    pub fn declined(&self) -> Error {
+        let message = format!("the user did not agree to {} `{}`; nothing was done", self.what, self.target);
+        Error::new(Reason::ConfirmationRequired, message)
+    }
+
+    /// The refusal where nobody can be asked.
+    pub fn missing(&self) -> Error {
+        let message = format!(
+            "this would {} `{}`; if that is wanted, call again with `confirm` set to `{}`",
+            self.what, self.target, self.target
+        );
+        Error::new(Reason::ConfirmationRequired, message).at("arguments.confirm")
+    }
+}

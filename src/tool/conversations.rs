@@ -1,0 +1,312 @@
+//! Conversations: what a caller said to the gateway's agent and to the engine's agents, private to that caller.
+//!
+//! A conversation is one directory, named by a digest of caller and id. The gateway's agent keeps its exchanges in
+//! `exchanges.jsonl`; the engine's agents keep theirs in a workspace of its own below it.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Toolbox,
+    toolbox::{Inner, ToolboxConfig},
+};
+use crate::{
+    caller::Caller,
+    engine::workspace::Workspace,
+    error::{Error, Reason, Result},
+    pb::Timestamp,
+};
+
+const ABOUT_FILE: &str = "conversation.json";
+const EXCHANGES_FILE: &str = "exchanges.jsonl";
+/// More of one exchange's words is not remembered.
+const MAX_WORDS_BYTES: usize = 32 * 1024;
+
+/// Whose a directory is.
+#[derive(Serialize, Deserialize)]
+struct About {
+    caller: String,
+    conversation_id: String,
+    create_time_ms: u64,
+}
+
+/// A conversation of a caller.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// Its id.
+    pub conversation_id: String,
+    /// When it began.
+    pub create_time: Timestamp,
+    /// When something was last said.
+    pub update_time: Timestamp,
+    /// Exchanges with the gateway's agent that are remembered.
+    pub exchanges: u32,
+    /// The engine's agents that remember something of it, with the number of interactions.
+    pub agents: Vec<(String, u32)>,
+}
+
+impl Conversation {
+    /// As the JSON doors print it.
+    pub fn to_json(&self) -> serde_json::Value {
+        let agents = self.agents.iter().map(|(agent_id, interactions)| {
+            serde_json::json!({"agent_id": agent_id, "interactions": interactions})
+        });
+        serde_json::json!({
+            "conversation_id": self.conversation_id,
+            "create_time": self.create_time.to_string(),
+            "update_time": self.update_time.to_string(),
+            "exchanges": self.exchanges,
+            "agents": agents.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// One command and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// What the caller said.
+    pub command: String,
+    /// What was answered.
+    pub answer: String,
+}
+
+/// How much of a conversation is remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct RememberLimits {
+    /// Exchanges.
+    pub max_exchanges: usize,
+    /// Bytes of them together.
+    pub max_bytes: usize,
+}
+
+/// The conversations that calls use now; those are not deleted.
+#[derive(Debug, Default)]
+pub(super) struct InUse(Arc<Mutex<HashMap<PathBuf, usize>>>);
+
+/// Held while a call uses a conversation.
+#[derive(Debug)]
+pub struct ConversationUse(Arc<Mutex<HashMap<PathBuf, usize>>>, PathBuf);
+
+impl Drop for ConversationUse {
+    fn drop(&mut self) {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = uses.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                uses.remove(&self.1);
+            }
+        }
+    }
+}
+
+impl InUse {
+    fn begin(&self, directory: PathBuf) -> ConversationUse {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(directory.clone()).or_default() += 1;
+        ConversationUse(self.0.clone(), directory)
+    }
+
+    fn contains(&self, directory: &Path) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(directory)
+    }
+}
+
+impl Inner {
+    /// Says that a call uses a conversation, until the answer is dropped.
+    pub(super) fn use_conversation(&self, caller: &Caller, conversation_id: &str) -> ConversationUse {
+        self.conversations_in_use.begin(self.config.conversation_directory(caller, conversation_id))
+    }
+}
+
+fn unreadable(error: io::Error) -> Error {
+    Error::new(Reason::ToolFailed, "the conversations cannot be read or written").because(error)
+}
+
+impl ToolboxConfig {
+    /// Makes a conversation's directory and notes whose it is.
+    pub(super) fn open_conversation(&self, caller: &Caller, conversation_id: &str) -> io::Result<PathBuf> {
+        let directory = self.conversation_directory(caller, conversation_id);
+        let path = directory.join(ABOUT_FILE);
+        if path.exists() {
+            return Ok(directory);
+        }
+        fs::create_dir_all(&directory)?;
+        let about = About {
+            caller: caller.name().to_owned(),
+            conversation_id: conversation_id.to_owned(),
+            create_time_ms: Timestamp::now().unix_millis(),
+        };
+        // Another call may do the same in this moment; both write the same.
+        let new = directory.join(format!(".{ABOUT_FILE}.{:?}.new", std::thread::current().id()));
+        fs::write(&new, serde_json::to_vec(&about)?)?;
+        fs::rename(new, path)?;
+        Ok(directory)
+    }
+
+    fn read_conversation(&self, directory: &Path) -> Option<(About, Conversation)> {
+        let about: About = serde_json::from_slice(&fs::read(directory.join(ABOUT_FILE)).ok()?).ok()?;
+        let workspace = Workspace::private(directory);
+        let mut agents = Vec::new();
+        let mut updated = about.create_time_ms;
+        let mut touch = |path: &Path| {
+            let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+            let since = modified.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+            updated = updated.max(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)));
+        };
+        for entry in fs::read_dir(workspace.agents_directory()).into_iter().flatten().flatten() {
+            let agent_id = entry.file_name().to_string_lossy().into_owned();
+            let interactions = workspace.history_len(&agent_id);
+            if interactions > 0 {
+                touch(&workspace.agent_directory(&agent_id).join("history.log"));
+                agents.push((agent_id, u32::try_from(interactions).unwrap_or(u32::MAX)));
+            }
+        }
+        agents.sort();
+        let exchanges = read_exchanges(directory).ok()?.len();
+        touch(&directory.join(EXCHANGES_FILE));
+        let conversation = Conversation {
+            conversation_id: about.conversation_id.clone(),
+            create_time: Timestamp::from_unix_millis(about.create_time_ms),
+            update_time: Timestamp::from_unix_millis(updated),
+            exchanges: u32::try_from(exchanges).unwrap_or(u32::MAX),
+            agents,
+        };
+        Some((about, conversation))
+    }
+}
+
+fn read_exchanges(directory: &Path) -> io::Result<Vec<Exchange>> {
+    match fs::read_to_string(directory.join(EXCHANGES_FILE)) {
+        // A line that a crash has torn is left out.
+        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The newest exchanges within the limits, the oldest of them first.
+fn within(exchanges: Vec<Exchange>, limits: RememberLimits) -> Vec<Exchange> {
+    let mut bytes = 0;
+    let mut kept: Vec<Exchange> = exchanges
+        .into_iter()
+        .rev()
+        .take(limits.max_exchanges)
+        .take_while(|exchange| {
+            bytes += exchange.command.len() + exchange.answer.len();
+            bytes <= limits.max_bytes
+        })
+        .collect();
+    kept.reverse();
+    kept
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_WORDS_BYTES)].to_owned()
+}
+
+impl Toolbox {
+    /// The caller's conversations, the latest first.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`].
+    pub async fn conversations(&self, caller: &Caller) -> Result<Vec<Conversation>> {
+        let caller = caller.clone();
+        self.inner
+            .blocking(move |config| {
+                let directory = config.data_directory.join("conversations");
+                let entries = match fs::read_dir(directory) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    entries => entries.map_err(unreadable)?,
+                };
+                let mut found: Vec<Conversation> = entries
+                    .flatten()
+                    .filter_map(|entry| config.read_conversation(&entry.path()))
+                    .filter(|(about, _)| about.caller == caller.name())
+                    .map(|(_, conversation)| conversation)
+                    .collect();
+                found.sort_by(|a, b| {
+                    (b.update_time.unix_millis(), &a.conversation_id)
+                        .cmp(&(a.update_time.unix_millis(), &b.conversation_id))
+                });
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Removes a conversation with everything that was said in it.
+    ///
+    /// # Errors
+    /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::Busy`] while a job uses it.
+    pub async fn delete_conversation(&self, caller: &Caller, conversation_id: &str) -> Result<()> {
+        let directory = self.inner.config.conversation_directory(caller, conversation_id);
+        if self.inner.conversations_in_use.contains(&directory) {
+            let message =
+                format!("a job uses the conversation `{conversation_id}`; cancel it or wait, then delete");
+            return Err(Error::new(Reason::Busy, message));
+        }
+        let shown = conversation_id.to_owned();
+        self.inner
+            .blocking(move |_| {
+                if !directory.join(ABOUT_FILE).exists() {
+                    let message = format!("there is no conversation `{shown}`");
+                    return Err(Error::new(Reason::ConversationNotFound, message));
+                }
+                // Out of sight at once, then removed; links in it are removed and not followed.
+                let gone = directory.with_extension(format!("deleted-{}", Timestamp::now().unix_millis()));
+                fs::rename(&directory, &gone).and_then(|()| fs::remove_dir_all(&gone)).map_err(unreadable)
+            })
+            .await
+    }
+
+    /// What the gateway's agent remembers of a conversation, the oldest exchange first; marks it as used.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`].
+    pub async fn recall(
+        &self,
+        caller: &Caller,
+        conversation_id: &str,
+        limits: RememberLimits,
+    ) -> Result<(ConversationUse, Vec<Exchange>)> {
+        let in_use = self.inner.use_conversation(caller, conversation_id);
+        let directory = self.inner.config.conversation_directory(caller, conversation_id);
+        let exchanges = self.inner.blocking(move |_| read_exchanges(&directory).map_err(unreadable)).await?;
+        Ok((in_use, within(exchanges, limits)))
+    }
+
+    /// Adds an exchange to a conversation and forgets what is beyond the limits.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`].
+    pub async fn remember(
+        &self,
+        caller: &Caller,
+        conversation_id: &str,
+        exchange: Exchange,
+        limits: RememberLimits,
+    ) -> Result<()> {
+        let (caller, conversation_id) = (caller.clone(), conversation_id.to_owned());
+        let _turn = self.inner.exchange_writes.lock().await;
+        self.inner
+            .blocking(move |config| {
+                let directory = config.open_conversation(&caller, &conversation_id).map_err(unreadable)?;
+                let mut exchanges = read_exchanges(&directory).map_err(unreadable)?;
+                exchanges.push(Exchange { command: cut(&exchange.command), answer: cut(&exchange.answer) });
+                let mut text = String::new();
+                for exchange in within(exchanges, limits) {
+                    text += &serde_json::to_string(&exchange).map_err(Error::internal)?;
+                    text.push('\n');
+                }
+                let new = directory.join(format!(".{EXCHANGES_FILE}.new"));
+                fs::write(&new, text)
+                    .and_then(|()| fs::rename(new, directory.join(EXCHANGES_FILE)))
+                    .map_err(unreadable)
+            })
+            .await
+    }
+}

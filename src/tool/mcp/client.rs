@@ -1,0 +1,177 @@
+//! The tools as the gateway's own agent sees them: the catalogue over a channel in process, and outside servers.
+
+use std::{sync::Arc, time::Duration};
+
+use rmcp::{
+    RoleClient, ServiceExt,
+    model::{
+        CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, ProtocolVersion, ServerResult,
+    },
+    service::{
+        ClientLifecycleMode, ClientServiceExt, PeerRequestOptions, RequestHandle, RunningService,
+        RxJsonRpcMessage, ServiceError, TxJsonRpcMessage,
+    },
+};
+use serde_json::Value;
+use tokio::{
+    sync::{mpsc, oneshot::error::RecvError},
+    time::Instant,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::PollSender;
+
+use super::{McpHandler, outcome::from_mcp, outside::OutsideServers};
+use crate::{
+    error::{Error, Reason, Result},
+    task::Group,
+    tool::{CallContext, Completed, ToolName, engine_run::cancelled},
+};
+
+/// Messages that wait in each direction of the channel.
+const CHANNEL: usize = 64;
+
+/// The catalogue's client. No message is ever written as JSON on this way.
+pub struct Own {
+    client: RunningService<RoleClient, ()>,
+}
+
+impl Own {
+    /// Connects to a handler within this process.
+    ///
+    /// # Errors
+    /// [`Reason::Internal`].
+    pub async fn connect(handler: McpHandler) -> Result<Self> {
+        let (to_server, at_server) = mpsc::channel::<TxJsonRpcMessage<RoleClient>>(CHANNEL);
+        let (to_client, at_client) = mpsc::channel::<RxJsonRpcMessage<RoleClient>>(CHANNEL);
+        let server_side = (PollSender::new(to_client), ReceiverStream::new(at_server));
+        let client_side = (PollSender::new(to_server), ReceiverStream::new(at_client));
+        let lifecycle =
+            ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+        // The server's side is established by the first call only; it ends with the client's.
+        Group::new("agent tools").spawn("agent_tools_server", async move {
+            match Arc::new(handler).serve(server_side).await {
+                Ok(server) => {
+                    let _how_it_ended = server.waiting().await;
+                }
+                Err(error) => tracing::debug!(%error, "the agent's tools were never called"),
+            }
+        });
+        let client = ().serve_with_lifecycle(client_side, lifecycle).await.map_err(Error::internal)?;
+        Ok(Self { client })
+    }
+
+    async fn call(&self, name: &str, arguments: JsonObject, context: CallContext) -> Completed {
+        let started = Instant::now();
+        let params = CallToolRequestParams::new(name.to_owned()).with_arguments(arguments);
+        let mut request = CallToolRequest::new(params);
+        request.extensions.insert(context);
+        let request = ClientRequest::CallToolRequest(request);
+        let answer = async {
+            let handle = self
+                .client
+                .peer()
+                .send_cancellable_request(request, PeerRequestOptions::no_options())
+                .await?;
+            // The call itself ends at its deadline and when it is cancelled, its processes first.
+            handle.await_response().await
+        };
+        let (result, exit) = read_answer(answer.await);
+        Completed { result, exit, duration: started.elapsed() }
+    }
+}
+
+pub(super) fn read_answer(
+    answer: Result<ServerResult, ServiceError>,
+) -> (Result<crate::tool::Done>, Option<crate::engine::Exit>) {
+    match answer {
+        Ok(ServerResult::CallToolResult(result)) => from_mcp(result),
+        Ok(_) => {
+            (Err(Error::new(Reason::ToolFailed, "the tool's server gave an answer of another kind")), None)
+        }
+        Err(ServiceError::McpError(error)) => {
+            (Err(Error::new(Reason::ToolFailed, error.message.to_string()).because(error)), None)
+        }
+        Err(error) => {
+            (Err(Error::new(Reason::ToolFailed, format!("the tool's server failed: {error}"))), None)
+        }
+    }
+}
+
+/// Waits for an answer of a server of somebody else: at most until the deadline, and not beyond a cancellation, of
+/// which the server is told.
+pub(super) async fn await_answer(
+    mut handle: RequestHandle<RoleClient>,
+    context: &CallContext,
+    limit: Duration,
+) -> Result<Result<ServerResult, ServiceError>> {
+    let deadline = context.deadline.min(Instant::now() + limit);
+    let (reason, error) = tokio::select! {
+        // Every branch only waits.
+        answer = &mut handle.rx => {
+            return Ok(answer.unwrap_or_else(|_: RecvError| Err(ServiceError::TransportClosed)));
+        }
+        () = context.cancel.cancelled() => ("the job was cancelled", cancelled()),
+        () = tokio::time::sleep_until(deadline) => {
+            let message = format!("the tool's server did not answer within {} seconds", limit.as_secs());
+            ("the time is over", Error::new(Reason::TimedOut, message))
+        }
+    };
+    if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
+        tracing::debug!(%error, "a tool's server could not be told of a cancellation");
+    }
+    Err(error)
+}
+
+/// A tool of an outside server, as the agent offers it to its model.
+#[derive(Clone, Debug)]
+pub struct OutsideTool {
+    /// The server.
+    pub server: Arc<str>,
+    /// Its name there.
+    pub tool: String,
+    /// The name the model calls it by: the server's and the tool's, unique.
+    pub name: String,
+    /// When to use it.
+    pub description: String,
+    /// The JSON Schema of its arguments.
+    pub input_schema: Value,
+}
+
+/// Every tool that the agent may call.
+pub struct AgentTools {
+    own: Own,
+    outside: OutsideServers,
+}
+
+impl AgentTools {
+    /// The catalogue and the outside servers.
+    pub fn new(own: Own, outside: OutsideServers) -> Self {
+        Self { own, outside }
+    }
+
+    /// The tools of the outside servers that are connected now.
+    pub async fn outside(&self) -> Vec<OutsideTool> {
+        self.outside.tools().await
+    }
+
+    /// Calls a tool of the catalogue.
+    pub async fn call(&self, tool: ToolName, arguments: JsonObject, context: CallContext) -> Completed {
+        self.own.call(tool.as_str(), arguments, context).await
+    }
+
+    /// Calls a tool of an outside server. `idempotency_key` goes along, for servers that know it.
+    pub async fn call_outside(
+        &self,
+        tool: &OutsideTool,
+        arguments: JsonObject,
+        context: CallContext,
+        idempotency_key: &str,
+    ) -> Completed {
+        self.outside.call(tool, arguments, context, idempotency_key).await
+    }
+
+    /// Ends the connections to outside servers and their processes.
+    pub fn close(&self) {
+        self.outside.close();
+    }
+}

@@ -1,0 +1,143 @@
+//! Asking the person behind an MCP client: by elicitation in a session, by an input request in the versions without.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rmcp::{
+    ErrorData, RoleServer,
+    model::{
+        CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
+        ElicitationSchema, InputRequest, InputRequiredResult, ProtocolVersion, SealOptions,
+    },
+    service::RequestContext,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::handler::McpHandler;
+use crate::caller::Caller;
+
+/// The one field of an answer.
+const FIELD: &str = "answer";
+/// A person may think this long.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(300);
+
+/// How a client's user can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// `elicitation/create` within a session.
+    InSession,
+    /// An `input_required` result that the client answers by calling again (2026-07-28).
+    ByRetry,
+    /// Not at all.
+    No,
+}
+
+/// How this client's user can be asked.
+pub(super) fn way(context: &RequestContext<RoleServer>) -> Way {
+    let can = context.client_capabilities().is_some_and(|capabilities| capabilities.elicitation.is_some());
+    match context.protocol_version() {
+        _ if !can => Way::No,
+        Some(version) if version.as_str() >= ProtocolVersion::V_2026_07_28.as_str() => Way::ByRetry,
+        _ => Way::InSession,
+    }
+}
+
+fn request(prompt: &str, answer: Value) -> Option<ElicitRequestParams> {
+    let schema = json!({"type": "object", "properties": {FIELD: answer}, "required": [FIELD]});
+    let requested_schema: ElicitationSchema = serde_json::from_value(schema).ok()?;
+    Some(ElicitRequestParams::FormElicitationParams {
+        meta: None,
+        message: prompt.to_owned(),
+        requested_schema,
+    })
+}
+
+pub(super) fn yes_or_no() -> Value {
+    json!({"type": "boolean", "title": "Yes, do it"})
+}
+
+pub(super) fn line() -> Value {
+    json!({"type": "string", "title": "Your answer", "maxLength": 60000})
+}
+
+/// Asks in a session. `None`: the user declined, or no answer came in time.
+pub(super) async fn ask_in_session(
+    context: &RequestContext<RoleServer>,
+    prompt: &str,
+    answer: Value,
+    time: Duration,
+) -> Option<Value> {
+    let params = request(prompt, answer)?;
+    let asked = context.peer.create_elicitation_with_timeout(params, Some(time)).await;
+    match asked {
+        Ok(result) => accepted(result),
+        Err(error) => {
+            tracing::debug!(%error, "an MCP client could not be asked");
+            None
+        }
+    }
+}
+
+fn accepted(result: ElicitResult) -> Option<Value> {
+    (result.action == ElicitationAction::Accept).then_some(())?;
+    result.content?.get(FIELD).cloned()
+}
+
+/// What a client hands back with its answer, sealed, so that it cannot be made up or used for another call.
+#[derive(Serialize, Deserialize)]
+pub(super) struct State {
+    /// The question.
+    pub(super) input_id: String,
+    /// The job that asks; empty where the question comes before the job.
+    pub(super) job_id: String,
+    /// The event that asks.
+    pub(super) sequence: u32,
+}
+
+/// What a state belongs to: this caller and this call.
+fn bound_to(caller: &Caller, request: &CallToolRequestParams) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(caller.name());
+    hash.update([0]);
+    hash.update(request.name.as_bytes());
+    hash.update([0]);
+    hash.update(serde_json::to_vec(&request.arguments).unwrap_or_default());
+    hash.finalize().to_vec()
+}
+
+impl McpHandler {
+    /// The answer that a client brought with its call, and what it belongs to.
+    pub(super) fn brought(
+        &self,
+        caller: &Caller,
+        request: &CallToolRequestParams,
+    ) -> Result<Option<(State, Option<Value>)>, ErrorData> {
+        let Some(sealed) = &request.request_state else { return Ok(None) };
+        let state: State = self.codec.open_json_with(sealed, &bound_to(caller, request)).map_err(|_| {
+            ErrorData::invalid_params("the request state is not one of this call, or it has expired", None)
+        })?;
+        let response = request.input_responses.as_ref().and_then(|responses| responses.get(&state.input_id));
+        let response = response.and_then(|value| serde_json::from_value::<ElicitResult>(value.clone()).ok());
+        Ok(Some((state, response.and_then(accepted))))
+    }
+
+    /// The result that asks the client's user.
+    pub(super) fn input_required(
+        &self,
+        caller: &Caller,
+        call: &CallToolRequestParams,
+        state: &State,
+        prompt: &str,
+        answer: Value,
+    ) -> Result<InputRequiredResult, ErrorData> {
+        let failed = |error: String| ErrorData::internal_error(error, None);
+        let params = request(prompt, answer).ok_or_else(|| failed("the question has no form".to_owned()))?;
+        let associated = bound_to(caller, call);
+        let options = SealOptions::new().associated_data(&associated).ttl(ANSWER_TIME * 2);
+        let sealed = self.codec.seal_json_with(state, &options).map_err(|error| failed(error.to_string()))?;
+        let requests =
+            BTreeMap::from([(state.input_id.clone(), InputRequest::Elicitation(ElicitRequest::new(params)))]);
+        Ok(InputRequiredResult::new(Some(requests), Some(sealed)))
+    }
+}

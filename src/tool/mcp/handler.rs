@@ -1,0 +1,206 @@
+//! The MCP handler: one for outside clients, whose calls become jobs, and one for the gateway's own agent, whose calls
+//! belong to a job already.
+
+use std::{sync::Arc, time::Duration};
+
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
+        CompleteResult, Implementation, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
+        ServerCapabilities, ServerConfig, Tool,
+    },
+    service::RequestContext,
+};
+use serde_json::Value;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    outcome::{in_words, to_mcp},
+    spec::{CATALOGUE_TOOLS, INSTRUCTIONS, OUTSIDE_TOOLS, SEND_SESSION_INPUT},
+};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+    pb::Json,
+    tool::{Call, CallContext, DEFAULT_CONVERSATION, ToolRunner, Toolbox},
+};
+
+/// A call that only reads files is answered within this time.
+const DIRECT_TIME: Duration = Duration::from_secs(30);
+/// How long clients may keep lists.
+const LIST_TTL_MS: u64 = 60_000;
+
+/// Serves the catalogue. Cheap to share; every session and request uses the same one.
+pub struct McpHandler {
+    pub(super) toolbox: Toolbox,
+    /// What makes jobs of calls; `None` for the gateway's own agent.
+    pub(super) runner: Option<Arc<dyn ToolRunner>>,
+    pub(super) codec: RequestStateCodec,
+}
+
+impl McpHandler {
+    /// The handler for outside clients.
+    ///
+    /// # Errors
+    /// [`Reason::Internal`] without random numbers.
+    pub fn for_outside(toolbox: Toolbox, runner: Arc<dyn ToolRunner>) -> Result<Self> {
+        Self::new(toolbox, Some(runner))
+    }
+
+    /// The handler for the gateway's own agent: a call comes with the [`CallContext`] of its job among its extensions.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn for_agent(toolbox: Toolbox) -> Result<Self> {
+        Self::new(toolbox, None)
+    }
+
+    fn new(toolbox: Toolbox, runner: Option<Arc<dyn ToolRunner>>) -> Result<Self> {
+        let mut key = [0u8; 32];
+        getrandom::fill(&mut key).map_err(Error::internal)?;
+        let codec = RequestStateCodec::try_new(key.to_vec()).map_err(Error::internal)?;
+        Ok(Self { toolbox, runner, codec })
+    }
+
+    fn tools(&self) -> &'static [Tool] {
+        if self.runner.is_some() { &OUTSIDE_TOOLS } else { &CATALOGUE_TOOLS }
+    }
+
+    /// A call that only reads: answered at once, with its audit line, without a job.
+    async fn answer(
+        &self,
+        caller: Caller,
+        call: &Call,
+        context: &RequestContext<RoleServer>,
+    ) -> CallToolResult {
+        let (progress, _nobody_listens) = mpsc::channel(1);
+        let context = CallContext {
+            caller,
+            job_id: String::new(),
+            conversation_id: DEFAULT_CONVERSATION.to_owned(),
+            cancel: context.ct.clone(),
+            deadline: Instant::now() + DIRECT_TIME,
+            progress,
+            asks_first: false,
+        };
+        to_mcp(&self.toolbox.call(call, &context).await, "")
+    }
+}
+
+/// Who calls: named by the door that the request came through; the local caller on standard input and output.
+pub(super) fn caller(context: &RequestContext<RoleServer>) -> Caller {
+    let parts = context.extensions.get::<http::request::Parts>();
+    parts.and_then(|parts| parts.extensions.get::<Caller>().cloned()).unwrap_or_else(Caller::local)
+}
+
+/// An error that is the caller's to see as a tool's outcome.
+pub(super) fn refused(error: &Error) -> CallToolResult {
+    let completed =
+        crate::tool::Completed { result: Err(error.clone()), exit: None, duration: Duration::ZERO };
+    to_mcp(&completed, error.job_id().unwrap_or_default())
+}
+
+impl ServerHandler for McpHandler {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities =
+            ServerCapabilities::builder().enable_tools().enable_resources().enable_completions().build();
+        let mut implementation = Implementation::new("conductor-gateway", env!("CARGO_PKG_VERSION"));
+        implementation.title = Some("Conductor Gateway".to_owned());
+        ServerConfig::new(capabilities).with_server_info(implementation).with_instructions(INSTRUCTIONS)
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let list = ListToolsResult::with_all_items(self.tools().to_vec());
+        Ok(list.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.tools().iter().find(|tool| tool.name == name).cloned()
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        if !self.tools().iter().any(|tool| tool.name == request.name) {
+            let error = crate::tool::ToolName::find(&request.name).err();
+            let message = error
+                .map_or_else(|| format!("there is no tool `{}`", request.name), |error| in_words(&error));
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
+        let Some(runner) = self.runner.clone() else {
+            let Some(job) = context.extensions.get::<CallContext>() else {
+                return Err(ErrorData::internal_error("a call of the agent came without its job", None));
+            };
+            return Ok(match Call::read(&request.name, Some(&Json::from_value(&arguments))) {
+                Ok(call) => to_mcp(&self.toolbox.call(&call, job).await, "").into(),
+                Err(error) => refused(&error).into(),
+            });
+        };
+        let caller = caller(&context);
+        if request.name == SEND_SESSION_INPUT {
+            return Ok(self.send_session_input(runner.as_ref(), &caller, &arguments, &context).await);
+        }
+        match Call::read(&request.name, Some(&Json::from_value(&arguments))) {
+            Err(error) => Ok(refused(&error).into()),
+            Ok(call) if call.only_reads() => Ok(self.answer(caller, &call, &context).await.into()),
+            Ok(call) => self.run_as_job(runner.as_ref(), caller, call, request, context).await,
+        }
+    }
+
+    async fn list_resources(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let list = self.resources(&caller(&context)).await.map_err(|error| to_protocol_error(&error))?;
+        Ok(ListResourcesResult::with_all_items(list).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let list = ListResourceTemplatesResult::with_all_items(Self::resource_templates());
+        Ok(list.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        self.resource(&request.uri, &caller(&context)).await.map(Into::into)
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        self.complete_agent_id(&request).await
+    }
+}
+
+/// An error as the protocol's own.
+pub(super) fn to_protocol_error(error: &Error) -> ErrorData {
+    match error.reason() {
+        Reason::AgentNotFound | Reason::ConversationNotFound => {
+            ErrorData::resource_not_found(in_words(error), None)
+        }
+        Reason::InvalidArgument => ErrorData::invalid_params(in_words(error), None),
+        _ => {
+            tracing::warn!(reason = error.reason().name(), cause = error.cause(), "MCP request failed");
+            ErrorData::internal_error(in_words(error), None)
+        }
+    }
+}

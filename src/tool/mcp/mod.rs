@@ -1,0 +1,14 @@
+//! The catalogue over MCP: the handler for outside clients and for the gateway's own agent, and that agent's client.
+
+mod client;
+mod elicit;
+mod handler;
+mod outcome;
+mod outside;
+mod resources;
+mod run;
+mod spec;
+
+pub use client::{AgentTools, OutsideTool, Own};
+pub use handler::McpHandler;
+pub use outside::{OutsideServer, OutsideServers};

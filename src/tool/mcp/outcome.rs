@@ -1,0 +1,89 @@
+//! What a call answers, as MCP says it, and back.
+
+use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
+use serde_json::{Value, json};
+
+use crate::{
+    engine::Exit,
+    error::{Error, Reason, Result},
+    tool::{Completed, Done},
+};
+
+const JOB_ID: &str = "conductor.gateway/job_id";
+const REASON: &str = "conductor.gateway/reason";
+const IS_RETRYABLE: &str = "conductor.gateway/is_retryable";
+const IS_TRUNCATED: &str = "conductor.gateway/is_truncated";
+const EXIT_CODE: &str = "conductor.gateway/exit_code";
+const SIGNAL: &str = "conductor.gateway/signal";
+
+/// A completed call. An error's stable code goes into `_meta` and not into `structuredContent`: clients check that
+/// against the output schema, for errors too.
+pub(super) fn to_mcp(completed: &Completed, job_id: &str) -> CallToolResult {
+    let mut meta = MetaObject::default();
+    let mut note = |name: &str, value: Value| {
+        meta.insert(name.to_owned(), value);
+    };
+    if !job_id.is_empty() {
+        note(JOB_ID, json!(job_id));
+    }
+    match completed.exit {
+        Some(Exit::Code(code)) => note(EXIT_CODE, json!(code)),
+        Some(Exit::Signal(signal)) => note(SIGNAL, json!(signal)),
+        Some(Exit::Lost) | None => {}
+    }
+    let mut result = match &completed.result {
+        Ok(done) => {
+            if done.is_truncated {
+                note(IS_TRUNCATED, json!(true));
+            }
+            let mut result = CallToolResult::success(vec![ContentBlock::text(done.text.clone())]);
+            result.structured_content = Some(done.value.clone());
+            result
+        }
+        Err(error) => {
+            note(REASON, json!(error.reason().name()));
+            note(IS_RETRYABLE, json!(error.reason().codes().is_retryable));
+            CallToolResult::error(vec![ContentBlock::text(in_words(error))])
+        }
+    };
+    result.meta = (!meta.is_empty()).then_some(meta);
+    result
+}
+
+/// An error for a model or a person: what went wrong, what to do, whether trying again is worth it.
+pub(super) fn in_words(error: &Error) -> String {
+    let place = error.field().map(|field| format!("{field}: ")).unwrap_or_default();
+    let retry = if error.reason().codes().is_retryable { " (the same call may work later)" } else { "" };
+    format!("{}: {place}{}{retry}", error.reason().name(), error.message())
+}
+
+/// What a server answered: ours or another one.
+pub(super) fn from_mcp(result: CallToolResult) -> (Result<Done>, Option<Exit>) {
+    let meta = result.meta.unwrap_or_default();
+    let mut text = String::new();
+    for block in &result.content {
+        let part = block.as_text().map(|text| text.text.clone());
+        // What is no text is named, so that a model knows that there was something.
+        let part = part.unwrap_or_else(|| {
+            let kind =
+                serde_json::to_value(block).ok().and_then(|value| value["type"].as_str().map(str::to_owned));
+            format!("[{} content, not shown]", kind.unwrap_or_else(|| "other".to_owned()))
+        });
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&part);
+    }
+    let number =
+        |name: &str| meta.get(name).and_then(Value::as_i64).and_then(|number| i32::try_from(number).ok());
+    let exit = number(EXIT_CODE).map(Exit::Code).or(number(SIGNAL).map(Exit::Signal));
+    if result.is_error == Some(true) {
+        let reason = meta.get(REASON).and_then(Value::as_str).and_then(Reason::from_name);
+        let reason = reason.unwrap_or(Reason::ToolFailed);
+        let message = text.strip_prefix(&format!("{}: ", reason.name())).unwrap_or(&text).to_owned();
+        return (Err(Error::new(reason, message)), exit);
+    }
+    let is_truncated = meta.get(IS_TRUNCATED) == Some(&Value::Bool(true));
+    let value = result.structured_content.unwrap_or_else(|| json!({ "text": text }));
+    (Ok(Done { text, value, is_truncated }), exit)
+}

@@ -1,0 +1,385 @@
+//! MCP servers of others, over streamable HTTP or the standard streams of a process: connected in the background,
+//! again when they are lost, so that a server that hangs holds up nobody.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rmcp::{
+    ClientHandler, RoleClient,
+    model::{CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, RequestMetaObject},
+    service::{
+        ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer, PeerRequestOptions, RunningService,
+    },
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader, ReadBuf},
+    net::unix::pipe::{Receiver, Sender},
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use super::client::{OutsideTool, await_answer, read_answer};
+use crate::{
+    engine::{Command, HOME_VARIABLE, OurPipes, Supervisor, prepare_environment},
+    error::{Error, Reason, Result},
+    secret::Secret,
+    task::Group,
+    tool::{CallContext, Completed},
+};
+
+/// A server that is not connected within this time is tried again later.
+const CONNECT_TIME: Duration = Duration::from_secs(20);
+/// A job waits this long for servers that are being connected for the first time.
+const FIRST_CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// The waits between two attempts to connect.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Providers take names of at most this length.
+const MAX_NAME_BYTES: usize = 64;
+
+/// An outside MCP server: a URL, or a command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutsideServer {
+    /// Where it is, for one over streamable HTTP.
+    pub url: Option<String>,
+    /// Headers of every request to it. Their values are secrets.
+    pub headers: BTreeMap<String, Secret>,
+    /// Program and arguments, for one over its standard streams.
+    pub command: Vec<String>,
+    /// Variables of that process beside the usual ones. Their values are secrets.
+    pub environment: BTreeMap<String, Secret>,
+    /// The longest time one call may take, in seconds; 0 means 300.
+    pub timeout_seconds: u32,
+    /// Only these of its tools are offered; empty means all.
+    pub tools: Vec<String>,
+}
+
+impl OutsideServer {
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(if self.timeout_seconds == 0 { 300 } else { self.timeout_seconds.into() })
+    }
+
+    /// What is wrong with it, in a sentence.
+    pub fn mistake(&self) -> Option<String> {
+        match (&self.url, self.command.is_empty()) {
+            (Some(_), false) => Some("give either url or command, not both".to_owned()),
+            (None, true) => Some("give url, or command".to_owned()),
+            (Some(url), true) if !url.starts_with("http://") && !url.starts_with("https://") => {
+                Some(format!("`{url}` must begin with http:// or https://"))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+enum State {
+    /// Not tried to its end yet.
+    #[default]
+    Connecting,
+    Connected(Peer<RoleClient>, Arc<[OutsideTool]>),
+    Lost,
+}
+
+struct Server {
+    config: OutsideServer,
+    state: watch::Receiver<State>,
+}
+
+/// The outside servers, by name.
+pub struct OutsideServers {
+    servers: BTreeMap<Arc<str>, Server>,
+    tasks: Group,
+}
+
+/// Hears that a server's tools have changed.
+#[derive(Clone, Default)]
+struct Listener(Arc<Notify>);
+
+impl ClientHandler for Listener {
+    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.0.notify_one();
+    }
+}
+
+impl OutsideServers {
+    /// Begins to connect to each; answers at once.
+    pub fn connect(
+        configs: &BTreeMap<String, OutsideServer>,
+        supervisor: &Supervisor,
+        home: &std::path::Path,
+    ) -> Self {
+        let tasks = Group::new("outside MCP servers");
+        let servers = configs.iter().map(|(name, config)| {
+            let name: Arc<str> = name.as_str().into();
+            let (sender, state) = watch::channel(State::default());
+            let connection = Connection {
+                name: name.clone(),
+                config: config.clone(),
+                supervisor: supervisor.clone(),
+                home: home.to_owned(),
+                tasks: tasks.clone(),
+                state: sender,
+            };
+            tasks.spawn("outside_server", connection.keep());
+            (name, Server { config: config.clone(), state })
+        });
+        Self { servers: servers.collect(), tasks }
+    }
+
+    /// The tools of those that are connected.
+    pub(super) async fn tools(&self) -> Vec<OutsideTool> {
+        let until = Instant::now() + FIRST_CONNECT_WAIT;
+        let mut tools: Vec<OutsideTool> = Vec::new();
+        for server in self.servers.values() {
+            let mut state = server.state.clone();
+            let settled = state.wait_for(|state| !matches!(state, State::Connecting));
+            if let Ok(Ok(state)) = tokio::time::timeout_at(until, settled).await
+                && let State::Connected(_, offered) = &*state
+            {
+                for tool in &**offered {
+                    if tools.iter().all(|known| known.name != tool.name) {
+                        tools.push(tool.clone());
+                    }
+                }
+            }
+        }
+        tools
+    }
+
+    pub(super) async fn call(
+        &self,
+        tool: &OutsideTool,
+        arguments: JsonObject,
+        context: CallContext,
+        idempotency_key: &str,
+    ) -> Completed {
+        let started = Instant::now();
+        let answer = self.try_call(tool, arguments, &context, idempotency_key).await;
+        let (result, exit) = match answer {
+            Ok(answer) => read_answer(answer),
+            Err(error) => (Err(error), None),
+        };
+        let duration = started.elapsed();
+        let (outcome, cause) = match &result {
+            Ok(_) => ("ok", None),
+            Err(error) => (error.reason().name(), error.cause()),
+        };
+        tracing::info!(
+            target: "audit", caller = %context.caller, job_id = context.job_id, server = &*tool.server,
+            tool = tool.tool, outcome, cause,
+            duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "outside tool call"
+        );
+        Completed { result, exit, duration }
+    }
+
+    async fn try_call(
+        &self,
+        tool: &OutsideTool,
+        arguments: JsonObject,
+        context: &CallContext,
+        idempotency_key: &str,
+    ) -> Result<Result<rmcp::model::ServerResult, rmcp::service::ServiceError>> {
+        let server = self.servers.get(&tool.server).ok_or_else(|| Error::internal("an unknown server"))?;
+        let State::Connected(peer, _) = server.state.borrow().clone() else {
+            let message = format!("the MCP server `{}` is not connected now; try again later", tool.server);
+            return Err(Error::new(Reason::ToolFailed, message));
+        };
+        let params = CallToolRequestParams::new(tool.tool.clone()).with_arguments(arguments);
+        let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+        let mut meta = RequestMetaObject::default();
+        meta.insert("idempotencyKey".to_owned(), Value::from(idempotency_key));
+        let options = PeerRequestOptions::no_options().with_meta(meta);
+        let limit = server.config.timeout();
+        let sent = tokio::time::timeout(limit, peer.send_cancellable_request(request, options)).await;
+        let handle = match sent {
+            Ok(Ok(handle)) => handle,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(_) => return Err(Error::new(Reason::TimedOut, "the tool's server takes no calls")),
+        };
+        await_answer(handle, context, limit).await
+    }
+
+    pub(super) fn close(&self) {
+        self.tasks.stop();
+    }
+}
+
+/// The upkeep of one connection.
+struct Connection {
+    name: Arc<str>,
+    config: OutsideServer,
+    supervisor: Supervisor,
+    home: std::path::PathBuf,
+    tasks: Group,
+    state: watch::Sender<State>,
+}
+
+impl Connection {
+    async fn keep(self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.tasks.stopping().is_cancelled() {
+            let listener = Listener::default();
+            let opening = tokio::time::timeout(CONNECT_TIME, self.open(listener.clone()));
+            let opened = tokio::select! {
+                // An attempt that is given up drops its connection or process.
+                opened = opening => opened.unwrap_or_else(|_| Err("it does not answer".to_owned())),
+                () = self.tasks.stopping().cancelled() => return,
+            };
+            match opened {
+                Ok(service) => {
+                    pause = FIRST_PAUSE;
+                    self.serve(service, &listener.0).await;
+                    tracing::warn!(server = &*self.name, "an MCP server was lost");
+                }
+                Err(error) => tracing::warn!(server = &*self.name, error, "an MCP server cannot be used"),
+            }
+            self.state.send_replace(State::Lost);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.tasks.stopping().cancelled() => return,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Publishes the tools, again when they change, until the connection is lost.
+    async fn serve(&self, service: RunningService<RoleClient, Listener>, changed: &Notify) {
+        loop {
+            match tokio::time::timeout(CONNECT_TIME, service.peer().list_all_tools()).await {
+                Ok(Ok(tools)) => {
+                    let offered: Vec<OutsideTool> =
+                        tools.into_iter().filter_map(|tool| self.offer(tool)).collect();
+                    tracing::info!(server = &*self.name, tools = offered.len(), "an MCP server is connected");
+                    self.state.send_replace(State::Connected(service.peer().clone(), offered.into()));
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(server = &*self.name, %error, "an MCP server lists no tools");
+                    return;
+                }
+                Err(_) => {
+                    tracing::warn!(server = &*self.name, "an MCP server does not list its tools");
+                    return;
+                }
+            }
+            loop {
+                tokio::select! {
+                    // Every branch only waits.
+                    () = changed.notified() => break,
+                    () = self.tasks.stopping().cancelled() => return,
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {
+                        if service.is_closed() || service.peer().is_transport_closed() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn offer(&self, tool: rmcp::model::Tool) -> Option<OutsideTool> {
+        if !self.config.tools.is_empty() && !self.config.tools.iter().any(|name| *name == tool.name) {
+            return None;
+        }
+        let mut name: String = format!("{}_{}", self.name, tool.name)
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' })
+            .collect();
+        name.truncate(MAX_NAME_BYTES);
+        Some(OutsideTool {
+            server: self.name.clone(),
+            tool: tool.name.into_owned(),
+            name,
+            description: tool.description.unwrap_or_default().into_owned(),
+            input_schema: Value::Object((*tool.input_schema).clone()),
+        })
+    }
+
+    async fn open(&self, listener: Listener) -> Result<RunningService<RoleClient, Listener>, String> {
+        let lifecycle = ClientLifecycleMode::Auto {
+            preferred_versions: vec![rmcp::model::ProtocolVersion::V_2026_07_28],
+            legacy_version: None,
+        };
+        match &self.config.url {
+            Some(url) => {
+                let transport = self.over_http(url)?;
+                listener.serve_with_lifecycle(transport, lifecycle).await.map_err(|error| error.to_string())
+            }
+            None => {
+                let transport = self.over_streams().await.map_err(|error| error.to_string())?;
+                listener.serve_with_lifecycle(transport, lifecycle).await.map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn over_http(&self, url: &str) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
+        // The process' TLS provider is installed by the model's connection; this may come first.
+        let _already_installed = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = HashMap::new();
+        for (name, value) in &self.config.headers {
+            let header: http::HeaderName =
+                name.parse().map_err(|_| format!("`{name}` is no header's name"))?;
+            let mut value = http::HeaderValue::from_str(value.expose())
+                .map_err(|_| format!("the value of the header `{name}` cannot be sent"))?;
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        let client = reqwest::Client::builder().connect_timeout(CONNECT_TIME).tcp_nodelay(true).build();
+        let client = client.map_err(|error| error.to_string())?;
+        let config = StreamableHttpClientTransportConfig::with_uri(url).custom_headers(headers);
+        Ok(StreamableHttpClientTransport::with_client(client, config))
+    }
+
+    async fn over_streams(&self) -> Result<(ProcessOutput, Sender)> {
+        let mut environment = prepare_environment(&[]);
+        environment.insert(HOME_VARIABLE.to_owned(), self.home.to_string_lossy().into_owned());
+        environment.extend(
+            self.config.environment.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())),
+        );
+        let command = Command {
+            program: self.config.command.clone(),
+            environment,
+            directory: self.home.clone(),
+            has_input: true,
+        };
+        let mut process = self.supervisor.start(command).await?;
+        let OurPipes { stdout, stderr, stdin } =
+            process.take_pipes().ok_or_else(|| Error::internal("no pipes"))?;
+        let stdin = stdin.ok_or_else(|| Error::internal("no input pipe"))?;
+        let name = self.name.clone();
+        self.tasks.spawn("outside_server_log", async move {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let line: String = line.chars().filter(|c| !c.is_control()).take(500).collect();
+                tracing::debug!(server = &*name, line, "an MCP server says");
+            }
+        });
+        Ok((ProcessOutput { stdout, _process: process }, stdin))
+    }
+}
+
+/// A process' output; the process lives as long as it is read.
+struct ProcessOutput {
+    stdout: Receiver,
+    _process: crate::engine::Process,
+}
+
+impl AsyncRead for ProcessOutput {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdout).poll_read(context, buffer)
+    }
+}

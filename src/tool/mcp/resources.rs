@@ -1,0 +1,103 @@
+//! Agents and conversations as MCP resources: `conductor://agents/{agent_id}`, `conductor://conversations/{id}`.
+
+use rmcp::{
+    ErrorData,
+    model::{
+        CacheScope, CompleteRequestParams, CompleteResult, CompletionInfo, ReadResourceResult, Resource,
+        ResourceContents, ResourceTemplate,
+    },
+};
+use serde_json::{Value, json};
+
+use super::handler::{McpHandler, to_protocol_error};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+};
+
+const AGENTS: &str = "conductor://agents/";
+const CONVERSATIONS: &str = "conductor://conversations/";
+const JSON_TYPE: &str = "application/json";
+
+impl McpHandler {
+    pub(super) async fn resources(&self, caller: &Caller) -> Result<Vec<Resource>> {
+        let mut found = Vec::new();
+        for agent in self.toolbox.agents().await? {
+            let mut resource = Resource::new(format!("{AGENTS}{}", agent.agent_id), agent.agent_id.clone())
+                .with_description(agent.description)
+                .with_mime_type(JSON_TYPE);
+            resource.title = Some(agent.name);
+            found.push(resource);
+        }
+        for conversation in self.toolbox.conversations(caller).await? {
+            let uri = format!("{CONVERSATIONS}{}", conversation.conversation_id);
+            let resource = Resource::new(uri, conversation.conversation_id)
+                .with_description("One of your conversations")
+                .with_mime_type(JSON_TYPE);
+            found.push(resource);
+        }
+        Ok(found)
+    }
+
+    pub(super) fn resource_templates() -> Vec<ResourceTemplate> {
+        vec![
+            ResourceTemplate::new(format!("{AGENTS}{{agent_id}}"), "agent")
+                .with_description("All that is known of one agent")
+                .with_mime_type(JSON_TYPE),
+            ResourceTemplate::new(format!("{CONVERSATIONS}{{conversation_id}}"), "conversation")
+                .with_description("Who took part in one of your conversations, and how often")
+                .with_mime_type(JSON_TYPE),
+        ]
+    }
+
+    pub(super) async fn resource(&self, uri: &str, caller: &Caller) -> Result<ReadResourceResult, ErrorData> {
+        let read = async {
+            if let Some(agent_id) = uri.strip_prefix(AGENTS) {
+                return self.toolbox.agent_info(caller, agent_id).await;
+            }
+            if let Some(conversation_id) = uri.strip_prefix(CONVERSATIONS) {
+                let found = self.toolbox.conversations(caller).await?;
+                let found =
+                    found.into_iter().find(|conversation| conversation.conversation_id == conversation_id);
+                return found.map(|conversation| conversation.to_json()).ok_or_else(|| {
+                    Error::new(
+                        Reason::ConversationNotFound,
+                        format!("there is no conversation `{conversation_id}`"),
+                    )
+                });
+            }
+            Err(Error::new(
+                Reason::AgentNotFound,
+                "resources are conductor://agents/… and conductor://conversations/…",
+            ))
+        };
+        let document: Value = match read.await {
+            Ok(document) => document,
+            Err(error) => {
+                let mut error = to_protocol_error(&error);
+                error.data = Some(json!({ "uri": uri }));
+                return Err(error);
+            }
+        };
+        let contents = ResourceContents::text(document.to_string(), uri).with_mime_type(JSON_TYPE);
+        Ok(ReadResourceResult::new(vec![contents]).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
+    }
+
+    /// Completes an agent's id in a resource's URI.
+    pub(super) async fn complete_agent_id(
+        &self,
+        request: &CompleteRequestParams,
+    ) -> Result<CompleteResult, ErrorData> {
+        if request.argument.name != "agent_id" {
+            return Ok(CompleteResult::default());
+        }
+        let agents = self.toolbox.agents().await.map_err(|error| to_protocol_error(&error))?;
+        let begun = request.argument.value.to_lowercase();
+        let fitting =
+            agents.into_iter().map(|agent| agent.agent_id).filter(|id| id.to_lowercase().starts_with(&begun));
+        let values: Vec<String> = fitting.take(CompletionInfo::MAX_VALUES).collect();
+        let info = CompletionInfo::with_all_values(values)
+            .map_err(|error| ErrorData::internal_error(error, None))?;
+        Ok(CompleteResult::new(info))
+    }
+}

@@ -1,0 +1,297 @@
+//! A call from outside as a job: progress at once and while it lasts, cancellation, questions, the outcome.
+
+use std::time::Duration;
+
+use rmcp::{
+    ErrorData, RoleServer,
+    model::{CallToolRequestParams, CallToolResponse, ProgressNotificationParam, ProgressToken},
+    service::RequestContext,
+};
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    elicit::{self, State, Way},
+    handler::{McpHandler, refused},
+    outcome::to_mcp,
+};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason},
+    tool::{Asked, Call, Completed, DEFAULT_CONVERSATION, Done, OutsideCall, ToolRunner, Watched},
+};
+
+/// A silent job tells that it lives this often; some proxies and clients give up after less than a minute.
+const HEARTBEAT: Duration = Duration::from_secs(8);
+/// Output is told at most this often.
+const OUTPUT_PAUSE: Duration = Duration::from_millis(250);
+/// So much of the latest output is shown as progress.
+const MAX_SHOWN_CHARACTERS: usize = 200;
+/// Watched things that wait for the client.
+const WAITING: usize = 64;
+
+/// Tells a client how its call gets on, where it asked for that.
+struct Progress<'a> {
+    context: &'a RequestContext<RoleServer>,
+    token: Option<ProgressToken>,
+    count: u32,
+    told: Instant,
+    /// The latest line of output that was not told yet.
+    line: Option<String>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(context: &'a RequestContext<RoleServer>) -> Self {
+        let token = context.meta.get_progress_token();
+        Self { context, token, count: 0, told: Instant::now(), line: None }
+    }
+
+    async fn tell(&mut self, message: &str) {
+        let Some(token) = self.token.clone() else { return };
+        self.count += 1;
+        self.told = Instant::now();
+        let shown: String = message.trim().chars().take(MAX_SHOWN_CHARACTERS).collect();
+        let param = ProgressNotificationParam::new(token, f64::from(self.count)).with_message(shown);
+        // A client that has gone is seen by its cancellation.
+        let _unheard = self.context.peer.notify_progress(param).await;
+    }
+
+    fn output(&mut self, text: &str) {
+        if let Some(line) = text.lines().rev().find(|line| !line.trim().is_empty()) {
+            self.line = Some(line.to_owned());
+        }
+    }
+
+    /// When the next thing is to be told: output soon, a sign of life at the latest.
+    fn due(&self) -> Instant {
+        self.told + if self.line.is_some() { OUTPUT_PAUSE } else { HEARTBEAT }
+    }
+
+    async fn tell_what_is_due(&mut self) {
+        self.told = Instant::now();
+        let line = self.line.take();
+        self.tell(line.as_deref().unwrap_or("still running")).await;
+    }
+}
+
+/// How far a job was followed.
+enum Reached {
+    Ended(Completed),
+    /// It asks; what was printed since the last question.
+    Asks(Asked, String),
+}
+
+impl McpHandler {
+    pub(super) async fn run_as_job(
+        &self,
+        runner: &dyn ToolRunner,
+        caller: Caller,
+        mut call: Call,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let way = elicit::way(&context);
+        let brought = self.brought(&caller, &request)?;
+        if let Some((state, answer)) = brought.as_ref().filter(|(state, _)| !state.job_id.is_empty()) {
+            // An answer to the question of a job that runs already.
+            let answer = answer.clone().unwrap_or(Value::Null);
+            if let Err(error) = runner.answer(&caller, &state.job_id, &state.input_id, answer).await {
+                return Ok(refused(&error).into());
+            }
+            return self
+                .follow(runner, (&caller, &call, &request), &state.job_id, state.sequence, &context)
+                .await;
+        }
+        if let Some(confirmation) = call.confirmation() {
+            let is_given = match confirmation.is_given() {
+                Ok(is_given) => is_given,
+                Err(error) => return Ok(refused(&error).into()),
+            };
+            if !is_given {
+                let question = confirmation.question();
+                let answer = match (way, brought) {
+                    (Way::InSession, _) => {
+                        elicit::ask_in_session(&context, &question, elicit::yes_or_no(), elicit::ANSWER_TIME)
+                            .await
+                    }
+                    (Way::ByRetry, Some((_, answer))) => answer,
+                    (Way::ByRetry, None) => {
+                        let state =
+                            State { input_id: "confirm".to_owned(), job_id: String::new(), sequence: 0 };
+                        let asked =
+                            self.input_required(&caller, &request, &state, &question, elicit::yes_or_no())?;
+                        return Ok(asked.into());
+                    }
+                    (Way::No, _) => return Ok(refused(&confirmation.missing()).into()),
+                };
+                if answer != Some(Value::Bool(true)) {
+                    return Ok(refused(&confirmation.declined()).into());
+                }
+                call.confirm();
+            }
+        }
+        let outside = OutsideCall {
+            caller: caller.clone(),
+            arguments: Value::Object(request.arguments.clone().unwrap_or_default()),
+            call: call.clone(),
+            idempotency_key: idempotency_key(&context),
+        };
+        let job_id = match runner.submit(outside).await {
+            Ok(job_id) => job_id,
+            Err(error) => return Ok(refused(&error).into()),
+        };
+        self.follow(runner, (&caller, &call, &request), &job_id, 0, &context).await
+    }
+
+    /// Follows a job until it has ended, or asks something that has to be answered by another call.
+    async fn follow(
+        &self,
+        runner: &dyn ToolRunner,
+        (caller, call, request): (&Caller, &Call, &CallToolRequestParams),
+        job_id: &str,
+        after: u32,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let mut progress = Progress::new(context);
+        progress.tell(&format!("{} is {job_id}", call.tool().as_str())).await;
+        let way = elicit::way(context);
+        let mut after = after;
+        loop {
+            let reached = match self.reach(runner, caller, job_id, after, &mut progress).await {
+                Ok(reached) => reached,
+                Err(error) => return Ok(refused(&error.for_job(job_id)).into()),
+            };
+            let (asked, output) = match reached {
+                Reached::Ended(completed) => return Ok(to_mcp(&completed, job_id).into()),
+                Reached::Asks(asked, output) => (asked, output),
+            };
+            after = asked.sequence;
+            match way {
+                Way::InSession => {
+                    // Within this task: rmcp sends it along the stream of the call that it belongs to.
+                    let answer =
+                        elicit::ask_in_session(context, &asked.prompt, elicit::line(), elicit::ANSWER_TIME)
+                            .await;
+                    let answer = answer.unwrap_or_else(|| asked.default.clone());
+                    match runner.answer(caller, job_id, &asked.input_id, answer).await {
+                        // The default was faster.
+                        Err(error) if error.reason() == Reason::NoOpenQuestion => {}
+                        Err(error) => return Ok(refused(&error).into()),
+                        Ok(()) => {}
+                    }
+                }
+                Way::ByRetry => {
+                    let state = State {
+                        input_id: asked.input_id.clone(),
+                        job_id: job_id.to_owned(),
+                        sequence: asked.sequence,
+                    };
+                    return Ok(self
+                        .input_required(caller, request, &state, &asked.prompt, elicit::line())?
+                        .into());
+                }
+                Way::No => return Ok(to_mcp(&open_session(call, job_id, &asked, output), job_id).into()),
+            }
+        }
+    }
+
+    async fn reach(
+        &self,
+        runner: &dyn ToolRunner,
+        caller: &Caller,
+        job_id: &str,
+        after: u32,
+        progress: &mut Progress<'_>,
+    ) -> Result<Reached, Error> {
+        let (watch, mut watched) = mpsc::channel(WAITING);
+        let mut following = std::pin::pin!(runner.follow(caller, job_id, after, watch));
+        let mut output = String::new();
+        let mut is_cancelled = false;
+        let cancelled = progress.context.ct.clone();
+        loop {
+            tokio::select! {
+                // What was told first: a question comes before the end that it delays.
+                biased;
+                Some(told) = watched.recv() => match told {
+                    Watched::Said(text) => progress.tell(&text).await,
+                    Watched::Output(text) => {
+                        progress.output(&text);
+                        output.push_str(&text);
+                    }
+                    Watched::Asked(asked) => return Ok(Reached::Asks(asked, output)),
+                },
+                ended = &mut following => return ended.map(Reached::Ended),
+                () = cancelled.cancelled(), if !is_cancelled => {
+                    is_cancelled = true;
+                    runner.cancel(caller, job_id).await;
+                }
+                () = tokio::time::sleep_until(progress.due()) => progress.tell_what_is_due().await,
+            }
+        }
+    }
+
+    /// The tool for clients that cannot be asked: answers, and waits for what comes next.
+    pub(super) async fn send_session_input(
+        &self,
+        runner: &dyn ToolRunner,
+        caller: &Caller,
+        arguments: &Value,
+        context: &RequestContext<RoleServer>,
+    ) -> CallToolResponse {
+        let send = async {
+            let session_id = arguments["session_id"].as_str().ok_or_else(|| {
+                Error::invalid("arguments.session_id", "is needed; start_interactive_session gives it")
+            })?;
+            let input = match arguments.get("input") {
+                Some(input @ (Value::String(_) | Value::Null)) => input.clone(),
+                _ => {
+                    return Err(Error::invalid(
+                        "arguments.input",
+                        "must be a line of text, or null to end the session",
+                    ));
+                }
+            };
+            let (asked, call) = runner.asked(caller, session_id).await?;
+            runner.answer(caller, session_id, &asked.input_id, input).await?;
+            let mut progress = Progress::new(context);
+            progress.tell("the agent was told").await;
+            let reached = self.reach(runner, caller, session_id, asked.sequence, &mut progress).await?;
+            Ok((session_id.to_owned(), call, reached))
+        };
+        match send.await {
+            Ok((session_id, _, Reached::Ended(completed))) => to_mcp(&completed, &session_id).into(),
+            Ok((session_id, call, Reached::Asks(asked, output))) => {
+                to_mcp(&open_session(&call, &session_id, &asked, output), &session_id).into()
+            }
+            Err(error) => refused(&error).into(),
+        }
+    }
+}
+
+/// The outcome of a call whose session waits for input.
+fn open_session(call: &Call, job_id: &str, asked: &Asked, output: String) -> Completed {
+    let text = format!("{}\n[{job_id} waits for input: {}]", output.trim_end(), asked.prompt);
+    let agent_id = match call {
+        Call::StartInteractiveSession(arguments) => arguments.agent_id.clone(),
+        _ => String::new(),
+    };
+    let value = json!({
+        "session_id": job_id,
+        "agent_id": agent_id,
+        "conversation_id": call.conversation_id().unwrap_or(DEFAULT_CONVERSATION),
+        "is_open": true,
+        "output": output,
+        "is_truncated": false,
+        "prompt": asked.prompt,
+        "input_id": asked.input_id,
+        "inputs": 0,
+    });
+    let done = Done { text: text.trim_start().to_owned(), value, is_truncated: false };
+    Completed { result: Ok(done), exit: None, duration: Duration::ZERO }
+}
+
+/// A client's own key, so that a call that is sent again is not run again.
+fn idempotency_key(context: &RequestContext<RoleServer>) -> String {
+    let key = context.meta.get("conductor.gateway/idempotency_key").and_then(Value::as_str);
+    key.unwrap_or_default().to_owned()
+}
