@@ -132,11 +132,17 @@ impl Agent<'_> {
     }
 }
 
-/// The calls of a turn without those that repeat an earlier one's id: they are the same call, sent twice.
+/// Whether two calls of a turn are one call that was sent twice: by its id, or word for word without an id of its own.
+fn is_repeated(call: &ToolCall, earlier: &ToolCall) -> bool {
+    let is_same = || call.name == earlier.name && call.arguments == earlier.arguments;
+    call.id == earlier.id || (!call.has_own_id && is_same())
+}
+
+/// The calls of a turn without repeated ones.
 fn distinct(calls: &[ToolCall]) -> Vec<ToolCall> {
     let mut distinct: Vec<ToolCall> = Vec::with_capacity(calls.len());
     for call in calls {
-        if distinct.iter().all(|known| known.id != call.id) {
+        if !distinct.iter().any(|earlier| is_repeated(call, earlier)) {
             distinct.push(call.clone());
         }
     }
@@ -146,7 +152,8 @@ fn distinct(calls: &[ToolCall]) -> Vec<ToolCall> {
 /// What the model reads, in the order of its calls; a repeated call reads what the first one answered.
 fn outcomes(calls: &[ToolCall], distinct: &[ToolCall], made: &[Made], max_bytes: usize) -> Vec<ToolOutcome> {
     let outcome = |call: &ToolCall| {
-        let made = distinct.iter().position(|known| known.id == call.id).and_then(|index| made.get(index))?;
+        let same = |known: &ToolCall| known.id == call.id || is_repeated(call, known);
+        let made = distinct.iter().position(same).and_then(|index| made.get(index))?;
         let mut text = made.text.clone();
         if cut_text(&mut text, max_bytes) {
             text.push_str(CUT_MARK);

@@ -245,6 +245,8 @@ impl Supervisor {
             self.inner.guardian_program.split_first().ok_or_else(|| io::Error::other("no guardian"))?;
         std::process::Command::new(program)
             .args(arguments)
+            // It needs nothing of ours, and the keys of models least of all.
+            .env_clear()
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             // A group of its own: Ctrl-C in a terminal is for the gateway.

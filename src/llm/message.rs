@@ -46,6 +46,8 @@ impl fmt::Debug for AssistantMessage {
 pub struct ToolCall {
     /// The provider's id for it, or one of ours where it gave none.
     pub id: String,
+    /// Whether the provider gave it, and gave it to no other call of the turn.
+    pub has_own_id: bool,
     /// The tool's name, as the model wrote it.
     pub name: String,
     /// The arguments, or what the model wrote when that was no JSON object.
@@ -56,7 +58,7 @@ pub struct ToolCall {
 impl ToolCall {
     /// A call that no model has made: an example.
     pub fn new(id: impl Into<String>, name: impl Into<String>, arguments: Map<String, Value>) -> Self {
-        Self { id: id.into(), name: name.into(), arguments: Ok(arguments), native: None }
+        Self { id: id.into(), has_own_id: true, name: name.into(), arguments: Ok(arguments), native: None }
     }
 }
 

@@ -260,6 +260,7 @@ fn from_wire(call: &wire::ToolCall) -> ToolCall {
     };
     ToolCall {
         id: call.id.wire().into_owned(),
+        has_own_id: !call.id.is_local(),
         name: call.function.name.as_str().to_owned(),
         arguments,
         native: Some(Arc::new(call.clone())),

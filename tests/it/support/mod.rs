@@ -4,9 +4,10 @@ mod gateway;
 mod http;
 pub mod model;
 mod processes;
+pub mod providers;
 mod sse;
 
-pub use gateway::{Gateway, Options, mean_engine};
+pub use gateway::{BINARY, Gateway, Options, mean_engine};
 pub use http::{Answer, send};
 pub use model::ModelServer;
 pub use processes::{alive_with, eventually};

@@ -1,0 +1,256 @@
+//! Anthropic's and Gemini's wires end to end, where the keys go, and the tools of outside MCP servers.
+
+use serde_json::{Value, json};
+
+use crate::{
+    agent::{names, of},
+    support::{
+        Gateway, ModelServer, Options,
+        model::{Script, openai, status, stream},
+        providers::{anthropic, gemini},
+    },
+};
+
+const KEY: &str = "canary-key-9f3a";
+
+async fn run(provider: &str, scripts: Vec<Script>) -> (Vec<Value>, ModelServer, Gateway) {
+    let model = ModelServer::start(scripts).await;
+    let options = Options::default()
+        .set("agent.provider", provider)
+        .set("agent.model", "scripted")
+        .set("agent.base_url", model.url(""))
+        .set("agent.max_attempts", 1)
+        .set("agent.api_key", KEY);
+    let gateway = Gateway::start_with(options);
+    let job_id = gateway.submit(&json!({"command": "say what there is"})).await;
+    (gateway.events(&job_id).await, model, gateway)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anthropic_calls_tools_and_streams() {
+    let first = anthropic::thinking_block(0, "hm.", "signed")
+        + &anthropic::text_block(1, &["I look. "])
+        + &anthropic::tool_block(
+            2,
+            "toolu_1",
+            "get_agent_info",
+            &["{\"agent_id\": ", "\"SqlExpert_Agent\"}"],
+        );
+    let second = anthropic::text_block(0, &["It knows", " SQL."]);
+    let (events, model, _gateway) =
+        run("anthropic", vec![anthropic::turn(&first, "tool_use"), anthropic::turn(&second, "end_turn")])
+            .await;
+    assert_eq!(
+        of(&events, "result").first().map(|result| &result["result"]),
+        Some(&json!("It knows SQL.")),
+        "{events:?}"
+    );
+    assert_eq!(of(&events, "on_tool_start")[0]["arguments"], json!({"agent_id": "SqlExpert_Agent"}));
+    assert!(of(&events, "on_llm_new_token").iter().any(|token| token["is_reasoning"] == true));
+    let asked = model.asked();
+    assert_eq!(asked[0].path, "/v1/messages");
+    assert!(asked[0].headers.contains(KEY));
+    // Signed thinking goes back as it came.
+    let echoed = asked[1].body["messages"].to_string();
+    assert!(echoed.contains("signed") && echoed.contains("tool_result"), "{echoed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anthropic_failures_are_failures() {
+    let cut = anthropic::tool_block(0, "t", "get_agent_info", &["{\"agent_id\": \"Sql"]);
+    let overloaded = anthropic::start()
+        + &anthropic::event("error", json!({"error": {"type": "overloaded_error", "message": "Overloaded"}}));
+    let unknown = anthropic::event("something_new", json!({"x": 1})) + &anthropic::text_block(0, &["fine"]);
+    for (script, reason) in [
+        (anthropic::turn(&cut, "max_tokens"), "MODEL_FAILED"),
+        (stream(overloaded), "MODEL_UNAVAILABLE"),
+        (
+            status(
+                529,
+                &[("content-type", "application/json")],
+                "{\"error\": {\"type\": \"overloaded_error\", \"message\": \"x\"}}",
+            ),
+            "MODEL_UNAVAILABLE",
+        ),
+        (stream(anthropic::start() + &anthropic::text_block(0, &["cut"])), "MODEL_UNAVAILABLE"),
+        (anthropic::turn(&unknown, "end_turn"), ""),
+    ] {
+        let (events, ..) = run("anthropic", vec![script]).await;
+        let seen = of(&events, "error").first().map(|error| error["reason"].clone()).unwrap_or(json!(""));
+        assert_eq!(seen, reason, "{events:?}");
+        assert!(of(&events, "on_tool_start").is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_calls_tools_without_ids_and_keeps_signatures() {
+    let call = json!([{
+        "functionCall": {"name": "get_agent_info", "args": {"agent_id": "SqlExpert_Agent"}},
+        "thoughtSignature": "c2lnbmVk",
+    }]);
+    let (events, model, _gateway) = run(
+        "gemini",
+        vec![
+            gemini::turn(&[gemini::chunk(call, Some("STOP"))]),
+            gemini::turn(&[
+                gemini::chunk(json!([{"text": "It knows"}]), None),
+                gemini::chunk(json!([{"text": " SQL."}]), Some("STOP")),
+            ]),
+        ],
+    )
+    .await;
+    assert_eq!(
+        of(&events, "result").first().map(|result| &result["result"]),
+        Some(&json!("It knows SQL.")),
+        "{events:?}"
+    );
+    assert_eq!(names(&events).iter().filter(|name| **name == "on_tool_end").count(), 1);
+    let asked = model.asked();
+    assert!(asked[0].path.contains("streamGenerateContent"), "{}", asked[0].path);
+    assert!(asked[1].body.to_string().contains("c2lnbmVk"), "{}", asked[1].body);
+    for (script, reason) in [
+        (gemini::turn(&[gemini::chunk(json!([{"text": "I "}]), Some("SAFETY"))]), "MODEL_FAILED"),
+        (gemini::turn(&[gemini::chunk(json!([]), Some("STOP"))]), "MODEL_FAILED"),
+    ] {
+        let (events, ..) = run("gemini", vec![script]).await;
+        assert_eq!(of(&events, "error")[0]["reason"], reason, "{events:?}");
+    }
+}
+
+/// A key is in no log, event, error, listing or file, and in no process but the bundled engine's agents.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_reach_nobody_else() {
+    let run_agent = |input: &str| {
+        openai::call_turn(&[(
+            "a",
+            "execute_agent_stateless",
+            json!({"agent_id": "Mean_Agent", "input_text": input}),
+        )])
+    };
+    for provider in ["openai", "anthropic", "gemini"] {
+        let refusal =
+            format!("{{\"error\": {{\"message\": \"the key {KEY} is not valid, see ?key={KEY}\"}}}}");
+        let model = ModelServer::start(vec![
+            if provider == "openai" { run_agent("environment") } else { status(403, &[], &refusal) },
+            status(403, &[("content-type", "application/json")], &refusal),
+        ])
+        .await;
+        let mut options = Options::default()
+            .set("agent.provider", provider)
+            .set("agent.model", "m")
+            .set("agent.base_url", model.url(""))
+            .set("agent.headers", "{x-secret: canary-header-77}")
+            .set("telemetry.log", "trace");
+        options.environment.push(("AGENT_API_KEY", KEY.to_owned()));
+        let gateway = Gateway::mean(options);
+        let job_id = gateway.submit(&json!({"command": "go"})).await;
+        let mut all = format!("{:?}", gateway.events(&job_id).await);
+        assert!(all.contains("MODEL_REFUSED"), "{all}");
+        // A broken connection prints the address, which on one wire holds the key.
+        let mut nowhere = Options::default()
+            .set("agent.provider", provider)
+            .set("agent.model", "m")
+            .set("agent.base_url", "http://127.0.0.1:1")
+            .set("agent.max_attempts", 1)
+            .set("telemetry.log", "trace");
+        nowhere.environment.push(("AGENT_API_KEY", KEY.to_owned()));
+        let unreachable = Gateway::start_with(nowhere);
+        let lost = unreachable.submit(&json!({"command": "go"})).await;
+        all += &format!("{:?}", unreachable.events(&lost).await);
+        all += &unreachable.log.lock().unwrap();
+        for path in ["/health", "/api/v1/info", "/api/v1/tools", &format!("/api/v1/jobs/{job_id}")] {
+            all += &gateway.get(path).await.text();
+        }
+        all += &gateway.log.lock().unwrap();
+        for canary in [KEY, "canary-header-77"] {
+            let at = all.find(canary).map(|at| all[at.saturating_sub(200)..at + 20].to_owned());
+            assert!(at.is_none(), "{provider}: {at:?}");
+        }
+        // No process below the gateway holds it: neither the guardian nor a real engine.
+        let holders = crate::support::alive_with(KEY);
+        let gateways = [gateway.pid(), unreachable.pid()];
+        assert!(holders.iter().all(|pid| gateways.contains(pid)), "{holders:?} beside {gateways:?}");
+    }
+    let shown = std::process::Command::new(env!("CARGO_BIN_EXE_conductor-gateway"))
+        .args([
+            "config",
+            "show",
+            "--set",
+            "agent.provider=openai",
+            "--set",
+            "agent.mcp_servers={x: {url: http://h, headers: {a: canary-header-77}}}",
+        ])
+        .env("AGENT_API_KEY", KEY)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("agent.api_key: \"***\"") && shown.contains("max_tokens"), "{shown}");
+    assert!(!shown.contains(KEY) && !shown.contains("canary-header-77"), "{shown}");
+}
+
+/// The bundled engine's agents have the same model, are told who they are and what was said, and stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bundled_engines_agents_think_with_the_same_model() {
+    let model = ModelServer::start(vec![
+        openai::answer_turn(&["SELECT ", "1", ";"]),
+        openai::answer_turn(&["Again."]),
+        status(400, &[("content-type", "application/json")], "{\"error\": {\"message\": \"no such model\"}}"),
+    ])
+    .await;
+    let gateway = Gateway::thinking(&model, Options::default());
+    let talk =
+        |words: &str| json!({"agent_id": "SqlExpert_Agent", "input_text": words, "conversation_id": "c1"});
+    let job_id = gateway.submit(&talk("one, please")).await;
+    let events = gateway.events(&job_id).await;
+    let pieces: Vec<_> = of(&events, "on_tool_output").iter().map(|output| output["text"].clone()).collect();
+    assert!(!pieces.is_empty() && of(&events, "result")[0]["result"] == "SELECT 1;", "{events:?}");
+    let job_id = gateway.submit(&talk("once more")).await;
+    assert_eq!(of(&gateway.events(&job_id).await, "result")[0]["result"], "Again.");
+    let messages = model.asked()[1].body["messages"].clone();
+    assert!(messages[0]["content"].to_string().contains("Persona"), "{messages}");
+    let said = messages.to_string();
+    assert!(
+        said.contains("one, please") && said.contains("SELECT 1;") && said.contains("once more"),
+        "{said}"
+    );
+    let job_id = gateway.submit(&talk("fail")).await;
+    let error = of(&gateway.events(&job_id).await, "error")[0].clone();
+    assert_eq!(error["reason"], "ENGINE_FAILED");
+    assert!(error["message"].as_str().unwrap().contains("no such model"), "{error}");
+}
+
+/// Another gateway as an outside MCP server, over HTTP and over standard streams; one that hangs holds up nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_of_outside_servers_are_offered_and_called() {
+    let other = Gateway::start();
+    let hung = ModelServer::start(vec![vec![crate::support::model::Act::Silence]]).await;
+    let model = ModelServer::start(vec![
+        openai::call_turn(&[
+            ("a", "far_get_agent_info", json!({"agent_id": "SqlExpert_Agent"})),
+            ("b", "near_list_available_agents", json!({})),
+        ]),
+        openai::answer_turn(&["done"]),
+    ])
+    .await;
+    let servers = json!({
+        "far": {"url": other.mcp, "tools": ["get_agent_info"]},
+        "near": {"command": [crate::support::BINARY, "mcp"], "environment": {"AGENT_PROVIDER": "none"}},
+        "hung": {"url": hung.url("/mcp")},
+    });
+    let gateway = Gateway::thinking(&model, Options::default().set("agent.mcp_servers", servers));
+    let job_id = gateway.submit(&json!({"command": "look around"})).await;
+    let events = gateway.events(&job_id).await;
+    assert_eq!(of(&events, "result")[0]["result"], "done", "{events:?}");
+    let ends = of(&events, "on_tool_end");
+    assert!(ends.iter().all(|end| end["is_error"] == false), "{ends:?}");
+    let offered = model.asked()[0].body["tools"].to_string();
+    assert!(offered.contains("far_get_agent_info") && !offered.contains("far_backup_agents"));
+    let log = gateway.log.lock().unwrap().clone();
+    assert!(log.contains("outside tool call"), "outside calls are in the audit log");
+    // Their processes end with the gateway.
+    let mut gateway = gateway;
+    let marker = gateway.directory.path().display().to_string();
+    gateway.signal(rustix::process::Signal::TERM);
+    assert!(gateway.wait(std::time::Duration::from_secs(20)).is_some());
+    assert!(crate::support::alive_with(&marker).is_empty());
+}
