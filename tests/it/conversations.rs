@@ -1,0 +1,142 @@
+//! Conversations: remembered, bounded, listed, deleted, and private to their caller with either engine.
+
+use serde_json::{Value, json};
+
+use crate::{
+    agent::of,
+    support::{Answer, Gateway, ModelServer, Options, model::openai, send},
+};
+
+/// Requests of named callers, as a proxy would send them.
+struct As<'g>(&'g Gateway, &'static str);
+
+impl As<'_> {
+    async fn send(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let headers = [("content-type", "application/json"), ("x-caller", self.1)];
+        send(&self.0.address, method, path, &headers, body.map(|body| body.to_string().into_bytes())).await
+    }
+
+    async fn talk(&self, agent_id: &str, words: &str, conversation_id: &str) -> String {
+        let mut body = json!({
+            "tool": "execute_agent_contextual",
+            "arguments": {"agent_id": agent_id, "input_text": words},
+        });
+        if !conversation_id.is_empty() {
+            body["conversation_id"] = json!(conversation_id);
+        }
+        let answer = self.send("POST", "/execute", Some(body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["result"].as_str().unwrap().to_owned()
+    }
+
+    async fn list(&self) -> Vec<Value> {
+        self.send("GET", "/api/v1/conversations", None).await.json()["conversations"]
+            .as_array()
+            .unwrap()
+            .clone()
+    }
+}
+
+fn options() -> Options {
+    Options::default().set("auth.caller_header", "x-caller")
+}
+
+/// B never sees A's words: not under the same names, not in listings, not by id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_never_sees_anothers_words_with_either_engine() {
+    // The real engine's stand-in keeps what it is told in the root that it runs in.
+    let gateway = Gateway::mean(options());
+    let (a, b) = (As(&gateway, "alice"), As(&gateway, "bob"));
+    for conversation in ["", "shared-name"] {
+        assert_eq!(a.talk("Mean_Agent", "remember apple", conversation).await, "");
+        assert_eq!(b.talk("Mean_Agent", "remember pear", conversation).await, "");
+        assert_eq!(a.talk("Mean_Agent", "remember more", conversation).await.trim(), "apple");
+        assert_eq!(b.talk("Mean_Agent", "remember more", conversation).await.trim(), "pear");
+    }
+    // The bundled engine with a model: what is sent to the model is what would be seen.
+    let model = ModelServer::start(vec![openai::answer_turn(&["noted"])]).await;
+    let gateway = Gateway::thinking(&model, options());
+    let (a, b) = (As(&gateway, "alice"), As(&gateway, "bob"));
+    for conversation in ["", "shared-name"] {
+        a.talk("SqlExpert_Agent", "the secret word is apple", conversation).await;
+        b.talk("SqlExpert_Agent", "what is the secret word?", conversation).await;
+    }
+    // The gateway's own agent as well.
+    let command = |words: &str| json!({"command": words, "conversation_id": "shared-name"});
+    a.send("POST", "/execute", Some(command("the other word is banana"))).await;
+    b.send("POST", "/execute", Some(command("which words do you know?"))).await;
+    let asked = model.asked();
+    assert_eq!(asked.len(), 6);
+    for of_bob in [1, 3, 5] {
+        let body = asked[of_bob].body.to_string();
+        assert!(!body.contains("apple") && !body.contains("banana"), "{body}");
+    }
+    let ids = async |caller: &As<'_>| -> Vec<Value> {
+        caller.list().await.iter().map(|conversation| conversation["conversation_id"].clone()).collect()
+    };
+    assert_eq!(ids(&a).await.len(), 2);
+    let eve = As(&gateway, "eve");
+    assert!(ids(&eve).await.is_empty());
+    assert_eq!(eve.send("DELETE", "/api/v1/conversations/shared-name", None).await.status, 404);
+    assert_eq!(b.send("DELETE", "/api/v1/conversations/shared-name", None).await.status, 204);
+    assert_eq!((ids(&a).await.len(), ids(&b).await.len()), (2, 1));
+    // And not by a job's id either.
+    let jobs = a.send("GET", "/api/v1/jobs", None).await.json();
+    let job_id = jobs["jobs"][0]["job_id"].as_str().unwrap().to_owned();
+    for path in ["/api/v1/jobs", "/api/v1/stream"] {
+        assert_eq!(b.send("GET", &format!("{path}/{job_id}"), None).await.status, 404);
+    }
+    assert_eq!(
+        b.send("POST", &format!("/api/v1/jobs/{job_id}/input"), Some(json!({"input_id": "x", "value": 1})))
+            .await
+            .status,
+        404
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_remembers_a_conversation_within_its_bounds() {
+    let model = ModelServer::start(vec![openai::answer_turn(&["noted"])]).await;
+    let gateway = Gateway::thinking(&model, Options::default().set("agent.history_exchanges", 2));
+    let say = async |words: &str, conversation: &str| {
+        let body = json!({"command": words, "conversation_id": conversation});
+        let job_id = gateway.submit(&body).await;
+        assert_eq!(of(&gateway.events(&job_id).await, "result")[0]["result"], "noted");
+    };
+    for words in ["one", "two", "three", "four"] {
+        say(words, "c1").await;
+    }
+    say("other", "c2").await;
+    let asked = model.asked();
+    let messages = asked[3].body["messages"].as_array().unwrap();
+    let said: Vec<_> = messages.iter().filter(|message| message["role"] == "user").collect();
+    assert_eq!(said.len(), 3, "two earlier exchanges and this command: {said:?}");
+    assert!(!said.iter().any(|message| message["content"].to_string().contains("one")));
+    assert!(!asked[4].body["messages"].to_string().contains("four"));
+    // Listed and deleted over gRPC too.
+    use conductor_gateway::pb;
+    let mut grpc = gateway.grpc().await;
+    let listed =
+        grpc.list_conversations(pb::ListConversationsRequest {}).await.unwrap().into_inner().conversations;
+    assert_eq!(
+        listed.iter().map(|c| (c.conversation_id.as_str(), c.exchanges)).collect::<Vec<_>>(),
+        [("c2", 1), ("c1", 2)]
+    );
+    grpc.delete_conversation(pb::DeleteConversationRequest { conversation_id: "c1".into() }).await.unwrap();
+    say("five", "c1").await;
+    assert!(!model.asked()[5].body["messages"].to_string().contains("four"));
+}
+
+/// A conversation that a job uses is not deleted under it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_in_use_is_not_deleted() {
+    let gateway = Gateway::mean(Options::default().set("conductor.kill_grace_seconds", 1));
+    let body = json!({"agent_id": "Mean_Agent", "input_text": "hang", "conversation_id": "busy"});
+    let job_id = gateway.submit(&body).await;
+    gateway.sse(&job_id, 0).await.until("on_tool_output").await;
+    let delete = async || send(&gateway.address, "DELETE", "/api/v1/conversations/busy", &[], None).await;
+    let refused = delete().await;
+    assert_eq!((refused.status, &refused.json()["reason"]), (409, &json!("BUSY")));
+    gateway.post(&format!("/api/v1/jobs/{job_id}/cancel"), &json!({"wait_seconds": 10})).await;
+    assert_eq!(delete().await.status, 204);
+}
