@@ -186,6 +186,16 @@ impl Call {
         matches!(self, Self::ListAvailableAgents(_) | Self::GetAgentInfo(_) | Self::GetSystemConfig)
     }
 
+    /// Whether it may change which agents there are, or what they are.
+    pub fn changes_agents(&self) -> bool {
+        match self {
+            Self::InstallAgentTemplates(arguments) => arguments.template_name.is_some(),
+            Self::RestoreAgents(arguments) => !arguments.dry_run,
+            Self::MigrateStorage(arguments) => !arguments.dry_run,
+            _ => false,
+        }
+    }
+
     /// Which tool it calls.
     pub fn tool(&self) -> ToolName {
         match self {

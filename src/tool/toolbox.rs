@@ -10,7 +10,10 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -55,6 +58,8 @@ pub(super) struct Inner {
     pub(super) supervisor: Supervisor,
     /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
     pub(super) workspace_use: tokio::sync::RwLock<()>,
+    /// Counts changes of the agents.
+    changes: watch::Sender<u64>,
     pub(super) conversations_in_use: InUse,
     /// Taken while a conversation's exchanges are rewritten.
     pub(super) exchange_writes: tokio::sync::Mutex<()>,
@@ -135,6 +140,7 @@ impl Toolbox {
             config,
             supervisor,
             workspace_use: tokio::sync::RwLock::default(),
+            changes: watch::Sender::new(0),
             conversations_in_use: InUse::default(),
             exchange_writes: tokio::sync::Mutex::default(),
             agent_locks: Mutex::default(),
@@ -147,6 +153,11 @@ impl Toolbox {
         &self.inner.config.engine
     }
 
+    /// Tells when a call has changed the agents.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
     /// Calls a tool. Ends at the context's deadline and when it is cancelled, its process tree ended first.
     pub async fn call(&self, call: &Call, context: &CallContext) -> Completed {
         let started = Instant::now();
@@ -157,6 +168,9 @@ impl Toolbox {
             Ok(()) => self.inner.dispatch(call, context, &mut exit).await,
             Err(error) => Err(error),
         };
+        if result.is_ok() && call.changes_agents() {
+            self.inner.changes.send_modify(|count| *count += 1);
+        }
         let duration = started.elapsed();
         let tool = call.tool().as_str();
         let (outcome, cause) = match &result {

@@ -1,24 +1,29 @@
 //! The MCP handler: one for outside clients, whose calls become jobs, and one for the gateway's own agent, whose calls
 //! belong to a job already.
 
+#![expect(deprecated, reason = "clients of older versions still subscribe and set a log level")]
+
 use std::{sync::Arc, time::Duration};
 
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
-        CompleteResult, Implementation, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-        PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
-        ServerCapabilities, ServerConfig, Tool,
+        CompleteResult, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec, ServerCapabilities, ServerConfig,
+        SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
 use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     outcome::{in_words, to_mcp},
+    prompts,
     spec::{CATALOGUE_TOOLS, INSTRUCTIONS, OUTSIDE_TOOLS, SEND_SESSION_INPUT},
+    watching::Watching,
 };
 use crate::{
     caller::Caller,
@@ -38,6 +43,7 @@ pub struct McpHandler {
     /// What makes jobs of calls; `None` for the gateway's own agent.
     pub(super) runner: Option<Arc<dyn ToolRunner>>,
     pub(super) codec: RequestStateCodec,
+    pub(super) watching: Watching,
 }
 
 impl McpHandler {
@@ -61,7 +67,7 @@ impl McpHandler {
         let mut key = [0u8; 32];
         getrandom::fill(&mut key).map_err(Error::internal)?;
         let codec = RequestStateCodec::try_new(key.to_vec()).map_err(Error::internal)?;
-        Ok(Self { toolbox, runner, codec })
+        Ok(Self { toolbox, runner, codec, watching: Watching::default() })
     }
 
     fn tools(&self) -> &'static [Tool] {
@@ -104,8 +110,15 @@ pub(super) fn refused(error: &Error) -> CallToolResult {
 
 impl ServerHandler for McpHandler {
     fn get_info(&self) -> ServerConfig {
-        let capabilities =
-            ServerCapabilities::builder().enable_tools().enable_resources().enable_completions().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_prompts()
+            .enable_resources()
+            .enable_resources_list_changed()
+            .enable_resources_subscribe()
+            .enable_completions()
+            .enable_logging()
+            .build();
         let mut implementation = Implementation::new("conductor-gateway", env!("CARGO_PKG_VERSION"));
         implementation.title = Some("Conductor Gateway".to_owned());
         ServerConfig::new(capabilities).with_server_info(implementation).with_instructions(INSTRUCTIONS)
@@ -180,6 +193,57 @@ impl ServerHandler for McpHandler {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         self.resource(&request.uri, &caller(&context)).await.map(Into::into)
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let list = ListPromptsResult::with_all_items(prompts::all());
+        Ok(list.with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&request).map(Into::into)
+    }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.set_log_level(request.level, &context)
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.watch(&request.uri, &context)
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.unwatch(&request.uri, &context);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(requested.supported_by(&self.get_info().capabilities))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        self.listen_to_changes(context).await;
+        Ok(())
     }
 
     async fn complete(

@@ -5,9 +5,11 @@ mod elicit;
 mod handler;
 mod outcome;
 mod outside;
+mod prompts;
 mod resources;
 mod run;
 mod spec;
+mod watching;
 
 pub use client::{AgentTools, OutsideTool, Own};
 pub use handler::McpHandler;

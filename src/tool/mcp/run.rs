@@ -1,10 +1,14 @@
 //! A call from outside as a job: progress at once and while it lasts, cancellation, questions, the outcome.
 
+#![expect(deprecated, reason = "clients of older versions still set a log level")]
+
 use std::time::Duration;
 
 use rmcp::{
     ErrorData, RoleServer,
-    model::{CallToolRequestParams, CallToolResponse, ProgressNotificationParam, ProgressToken},
+    model::{
+        CallToolRequestParams, CallToolResponse, LoggingLevel, ProgressNotificationParam, ProgressToken,
+    },
     service::RequestContext,
 };
 use serde_json::{Value, json};
@@ -154,6 +158,8 @@ impl McpHandler {
     ) -> Result<CallToolResponse, ErrorData> {
         let mut progress = Progress::new(context);
         progress.tell(&format!("{} is {job_id}", call.tool().as_str())).await;
+        let tool = call.tool().as_str();
+        self.log(context, LoggingLevel::Info, &format!("{tool} runs as {job_id}")).await;
         let way = elicit::way(context);
         let mut after = after;
         loop {
@@ -162,7 +168,16 @@ impl McpHandler {
                 Err(error) => return Ok(refused(&error.for_job(job_id)).into()),
             };
             let (asked, output) = match reached {
-                Reached::Ended(completed) => return Ok(to_mcp(&completed, job_id).into()),
+                Reached::Ended(completed) => {
+                    match &completed.result {
+                        Ok(_) => self.log(context, LoggingLevel::Info, &format!("{tool} is done")).await,
+                        Err(error) => {
+                            let message = format!("{tool} failed: {}", error.reason().name());
+                            self.log(context, LoggingLevel::Warning, &message).await;
+                        }
+                    }
+                    return Ok(to_mcp(&completed, job_id).into());
+                }
                 Reached::Asks(asked, output) => (asked, output),
             };
             after = asked.sequence;
