@@ -83,6 +83,8 @@ pub struct ServerInfo {
     pub running: usize,
     /// Jobs that wait.
     pub queued: usize,
+    /// Tasks of the runtime that are alive: of rooms, connections, jobs and readers.
+    pub live_tasks: usize,
 }
 
 const CAPABILITIES: &[&str] = &[
@@ -407,6 +409,7 @@ impl JobService {
             capabilities: CAPABILITIES,
             running,
             queued,
+            live_tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         }
     }
 

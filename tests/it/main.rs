@@ -23,6 +23,7 @@ mod providers;
 mod readme;
 mod real_engine;
 mod shutdown;
+mod soak;
 mod tidy;
 mod tools;
 mod wire;

@@ -284,6 +284,9 @@ impl GatewayService for Gateway {
             capabilities: info.capabilities.iter().map(|name| (*name).to_owned()).collect(),
             planner_reason: info.why,
             mcp_url: self.addresses.mcp_url().unwrap_or_default(),
+            running_jobs: u32::try_from(info.running).unwrap_or(u32::MAX),
+            queued_jobs: u32::try_from(info.queued).unwrap_or(u32::MAX),
+            live_tasks: info.live_tasks as u64,
         }))
     }
 }

@@ -326,5 +326,6 @@ pub(super) async fn info(State(context): Shared) -> Response<Body> {
         "capabilities": info.capabilities,
         "running_jobs": info.running,
         "queued_jobs": info.queued,
+        "live_tasks": info.live_tasks,
     }))
 }
