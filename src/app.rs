@@ -66,14 +66,21 @@ impl Core {
             tracing::error!(%damage, "the store is damaged; what is readable goes on, the originals are kept in its directory `damaged`");
         }
         let thinking = Thinking::choose(&config.agent).await?;
+        // A store in memory is nobody's inheritance, and has no lock: a gateway beside this one, over the same
+        // directory, must not end its processes.
+        let mut home = data_directory.to_string_lossy().into_owned();
+        if config.storage.kind == journal::Kind::Memory {
+            home = format!("{home}#{}", std::process::id());
+        }
         let toolbox_config = ToolboxConfig {
+            home: home.clone(),
             agent_environment: thinking.for_engine(engine.kind),
             engine,
             data_directory: data_directory.clone(),
             conductor: config.conductor.clone(),
         };
         let toolbox = Toolbox::new(toolbox_config, supervisor.clone());
-        let mind = thinking.mind(config, &toolbox, &supervisor, &data_directory).await?;
+        let mind = thinking.mind(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
         let service =
             JobService::start(config.jobs.clone(), journal.clone(), toolbox, mind, unfinished).await;
         if config.agent.autodetect == Autodetect::Offer && service.mind().model.is_none() {
@@ -149,12 +156,12 @@ impl Thinking {
         config: &Config,
         toolbox: &Toolbox,
         supervisor: &Supervisor,
-        data_directory: &Path,
+        home: (&str, &Path),
     ) -> Result<Mind> {
         let model = self.choice.selected.as_ref().map(llm::connect).transpose();
         let model = model.map_err(|message| Error::new(Reason::InvalidArgument, message))?;
         let own = Own::connect(McpHandler::for_agent(toolbox.clone())?).await?;
-        let outside = OutsideServers::connect(&config.agent.mcp_servers, supervisor, data_directory);
+        let outside = OutsideServers::connect(&config.agent.mcp_servers, supervisor, home);
         Ok(Mind {
             model,
             why: self.choice.why,

@@ -126,7 +126,10 @@ impl Agent<'_> {
         };
         let mut is_cancel_told = false;
         loop {
+            // Nothing is started after a cancellation or the end of the job's time.
             while floor.running.len() < limit
+                && !self.cancel.is_cancelled()
+                && Instant::now() < self.deadline
                 && let Some(wish) = wishes.next()
             {
                 self.begin(wish, step, &cancel, &mut floor, writer).await?;
@@ -155,6 +158,9 @@ impl Agent<'_> {
         }
         if self.cancel.is_cancelled() {
             return Err(Error::new(Reason::Cancelled, "the job was cancelled"));
+        }
+        if wishes.next().is_some() {
+            return Err(super::step::timed_out());
         }
         Ok(made.into_iter().flatten().collect())
     }

@@ -1,6 +1,6 @@
 //! What the model is told before the user's words: who it is, the tools, examples, the conversation so far.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -58,8 +58,14 @@ impl Offer {
         if config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == ASK_USER) {
             add(ASK_USER.to_owned(), ASK_DESCRIPTION.to_owned(), ask_schema(), Callable::AskUser);
         }
+        let mut names: BTreeSet<String> =
+            catalogue().iter().map(|spec| spec.name.as_str()).chain([ASK_USER]).map(str::to_owned).collect();
         for tool in outside {
             let (name, description) = (tool.name.clone(), tool.description.clone());
+            // Two servers' names may come out the same; providers refuse a list with one name twice.
+            if !names.insert(name.clone()) {
+                continue;
+            }
             add(name, description, tool.input_schema.clone(), Callable::Outside(tool));
         }
         Self { definitions: definitions.into(), callables }

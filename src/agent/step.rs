@@ -99,6 +99,10 @@ impl Agent<'_> {
                 () = self.cancel.cancelled() => return Err(Stopped::Ended(cancelled())),
                 () = tokio::time::sleep_until(until) => return Err(self.too_late()),
             };
+            // A server that is never silent leaves the timer no turn.
+            if Instant::now() >= until {
+                return Err(self.too_late());
+            }
             match piece {
                 Some(Ok(Piece::Text(text))) if text.is_empty() => {}
                 Some(Ok(Piece::Text(text))) => call.token(text, false).await.map_err(Stopped::Broken)?,

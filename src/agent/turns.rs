@@ -43,7 +43,10 @@ impl Agent<'_> {
         let answer = self.turns(model, request, &offer, chain).await?;
         if let Some(id) = &self.named_conversation {
             let exchange = Exchange { command: command.to_owned(), answer: answer.message.text.clone() };
-            self.toolbox.remember(&self.caller, id, exchange, config.remember()).await?;
+            // The answer is there and paid for, whatever becomes of the memory of it.
+            if let Err(error) = self.toolbox.remember(&self.caller, id, exchange, config.remember()).await {
+                tracing::warn!(job_id = %self.job_id, %error, "an exchange could not be kept in its conversation");
+            }
         }
         let is_truncated = answer.finish_reason == "length";
         Ok(Done { text: answer.message.text, value: Value::Null, is_truncated })
@@ -62,7 +65,7 @@ impl Agent<'_> {
             asked => asked.min(config.max_steps),
         };
         let (mut mistakes, mut circles) = (0, 0);
-        let mut earlier: Vec<ToolCall> = Vec::new();
+        let (mut earlier, mut earlier_texts): (Vec<ToolCall>, Vec<String>) = (Vec::new(), Vec::new());
         for step in 1..=max_steps {
             let turn = self.step(model, step, &request, chain).await?;
             if turn.message.calls.is_empty() {
@@ -77,14 +80,15 @@ impl Agent<'_> {
                 return Err(Error::new(Reason::TokenLimit, message));
             }
             let calls = distinct(&turn.message.calls);
-            let wishes = calls.iter().map(|call| self.wish(call, offer)).collect();
+            let wishes = calls.iter().map(|call| self.wish(call, step, offer)).collect();
             let made = self.make(wishes, step, chain.tools()).await?;
             chain.count_tool_calls(made.len());
             for made in &made {
                 mistakes = if made.is_models_mistake { mistakes + 1 } else { 0 };
             }
             // A model that goes round in circles is told so, and not for ever.
-            let is_circle = are_same(&calls, &earlier);
+            let texts: Vec<String> = made.iter().map(|made| made.text.clone()).collect();
+            let is_circle = are_same(&calls, &earlier) && texts == earlier_texts;
             circles = if is_circle { circles + 1 } else { 0 };
             let errors_in_a_row = mistakes.max(circles);
             if errors_in_a_row >= config.max_tool_errors {
@@ -97,7 +101,7 @@ impl Agent<'_> {
             if is_circle && let Some(last) = outcomes.last_mut() {
                 last.text.push_str(CIRCLE_MARK);
             }
-            earlier = calls;
+            (earlier, earlier_texts) = (calls, texts);
             request.messages.push(Message::Assistant(turn.message));
             request.messages.push(Message::ToolOutcomes(outcomes));
         }
@@ -108,7 +112,7 @@ impl Agent<'_> {
     }
 
     /// What a call of the model means; a mistake is told to the model and made visible like any call.
-    fn wish(&self, call: &ToolCall, offer: &Offer) -> Wish {
+    fn wish(&self, call: &ToolCall, step: u32, offer: &Offer) -> Wish {
         let refuse = |error: Error, arguments: &Map<String, Value>| Wish::Mistake {
             tool: call.name.chars().take(128).collect(),
             arguments: Value::Object(arguments.clone()).to_string(),
@@ -138,7 +142,8 @@ impl Agent<'_> {
         match callable {
             Callable::Own(tool) => Wish::Own(*tool, arguments),
             Callable::Outside(tool) => {
-                Wish::Outside(tool.clone(), arguments, format!("{}:{}", self.job_id, call.id))
+                // Some servers number their calls anew in each answer.
+                Wish::Outside(tool.clone(), arguments, format!("{}:{step}:{}", self.job_id, call.id))
             }
             Callable::AskUser => Wish::AskUser(arguments),
         }

@@ -23,10 +23,15 @@ pub enum Headers {
 /// The longest name of a caller.
 const MAX_CALLER_BYTES: usize = 255;
 
+fn is_probe(path: &str) -> bool {
+    path.starts_with("/health") || path.starts_with("/grpc.health.v1.Health/")
+}
+
 /// Who calls: named by the configured header, which a proxy sets; else the one local caller.
 ///
 /// # Errors
-/// [`Reason::Unauthenticated`] when the header is missing, is there twice, or holds no name. Probes need none.
+/// [`Reason::Unauthenticated`] when the header is missing, is there twice, or holds no name. Probes need none, and neither do
+/// preflights, which browsers send without headers of the page.
 pub(super) fn caller_of<B>(request: &Request<B>, header: Option<&HeaderName>) -> Result<Caller> {
     let Some(header) = header else { return Ok(Caller::local()) };
     let mut values = request.headers().get_all(header).iter();
@@ -39,7 +44,7 @@ pub(super) fn caller_of<B>(request: &Request<B>, header: Option<&HeaderName>) ->
     };
     match named.filter(is_name) {
         Some(name) => Ok(Caller::named(name)),
-        None if request.uri().path().starts_with("/health") => Ok(Caller::local()),
+        None if is_probe(request.uri().path()) || request.method() == Method::OPTIONS => Ok(Caller::local()),
         None => Err(Error::new(
             Reason::Unauthenticated,
             format!(

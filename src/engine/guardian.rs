@@ -41,6 +41,8 @@ struct RunState {
     kill_at: Option<Instant>,
     give_up_at: Option<Instant>,
     strays: BTreeSet<i32>,
+    /// A run of a job; others live as long as the gateway, and are nobody's first suspects.
+    is_job: bool,
 }
 
 struct Guardian {
@@ -131,6 +133,7 @@ impl Guardian {
         directory: &str,
         Pipes { stdout, stderr, stdin }: Pipes,
     ) -> io::Result<i32> {
+        let is_job = environment.contains_key(super::JOB_VARIABLE);
         let (program, arguments) = program.split_first().ok_or_else(|| io::Error::other("no program"))?;
         let child = Command::new(program)
             .args(arguments)
@@ -144,7 +147,8 @@ impl Guardian {
             .process_group(0)
             .spawn()?;
         let leader = i32::try_from(child.id()).map_err(io::Error::other)?;
-        let state = RunState { leader, exit: None, kill_at: None, give_up_at: None, strays: BTreeSet::new() };
+        let strays = BTreeSet::new();
+        let state = RunState { leader, exit: None, kill_at: None, give_up_at: None, strays, is_job };
         self.runs.insert(run, state);
         Ok(leader)
     }
@@ -233,7 +237,8 @@ impl Guardian {
 
     /// An orphan of no known run may live as long as a run that may have started it.
     fn settle_suspects(&mut self, orphans: &HashMap<i32, Option<u64>>) {
-        let running: BTreeSet<u64> = self.runs.keys().copied().collect();
+        let jobs = self.runs.iter().filter(|(_, state)| state.is_job);
+        let running: BTreeSet<u64> = jobs.map(|(run, _)| *run).collect();
         for (pid, _) in orphans.iter().filter(|(_, owner)| owner.is_none()) {
             let suspects = self.suspects.entry(*pid).or_insert_with(|| running.clone());
             suspects.retain(|run| running.contains(run));

@@ -63,8 +63,10 @@ impl Exit {
 pub enum Attention {
     /// It sleeps in a read of its standard input: it asks something, or waits to be told something.
     Reads,
-    /// It sleeps until something happens, has no child, and nothing says what it waits for.
+    /// It sleeps until something happens, has no child and no connection, and nothing says what it waits for.
     Idles,
+    /// The same with a connection: most likely it waits for an answer on that.
+    IdlesConnected,
     /// It is busy, or waits for something else.
     Elsewhere,
 }
@@ -177,7 +179,14 @@ impl Run {
 
     /// What the process does about its input in this moment.
     pub fn attention(&self) -> Attention {
-        if self.input.is_some() { tree::attention(self.pid) } else { Attention::Elsewhere }
+        match &self.input {
+            // What it was told and has not read yet: it is woken, and asks nothing.
+            Some(input) if rustix::io::ioctl_fionread(input).is_ok_and(|unread| unread > 0) => {
+                Attention::Elsewhere
+            }
+            Some(_) => tree::attention(self.pid),
+            None => Attention::Elsewhere,
+        }
     }
 
     /// Tells the process something. One that does not read is no error: its end says what became of it.

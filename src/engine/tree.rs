@@ -99,9 +99,30 @@ pub(super) fn attention(root: i32) -> Attention {
         return Attention::Reads;
     }
     match (below.len(), calls.first()) {
+        (1, Some(Some(SleepsIn::Wait))) if is_connected(root) => Attention::IdlesConnected,
         (1, Some(Some(SleepsIn::Wait))) => Attention::Idles,
         _ => Attention::Elsewhere,
     }
+}
+
+/// Whether a process has a TCP connection (proc(5), `/proc/pid/net/tcp`: state 01 is established, 02 being made).
+fn is_connected(pid: i32) -> bool {
+    let sockets: Vec<String> = ["tcp", "tcp6"]
+        .into_iter()
+        .filter_map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")).ok())
+        .flat_map(|table| {
+            let inode = |line: &str| {
+                let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+                matches!(fields.get(3), Some(&"01" | &"02"))
+                    .then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
+            };
+            table.lines().skip(1).filter_map(inode).collect::<Vec<_>>()
+        })
+        .collect();
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,6 +29,7 @@ pub fn apply(job: &mut Job, sequence: u32, time: Timestamp, payload: &Payload) {
                 schema: asked.schema.clone(),
                 expire_time: asked.expire_time,
                 default_value: asked.default_value.clone(),
+                sequence,
             });
         }
         Payload::InputReceived(_) => {

@@ -154,7 +154,7 @@ impl ToolRunner for JobService {
             input_id: question.input_id,
             prompt: question.prompt,
             default: value_of(question.default_value.as_ref()),
-            sequence: job.last_sequence,
+            sequence: question.sequence,
         };
         Ok((asked, call))
     }

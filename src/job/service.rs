@@ -229,17 +229,25 @@ impl JobService {
     /// As [`JobService::wait`].
     pub async fn wait_or_question(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
         let live = self.find_live(caller, job_id);
-        let asks = async {
-            match &live {
-                Some(live) => live.asks().await,
-                None => std::future::pending().await,
+        loop {
+            let asks = async {
+                match &live {
+                    Some(live) => live.asks().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // The end first. Both branches only wait.
+                biased;
+                job = self.wait(caller, job_id) => return job,
+                () = asks => {}
             }
-        };
-        tokio::select! {
-            // The end first. Both branches only wait.
-            biased;
-            job = self.wait(caller, job_id) => job,
-            () = asks => self.get(caller, job_id).await,
+            // A question that was answered meanwhile is none.
+            let job = self.get(caller, job_id).await?;
+            if job.question.is_some() {
+                return Ok(job);
+            }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -342,9 +350,13 @@ impl JobService {
             .map_err(|error| error.for_job(job_id.as_str()))?;
         match tokio::time::timeout(INPUT_TIME, taken).await {
             Ok(Ok(())) => self.get(caller, job_id).await,
-            _ => {
+            Ok(Err(_)) => {
                 let message = "the job ended before it took the answer; read its events";
                 Err(Error::new(Reason::NoOpenQuestion, message).for_job(job_id.as_str()))
+            }
+            Err(_) => {
+                let message = "the answer was handed over, and it is not known yet whether it was taken; read the job's events";
+                Err(Error::new(Reason::StoreUnavailable, message).for_job(job_id.as_str()))
             }
         }
     }

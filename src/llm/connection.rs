@@ -59,6 +59,8 @@ impl Connection {
             .connect_timeout(selected.timeouts.connect())
             .default_headers(headers)
             .tcp_nodelay(true)
+            // The headers hold keys, which are for this server only.
+            .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("conductor-gateway/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| format!("no connection to models can be made: {error}"))?;

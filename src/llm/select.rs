@@ -97,6 +97,15 @@ fn configured(
     let base_url = wanted.base_url.clone().or_else(|| environment_url.clone());
     let base_url = base_url.unwrap_or_else(|| provider.default_base_url().to_owned());
     let base_url = base_url.trim().trim_end_matches('/').to_owned();
+    match base_url.parse::<http::Uri>() {
+        Ok(uri) if matches!(uri.scheme_str(), Some("http" | "https")) => {
+            // It is shown in /health, the log and errors.
+            if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+                return Err("agent.base_url: holds a user or a password; put the key into agent.api_key or a header into agent.headers".to_owned());
+            }
+        }
+        _ => return Err(format!("agent.base_url: `{base_url}` is no http:// or https:// address")),
+    }
     let is_its_own = base_url == provider.default_base_url()
         || environment_url.is_some_and(|url| url.trim().trim_end_matches('/') == base_url);
     let (api_key, key_source) = match (&wanted.api_key, from_environment) {

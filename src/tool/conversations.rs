@@ -225,6 +225,8 @@ impl Toolbox {
                 };
                 let mut found: Vec<Conversation> = entries
                     .flatten()
+                    // One whose removal was cut short has an extension.
+                    .filter(|entry| entry.path().extension().is_none())
                     .filter_map(|entry| config.read_conversation(&entry.path()))
                     .filter(|(about, _)| about.caller == caller.name())
                     .map(|(_, conversation)| conversation)

@@ -92,7 +92,7 @@ impl Inner {
         let timeout = own_limit.min(context.deadline.saturating_duration_since(Instant::now()));
         let mut environment = config.engine.environment.clone();
         environment.insert(JOB_VARIABLE.into(), context.job_id.clone());
-        environment.insert(HOME_VARIABLE.into(), config.data_directory.to_string_lossy().into_owned());
+        environment.insert(HOME_VARIABLE.into(), config.home.clone());
         if wanted.is_agent {
             let further = config.agent_environment.iter();
             environment.extend(further.map(|(name, value)| (name.clone(), value.expose().to_owned())));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{CallContext, Progress, engine_run::cancelled};
-use crate::error::Result;
+use crate::error::{Error, Reason, Result};
 
 /// A question of a running call.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl CallContext {
     /// Asks, and waits for the answer or the default. Where nobody listens the default is taken at once.
     ///
     /// # Errors
-    /// [`crate::error::Reason::Cancelled`].
+    /// [`Reason::Cancelled`]; [`Reason::TimedOut`] at the job's own deadline.
     pub async fn ask(
         &self,
         prompt: impl Into<String>,
@@ -48,9 +48,12 @@ impl CallContext {
             return Ok(default);
         }
         tokio::select! {
-            // Both branches only wait.
+            // Every branch only waits.
             answer = answer => Ok(answer.unwrap_or(default)),
             () = self.cancel.cancelled() => Err(cancelled()),
+            () = tokio::time::sleep_until(self.deadline) => {
+                Err(Error::new(Reason::TimedOut, "the job's time was over before there was an answer"))
+            }
         }
     }
 }

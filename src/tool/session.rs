@@ -14,7 +14,7 @@ use super::{
     toolbox::Inner,
 };
 use crate::{
-    engine::{Attention, Chunk, Exit, Stream},
+    engine::{Attention, Chunk, Exit, Kind, Stream},
     error::{Reason, Result},
 };
 
@@ -24,6 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 const READ_TIME: Duration = Duration::from_millis(50);
 /// One that only sleeps, without a child and without a word, is taken to ask after this time.
 const IDLE_TIME: Duration = Duration::from_secs(2);
+/// One that has a connection may wait for its model, which takes its time.
+const CONNECTED_TIME: Duration = Duration::from_secs(60);
 /// A prompt is shown up to this length.
 const MAX_PROMPT_BYTES: usize = 2000;
 /// A line must fit a pipe, so that telling it never waits for the engine.
@@ -117,8 +119,14 @@ async fn talk(inner: &Inner, context: &CallContext, run: &mut crate::engine::Run
                 let now = Instant::now();
                 let attention = run.attention();
                 reads_since = (attention == Attention::Reads).then(|| reads_since.unwrap_or(now));
-                let asks = reads_since.is_some_and(|since| now - since >= READ_TIME)
-                    || (attention == Attention::Idles && now - quiet_since >= IDLE_TIME);
+                let asks = match attention {
+                    Attention::Reads => reads_since.is_some_and(|since| now - since >= READ_TIME),
+                    // The bundled engine reads when it asks, and only then.
+                    _ if inner.config.engine.kind == Kind::Bundled => false,
+                    Attention::Idles => now - quiet_since >= IDLE_TIME,
+                    Attention::IdlesConnected => now - quiet_since >= CONNECTED_TIME,
+                    Attention::Elsewhere => false,
+                };
                 if !asks {
                     continue;
                 }
@@ -127,7 +135,9 @@ async fn talk(inner: &Inner, context: &CallContext, run: &mut crate::engine::Run
                 match answer {
                     Some(Value::String(line)) => {
                         inputs += 1;
-                        run.say(&format!("{}\n", line.trim_end_matches(['\r', '\n']))).await;
+                        // One answer is one line.
+                        let line = line.trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " ");
+                        run.say(&format!("{line}\n")).await;
                     }
                     Some(_) => run.close_input(),
                     None => return Ok(inputs),
@@ -155,8 +165,8 @@ async fn ask(
     loop {
         tokio::select! {
             answer = &mut answer => return match answer {
-                // The run itself sees the cancellation and ends its tree first.
-                Err(error) if error.reason() == Reason::Cancelled => {
+                // The run itself sees the cancellation, or its time limit, and ends its tree first.
+                Err(error) if matches!(error.reason(), Reason::Cancelled | Reason::TimedOut) => {
                     while let Some(chunk) = run.next(&context.cancel).await {
                         context.tell(chunk).await;
                     }

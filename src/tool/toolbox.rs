@@ -37,6 +37,8 @@ pub struct ToolboxConfig {
     pub engine: Engine,
     /// Where the gateway keeps callers' settings and conversations.
     pub data_directory: PathBuf,
+    /// What the processes of this gateway are marked with, so that its successor, and only that, ends what it left.
+    pub home: String,
     /// Limits of the engine's runs.
     pub conductor: crate::engine::Config,
     /// Variables that runs of agents are given beside the engine's: what they reach their model with.

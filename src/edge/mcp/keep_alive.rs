@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use serde_json::json;
 use tokio::time::{Instant, Sleep};
 
 /// A JSON answer is read up to this size; the library's own are far smaller.
@@ -92,15 +93,35 @@ impl http_body::Body for Late {
     }
 }
 
+/// A failure as a message of JSON-RPC; whose answer it is is not known here (JSON-RPC 2.0, section 5: then the id is
+/// null).
+fn failure(status: http::StatusCode, text: &str) -> Bytes {
+    let message = format!("{status}: {}", text.trim());
+    let document = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32603, "message": message}});
+    Bytes::from(document.to_string())
+}
+
 fn read(response: Response<Body>) -> State {
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if kind.starts_with(b"text/event-stream") {
         return State::Streaming(response.into_body());
     }
+    let is_json = kind.starts_with(b"application/json");
+    let status = response.status();
     let body = response.into_body();
     State::Reading(Box::pin(async move {
         let limited = http_body_util::Limited::new(body, MAX_JSON_BYTES).collect().await;
-        let document = limited.map(|body| body.to_bytes()).unwrap_or_default();
+        let document = match limited {
+            // Accepted, without a word.
+            Ok(body) if status.is_success() => match body.to_bytes() {
+                empty if empty.is_empty() => return Bytes::new(),
+                document if is_json => document,
+                _ => failure(status, "the answer is no message"),
+            },
+            // The status was sent long ago, so the message says it.
+            Ok(body) => failure(status, &String::from_utf8_lossy(&body.to_bytes())),
+            Err(_) => failure(status, "the answer is larger than 64 MiB"),
+        };
         // Compact JSON has no line breaks; one that had would be two lines of data.
         let text = String::from_utf8_lossy(&document).replace(['\r', '\n'], " ");
         Bytes::from(format!("event: message\ndata: {text}\n\n"))

@@ -82,6 +82,9 @@ async fn serve<H: ServerHandler>(
     let session_id = header_text(&request, "mcp-session-id").map(str::to_owned);
     let is_sessionless =
         header_text(&request, "mcp-protocol-version").is_some_and(|version| version >= WITHOUT_SESSIONS);
+    // A late answer loses its status and headers. An `initialize`, whose answer names the session, is never late for
+    // good reasons.
+    let may_be_late = session_id.is_some() || is_sessionless;
     let use_of_session = match &session_id {
         Some(id) => match shared.sessions.enter(id, &caller) {
             Ok(entered) => entered,
@@ -89,14 +92,9 @@ async fn serve<H: ServerHandler>(
         },
         None => None,
     };
-    if session_id.is_none() && request.method() == Method::POST && !is_sessionless {
-        // It may open one.
-        if let Err(error) = shared.sessions.make_room().await {
-            return problem(&error);
-        }
-    }
     let is_delete = request.method() == Method::DELETE;
-    let takes_stream = request.method() == Method::POST
+    let takes_stream = may_be_late
+        && request.method() == Method::POST
         && header_text(&request, header::ACCEPT.as_str())
             .is_some_and(|accept| accept.contains("text/event-stream"));
     let service = shared.service.clone();
@@ -108,7 +106,10 @@ async fn serve<H: ServerHandler>(
         }
         let opened = response.headers().get("mcp-session-id").and_then(|id| id.to_str().ok());
         let in_use = match (use_of_session, opened) {
-            (None, Some(id)) if session_id.is_none() => sessions.opened(id, caller),
+            (None, Some(id)) if session_id.is_none() => match sessions.opened(id, caller).await {
+                Ok(in_use) => Some(in_use),
+                Err(error) => return problem(&error),
+            },
             (in_use, _) => in_use,
         };
         response.map(|body| Body::new(sessions::Counted::new(body, in_use)))

@@ -1,7 +1,7 @@
 //! The sessions of clients that speak a version with sessions: whose each is, whether it is in use, how many there are.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -78,47 +78,45 @@ impl Sessions {
         Ok(Some(InUse(self.known.clone(), id)))
     }
 
-    /// A session was opened by a request that goes on.
-    pub(super) fn opened(&self, id: &str, caller: Caller) -> Option<InUse> {
+    /// A session was opened by a request that goes on. Where there are too many, the one that was idle for longest
+    /// makes room, if it was so for a tenth of the idle time.
+    ///
+    /// # Errors
+    /// [`Reason::TooManySessions`]; the new one is closed.
+    pub(super) async fn opened(&self, id: &str, caller: Caller) -> Result<InUse> {
         let id: Arc<str> = id.into();
-        lock(&self.known).insert(id.clone(), Known { caller, in_flight: 1, last_used: Instant::now() });
-        Some(InUse(self.known.clone(), id))
+        let closed = {
+            let mut table = lock(&self.known);
+            let oldest =
+                (table.len() >= self.max).then(|| idle_for(&table, self.idle / 10).into_iter().next());
+            let closed = match oldest {
+                None => None,
+                Some(Some(oldest)) => {
+                    table.remove(&oldest);
+                    Some(oldest)
+                }
+                Some(None) => Some(id.clone()),
+            };
+            if closed.as_ref() != Some(&id) {
+                table.insert(id.clone(), Known { caller, in_flight: 1, last_used: Instant::now() });
+            }
+            closed
+        };
+        let in_use = InUse(self.known.clone(), id.clone());
+        match closed {
+            None => Ok(in_use),
+            Some(closed) => {
+                self.close(&closed).await;
+                if closed == id { Err(too_many(self.max)) } else { Ok(in_use) }
+            }
+        }
     }
 
     pub(super) fn forget(&self, id: &str) {
         lock(&self.known).remove(id);
     }
 
-    /// Sees to it that one more session may be opened: the one that was idle for longest makes room, if it was so for
-    /// a tenth of the idle time.
-    ///
-    /// # Errors
-    /// [`Reason::TooManySessions`].
-    pub(super) async fn make_room(&self) -> Result<()> {
-        if lock(&self.known).len() < self.max {
-            return Ok(());
-        }
-        let oldest = self.idle_for(self.idle / 10).into_iter().next();
-        let Some(oldest) = oldest else { return Err(too_many(self.max)) };
-        self.end(&oldest).await;
-        Ok(())
-    }
-
-    /// Those that were not used for at least `time`, the longest unused first.
-    fn idle_for(&self, time: Duration) -> Vec<Arc<str>> {
-        let now = Instant::now();
-        let table = lock(&self.known);
-        let mut idle: Vec<_> = table
-            .iter()
-            .filter(|(_, known)| known.in_flight == 0 && now.duration_since(known.last_used) >= time)
-            .map(|(id, known)| (known.last_used, id.clone()))
-            .collect();
-        idle.sort();
-        idle.into_iter().map(|(_, id)| id).collect()
-    }
-
-    async fn end(&self, id: &Arc<str>) {
-        self.forget(id);
+    async fn close(&self, id: &Arc<str>) {
         if let Err(error) = self.manager.close_session(id).await {
             tracing::debug!(%error, "an MCP session was not closed");
         }
@@ -128,21 +126,51 @@ impl Sessions {
     pub(super) async fn end_idle_ones(self: Arc<Self>, stop: CancellationToken) {
         let mut interval =
             tokio::time::interval((self.idle / 4).clamp(Duration::from_millis(200), Duration::from_secs(30)));
+        let mut strangers = HashSet::new();
         loop {
             tokio::select! {
                 // Both branches only wait.
                 _ = interval.tick() => {}
                 () = stop.cancelled() => return,
             }
-            for id in self.idle_for(self.idle) {
+            let idle = {
+                // Removed under the lock in which they were seen idle: nobody enters them any more.
+                let mut table = lock(&self.known);
+                let idle = idle_for(&table, self.idle);
+                for id in &idle {
+                    table.remove(id);
+                }
+                idle
+            };
+            for id in idle {
                 tracing::debug!(session = &*id, "an idle MCP session is ended");
-                self.end(&id).await;
+                self.close(&id).await;
             }
-            // Those that the library ended by itself.
-            let alive = self.manager.sessions.read().await;
-            lock(&self.known).retain(|id, _| alive.contains_key(id));
+            let alive: HashSet<Arc<str>> = self.manager.sessions.read().await.keys().cloned().collect();
+            // Those that the library ended by itself, and those whose opening request was dropped in the middle.
+            let now_strange: HashSet<Arc<str>> = {
+                let mut table = lock(&self.known);
+                table.retain(|id, _| alive.contains(id));
+                alive.iter().filter(|id| !table.contains_key(*id)).cloned().collect()
+            };
+            for id in now_strange.intersection(&strangers) {
+                self.close(id).await;
+            }
+            strangers = now_strange;
         }
     }
+}
+
+/// Those that were not used for at least `time`, the longest unused first.
+fn idle_for(table: &HashMap<Arc<str>, Known>, time: Duration) -> Vec<Arc<str>> {
+    let now = Instant::now();
+    let mut idle: Vec<_> = table
+        .iter()
+        .filter(|(_, known)| known.in_flight == 0 && now.duration_since(known.last_used) >= time)
+        .map(|(id, known)| (known.last_used, id.clone()))
+        .collect();
+    idle.sort();
+    idle.into_iter().map(|(_, id)| id).collect()
 }
 
 /// A response's body that keeps its session in use.

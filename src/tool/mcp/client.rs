@@ -29,6 +29,8 @@ use crate::{
 
 /// Messages that wait in each direction of the channel.
 const CHANNEL: usize = 64;
+/// So long it is tried to tell an outside server of a cancellation.
+const TELL_TIME: Duration = Duration::from_secs(1);
 
 /// The catalogue's client. No message is ever written as JSON on this way.
 pub struct Own {
@@ -91,8 +93,15 @@ pub(super) fn read_answer(
         Err(ServiceError::McpError(error)) => {
             (Err(Error::new(Reason::ToolFailed, error.message.to_string()).because(error)), None)
         }
+        // Not in the library's words: they hold the server's address, and with it perhaps a key.
         Err(error) => {
-            (Err(Error::new(Reason::ToolFailed, format!("the tool's server failed: {error}"))), None)
+            let what = match error {
+                ServiceError::Timeout { .. } => "did not answer in time",
+                ServiceError::Cancelled { .. } => "cancelled the call",
+                ServiceError::TransportClosed => "was lost before it answered",
+                _ => "cannot be reached, or answered with no proper message",
+            };
+            (Err(Error::new(Reason::ToolFailed, format!("the tool's server {what}; try again later"))), None)
         }
     }
 }
@@ -116,8 +125,10 @@ pub(super) async fn await_answer(
             ("the time is over", Error::new(Reason::TimedOut, message))
         }
     };
-    if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
-        tracing::debug!(%error, "a tool's server could not be told of a cancellation");
+    // A server that reads nothing any more cannot be told.
+    let told = tokio::time::timeout(TELL_TIME, handle.cancel(Some(reason.to_owned()))).await;
+    if !matches!(told, Ok(Ok(()))) {
+        tracing::debug!("a tool's server could not be told of a cancellation");
     }
     Err(error)
 }

@@ -3,8 +3,9 @@
 
 #![expect(deprecated, reason = "clients of older versions still subscribe and set a log level")]
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -154,7 +155,11 @@ impl ServerHandler for McpHandler {
                 return Err(ErrorData::internal_error("a call of the agent came without its job", None));
             };
             return Ok(match Call::read(&request.name, Some(&Json::from_value(&arguments))) {
-                Ok(call) => to_mcp(&self.toolbox.call(&call, job).await, "").into(),
+                // A call that panicked would never be answered: the library's task for it would just be gone.
+                Ok(call) => match AssertUnwindSafe(self.toolbox.call(&call, job)).catch_unwind().await {
+                    Ok(completed) => to_mcp(&completed, "").into(),
+                    Err(_) => refused(&Error::internal("a tool's call panicked")).into(),
+                },
                 Err(error) => refused(&error).into(),
             });
         };

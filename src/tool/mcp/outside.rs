@@ -21,7 +21,7 @@ use rmcp::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
     net::unix::pipe::{Receiver, Sender},
     sync::{Notify, watch},
     time::Instant,
@@ -33,7 +33,7 @@ use crate::{
     error::{Error, Reason, Result},
     secret::Secret,
     task::Group,
-    tool::{CallContext, Completed},
+    tool::{CallContext, Completed, engine_run::cancelled},
 };
 
 /// A server that is not connected within this time is tried again later.
@@ -117,7 +117,7 @@ impl OutsideServers {
     pub fn connect(
         configs: &BTreeMap<String, OutsideServer>,
         supervisor: &Supervisor,
-        home: &std::path::Path,
+        (home, directory): (&str, &std::path::Path),
     ) -> Self {
         let tasks = Group::new("outside MCP servers");
         let servers = configs.iter().map(|(name, config)| {
@@ -128,6 +128,7 @@ impl OutsideServers {
                 config: config.clone(),
                 supervisor: supervisor.clone(),
                 home: home.to_owned(),
+                directory: directory.to_owned(),
                 tasks: tasks.clone(),
                 state: sender,
             };
@@ -201,11 +202,19 @@ impl OutsideServers {
         meta.insert("idempotencyKey".to_owned(), Value::from(idempotency_key));
         let options = PeerRequestOptions::no_options().with_meta(meta);
         let limit = server.config.timeout();
-        let sent = tokio::time::timeout(limit, peer.send_cancellable_request(request, options)).await;
+        let latest = context.deadline.min(Instant::now() + limit);
+        let sent = tokio::select! {
+            // The cancellation first: a call that was never sent needs no end. The rest only waits.
+            biased;
+            () = context.cancel.cancelled() => return Err(cancelled()),
+            sent = peer.send_cancellable_request(request, options) => sent,
+            () = tokio::time::sleep_until(latest) => {
+                return Err(Error::new(Reason::TimedOut, "the tool's server takes no calls"));
+            }
+        };
         let handle = match sent {
-            Ok(Ok(handle)) => handle,
-            Ok(Err(error)) => return Ok(Err(error)),
-            Err(_) => return Err(Error::new(Reason::TimedOut, "the tool's server takes no calls")),
+            Ok(handle) => handle,
+            Err(error) => return Ok(Err(error)),
         };
         await_answer(handle, context, limit).await
     }
@@ -220,7 +229,8 @@ struct Connection {
     name: Arc<str>,
     config: OutsideServer,
     supervisor: Supervisor,
-    home: std::path::PathBuf,
+    home: String,
+    directory: std::path::PathBuf,
     tasks: Group,
     state: watch::Sender<State>,
 }
@@ -238,8 +248,9 @@ impl Connection {
             };
             match opened {
                 Ok(service) => {
-                    pause = FIRST_PAUSE;
-                    self.serve(service, &listener.0).await;
+                    if self.serve(service, &listener.0).await {
+                        pause = FIRST_PAUSE;
+                    }
                     tracing::warn!(server = &*self.name, "an MCP server was lost");
                 }
                 Err(error) => tracing::warn!(server = &*self.name, error, "an MCP server cannot be used"),
@@ -253,8 +264,9 @@ impl Connection {
         }
     }
 
-    /// Publishes the tools, again when they change, until the connection is lost.
-    async fn serve(&self, service: RunningService<RoleClient, Listener>, changed: &Notify) {
+    /// Publishes the tools, again when they change, until the connection is lost. Answers whether it ever had tools.
+    async fn serve(&self, service: RunningService<RoleClient, Listener>, changed: &Notify) -> bool {
+        let mut has_tools = false;
         loop {
             match tokio::time::timeout(CONNECT_TIME, service.peer().list_all_tools()).await {
                 Ok(Ok(tools)) => {
@@ -262,24 +274,25 @@ impl Connection {
                         tools.into_iter().filter_map(|tool| self.offer(tool)).collect();
                     tracing::info!(server = &*self.name, tools = offered.len(), "an MCP server is connected");
                     self.state.send_replace(State::Connected(service.peer().clone(), offered.into()));
+                    has_tools = true;
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(server = &*self.name, %error, "an MCP server lists no tools");
-                    return;
-                }
-                Err(_) => {
-                    tracing::warn!(server = &*self.name, "an MCP server does not list its tools");
-                    return;
+                failed => {
+                    let error = failed.err().map_or("it refused", |_| "no answer in time");
+                    tracing::warn!(server = &*self.name, error, "an MCP server does not list its tools");
+                    // One that listed them before may only be busy; its calls go on.
+                    if !has_tools {
+                        return false;
+                    }
                 }
             }
             loop {
                 tokio::select! {
                     // Every branch only waits.
                     () = changed.notified() => break,
-                    () = self.tasks.stopping().cancelled() => return,
+                    () = self.tasks.stopping().cancelled() => return has_tools,
                     () = tokio::time::sleep(Duration::from_secs(1)) => {
                         if service.is_closed() || service.peer().is_transport_closed() {
-                            return;
+                            return has_tools;
                         }
                     }
                 }
@@ -313,13 +326,29 @@ impl Connection {
         match &self.config.url {
             Some(url) => {
                 let transport = self.over_http(url)?;
-                listener.serve_with_lifecycle(transport, lifecycle).await.map_err(|error| error.to_string())
+                listener
+                    .serve_with_lifecycle(transport, lifecycle)
+                    .await
+                    .map_err(|error| self.in_words(&error))
             }
             None => {
                 let transport = self.over_streams().await.map_err(|error| error.to_string())?;
-                listener.serve_with_lifecycle(transport, lifecycle).await.map_err(|error| error.to_string())
+                listener
+                    .serve_with_lifecycle(transport, lifecycle)
+                    .await
+                    .map_err(|error| self.in_words(&error))
             }
         }
+    }
+
+    /// A failure for the log: without the address and the headers, which may hold keys.
+    fn in_words(&self, error: &dyn std::fmt::Display) -> String {
+        let secrets = self.config.headers.values().map(|value| value.expose());
+        let mut text = error.to_string();
+        for secret in secrets.chain(self.config.url.as_deref()).filter(|secret| !secret.is_empty()) {
+            text = text.replace(secret, "…");
+        }
+        text
     }
 
     fn over_http(&self, url: &str) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
@@ -334,22 +363,27 @@ impl Connection {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
-        let client = reqwest::Client::builder().connect_timeout(CONNECT_TIME).tcp_nodelay(true).build();
-        let client = client.map_err(|error| error.to_string())?;
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIME)
+            .tcp_nodelay(true)
+            // The headers hold keys, which are for this server only.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|_| "no connection can be made".to_owned())?;
         let config = StreamableHttpClientTransportConfig::with_uri(url).custom_headers(headers);
         Ok(StreamableHttpClientTransport::with_client(client, config))
     }
 
     async fn over_streams(&self) -> Result<(ProcessOutput, Sender)> {
         let mut environment = prepare_environment(&[]);
-        environment.insert(HOME_VARIABLE.to_owned(), self.home.to_string_lossy().into_owned());
+        environment.insert(HOME_VARIABLE.to_owned(), self.home.clone());
         environment.extend(
             self.config.environment.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())),
         );
         let command = Command {
             program: self.config.command.clone(),
             environment,
-            directory: self.home.clone(),
+            directory: self.directory.clone(),
             has_input: true,
         };
         let mut process = self.supervisor.start(command).await?;
@@ -358,10 +392,13 @@ impl Connection {
         let stdin = stdin.ok_or_else(|| Error::internal("no input pipe"))?;
         let name = self.name.clone();
         self.tasks.spawn("outside_server_log", async move {
-            let mut lines = BufReader::new(stderr).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                let line: String = line.chars().filter(|c| !c.is_control()).take(500).collect();
-                tracing::debug!(server = &*name, line, "an MCP server says");
+            // Read to the end whatever it is: a server whose words nobody reads would stop.
+            let (mut stderr, mut buffer) = (stderr, [0; 4096]);
+            while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
+                for line in String::from_utf8_lossy(&buffer[..read]).lines() {
+                    let line: String = line.chars().filter(|c| !c.is_control()).take(500).collect();
+                    tracing::debug!(server = &*name, line, "an MCP server says");
+                }
             }
         });
         Ok((ProcessOutput { stdout, _process: process }, stdin))

@@ -98,9 +98,22 @@ impl McpHandler {
         let brought = self.brought(&caller, &request)?;
         if let Some((state, answer)) = brought.as_ref().filter(|(state, _)| !state.job_id.is_empty()) {
             // An answer to the question of a job that runs already.
-            let answer = answer.clone().unwrap_or(Value::Null);
-            if let Err(error) = runner.answer(&caller, &state.job_id, &state.input_id, answer).await {
-                return Ok(refused(&error).into());
+            // Without an answer the default is taken; a question that is over was answered before, perhaps by this very
+            // call, whose answer did not arrive.
+            let answered = async {
+                let answer = match answer {
+                    Some(answer) => answer.clone(),
+                    None => match runner.asked(&caller, &state.job_id).await {
+                        Ok((asked, _)) if asked.input_id == state.input_id => asked.default,
+                        Ok(_) => return Ok(()),
+                        Err(error) => return Err(error),
+                    },
+                };
+                runner.answer(&caller, &state.job_id, &state.input_id, answer).await
+            };
+            match answered.await {
+                Err(error) if error.reason() != Reason::NoOpenQuestion => return Ok(refused(&error).into()),
+                _ => {}
             }
             return self
                 .follow(runner, (&caller, &call, &request), &state.job_id, state.sequence, &context)
@@ -162,8 +175,38 @@ impl McpHandler {
         self.log(context, LoggingLevel::Info, &format!("{tool} runs as {job_id}")).await;
         let way = elicit::way(context);
         let mut after = after;
+        // A question that is asked in the session now, while the job is followed: it may end, or be answered through
+        // another door.
+        let mut open: Option<Asked> = None;
         loop {
-            let reached = match self.reach(runner, caller, job_id, after, &mut progress).await {
+            let answer = async {
+                match &open {
+                    // Within this task: rmcp sends it along the stream of the call that it belongs to.
+                    Some(asked) => {
+                        elicit::ask_in_session(context, &asked.prompt, elicit::line(), elicit::ANSWER_TIME)
+                            .await
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let reached = tokio::select! {
+                // The job first. What `reach` has read when it is given up is read again: `after` stands still.
+                biased;
+                reached = self.reach(runner, caller, job_id, after, &mut progress) => reached,
+                answer = answer => {
+                    if let Some(asked) = open.take() {
+                        let answer = answer.unwrap_or_else(|| asked.default.clone());
+                        match runner.answer(caller, job_id, &asked.input_id, answer).await {
+                            // The default, or another door, was faster.
+                            Err(error) if error.reason() == Reason::NoOpenQuestion => {}
+                            Err(error) => return Ok(refused(&error).into()),
+                            Ok(()) => {}
+                        }
+                    }
+                    continue;
+                }
+            };
+            let reached = match reached {
                 Ok(reached) => reached,
                 Err(error) => return Ok(refused(&error.for_job(job_id)).into()),
             };
@@ -182,19 +225,7 @@ impl McpHandler {
             };
             after = asked.sequence;
             match way {
-                Way::InSession => {
-                    // Within this task: rmcp sends it along the stream of the call that it belongs to.
-                    let answer =
-                        elicit::ask_in_session(context, &asked.prompt, elicit::line(), elicit::ANSWER_TIME)
-                            .await;
-                    let answer = answer.unwrap_or_else(|| asked.default.clone());
-                    match runner.answer(caller, job_id, &asked.input_id, answer).await {
-                        // The default was faster.
-                        Err(error) if error.reason() == Reason::NoOpenQuestion => {}
-                        Err(error) => return Ok(refused(&error).into()),
-                        Ok(()) => {}
-                    }
-                }
+                Way::InSession => open = Some(asked),
                 Way::ByRetry => {
                     let state = State {
                         input_id: asked.input_id.clone(),
