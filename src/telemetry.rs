@@ -38,9 +38,10 @@ pub enum LogFormat {
 /// # Errors
 /// A sentence when `telemetry.log` is no filter.
 pub fn start(config: &Config) -> Result<(), String> {
-    // A library's lines of each MCP session say nothing to an operator; a filter that names it shows them.
+    // The MCP library logs what clients do wrong, and addresses with the keys in them; what an operator needs is logged by
+    // us. A filter that names it shows its lines.
     let filter =
-        if config.log.contains("rmcp") { config.log.clone() } else { format!("rmcp=warn,{}", config.log) };
+        if config.log.contains("rmcp") { config.log.clone() } else { format!("rmcp=off,{}", config.log) };
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("telemetry.log: {error}"))?;
     let is_terminal = std::io::stderr().is_terminal();
     let is_json = match config.log_format {

@@ -46,6 +46,22 @@ pub async fn open_http(address: SocketAddr, path: &str) -> hyper::body::Incoming
     response.into_body()
 }
 
+/// Posts a JSON document. Answers with the answer's.
+pub async fn post(address: SocketAddr, path: &str, document: &'static str) -> Bytes {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(path)
+        .header("host", address.to_string())
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from_static(document.as_bytes())))
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
 async fn count(mut body: hyper::body::Incoming) -> u64 {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {

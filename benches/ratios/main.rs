@@ -11,7 +11,9 @@
 
 mod bare;
 mod client;
+mod mcp;
 mod memory;
+mod model;
 mod start;
 mod streams;
 
@@ -45,13 +47,20 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    // This program also plays the guardian and the engine of the gateway that it measures, and the bare server
-    // whose memory is measured from outside.
+    // This program also plays the guardian and the engine of the gateway that it measures, and the bare programs.
     match arguments.first().map(String::as_str) {
         Some("guardian") => return conductor_gateway::cli::main(std::env::args_os()),
         Some("engine") => return conductor_gateway::cli::main(std::env::args_os()),
         Some("bare-sse") => {
             memory::bare_server();
+            return ExitCode::SUCCESS;
+        }
+        Some("bare-mcp") => {
+            mcp::bare_server();
+            return ExitCode::SUCCESS;
+        }
+        Some("bare-relay") => {
+            model::bare_relay(&arguments[1]);
             return ExitCode::SUCCESS;
         }
         _ => {}
@@ -75,6 +84,13 @@ fn main() -> ExitCode {
     }
     if wants("fan-out") {
         show(runtime.block_on(streams::many_readers()));
+    }
+    if wants("mcp") {
+        show(runtime.block_on(mcp::figures()));
+    }
+    if wants("model") {
+        show(runtime.block_on(model::tokens()));
+        show(runtime.block_on(model::cost()));
     }
     if wants("jobs") {
         show(runtime.block_on(start::short_jobs()));

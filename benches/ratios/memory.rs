@@ -1,15 +1,13 @@
 //! Memory, read from the operating system.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use conductor_gateway::pb::{ExecuteRequest, SubmitJobRequest, Task, ToolCall, task};
 
-use super::{Figure, bare, client, start::Process};
+use super::{
+    Figure, bare, client,
+    start::{Child, Process},
+};
 
 const READERS: usize = 1000;
 
@@ -108,16 +106,8 @@ pub async fn figures() -> Vec<Figure> {
     let job = gateway2.client().await.submit_job(request).await.unwrap().into_inner().job.unwrap();
     let path = format!("/api/v1/stream/{}", job.job_id);
     let ours = idle_readers(gateway2.address, &path, gateway2.child.id()).await;
-    let mut bare = Command::new(std::env::current_exe().unwrap())
-        .arg("bare-sse")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(bare.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let theirs = idle_readers(line.trim().parse().unwrap(), "/", bare.id()).await;
-    bare.kill().unwrap();
-    bare.wait().unwrap();
+    let bare = Child::start(&["bare-sse"]);
+    let theirs = idle_readers(bare.address, "/", bare.pid()).await;
     let kept = (after[2] - after[0]) / 1024.0;
     vec![
         Figure {

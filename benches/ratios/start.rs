@@ -2,7 +2,8 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    net::SocketAddr,
+    process::{self, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -19,8 +20,10 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_conductor-gateway");
 
 /// The real binary in a directory of its own.
 pub struct Process {
-    pub child: Child,
-    pub address: std::net::SocketAddr,
+    pub child: process::Child,
+    pub address: SocketAddr,
+    /// The URL of its MCP server.
+    pub mcp: String,
     pub directory: tempfile::TempDir,
     /// From the start to the first 200 on /health.
     pub start_time: Duration,
@@ -35,29 +38,58 @@ impl Process {
     pub async fn start_in(directory: tempfile::TempDir, settings: &[&str]) -> Self {
         let started = Instant::now();
         let mut command = Command::new(BINARY);
-        command.current_dir(directory.path()).args(["serve", "--port", "0"]);
+        command.current_dir(directory.path()).args(["serve", "--port", "0", "--mcp-port", "0"]);
+        command.env("AGENT_AUTODETECT", "off");
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let address = loop {
+        let (address, mcp) = loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended");
             let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             if entry["message"] == "the gateway is ready" {
-                break entry["address"].as_str().unwrap().parse().unwrap();
+                let mcp = entry["mcp"].as_str().unwrap().to_owned();
+                break (entry["address"].as_str().unwrap().parse().unwrap(), mcp);
             }
         };
         client::read_http(address, "/health").await;
         let start_time = started.elapsed();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, address, directory, start_time }
+        Self { child, address, mcp, directory, start_time }
     }
 
     pub async fn client(&self) -> GatewayServiceClient<Channel> {
         let channel =
             Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap();
         GatewayServiceClient::new(channel)
+    }
+}
+
+/// This program in another part, in a process of its own, which prints its address.
+pub struct Child {
+    child: process::Child,
+    pub address: SocketAddr,
+}
+
+impl Child {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, address: line.trim().parse().unwrap() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
     }
 }
 

@@ -75,9 +75,13 @@ fn rate(events: u32, readers: usize, time: Duration) -> f64 {
 }
 
 /// Runs `ours` and `theirs` in turn. Answers with the median ratio and both median rates.
-async fn paired(mut ours: impl AsyncFnMut() -> f64, mut theirs: impl AsyncFnMut() -> f64) -> (f64, String) {
+pub async fn paired(
+    pairs: usize,
+    mut ours: impl AsyncFnMut() -> f64,
+    mut theirs: impl AsyncFnMut() -> f64,
+) -> (f64, String) {
     let (mut ratios, mut our_rates, mut their_rates) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..PAIRS {
+    for _ in 0..pairs {
         let their_rate = theirs().await;
         let our_rate = ours().await;
         ratios.push(our_rate / their_rate);
@@ -152,10 +156,10 @@ pub async fn one_reader() -> Vec<Figure> {
         rate(EVENTS, 1, started.elapsed())
     };
     let mut figures = Vec::new();
-    let (value, note) = paired(ours_grpc, theirs_grpc).await;
+    let (value, note) = paired(PAIRS, ours_grpc, theirs_grpc).await;
     let what = "500,000 events appended and read by one over gRPC".into();
     figures.push(Figure { what, value, floor: 0.5, is_ratio: true, note });
-    let (value, note) = paired(ours_sse, theirs_sse).await;
+    let (value, note) = paired(PAIRS, ours_sse, theirs_sse).await;
     let what = "500,000 events appended and read by one over SSE".into();
     figures.push(Figure { what, value, floor: 0.5, is_ratio: true, note });
     figures
@@ -187,7 +191,7 @@ pub async fn many_readers() -> Vec<Figure> {
         futures_util::future::join_all(readers).await;
         rate(EVENTS, READERS, started.elapsed())
     };
-    let (value, note) = paired(ours, theirs).await;
+    let (value, note) = paired(PAIRS, ours, theirs).await;
     let encoded = counters.events_encoded.load(Ordering::Relaxed) - encoded_before;
     let per_event = encoded as f64 / (f64::from(EVENTS) * PAIRS as f64);
     vec![

@@ -264,7 +264,7 @@ impl Agent<'_> {
     ) -> Result<()> {
         // Opened before anybody can read that it is asked.
         let input_id = writer.next_input_id();
-        let answer = self.inputs.open(&input_id, &question.schema);
+        let answer = self.inputs.open(&input_id, &question.schema, &question.default);
         writer.input_required(&question, &floor.names[index].0).await?;
         let expires = Instant::now() + question.timeout;
         floor.asked = Some(Asked { input_id, question, answer, expires });
@@ -284,7 +284,10 @@ impl Agent<'_> {
         self.inputs.close();
         // One that came in the moment of the expiry counts: its sender was told that it was taken.
         let answer = answer.or_else(|| receiver.try_recv().ok());
-        writer.input_received(&input_id, answer.as_ref().map(|answer| answer.caller.as_str())).await?;
+        // A question of a job that is being stopped is withdrawn: neither an answer nor the default was taken.
+        if answer.is_some() || !self.cancel.is_cancelled() {
+            writer.input_received(&input_id, answer.as_ref().map(|answer| answer.caller.as_str())).await?;
+        }
         let (value, taken) = match answer {
             Some(Answer { value, taken, .. }) => (value, Some(taken)),
             None => (question.default, None),

@@ -18,6 +18,8 @@ pub struct Inputs(Mutex<Option<Open>>);
 struct Open {
     input_id: String,
     schema: Value,
+    /// May be given as an answer too, whatever the schema says.
+    default: Value,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -36,9 +38,10 @@ impl Inputs {
     }
 
     /// Opens a question.
-    pub(super) fn open(&self, input_id: &str, schema: &Value) -> oneshot::Receiver<Answer> {
+    pub(super) fn open(&self, input_id: &str, schema: &Value, default: &Value) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
-        *self.state() = Some(Open { input_id: input_id.to_owned(), schema: schema.clone(), answer });
+        let (schema, default) = (schema.clone(), default.clone());
+        *self.state() = Some(Open { input_id: input_id.to_owned(), schema, default, answer });
         receiver
     }
 
@@ -72,7 +75,9 @@ impl Inputs {
             let message = format!("is longer than {MAX_ANSWER_BYTES} bytes");
             return Err(Error::new(Reason::TooLarge, message).at("value"));
         }
-        check(&open.schema, &value)?;
+        if value != open.default {
+            check(&open.schema, &value)?;
+        }
         let (taken, receiver) = oneshot::channel();
         let answer = Answer { value, caller: caller.to_owned(), taken };
         match state.take().map(|open| open.answer.send(answer)) {
@@ -106,14 +111,14 @@ mod tests {
         let inputs = Inputs::default();
         let reason = |result: Result<oneshot::Receiver<()>>| result.unwrap_err().reason();
         assert_eq!(reason(inputs.answer("input_1", json!(true), "a")), Reason::NoOpenQuestion);
-        let mut receiver = inputs.open("input_1", &json!({"type": "boolean"}));
+        let mut receiver = inputs.open("input_1", &json!({"type": "boolean"}), &Value::Null);
         assert_eq!(reason(inputs.answer("input_2", json!(true), "a")), Reason::NoOpenQuestion);
         assert_eq!(reason(inputs.answer("input_1", json!("yes"), "a")), Reason::InvalidArgument);
         inputs.answer("input_1", json!(true), "a").unwrap();
         assert_eq!(receiver.try_recv().unwrap().value, json!(true));
         assert_eq!(reason(inputs.answer("input_1", json!(true), "a")), Reason::NoOpenQuestion);
         // The one who asked has gone.
-        drop(inputs.open("input_3", &json!({})));
+        drop(inputs.open("input_3", &json!({}), &Value::Null));
         assert_eq!(reason(inputs.answer("input_3", json!(1), "a")), Reason::NoOpenQuestion);
     }
 }

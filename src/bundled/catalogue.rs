@@ -1,5 +1,7 @@
 //! `--list` and `--info`.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::output::{Failure, Printer};
@@ -42,7 +44,7 @@ pub(super) fn list(workspace: &Workspace, printer: &Printer) -> Result<(), Failu
     printer.either(&json!({"agents": documents}), &text)
 }
 
-pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Definition, Failure> {
+pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definition>, Failure> {
     match workspace.agent(agent_id) {
         Some(agent) => {
             agent.definition.map_err(|problem| Failure::failed(format_args!("{agent_id}: {problem}")))

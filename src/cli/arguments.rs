@@ -24,10 +24,10 @@ pub(super) struct Arguments {
 pub(super) struct Global {
     /// Read this configuration file instead of ./config.yaml
     #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Set a configuration key, such as server.port=5007
     #[arg(long, global = true, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    pub(super) set: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

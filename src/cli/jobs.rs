@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
 use super::{
+    answers::value_of,
     arguments::Global,
     client,
     print::{self, EventPrinter},
@@ -64,7 +64,7 @@ enum Command {
     Answer {
         /// The job
         job_id: String,
-        /// The answer: a JSON value, or else taken as text; leave it out with --none to give none
+        /// The answer: text where the question takes text, yes or no where it takes that, else a JSON value
         #[arg(required_unless_present = "none")]
         answer: Option<String>,
         /// The question; left out, the open one
@@ -88,16 +88,6 @@ fn show(job: &pb::Job, is_json: bool) {
     } else {
         print::to_stdout(&print::job_details(job));
     }
-}
-
-/// What a person typed as an answer: text where the question takes text, else a JSON value.
-fn answer_value(answer: Option<String>, schema: Option<&Json>) -> Json {
-    let Some(answer) = answer else { return Json { text: "null".to_owned() } };
-    let schema = schema.and_then(|schema| schema.to_value().ok()).unwrap_or_default();
-    let takes_text = schema["type"] == "string"
-        || schema["type"].as_array().is_some_and(|types| types.iter().any(|kind| kind == "string"));
-    let as_text = || Json::from_value(&Value::String(answer.clone()));
-    if takes_text { as_text() } else { Json::compact(&answer).unwrap_or_else(|_| as_text()) }
 }
 
 pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCode> {
@@ -125,10 +115,18 @@ pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCo
             show(&job.unwrap_or_default(), json);
         }
         Command::Watch { job_id, after } => {
-            let request = pb::WatchJobRequest { job_id, after_sequence: after };
+            let request = pb::WatchJobRequest { job_id: job_id.clone(), after_sequence: after };
             let frames = client.watch_job(request).await.map_err(refused)?.into_inner();
             let mut printer = EventPrinter::new(json);
             print_frames(frames, &mut printer).await?;
+            if !printer.has_ended() {
+                // Its last event was among those that were not asked for.
+                let job =
+                    client.get_job(pb::GetJobRequest { job_id }).await.map_err(refused)?.into_inner().job;
+                if let Some(job) = job.filter(|job| job.end_time.is_some()) {
+                    printer.ended(&job);
+                }
+            }
             return Ok(ExitCode::from(printer.exit_status()));
         }
         Command::Cancel { job_id, wait } => {
@@ -143,7 +141,10 @@ pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCo
                 let message = format!("the job is {} and asks nothing", job.state().short_name());
                 Error::new(Reason::NoOpenQuestion, message)
             })?;
-            let value = answer_value(answer, question.schema.as_ref());
+            let value = match answer {
+                Some(answer) => value_of(&answer, question.schema.as_ref()),
+                None => Json { text: "null".to_owned() },
+            };
             let input_id = if input_id.is_empty() { question.input_id } else { input_id };
             let request = pb::SendInputRequest { job_id, input_id, value: Some(value) };
             let job = client.send_input(request).await.map_err(refused)?.into_inner().job;

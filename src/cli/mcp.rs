@@ -1,6 +1,6 @@
 //! `mcp`: the tools on standard input and output, for desktop clients; `mcp config` prints what such a client needs.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{net::IpAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use rmcp::{ServiceExt, transport::stdio};
@@ -88,19 +88,33 @@ async fn serve(global: &Global) -> Result<ExitCode> {
 }
 
 fn print_config(global: &Global, transport: Transport, form: Form) -> Result<ExitCode> {
+    // What the client would be refused for is said here.
+    let config = global.load(&[])?.config;
     let server = match transport {
         Transport::Stdio => {
             let program = std::env::current_exe().map_err(Error::internal)?;
             let directory = std::env::current_dir().map_err(Error::internal)?;
-            json!({"command": program, "args": ["mcp"], "cwd": directory})
+            let mut arguments = vec!["mcp".to_owned()];
+            if let Some(file) = &global.config {
+                let file = std::path::absolute(file).map_err(Error::internal)?;
+                arguments.extend(["--config".to_owned(), file.display().to_string()]);
+            }
+            arguments.extend(global.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]));
+            json!({"command": program, "args": arguments, "cwd": directory})
         }
         Transport::Http => {
-            let server = global.load(&[])?.config.server;
-            let Some(port) = server.mcp_port else {
-                let message = "the MCP server is off; set server.mcp_port";
+            let server = config.server;
+            let Some(port) = server.mcp_port.filter(|port| *port != 0) else {
+                let message = "a client needs a port that stays; set server.mcp_port";
                 return Err(Error::new(Reason::Unsupported, message));
             };
-            json!({"type": "http", "url": format!("http://{}:{port}{}", server.host, crate::edge::mcp::PATH)})
+            let host = match server.host.parse::<IpAddr>() {
+                // Every address of this machine: the client picks the nearest.
+                Ok(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
+                Ok(IpAddr::V6(address)) => format!("[{address}]"),
+                _ => server.host,
+            };
+            json!({"type": "http", "url": format!("http://{host}:{port}{}", crate::edge::mcp::PATH)})
         }
     };
     let name = match form {

@@ -2,6 +2,7 @@
 //!
 //! *Lives here:* parsing, printing, exit statuses. *May import:* everything. *May not:* hold logic.
 
+mod answers;
 mod arguments;
 mod client;
 mod configuration;
@@ -42,7 +43,12 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let status = runtime.block_on(Box::pin(arguments::dispatch(parsed)));
     // A thread that hangs in the kernel must not hold the exit.
     runtime.shutdown_timeout(std::time::Duration::from_millis(100));
-    status.unwrap_or_else(|error| fail(&error))
+    match status {
+        // EX_IOERR of sysexits.h: the outcome may be good, and is not all there.
+        Ok(_) if !print::is_whole() => ExitCode::from(74),
+        Ok(status) => status,
+        Err(error) => fail(&error),
+    }
 }
 
 fn guardian() -> ExitCode {

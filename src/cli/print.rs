@@ -1,17 +1,34 @@
 //! Printing: events as a person likes to read them, or as JSON lines.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
+use super::answers::choices;
 use crate::{
     edge::http::write_event,
     error::Reason,
     pb::{Job, JobEvent, JobState, OutputStream, job::Outcome, job_event::Payload, task},
 };
 
-/// Prints to standard output at once. Nobody reading is no reason to stop.
+/// Whether something could not be printed.
+static IS_CUT: AtomicBool = AtomicBool::new(false);
+
+/// Prints to standard output at once. Nobody reading is no reason to stop; a full disk shows in the exit status.
 pub(super) fn to_stdout(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _unheard = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !IS_CUT.swap(true, Ordering::Relaxed)
+    {
+        to_stderr(&format!("standard output takes no more: {error}\n"));
+    }
+}
+
+/// Whether standard output took everything.
+pub(super) fn is_whole() -> bool {
+    !IS_CUT.load(Ordering::Relaxed)
 }
 
 /// Prints to standard error.
@@ -30,6 +47,7 @@ pub(super) struct EventPrinter {
     is_json: bool,
     is_in_line: bool,
     has_streamed: bool,
+    answered_here: bool,
     outcome: Option<(JobState, Option<Reason>)>,
     last_reason: Option<Reason>,
 }
@@ -37,6 +55,29 @@ pub(super) struct EventPrinter {
 impl EventPrinter {
     pub(super) fn new(is_json: bool) -> Self {
         Self { is_json, ..Self::default() }
+    }
+
+    /// Questions are answered on this program's standard input.
+    pub(super) fn answered_here(mut self) -> Self {
+        self.answered_here = true;
+        self
+    }
+
+    /// Takes the outcome from the job's record, where its last event was seen before.
+    pub(super) fn ended(&mut self, job: &Job) {
+        let reason = match &job.outcome {
+            Some(Outcome::Error(error)) => Reason::from_name(&error.reason),
+            _ => None,
+        };
+        self.outcome = Some((job.state(), reason));
+        if !self.is_json {
+            self.remark(&format!("{} is {}; it has no further events", job.job_id, job.state().short_name()));
+        }
+    }
+
+    /// Whether the job's end was seen.
+    pub(super) fn has_ended(&self) -> bool {
+        self.outcome.is_some()
     }
 
     pub(super) fn event(&mut self, event: &JobEvent) {
@@ -54,7 +95,7 @@ impl EventPrinter {
             _ => {}
         }
         if !self.is_json {
-            self.human(event.sequence, payload);
+            self.human(event.sequence, &event.job_id, payload);
         }
     }
 
@@ -65,7 +106,7 @@ impl EventPrinter {
         to_stderr(&format!("{}\n", harmless(text)));
     }
 
-    fn human(&mut self, sequence: u32, payload: &Payload) {
+    fn human(&mut self, sequence: u32, job_id: &str, payload: &Payload) {
         match payload {
             Payload::JobStarted(started) => {
                 self.remark(&format!("[{sequence}] started (engine: {})", started.engine))
@@ -119,7 +160,12 @@ impl EventPrinter {
                 self.remark(&format!("[{sequence}] {}", end.state().short_name().to_lowercase()));
             }
             Payload::InputRequired(asked) => {
-                self.remark(&format!("[{sequence}] asks: {} (answer: jobs answer JOB \"…\")", asked.prompt))
+                let choices = choices(asked.schema.as_ref());
+                let way = match self.answered_here {
+                    true => "type the answer".to_owned(),
+                    false => format!("answer: conductor-gateway jobs answer {job_id} TEXT"),
+                };
+                self.remark(&format!("[{sequence}] asks: {}{choices} [{way}]", asked.prompt));
             }
             Payload::InputReceived(received) if received.is_default => {
                 self.remark(&format!("[{sequence}] nobody answered in time; the default was taken"))
@@ -163,7 +209,10 @@ pub(super) fn job_details(job: &Job) -> String {
     }
     text += &format!("  events: {}\n", job.last_sequence);
     if let Some(question) = &job.question {
-        text += &format!("  asks: {} ({})\n", harmless(&question.prompt), question.input_id);
+        let choices = choices(question.schema.as_ref());
+        let expires = question.expire_time.map(|time| format!(", until {time}")).unwrap_or_default();
+        let prompt = harmless(&question.prompt);
+        text += &format!("  asks: {prompt}{choices} ({}{expires})\n", question.input_id);
     }
     match &job.outcome {
         Some(Outcome::Result(result)) => text += &format!("{}\n", harmless(&result.text)),

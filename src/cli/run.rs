@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use prost::Message;
 
-use super::{arguments::Global, client, print::EventPrinter};
+use super::{answers::Answers, arguments::Global, client, print::EventPrinter};
 use crate::{
     app::Core,
     caller::Caller,
@@ -13,8 +13,8 @@ use crate::{
     job::{CancelledBy, Submission},
     journal,
     pb::{
-        self, AgentRun, Door, JobEvent, Json, OnDisconnect, StreamExecuteRequest, Task, TaskOptions,
-        ToolCall, task,
+        self, AgentRun, Door, JobEvent, Json, OnDisconnect, SendInputRequest, StreamExecuteRequest, Task,
+        TaskOptions, ToolCall, task,
     },
     task::Termination,
     telemetry,
@@ -73,7 +73,7 @@ impl Arguments {
 }
 
 pub(super) async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode> {
-    let mut printer = EventPrinter::new(arguments.json);
+    let mut printer = EventPrinter::new(arguments.json).answered_here();
     match &arguments.server {
         Some(_) => run_remotely(global, &arguments, &mut printer).await?,
         None => run_in_process(global, &arguments, &mut printer).await?,
@@ -112,6 +112,7 @@ async fn follow(
     let submitted = core.service.submit(submission).await?;
     let mut follower = core.service.follow(&caller, &submitted.job_id, 0)?;
     let mut is_cancelled = false;
+    let mut answers = Answers::default();
     loop {
         tokio::select! {
             slice = follower.next() => match slice? {
@@ -120,10 +121,17 @@ async fn follow(
                     for index in slice.from..slice.batch.len() {
                         if let Some(event) = slice.batch.decode(index) {
                             printer.event(&event);
+                            answers.hear(&event);
                         }
                     }
                 }
             },
+            given = answers.next() => {
+                let value = given.value.to_value().map_err(Error::internal)?;
+                if let Err(error) = core.service.send_input(&caller, &submitted.job_id, &given.input_id, value).await {
+                    answers.refused(error.reason(), error.message());
+                }
+            }
             // Losing the signal's branch loses nothing: it stays until it is received.
             signal = termination.next() => {
                 if is_cancelled {
@@ -140,7 +148,28 @@ async fn run_remotely(global: &Global, arguments: &Arguments, printer: &mut Even
     let mut client = client::connect(global, arguments.server.clone()).await?;
     let request = StreamExecuteRequest { task: Some(arguments.task()?), options: Some(arguments.options()) };
     let frames = client.stream_execute(request).await.map_err(|status| client::refused(&status))?;
-    print_frames(frames.into_inner(), printer).await
+    let mut frames = frames.into_inner();
+    let mut answers = Answers::default();
+    loop {
+        let frame = tokio::select! {
+            frame = frames.message() => frame.map_err(|status| client::refused(&status))?,
+            given = answers.next() => {
+                let request =
+                    SendInputRequest { job_id: given.job_id, input_id: given.input_id, value: Some(given.value) };
+                if let Err(status) = client.send_input(request).await {
+                    let error = client::refused(&status);
+                    answers.refused(error.reason(), error.message());
+                }
+                continue;
+            }
+        };
+        let Some(frame) = frame else { return Ok(()) };
+        if let Some(event) = frame.event {
+            let event = JobEvent::decode(event).map_err(Error::internal)?;
+            printer.event(&event);
+            answers.hear(&event);
+        }
+    }
 }
 
 /// Prints a stream of frames to its end.

@@ -35,6 +35,10 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
         is_loopback || config.server.allow_anonymous_remote,
         "server.host: an address beyond this machine lets anybody who reaches it run agents; bind 127.0.0.1, or say server.allow_anonymous_remote: true",
     );
+    require(
+        config.server.port == 0 || config.server.mcp_port != Some(config.server.port),
+        "server.mcp_port: is the same as server.port; each needs its own",
+    );
     for origin in &config.server.cors_origins {
         let is_origin = origin == "loopback"
             || origin.split_once("://").is_some_and(|(scheme, host)| {

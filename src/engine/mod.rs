@@ -7,6 +7,7 @@
 //! engine's outcome, the workspace's layout. *May import:* rank 0. *May not:* know events or jobs.
 
 mod config;
+mod documents;
 mod environment;
 pub mod guardian;
 mod outcome;
@@ -19,6 +20,7 @@ mod tree;
 pub mod workspace;
 
 pub use config::{Config, Engine, Kind, RunEnvironment};
+pub use documents::read_yaml;
 pub use environment::prepare as prepare_environment;
 pub use outcome::{Outcome, read_outcome};
 pub use output::{Chunk, Stream};

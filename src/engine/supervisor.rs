@@ -213,9 +213,7 @@ impl Supervisor {
             }
             Ok(Ok(Err(error))) => Err(Error::new(
                 Reason::EngineNotStarted,
-                format!(
-                    "`{program_name}` could not be started: {error}; check conductor.project_path and conductor.command"
-                ),
+                format!("`{program_name}` could not be started: {error}"),
             )),
             Ok(Err(_)) | Err(_) => Err(lost()),
         }

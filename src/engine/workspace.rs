@@ -3,9 +3,12 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
+
+use super::documents::read_yaml;
 
 /// Where the workspace lies when the engine's own configuration says nothing else.
 pub const DEFAULT_STORAGE_PATH: &str = ".conductor_workspace";
@@ -42,7 +45,7 @@ pub struct Agent {
     /// Its id, which is its directory's name.
     pub agent_id: String,
     /// Its definition, or why it cannot be read.
-    pub definition: Result<Definition, String>,
+    pub definition: Result<Arc<Definition>, String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -74,11 +77,10 @@ impl Workspace {
     /// # Errors
     /// When that file cannot be read, or keeps the agents elsewhere than in files.
     pub fn of(root: &Path) -> io::Result<Self> {
-        let config = match fs::read_to_string(root.join("config.yaml")) {
-            Ok(text) => serde_saphyr::from_str::<EngineConfig>(&text)
-                .map_err(|error| io::Error::other(format!("config.yaml: {error}")))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => EngineConfig::default(),
-            Err(error) => return Err(error),
+        let config = match read_yaml::<EngineConfig>(&root.join("config.yaml")) {
+            Ok(config) => config,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Arc::default(),
+            Err(error) => return Err(io::Error::other(format!("config.yaml: {error}"))),
         };
         let kind = config.storage.kind.as_deref().unwrap_or("filesystem");
         if kind != "filesystem" {
@@ -87,7 +89,7 @@ impl Workspace {
                 format!("the engine keeps its agents in {kind}, which the gateway cannot read"),
             ));
         }
-        let path = config.storage.path.unwrap_or_else(|| DEFAULT_STORAGE_PATH.to_owned());
+        let path = config.storage.path.as_deref().unwrap_or(DEFAULT_STORAGE_PATH);
         Ok(Self { root: root.to_owned(), directory: root.join(path) })
     }
 
@@ -131,11 +133,12 @@ impl Workspace {
 
     fn read_agent(&self, agent_id: String) -> Agent {
         let path = self.agent_directory(&agent_id).join("definition.yaml");
-        let definition = match fs::read_to_string(&path) {
-            Ok(text) => serde_saphyr::from_str(&text).map_err(|error| error.to_string()),
+        let definition = match read_yaml(&path) {
+            Ok(definition) => Ok(definition),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err("definition.yaml is missing".to_owned())
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error.to_string()),
             Err(error) => Err(format!("definition.yaml: {error}")),
         };
         Agent { agent_id, definition }

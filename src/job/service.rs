@@ -60,6 +60,9 @@ pub struct JobPage {
     pub next_page_token: String,
 }
 
+/// Tasks that only wait have ended after this time.
+const STOP_TIME: Duration = Duration::from_millis(200);
+
 /// What the gateway is.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
@@ -472,13 +475,16 @@ impl JobService {
         self.set_not_ready();
         self.inner.admission.close();
         self.inner.tasks.stop();
-        self.inner.tasks.drain(grace).await
+        // What only has to see that it is to stop does so in a moment, whatever the grace is.
+        self.inner.tasks.drain(grace.max(STOP_TIME)).await
     }
 
     /// Cancels what still runs and waits up to `grace` for it. Answers whether all have ended.
     pub async fn interrupt_running(&self, grace: Duration) -> bool {
         let left: Vec<_> = self.live().values().cloned().collect();
-        tracing::warn!(jobs = left.len(), "running jobs are interrupted by the shutdown");
+        if !left.is_empty() {
+            tracing::warn!(jobs = left.len(), "running jobs are interrupted by the shutdown");
+        }
         for live in left {
             live.request_cancel(CancelledBy::Shutdown);
         }

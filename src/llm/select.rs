@@ -53,8 +53,14 @@ pub fn choose(
     }
     let is_configured = wanted.provider.is_some() || wanted.model.is_some() || wanted.base_url.is_some();
     if is_configured || !wanted.api_key.is_empty() {
-        let provider = wanted.provider.or_else(|| with_key(&variable)).unwrap_or(Provider::OpenAi);
-        return configured(wanted, provider, &variable, detected);
+        let known = wanted.provider.or_else(|| with_key(&variable));
+        let provider = known.unwrap_or(Provider::OpenAi);
+        return configured(wanted, provider, &variable, detected).map_err(|mistake| match known {
+            Some(_) => mistake,
+            None => {
+                format!("agent.provider: is not set, so openai is assumed; name the provider, or: {mistake}")
+            }
+        });
     }
     if let Some(provider) = with_key(&variable) {
         return configured(wanted, provider, &variable, detected);
@@ -97,14 +103,10 @@ fn configured(
     let base_url = wanted.base_url.clone().or_else(|| environment_url.clone());
     let base_url = base_url.unwrap_or_else(|| provider.default_base_url().to_owned());
     let base_url = base_url.trim().trim_end_matches('/').to_owned();
-    match base_url.parse::<http::Uri>() {
-        Ok(uri) if matches!(uri.scheme_str(), Some("http" | "https")) => {
-            // It is shown in /health, the log and errors.
-            if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-                return Err("agent.base_url: holds a user or a password; put the key into agent.api_key or a header into agent.headers".to_owned());
-            }
-        }
-        _ => return Err(format!("agent.base_url: `{base_url}` is no http:// or https:// address")),
+    // It is shown in /health, the log and errors.
+    let authority = base_url.parse::<http::Uri>().ok().and_then(|uri| uri.authority().cloned());
+    if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("agent.base_url: holds a user or a password; put the key into agent.api_key, or a header into agent.headers".to_owned());
     }
     let is_its_own = base_url == provider.default_base_url()
         || environment_url.is_some_and(|url| url.trim().trim_end_matches('/') == base_url);

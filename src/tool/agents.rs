@@ -2,7 +2,7 @@
 //!
 //! The first two read the workspace: the engine's own listing cuts fields and takes 0.4 s.
 
-use std::{fmt::Write as _, fs};
+use std::{fmt::Write as _, fs, sync::Arc};
 
 use super::{
     CallContext, Done,
@@ -29,7 +29,7 @@ fn unreadable(error: std::io::Error) -> Error {
 }
 
 /// The agent, or the sentence that names the nearest.
-pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Definition> {
+pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definition>> {
     let Some(agent) = workspace.agent(agent_id) else {
         let agents = workspace.agents().unwrap_or_default();
         let nearest = agents
@@ -53,15 +53,15 @@ pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Definition> 
     })
 }
 
-fn summary(agent_id: &str, definition: Definition) -> AgentSummary {
+fn summary(agent_id: &str, definition: &Definition) -> AgentSummary {
     AgentSummary {
         agent_id: agent_id.to_owned(),
-        name: if definition.name.is_empty() { agent_id.to_owned() } else { definition.name },
-        description: definition.description,
-        version: definition.version,
-        author: definition.author,
-        tags: definition.tags,
-        capabilities: definition.capabilities,
+        name: if definition.name.is_empty() { agent_id.to_owned() } else { definition.name.clone() },
+        description: definition.description.clone(),
+        version: definition.version.clone(),
+        author: definition.author.clone(),
+        tags: definition.tags.clone(),
+        capabilities: definition.capabilities.clone(),
     }
 }
 
@@ -71,7 +71,7 @@ async fn read(inner: &Inner) -> Result<AgentList> {
             let mut list = AgentList::default();
             for Agent { agent_id, definition } in config.workspace()?.agents().map_err(unreadable)? {
                 match definition {
-                    Ok(definition) => list.agents.push(summary(&agent_id, definition)),
+                    Ok(definition) => list.agents.push(summary(&agent_id, &definition)),
                     Err(problem) => list.broken.push(BrokenAgent { agent_id, problem }),
                 }
             }
@@ -156,7 +156,7 @@ pub(super) async fn info(
             let interactions = u32::try_from(private.history_len(&agent_id)).unwrap_or(u32::MAX);
             let allowed_tools = definition.allowed_tools.clone();
             let AgentSummary { agent_id, name, description, version, author, tags, capabilities } =
-                summary(&agent_id, definition);
+                summary(&agent_id, &definition);
             Ok(AgentInfo {
                 agent_id,
                 name,

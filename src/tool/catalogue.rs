@@ -76,7 +76,7 @@ tools! {
     BackupAgents: "backup_agents", "Back up the agents", [], arguments::BackupArguments => result::BackedUp,
         "Copies every agent into a new directory below backup_path. Use it before anything that changes agents. It never overwrites an earlier backup. Conversations are private and not part of it.";
     ClearAgentHistory: "clear_agent_history", "Clear an agent's history", [destructive idempotent], arguments::ClearArguments => result::HistoryCleared,
-        "Makes an agent forget your conversation with it. Use it to start afresh; not for other callers' conversations, which it cannot reach. It wants a confirmation.";
+        "Makes an agent forget your conversation with it. Use it to start afresh; not for other callers' conversations, which it cannot reach. Called by an agent it wants a confirmation.";
     ExecuteAgentContextual: "execute_agent_contextual", "Run an agent in a conversation", [destructive open_world], arguments::ContextualArguments => result::AgentAnswer,
         "Runs one agent that remembers your earlier turns. Use it for a dialogue; use execute_agent_stateless for a single question. The agent may change files.";
     ExecuteAgentStateless: "execute_agent_stateless", "Run an agent once", [destructive open_world], arguments::StatelessArguments => result::AgentAnswer,
@@ -90,9 +90,9 @@ tools! {
     ListAvailableAgents: "list_available_agents", "List the agents", [read_only idempotent], arguments::ListArguments => result::AgentList,
         "Lists the installed agents with what each is for, all of them or those of a tag. Use it first, to find an agent's id.";
     MigrateStorage: "migrate_storage", "Move the agents' storage", [destructive], arguments::MigrateArguments => result::Migrated,
-        "Copies all agents to another directory and makes the engine use it. The old place is left as it is; conversations stay where they are. It wants a confirmation; dry_run shows what it would do.";
+        "Copies all agents to another directory and makes the engine use it. The old place is left as it is; conversations stay where they are. Called by an agent it wants a confirmation; dry_run shows what it would do.";
     RestoreAgents: "restore_agents", "Restore a backup", [destructive idempotent], arguments::RestoreArguments => result::Restored,
-        "Puts the agents of a backup in place of those of the same names. What is there is backed up first. Refused while agents run. It wants a confirmation; dry_run shows what it would do.";
+        "Puts the agents of a backup in place of those of the same names. What is there is backed up first. Refused while agents run. Called by an agent it wants a confirmation; dry_run shows what it would do.";
     SetEnvironment: "set_environment", "Set environment and project", [idempotent], arguments::EnvironmentArguments => result::EnvironmentSet,
         "Stores the environment and project that your later runs are about; an empty project removes it. It changes nothing for other callers.";
     StartInteractiveSession: "start_interactive_session", "Talk with an agent", [destructive open_world], arguments::SessionArguments => result::AgentSession,
@@ -125,7 +125,9 @@ impl ToolName {
             Some((score, nearest)) if score > 0.5 => format!("did you mean `{nearest}`? "),
             _ => String::new(),
         };
-        let message = format!("there is no tool `{shown}`; {hint}/api/v1/tools and ListTools list them all");
+        let message = format!(
+            "there is no tool `{shown}`; {hint}ListTools, GET /api/v1/tools and tools/list name them all"
+        );
         Err(Error::new(Reason::UnknownTool, message).at("tool"))
     }
 

@@ -112,7 +112,15 @@ impl Inner {
         if context.cancel.is_cancelled() {
             return Err(cancelled());
         }
-        Ok(Started { run: self.supervisor.run(command, limits).await?, timeout })
+        let run = self.supervisor.run(command, limits).await.map_err(|error| match error.reason() {
+            Reason::EngineNotStarted => {
+                let message =
+                    format!("{}; check conductor.project_path and conductor.command", error.message());
+                Error::new(Reason::EngineNotStarted, message)
+            }
+            _ => error,
+        })?;
+        Ok(Started { run, timeout })
     }
 
     /// Runs the engine in `root` to its end, its output going to the context's listener.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     caller::Caller,
+    engine::read_yaml,
     error::{Error, Reason, Result},
 };
 
@@ -79,17 +80,13 @@ pub(super) async fn set_environment(
 }
 
 fn shown_config(config: &ToolboxConfig) -> Result<BTreeMap<String, Value>> {
-    let text = match fs::read_to_string(config.engine.root.join("config.yaml")) {
-        Ok(text) => text,
+    let document = match read_yaml::<BTreeMap<String, Value>>(&config.engine.root.join("config.yaml")) {
+        Ok(document) => document,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => {
-            return Err(Error::new(Reason::ToolFailed, format!("config.yaml cannot be read: {error}")));
-        }
+        Err(error) => return Err(Error::new(Reason::ToolFailed, format!("config.yaml: {error}"))),
     };
-    let document: BTreeMap<String, Value> = serde_saphyr::from_str(&text)
-        .map_err(|error| Error::new(Reason::ToolFailed, format!("config.yaml: {error}")))?;
-    let mut shown: BTreeMap<_, _> =
-        document.into_iter().filter(|(key, _)| SHOWN_KEYS.contains(&key.as_str())).collect();
+    let known = document.iter().filter(|(key, _)| SHOWN_KEYS.contains(&key.as_str()));
+    let mut shown: BTreeMap<_, _> = known.map(|(key, value)| (key.clone(), value.clone())).collect();
     // Of the storage only what names a place: a connection string holds a password.
     if let Some(Value::Object(storage)) = shown.get_mut("storage") {
         storage.retain(|key, _| matches!(key.as_str(), "type" | "path"));

@@ -56,7 +56,7 @@ type AgentLocks = HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>;
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) config: ToolboxConfig,
+    pub(super) config: Arc<ToolboxConfig>,
     pub(super) supervisor: Supervisor,
     /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
     pub(super) workspace_use: tokio::sync::RwLock<()>,
@@ -139,7 +139,7 @@ impl Toolbox {
     /// Makes the tools.
     pub fn new(config: ToolboxConfig, supervisor: Supervisor) -> Self {
         let inner = Inner {
-            config,
+            config: Arc::new(config),
             supervisor,
             workspace_use: tokio::sync::RwLock::default(),
             changes: watch::Sender::new(0),

@@ -175,3 +175,41 @@ fn the_configuration_is_explained() {
         checked.stderr
     );
 }
+
+/// Questions are answered by lines of standard input; at its end the default is taken, and nothing hangs.
+#[test]
+fn run_answers_from_standard_input() {
+    use std::io::Write;
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_conductor-gateway"))
+        .args(["run", "--tool", "start_interactive_session", r#"{"agent_id": "SqlExpert_Agent"}"#])
+        .current_dir(directory.path())
+        .env("AGENT_PROVIDER", "none")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"select 1\nselect 2\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (printed, remarks) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{remarks}");
+    for said in ["It was told: select 1", "It was told: select 2"] {
+        assert!(printed.contains(said), "{printed}");
+    }
+    assert_eq!(remarks.matches("answered by local").count(), 3, "{remarks}");
+    assert!(!remarks.contains("WARN"), "{remarks}");
+}
+
+#[test]
+fn a_full_disk_is_no_success() {
+    let output = Command::new("sh")
+        .args(["-c", "\"$GATEWAY\" run 'list all available agents' > /dev/full"])
+        .current_dir(tempfile::tempdir().unwrap().path())
+        .env("GATEWAY", env!("CARGO_BIN_EXE_conductor-gateway"))
+        .env("AGENT_PROVIDER", "none")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(74), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -238,6 +238,7 @@ struct Connection {
 impl Connection {
     async fn keep(self) {
         let mut pause = FIRST_PAUSE;
+        let mut last_error = String::new();
         while !self.tasks.stopping().is_cancelled() {
             let listener = Listener::default();
             let opening = tokio::time::timeout(CONNECT_TIME, self.open(listener.clone()));
@@ -253,7 +254,18 @@ impl Connection {
                     }
                     tracing::warn!(server = &*self.name, "an MCP server was lost");
                 }
-                Err(error) => tracing::warn!(server = &*self.name, error, "an MCP server cannot be used"),
+                // Once for each reason: it is tried again for as long as the gateway runs.
+                Err(error) if error == last_error => {
+                    tracing::debug!(server = &*self.name, error, "an MCP server still cannot be used");
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        server = &*self.name,
+                        error,
+                        "an MCP server cannot be used; it is tried again"
+                    );
+                    last_error = error;
+                }
             }
             self.state.send_replace(State::Lost);
             tokio::select! {

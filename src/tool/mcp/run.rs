@@ -31,6 +31,8 @@ const HEARTBEAT: Duration = Duration::from_secs(8);
 const OUTPUT_PAUSE: Duration = Duration::from_millis(250);
 /// So much of the latest output is shown as progress.
 const MAX_SHOWN_CHARACTERS: usize = 200;
+/// So much of a line without end is kept.
+const MAX_BEGUN_BYTES: usize = 4096;
 /// Watched things that wait for the client.
 const WAITING: usize = 64;
 
@@ -42,12 +44,14 @@ struct Progress<'a> {
     told: Instant,
     /// The latest line of output that was not told yet.
     line: Option<String>,
+    /// A line that has no end yet.
+    begun: String,
 }
 
 impl<'a> Progress<'a> {
     fn new(context: &'a RequestContext<RoleServer>) -> Self {
         let token = context.meta.get_progress_token();
-        Self { context, token, count: 0, told: Instant::now(), line: None }
+        Self { context, token, count: 0, told: Instant::now(), line: None, begun: String::new() }
     }
 
     async fn tell(&mut self, message: &str) {
@@ -61,9 +65,16 @@ impl<'a> Progress<'a> {
     }
 
     fn output(&mut self, text: &str) {
-        if let Some(line) = text.lines().rev().find(|line| !line.trim().is_empty()) {
-            self.line = Some(line.to_owned());
+        // Whole lines only: output comes in pieces, and half a word tells nothing.
+        self.begun.push_str(text);
+        if let Some(end) = self.begun.rfind('\n') {
+            let whole =
+                self.begun[..end].lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
+            self.line = whole.or(self.line.take());
+            self.begun.drain(..=end);
         }
+        let over = self.begun.len().saturating_sub(MAX_BEGUN_BYTES);
+        self.begun.drain(..self.begun.ceil_char_boundary(over));
     }
 
     /// When the next thing is to be told: output soon, a sign of life at the latest.

@@ -1,0 +1,229 @@
+//! A model that answers at once: its tokens through the gateway against a bare program with the same library, and what
+//! a command costs.
+
+#![allow(clippy::result_large_err)] // the library's own error
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use conductor_gateway::pb::{ExecuteRequest, JobState, Task, task};
+use futures_util::StreamExt;
+use rig_core::{
+    DynModel,
+    completion::CompletionRequest,
+    http_client::{self, HttpClientExt, LazyBody, MultipartForm, StreamingResponse},
+    operation::Completion,
+    providers::openai::{OpenAIConfig, wire::OPENAI},
+    streaming::{Item, StreamEvent},
+};
+
+use super::{
+    Figure, bare, client, median,
+    start::{Child, Process},
+};
+
+const TOKENS: usize = 100_000;
+const PAIRS: usize = 5;
+
+fn data(delta: &str, finish: &str) -> Bytes {
+    Bytes::from(format!(
+        "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1763836800,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+    ))
+}
+
+/// A server that answers every request with `tokens` tokens, as fast as they are taken.
+async fn model_server(tokens: usize) -> SocketAddr {
+    let token = data("{\"content\":\"token  123456 \"}", "null");
+    bare::sse_server(Arc::new(move |sender| {
+        let token = token.clone();
+        tokio::spawn(async move {
+            for _ in 0..tokens {
+                if sender.send(token.clone()).await.is_err() {
+                    return;
+                }
+            }
+            let _left = sender.send(data("{}", "\"stop\"")).await;
+            let _left = sender.send(Bytes::from_static(b"data: [DONE]\n\n")).await;
+        });
+    }))
+    .await
+}
+
+/// The library's connection as thin as it can be.
+#[derive(Clone, Debug)]
+struct Thin(reqwest::Client);
+
+fn unsupported() -> http_client::Error {
+    http_client::Error::instance(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+impl HttpClientExt for Thin {
+    fn send<T, U>(
+        &self,
+        _: http::Request<T>,
+    ) -> impl Future<Output = http_client::Result<http::Response<LazyBody<U>>>> + Send + 'static
+    where
+        T: Into<Bytes> + Send,
+        U: From<Bytes> + Send + 'static,
+    {
+        std::future::ready(Err(unsupported()))
+    }
+
+    fn send_multipart<U>(
+        &self,
+        _: http::Request<MultipartForm>,
+    ) -> impl Future<Output = http_client::Result<http::Response<LazyBody<U>>>> + Send + 'static
+    where
+        U: From<Bytes> + Send + 'static,
+    {
+        std::future::ready(Err(unsupported()))
+    }
+
+    fn send_streaming<T>(
+        &self,
+        request: http::Request<T>,
+    ) -> impl Future<Output = http_client::Result<StreamingResponse>> + Send
+    where
+        T: Into<Bytes> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let request =
+            self.0.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body.into());
+        async move {
+            let response = request.send().await.map_err(http_client::Error::instance)?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = response.bytes_stream().map(|chunk| chunk.map_err(http_client::Error::instance));
+            let mut answer = http::Response::new(Box::pin(body) as http_client::BoxedStream);
+            *answer.status_mut() = status;
+            *answer.headers_mut() = headers;
+            Ok(answer)
+        }
+    }
+}
+
+/// Plays the bare program in a process of its own: each request asks the model and writes its tokens as events.
+pub fn bare_relay(model: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let _once = rustls::crypto::ring::default_provider().install_default();
+        let config = OpenAIConfig::with_key(&OPENAI, "x").with_base_url(format!("http://{model}/v1"));
+        let model: DynModel<Completion> = config.connect(Thin(reqwest::Client::new())).chat("m").erase();
+        let address = bare::sse_server(Arc::new(move |sender| {
+            let model = model.clone();
+            tokio::spawn(async move {
+                let mut request = CompletionRequest::new("hello");
+                request = request.preamble("Be short.".to_owned());
+                let mut answer = model.stream(request).unwrap();
+                let mut sequence = 0u32;
+                while let Some(item) = answer.next().await {
+                    let Ok(Item::Event(StreamEvent::Text { text, .. })) = item else { continue };
+                    sequence += 1;
+                    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+                    let event = serde_json::json!({
+                        "event": "on_llm_new_token",
+                        "data": {"step": 1, "text": &text, "is_reasoning": false},
+                        "timestamp": now.as_secs_f64(),
+                        "job_id": "job_06h0k9ch90vqgpmfjg5g2n330a3k83d69ctg",
+                        "sequence": sequence,
+                    });
+                    let line = format!("id: {sequence}\ndata: {event}\n\n");
+                    if sender.send(Bytes::from(line)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }))
+        .await;
+        println!("{address}");
+        std::future::pending::<()>().await;
+    });
+}
+
+async fn thinking(model: SocketAddr) -> Process {
+    let base_url = format!("agent.base_url=http://{model}/v1");
+    Process::start(&[
+        "agent.provider=openai",
+        "agent.model=m",
+        &base_url,
+        "telemetry.log=warn,conductor_gateway::cli=info",
+    ])
+    .await
+}
+
+pub async fn tokens() -> Vec<Figure> {
+    let model = model_server(TOKENS).await;
+    let gateway = thinking(model).await;
+    let bare = Child::start(&["bare-relay", &model.to_string()]);
+    let ours = async || {
+        let started = Instant::now();
+        let body =
+            client::post(gateway.address, "/api/v1/stream-execute", "{\"command\":\"tell me everything\"}")
+                .await;
+        let job: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let path = format!("/api/v1/stream/{}", job["job_id"].as_str().unwrap());
+        let bytes = client::read_http(gateway.address, &path).await;
+        assert!(bytes > 100 * TOKENS as u64, "{bytes} bytes of events");
+        TOKENS as f64 / started.elapsed().as_secs_f64()
+    };
+    let theirs = async || {
+        let started = Instant::now();
+        let bytes = client::read_http(bare.address, "/").await;
+        assert!(bytes > 100 * TOKENS as u64, "{bytes} bytes of events");
+        TOKENS as f64 / started.elapsed().as_secs_f64()
+    };
+    let (value, note) = super::streams::paired(PAIRS, ours, theirs).await;
+    vec![Figure {
+        what: "100,000 tokens of a model to one SSE reader".into(),
+        value,
+        floor: 0.4,
+        is_ratio: true,
+        note,
+    }]
+}
+
+/// Processor time of a process so far.
+fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    // USER_HZ is 100 on every Linux (proc(5), times(2)).
+    Duration::from_millis(ticks * 10)
+}
+
+pub async fn cost() -> Vec<Figure> {
+    const JOBS: usize = 1000;
+    let model = model_server(3).await;
+    let gateway = thinking(model).await;
+    let client = gateway.client().await;
+    let run = async |jobs: usize| {
+        futures_util::stream::iter(0..jobs)
+            .for_each_concurrent(4, |_| {
+                let mut client = client.clone();
+                async move {
+                    let task = Some(Task { task: Some(task::Task::Command("say something, please".into())) });
+                    let answer = client.execute(ExecuteRequest { task, options: None }).await.unwrap();
+                    assert_eq!(answer.into_inner().job.unwrap().state(), JobState::Succeeded);
+                }
+            })
+            .await;
+    };
+    run(100).await;
+    let mut costs = Vec::new();
+    for _ in 0..PAIRS {
+        let before = processor_time(gateway.child.id());
+        run(JOBS).await;
+        costs.push((processor_time(gateway.child.id()) - before).as_secs_f64() * 1e3 / JOBS as f64);
+    }
+    vec![Figure {
+        what: "processor time of a command, instant model, no tool, ms".into(),
+        value: median(costs),
+        floor: 2.0,
+        is_ratio: false,
+        note: String::new(),
+    }]
+}

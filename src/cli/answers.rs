@@ -1,0 +1,114 @@
+//! Answers to a running task's questions: a line of standard input each, from a person or a script.
+
+use std::io::BufRead;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::print;
+use crate::{
+    error::Reason,
+    pb::{InputRequired, JobEvent, Json, job_event::Payload},
+};
+
+/// An answer and the question that it belongs to.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) job_id: String,
+    pub(super) input_id: String,
+    pub(super) value: Json,
+}
+
+/// The open question, and the lines of standard input, which is read from the first question on.
+#[derive(Default)]
+pub(super) struct Answers {
+    open: Option<(String, InputRequired)>,
+    /// The question that was answered last.
+    given: Option<(String, InputRequired)>,
+    lines: Option<mpsc::Receiver<String>>,
+}
+
+impl Answers {
+    /// Takes note of a question, and of its end.
+    pub(super) fn hear(&mut self, event: &JobEvent) {
+        match &event.payload {
+            Some(Payload::InputRequired(asked)) => self.open = Some((event.job_id.clone(), asked.clone())),
+            Some(Payload::InputReceived(_) | Payload::EndOfStream(_)) => self.open = None,
+            _ => {}
+        }
+    }
+
+    /// The next answer to the open question; at the end of the input its default. Waits for ever while nothing is
+    /// asked. Cancel safe.
+    pub(super) async fn next(&mut self) -> Given {
+        let Some((job_id, asked)) = self.open.clone() else { return std::future::pending().await };
+        let line = self.lines.get_or_insert_with(lines).recv().await;
+        let value = match line {
+            Some(line) => value_of(&line, asked.schema.as_ref()),
+            None => asked.default_value.clone().unwrap_or_else(|| Json { text: "null".to_owned() }),
+        };
+        // Open again when it is refused.
+        self.given = self.open.take();
+        Given { job_id, input_id: asked.input_id, value }
+    }
+
+    /// The last answer was not taken. One that does not fit may be given again.
+    pub(super) fn refused(&mut self, reason: Reason, message: &str) {
+        print::to_stderr(&format!("{message}\n"));
+        let is_open = matches!(reason, Reason::InvalidArgument | Reason::TooLarge);
+        // At its end the input has no better answer: the question's time decides.
+        if is_open && self.lines.as_ref().is_some_and(|lines| !lines.is_closed() || !lines.is_empty()) {
+            self.open = self.given.take();
+        }
+    }
+}
+
+/// Reads lines on a thread of its own, which nobody waits for: a read of a terminal cannot be given up.
+fn lines() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// What a person typed as an answer: text where the question takes text; yes or no where it takes that; else a JSON
+/// value.
+pub(super) fn value_of(answer: &str, schema: Option<&Json>) -> Json {
+    let schema = schema.and_then(|schema| schema.to_value().ok()).unwrap_or_default();
+    let takes = |wanted: &str| {
+        schema["type"] == wanted
+            || schema["type"].as_array().is_some_and(|types| types.iter().any(|kind| kind == wanted))
+    };
+    if takes("string") {
+        return Json::from_value(&Value::String(answer.to_owned()));
+    }
+    if takes("boolean") {
+        match answer.trim().to_lowercase().as_str() {
+            "y" | "yes" => return Json::from_value(&Value::Bool(true)),
+            "n" | "no" => return Json::from_value(&Value::Bool(false)),
+            _ => {}
+        }
+    }
+    Json::compact(answer).unwrap_or_else(|_| Json::from_value(&Value::String(answer.to_owned())))
+}
+
+/// What may be answered, in a few words; empty where anything may.
+pub(super) fn choices(schema: Option<&Json>) -> String {
+    let schema = schema.and_then(|schema| schema.to_value().ok()).unwrap_or_default();
+    let listed = |values: &Vec<Value>| {
+        values
+            .iter()
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    match (schema["enum"].as_array(), schema["type"].as_str()) {
+        (Some(values), _) => format!(" ({})", listed(values).join(", ")),
+        (None, Some("boolean")) => " (yes or no)".to_owned(),
+        _ => String::new(),
+    }
+}
