@@ -252,7 +252,8 @@ impl Toolbox {
             return Err(Error::new(Reason::Busy, message));
         }
         let shown = conversation_id.to_owned();
-        self.inner
+        let removed = self
+            .inner
             .blocking(move |_| {
                 if !directory.join(ABOUT_FILE).exists() {
                     let message = format!("there is no conversation `{shown}`");
@@ -262,7 +263,9 @@ impl Toolbox {
                 let gone = directory.with_extension(format!("deleted-{}", Timestamp::now().unix_millis()));
                 fs::rename(&directory, &gone).and_then(|()| fs::remove_dir_all(&gone)).map_err(unreadable)
             })
-            .await
+            .await;
+        self.inner.recent.forget();
+        removed
     }
 
     /// What the gateway's agent remembers of a conversation, the oldest exchange first; marks it as used.

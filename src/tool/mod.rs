@@ -18,6 +18,7 @@ mod mcp;
 mod migrate;
 mod paths;
 mod question;
+mod recent;
 mod result;
 mod runner;
 mod session;

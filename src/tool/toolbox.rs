@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Question, agents, backup, conversations::InUse, execute, history, install, migrate, session,
-    settings,
+    Call, Question, agents, backup, conversations::InUse, execute, history, install, migrate, recent::Recent,
+    session, settings,
 };
 use crate::{
     caller::Caller,
@@ -58,6 +58,7 @@ type AgentLocks = HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>;
 pub(super) struct Inner {
     pub(super) config: Arc<ToolboxConfig>,
     pub(super) supervisor: Supervisor,
+    pub(super) recent: Recent,
     /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
     pub(super) workspace_use: tokio::sync::RwLock<()>,
     /// Counts changes of the agents.
@@ -146,6 +147,7 @@ impl Toolbox {
             conversations_in_use: InUse::default(),
             exchange_writes: tokio::sync::Mutex::default(),
             agent_locks: Mutex::default(),
+            recent: Recent::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -167,7 +169,7 @@ impl Toolbox {
         // Only runs of the engine take long; they watch deadline and cancellation themselves, so that their
         // processes are gone before the answer is given.
         let result = match self.confirmed(call, context).await {
-            Ok(()) => self.inner.dispatch(call, context, &mut exit).await,
+            Ok(()) => self.inner.answer(call, context, &mut exit).await,
             Err(error) => Err(error),
         };
         if result.is_ok() && call.changes_agents() {
@@ -217,6 +219,21 @@ impl Toolbox {
 }
 
 impl Inner {
+    async fn answer(&self, call: &Call, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
+        let place = self.recent.place(call, context);
+        if let Some(done) = place.as_ref().and_then(|place| self.recent.find(place)) {
+            return Ok(done);
+        }
+        let result = self.dispatch(call, context, exit).await;
+        if !call.only_reads() {
+            self.recent.forget();
+        }
+        if let (Some(place), Ok(done)) = (place, &result) {
+            self.recent.keep(place, done);
+        }
+        result
+    }
+
     async fn dispatch(&self, call: &Call, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
         match call {
             Call::ListAvailableAgents(arguments) => agents::list(self, arguments).await,

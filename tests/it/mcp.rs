@@ -142,6 +142,22 @@ async fn every_tool_is_listed_and_called_in_both_eras() {
     assert!(log.contains("\"tool\":\"get_agent_info\""), "direct calls are in the audit log");
 }
 
+/// What direct reads answer again is never older than a change through the gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_read_at_once() {
+    let gateway = Gateway::start();
+    let client = connect(&gateway.mcp, Client::default(), now()).await;
+    for round in 0..20 {
+        let name = format!("round-{round}");
+        let set = call("set_environment", json!({ "environment": name }));
+        assert_eq!(client.call_tool(set).await.unwrap().is_error, Some(false));
+        for _ in 0..2 {
+            let read = client.call_tool(call("get_system_config", json!({}))).await.unwrap();
+            assert_eq!(read.structured_content.unwrap()["environment"], name);
+        }
+    }
+}
+
 /// Progress comes at once and a cancellation ends the process tree.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_call_reports_and_can_be_cancelled() {
