@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{configuration, jobs, mcp, run, serve};
+use super::{configuration, conversations, jobs, mcp, run, serve};
 use crate::{
     config::{Loaded, Sources, load},
     error::{Error, Reason, Result},
@@ -38,6 +38,8 @@ pub(super) enum Command {
     Run(run::Arguments),
     /// Look at and act on the jobs of a running gateway
     Jobs(jobs::Arguments),
+    /// Look at and delete conversations of a running gateway
+    Conversations(conversations::Arguments),
     /// Serve the tools to an MCP client on standard input and output
     Mcp(mcp::Arguments),
     /// Look at the configuration
@@ -84,6 +86,7 @@ pub(super) async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Serve(arguments)) => serve::serve(&global, &arguments).await,
         Some(Command::Run(arguments)) => run::run(&global, arguments).await,
         Some(Command::Jobs(arguments)) => jobs::jobs(&global, arguments).await,
+        Some(Command::Conversations(arguments)) => conversations::conversations(&global, arguments).await,
         Some(Command::Mcp(arguments)) => mcp::mcp(&global, &arguments).await,
         Some(Command::Config(arguments)) => configuration::configuration(&global, &arguments),
         // Taken before this parser sees it, unless a global flag stood in front.

@@ -6,6 +6,7 @@ mod answers;
 mod arguments;
 mod client;
 mod configuration;
+mod conversations;
 mod jobs;
 mod mcp;
 mod print;

@@ -86,7 +86,7 @@ pub struct RememberLimits {
 }
 
 /// The conversations that calls use now; those are not deleted.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct InUse(Arc<Mutex<HashMap<PathBuf, usize>>>);
 
 /// Held while a call uses a conversation.
@@ -111,12 +111,36 @@ impl InUse {
         ConversationUse(self.0.clone(), directory)
     }
 
-    fn contains(&self, directory: &Path) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(directory)
+    /// Does something short to a conversation that nobody uses, while nobody can begin to. `None`: it is used.
+    fn unless_used<T>(&self, directory: &Path, act: impl FnOnce() -> T) -> Option<T> {
+        let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!uses.contains_key(directory)).then(act)
     }
 }
 
+/// Removes a conversation. `None`: it is used.
+fn remove(directory: &Path, in_use: &InUse) -> Result<Option<()>> {
+    // Out of sight at once, then removed; links in it are removed and not followed.
+    let gone = directory.with_extension(format!("deleted-{}", Timestamp::now().unix_millis()));
+    let Some(renamed) = in_use.unless_used(directory, || fs::rename(directory, &gone)) else {
+        return Ok(None);
+    };
+    renamed.and_then(|()| fs::remove_dir_all(&gone)).map(Some).map_err(unreadable)
+}
+
 impl Inner {
+    /// Removes a conversation in which nothing is remembered any more and that nobody uses.
+    pub(super) async fn remove_if_empty(&self, directory: PathBuf) -> Result<()> {
+        let in_use = self.conversations_in_use.clone();
+        self.blocking(move |config| match config.read_conversation(&directory) {
+            Some((_, known)) if known.agents.is_empty() && known.exchanges == 0 => {
+                remove(&directory, &in_use).map(|_| ())
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+
     /// Says that a call uses a conversation, until the answer is dropped.
     pub(super) fn use_conversation(&self, caller: &Caller, conversation_id: &str) -> ConversationUse {
         self.conversations_in_use.begin(self.config.conversation_directory(caller, conversation_id))
@@ -246,11 +270,7 @@ impl Toolbox {
     /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::Busy`] while a job uses it.
     pub async fn delete_conversation(&self, caller: &Caller, conversation_id: &str) -> Result<()> {
         let directory = self.inner.config.conversation_directory(caller, conversation_id);
-        if self.inner.conversations_in_use.contains(&directory) {
-            let message =
-                format!("a job uses the conversation `{conversation_id}`; cancel it or wait, then delete");
-            return Err(Error::new(Reason::Busy, message));
-        }
+        let in_use = self.inner.conversations_in_use.clone();
         let shown = conversation_id.to_owned();
         let removed = self
             .inner
@@ -259,9 +279,11 @@ impl Toolbox {
                     let message = format!("there is no conversation `{shown}`");
                     return Err(Error::new(Reason::ConversationNotFound, message));
                 }
-                // Out of sight at once, then removed; links in it are removed and not followed.
-                let gone = directory.with_extension(format!("deleted-{}", Timestamp::now().unix_millis()));
-                fs::rename(&directory, &gone).and_then(|()| fs::remove_dir_all(&gone)).map_err(unreadable)
+                remove(&directory, &in_use)?.ok_or_else(|| {
+                    let message =
+                        format!("a job uses the conversation `{shown}`; cancel it or wait, then delete");
+                    Error::new(Reason::Busy, message)
+                })
             })
             .await;
         self.inner.recent.forget();

@@ -22,6 +22,8 @@ pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &Clea
             })
         })
         .await?;
+    // The last one to forget takes the conversation along.
+    inner.remove_if_empty(directory).await?;
     let result = HistoryCleared {
         agent_id: agent_id.to_owned(),
         conversation_id,

@@ -93,6 +93,20 @@ async fn jobs_of_a_running_gateway() {
     assert_eq!(shown["state"], "CANCELLED");
     let watched = run(&["jobs", "watch", &hanging, "--server", &url], None);
     assert_eq!(watched.status, 130, "{}", watched.stderr);
+    let last = gateway.job(&hanging).await["last_sequence"].to_string();
+    let behind = run(&["jobs", "watch", &hanging, "--after", &last, "--server", &url], None);
+    assert_eq!(
+        (behind.status, behind.stderr.contains("no further events")),
+        (130, true),
+        "{}",
+        behind.stderr
+    );
+    let talk = json!({"tool": "execute_agent_contextual", "arguments": {"agent_id": "Mean_Agent", "input_text": "ok"}, "conversation_id": "c1"});
+    assert_eq!(gateway.post("/execute", &talk).await.status, 200);
+    let said = run(&["conversations", "list", "--server", &url], None);
+    assert!(said.stdout.starts_with("c1  "), "{}", said.stdout);
+    assert_eq!(run(&["conversations", "delete", "c1", "--server", &url], None).status, 0);
+    assert_eq!(run(&["conversations", "list", "--server", &url], None).stdout, "");
     assert_eq!(run(&["jobs", "delete", &hanging, "--server", &url], None).status, 0);
     assert_eq!(run(&["jobs", "show", &hanging, "--server", &url], None).status, 66);
 }

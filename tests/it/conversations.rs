@@ -140,3 +140,34 @@ async fn a_conversation_in_use_is_not_deleted() {
     gateway.post(&format!("/api/v1/jobs/{job_id}/cancel"), &json!({"wait_seconds": 10})).await;
     assert_eq!(delete().await.status, 204);
 }
+
+/// An MCP client forgets with `clear_agent_history`; with the last agent the conversation goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mcp_client_lists_and_clears_its_conversations() {
+    use rmcp::{model::CallToolRequestParams, service::ClientLifecycleMode};
+    let gateway = Gateway::start();
+    let client =
+        crate::mcp::connect(&gateway.mcp, crate::mcp::Client::default(), ClientLifecycleMode::Initialize)
+            .await;
+    let call = async |tool: &'static str, arguments: serde_json::Value| {
+        let params = CallToolRequestParams::new(tool).with_arguments(arguments.as_object().unwrap().clone());
+        let result = client.call_tool(params).await.unwrap();
+        assert_eq!(result.is_error, Some(false), "{result:?}");
+    };
+    let agents = ["SqlExpert_Agent", "CodeReviewer_Agent"];
+    for agent_id in agents {
+        let said = json!({"agent_id": agent_id, "input_text": "hello", "conversation_id": "c9"});
+        call("execute_agent_contextual", said).await;
+    }
+    let is_listed = async || {
+        let resources = client.list_all_resources().await.unwrap();
+        resources.iter().any(|resource| resource.uri == "conductor://conversations/c9")
+    };
+    for (agent_id, is_left) in agents.into_iter().zip([true, false]) {
+        assert!(is_listed().await);
+        let clear = json!({"agent_id": agent_id, "conversation_id": "c9", "confirm": agent_id});
+        call("clear_agent_history", clear).await;
+        assert_eq!(is_listed().await, is_left);
+    }
+    client.cancel().await.unwrap();
+}

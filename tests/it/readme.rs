@@ -97,7 +97,7 @@ fn needs_others(block: &Block) -> bool {
 
 #[test]
 fn its_own_commands() {
-    assert_eq!(check(|block| !needs_others(block)), 2);
+    assert_eq!(check(|block| !needs_others(block)), 3);
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! `conversations list|delete`: what the caller said, and to whom.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{arguments::Global, client, print};
+use crate::{error::Result, pb};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The running gateway to use, such as http://127.0.0.1:5006
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the conversations, the latest first
+    List,
+    /// Delete a conversation with everything that was said in it
+    Delete {
+        /// The conversation
+        conversation_id: String,
+    },
+}
+
+/// One line about a conversation.
+fn line(conversation: &pb::Conversation) -> String {
+    let agents =
+        conversation.agents.iter().map(|agent| format!("{} ({})", agent.agent_id, agent.interactions));
+    let updated = conversation.update_time.map(|time| time.to_string()).unwrap_or_default();
+    format!(
+        "{}  {updated}  {} commands  {}\n",
+        conversation.conversation_id,
+        conversation.exchanges,
+        agents.collect::<Vec<_>>().join(", ")
+    )
+}
+
+pub(super) async fn conversations(global: &Global, arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { server, json, command } = arguments;
+    let mut client = client::connect(global, server).await?;
+    match command {
+        Command::List => {
+            let listed = client.list_conversations(pb::ListConversationsRequest {}).await;
+            for conversation in listed.map_err(|status| client::refused(&status))?.into_inner().conversations
+            {
+                print::to_stdout(&match json {
+                    true => format!("{}\n", serde_json::to_string(&conversation).unwrap_or_default()),
+                    false => line(&conversation),
+                });
+            }
+        }
+        Command::Delete { conversation_id } => {
+            let request = pb::DeleteConversationRequest { conversation_id: conversation_id.clone() };
+            client.delete_conversation(request).await.map_err(|status| client::refused(&status))?;
+            print::to_stdout(&format!("{conversation_id} deleted\n"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
