@@ -15,6 +15,8 @@ use crate::{
     tool::{Done, Exchange},
 };
 
+/// The most calls of one turn.
+const MAX_CALLS: usize = 64;
 /// Told to a model that makes the same calls again.
 const CIRCLE_MARK: &str =
     "\n[You made this call before and this is the same answer. Do not make it again: answer the user now.]";
@@ -80,7 +82,11 @@ impl Agent<'_> {
                 return Err(Error::new(Reason::TokenLimit, message));
             }
             let calls = distinct(&turn.message.calls);
-            let wishes = calls.iter().map(|call| self.wish(call, step, offer)).collect();
+            let wish = |(index, call)| match index < MAX_CALLS {
+                true => self.wish(call, step, offer),
+                false => too_many(call),
+            };
+            let wishes = calls.iter().enumerate().map(wish).collect();
             let made = self.make(wishes, step, chain.tools()).await?;
             chain.count_tool_calls(made.len());
             for made in &made {
@@ -147,6 +153,17 @@ impl Agent<'_> {
             }
             Callable::AskUser => Wish::AskUser(arguments),
         }
+    }
+}
+
+/// A call beyond the most that a turn may make.
+fn too_many(call: &ToolCall) -> Wish {
+    let message =
+        format!("a turn may make {MAX_CALLS} calls, and this is one more; make it again in the next");
+    Wish::Mistake {
+        tool: call.name.chars().take(128).collect(),
+        arguments: "{}".to_owned(),
+        error: Error::new(Reason::TooLarge, message),
     }
 }
 

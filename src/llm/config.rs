@@ -12,7 +12,8 @@ use crate::secret::Secret;
 pub struct Timeouts {
     /// To connect, in seconds.
     pub connect_seconds: u32,
-    /// From the request to the first byte of the answer, in seconds. A small machine reads a long prompt slowly.
+    /// From the request to the answer's head, and from there to its first byte, in seconds. A small machine reads a long
+    /// prompt slowly.
     pub first_byte_seconds: u32,
     /// Between two reads of the answer, in seconds; a server's comments count as signs of life.
     pub idle_seconds: u32,

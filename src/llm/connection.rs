@@ -22,7 +22,7 @@ use super::{Selected, Timeouts};
 /// A line of an answer beyond this is no token of any model.
 const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 /// An answer beyond this is refused, however it is cut.
-const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// So much of a refusal's body is read.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 

@@ -12,6 +12,8 @@ use crate::{
 };
 
 const KEY: &str = "canary-key-9f3a";
+/// Held by the processes of one test only.
+const CANARY: &str = "canary-key-4c71";
 
 async fn run(provider: &str, scripts: Vec<Script>) -> (Vec<Value>, ModelServer, Gateway) {
     let model = ModelServer::start(scripts).await;
@@ -129,7 +131,7 @@ async fn keys_reach_nobody_else() {
     };
     for provider in ["openai", "anthropic", "gemini"] {
         let refusal =
-            format!("{{\"error\": {{\"message\": \"the key {KEY} is not valid, see ?key={KEY}\"}}}}");
+            format!("{{\"error\": {{\"message\": \"the key {CANARY} is not valid, see ?key={CANARY}\"}}}}");
         let model = ModelServer::start(vec![
             if provider == "openai" { run_agent("environment") } else { status(403, &[], &refusal) },
             status(403, &[("content-type", "application/json")], &refusal),
@@ -141,7 +143,7 @@ async fn keys_reach_nobody_else() {
             .set("agent.base_url", model.url(""))
             .set("agent.headers", "{x-secret: canary-header-77}")
             .set("telemetry.log", "trace");
-        options.environment.push(("AGENT_API_KEY", KEY.to_owned()));
+        options.environment.push(("AGENT_API_KEY", CANARY.to_owned()));
         let gateway = Gateway::mean(options);
         let job_id = gateway.submit(&json!({"command": "go"})).await;
         let mut all = format!("{:?}", gateway.events(&job_id).await);
@@ -153,7 +155,7 @@ async fn keys_reach_nobody_else() {
             .set("agent.base_url", "http://127.0.0.1:1")
             .set("agent.max_attempts", 1)
             .set("telemetry.log", "trace");
-        nowhere.environment.push(("AGENT_API_KEY", KEY.to_owned()));
+        nowhere.environment.push(("AGENT_API_KEY", CANARY.to_owned()));
         let unreachable = Gateway::start_with(nowhere);
         let lost = unreachable.submit(&json!({"command": "go"})).await;
         all += &format!("{:?}", unreachable.events(&lost).await);
@@ -162,12 +164,12 @@ async fn keys_reach_nobody_else() {
             all += &gateway.get(path).await.text();
         }
         all += &gateway.log.lock().unwrap();
-        for canary in [KEY, "canary-header-77"] {
+        for canary in [CANARY, "canary-header-77"] {
             let at = all.find(canary).map(|at| all[at.saturating_sub(200)..at + 20].to_owned());
             assert!(at.is_none(), "{provider}: {at:?}");
         }
         // No process below the gateway holds it: neither the guardian nor a real engine.
-        let holders = crate::support::alive_with(KEY);
+        let holders = crate::support::alive_with(CANARY);
         let gateways = [gateway.pid(), unreachable.pid()];
         assert!(holders.iter().all(|pid| gateways.contains(pid)), "{holders:?} beside {gateways:?}");
     }
@@ -180,12 +182,12 @@ async fn keys_reach_nobody_else() {
             "--set",
             "agent.mcp_servers={x: {url: http://h, headers: {a: canary-header-77}}}",
         ])
-        .env("AGENT_API_KEY", KEY)
+        .env("AGENT_API_KEY", CANARY)
         .output()
         .unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("agent.api_key: \"***\"") && shown.contains("max_tokens"), "{shown}");
-    assert!(!shown.contains(KEY) && !shown.contains("canary-header-77"), "{shown}");
+    assert!(!shown.contains(CANARY) && !shown.contains("canary-header-77"), "{shown}");
 }
 
 /// The bundled engine's agents have the same model, are told who they are and what was said, and stream.

@@ -92,7 +92,12 @@ impl McpHandler {
             progress,
             asks_first: false,
         };
-        to_mcp(&self.toolbox.call(call, &context).await, "")
+        match tokio::time::timeout(DIRECT_TIME, self.toolbox.call(call, &context)).await {
+            Ok(completed) => to_mcp(&completed, ""),
+            Err(_) => {
+                refused(&Error::new(Reason::TimedOut, "the files were not read in time; try again later"))
+            }
+        }
     }
 }
 

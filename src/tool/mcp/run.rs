@@ -33,6 +33,8 @@ const OUTPUT_PAUSE: Duration = Duration::from_millis(250);
 const MAX_SHOWN_CHARACTERS: usize = 200;
 /// So much of a line without end is kept.
 const MAX_BEGUN_BYTES: usize = 4096;
+/// So much of the output before a question is answered with it.
+const MAX_OUTPUT_BYTES: usize = 256 * 1024;
 /// Watched things that wait for the client.
 const WAITING: usize = 64;
 
@@ -274,6 +276,9 @@ impl McpHandler {
                     Watched::Output(text) => {
                         progress.output(&text);
                         output.push_str(&text);
+                        // The end is what belongs to the question.
+                        let over = output.len().saturating_sub(MAX_OUTPUT_BYTES);
+                        output.drain(..output.ceil_char_boundary(over));
                     }
                     Watched::Asked(asked) => return Ok(Reached::Asks(asked, output)),
                 },
@@ -338,7 +343,7 @@ fn open_session(call: &Call, job_id: &str, asked: &Asked, output: String) -> Com
         "conversation_id": call.conversation_id().unwrap_or(DEFAULT_CONVERSATION),
         "is_open": true,
         "output": output,
-        "is_truncated": false,
+        "is_truncated": output.len() >= MAX_OUTPUT_BYTES - 4,
         "prompt": asked.prompt,
         "input_id": asked.input_id,
         "inputs": 0,
