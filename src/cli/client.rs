@@ -33,12 +33,17 @@ pub(super) async fn connect(
             format!("`{url}`: this version speaks http:// only; write http://HOST:PORT"),
         ));
     }
-    let unreachable = |error: &dyn std::fmt::Display| {
+    let unreachable = |error: &dyn std::error::Error| {
+        // The outermost error says no more than that it is one.
+        let mut cause = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
         Error::new(
             Reason::Unreachable,
             format!("no gateway answers at {url}; start one with `conductor-gateway serve`"),
         )
-        .because(error)
+        .because(cause)
     };
     let endpoint = Endpoint::from_shared(url.clone())
         .map_err(|error| Error::invalid("--server", format!("`{url}` is no address: {error}")))?

@@ -33,6 +33,11 @@ fn is_secret(name: &str) -> bool {
 fn masked(name: &str, value: &Value) -> Value {
     match value {
         Value::String(text) if is_secret(name) && !text.is_empty() => Value::from(MASK),
+        // Hosted servers take keys in the query.
+        Value::String(text) if name.ends_with("url") => match text.split_once('?') {
+            Some((address, _)) => Value::from(format!("{address}?{MASK}")),
+            None => value.clone(),
+        },
         Value::Object(fields) if matches!(name, "headers" | "environment") => {
             fields.keys().map(|field| (field.clone(), Value::from(MASK))).collect()
         }

@@ -180,7 +180,7 @@ async fn keys_reach_nobody_else() {
             "--set",
             "agent.provider=openai",
             "--set",
-            "agent.mcp_servers={x: {url: http://h, headers: {a: canary-header-77}}}",
+            "agent.mcp_servers={x: {url: 'http://h/?token=canary-header-77', headers: {a: canary-header-77}}}",
         ])
         .env("AGENT_API_KEY", CANARY)
         .output()
