@@ -11,13 +11,14 @@ mod sessions;
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::State, routing::any};
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use rmcp::{
     ServerHandler,
     transport::streamable_http_server::{
         StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
     },
 };
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, problem::to_response as problem};
@@ -97,10 +98,16 @@ async fn serve<H: ServerHandler>(
         && request.method() == Method::POST
         && header_text(&request, header::ACCEPT.as_str())
             .is_some_and(|accept| accept.contains("text/event-stream"));
+    let is_json = header_text(&request, header::CONTENT_TYPE.as_str())
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
     let service = shared.service.clone();
     let sessions = shared.sessions.clone();
     let answering = async move {
-        let response = service.handle(request).await.map(Body::new);
+        let mut response = service.handle(request).await.map(Body::new);
+        if is_json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // The library's answer to what it cannot read; the media type is right.
+            response = not_read();
+        }
         if let (Some(id), true) = (&session_id, is_delete && response.status().is_success()) {
             sessions.forget(id);
         }
@@ -119,6 +126,16 @@ async fn serve<H: ServerHandler>(
     } else {
         answering.await
     }
+}
+
+/// A body that is no message (JSON-RPC 2.0, section 5.1).
+fn not_read() -> Response<Body> {
+    let message = "the body is not one JSON-RPC 2.0 message";
+    let document = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": message}});
+    let mut response = Response::new(Body::from(document.to_string()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// Too many sessions; the answer says when to come back.
