@@ -99,7 +99,7 @@ reasons! {
     /// The job has not ended yet.
     JobNotEnded => "JOB_NOT_ENDED", FailedPrecondition, 409, 65, true;
     /// The job goes on and waits for an answer of yours.
-    InputRequired => "INPUT_REQUIRED", FailedPrecondition, 409, 75, true;
+    InputRequired => "INPUT_REQUIRED", FailedPrecondition, 409, 75, false;
     /// The job asks nothing.
     NoOpenQuestion => "NO_OPEN_QUESTION", FailedPrecondition, 409, 65, false;
     /// This engine or configuration cannot do that.

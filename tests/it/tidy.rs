@@ -175,7 +175,12 @@ fn every_reason_and_key_is_documented() {
     let errors = fs::read_to_string(root.join("docs/errors.md")).unwrap();
     for reason in conductor_gateway::error::Reason::ALL {
         let heading = format!("### {}\n", reason.name());
-        assert!(errors.contains(&heading), "docs/errors.md does not explain {}", reason.name());
+        let section = errors.split_once(&heading).map(|(_, rest)| rest.split("\n### ").next().unwrap());
+        let section = section.unwrap_or_else(|| panic!("docs/errors.md does not explain {}", reason.name()));
+        let codes = reason.codes();
+        let retry = if codes.is_retryable { ", may be retried." } else { "." };
+        let codes = format!("HTTP {}, exit status {}{retry}", codes.http, codes.exit);
+        assert!(section.contains(&codes), "{}: docs/errors.md does not say {codes:?}", reason.name());
     }
     let protocol = fs::read_to_string(root.join("docs/protocol.md")).unwrap();
     let set = prost_types::FileDescriptorSet::decode(conductor_gateway::pb::DESCRIPTORS).unwrap();
