@@ -284,8 +284,9 @@ impl Agent<'_> {
         self.inputs.close();
         // One that came in the moment of the expiry counts: its sender was told that it was taken.
         let answer = answer.or_else(|| receiver.try_recv().ok());
-        // A question of a job that is being stopped is withdrawn: neither an answer nor the default was taken.
-        if answer.is_some() || !self.cancel.is_cancelled() {
+        // A question of a job that is being stopped, or whose time is over, is withdrawn: neither an answer nor the default was taken.
+        let is_ending = self.cancel.is_cancelled() || Instant::now() >= self.deadline;
+        if answer.is_some() || !is_ending {
             writer.input_received(&input_id, answer.as_ref().map(|answer| answer.caller.as_str())).await?;
         }
         let (value, taken) = match answer {
@@ -297,9 +298,13 @@ impl Agent<'_> {
         if let Some(taken) = taken {
             let _left = taken.send(());
         }
+        // Those whose call is over, or being ended, need no answer.
+        floor.waiting.retain(|(_, question)| !question.reply.is_closed());
         match floor.waiting.pop_front() {
-            Some((index, question)) => self.ask(index, question, floor, writer).await,
-            None => Ok(()),
+            Some((index, question)) if !self.cancel.is_cancelled() => {
+                self.ask(index, question, floor, writer).await
+            }
+            _ => Ok(()),
         }
     }
 

@@ -89,7 +89,8 @@ impl Agent<'_> {
             let wishes = calls.iter().enumerate().map(wish).collect();
             let made = self.make(wishes, step, chain.tools()).await?;
             chain.count_tool_calls(made.len());
-            for made in &made {
+            // What is beyond the most calls is told, and no mistake.
+            for made in made.iter().take(MAX_CALLS) {
                 mistakes = if made.is_models_mistake { mistakes + 1 } else { 0 };
             }
             // A model that goes round in circles is told so, and not for ever.

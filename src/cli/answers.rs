@@ -1,6 +1,6 @@
 //! Answers to a running task's questions: a line of standard input each, from a person or a script.
 
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -32,7 +32,14 @@ impl Answers {
     /// Takes note of a question, and of its end.
     pub(super) fn hear(&mut self, event: &JobEvent) {
         match &event.payload {
-            Some(Payload::InputRequired(asked)) => self.open = Some((event.job_id.clone(), asked.clone())),
+            Some(Payload::InputRequired(asked)) => {
+                // What a person typed for the question before, and too late, answers no other one. A script's lines are
+                // in the order of its questions.
+                if std::io::stdin().is_terminal() {
+                    while self.lines.as_mut().is_some_and(|lines| lines.try_recv().is_ok()) {}
+                }
+                self.open = Some((event.job_id.clone(), asked.clone()));
+            }
             Some(Payload::InputReceived(_) | Payload::EndOfStream(_)) => self.open = None,
             _ => {}
         }

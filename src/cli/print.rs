@@ -209,7 +209,7 @@ pub(super) fn job_details(job: &Job) -> String {
     }
     text += &format!("  events: {}\n", job.last_sequence);
     if let Some(question) = &job.question {
-        let choices = choices(question.schema.as_ref());
+        let choices = harmless(&choices(question.schema.as_ref()));
         let expires = question.expire_time.map(|time| format!(", until {time}")).unwrap_or_default();
         let prompt = harmless(&question.prompt);
         text += &format!("  asks: {prompt}{choices} ({}{expires})\n", question.input_id);

@@ -41,7 +41,7 @@ struct RunState {
     kill_at: Option<Instant>,
     give_up_at: Option<Instant>,
     strays: BTreeSet<i32>,
-    /// A run of a job; others live as long as the gateway, and are nobody's first suspects.
+    /// A run of a job; others live as long as the gateway.
     is_job: bool,
 }
 
@@ -237,10 +237,15 @@ impl Guardian {
 
     /// An orphan of no known run may live as long as a run that may have started it.
     fn settle_suspects(&mut self, orphans: &HashMap<i32, Option<u64>>) {
+        let running: BTreeSet<u64> = self.runs.keys().copied().collect();
         let jobs = self.runs.iter().filter(|(_, state)| state.is_job);
-        let running: BTreeSet<u64> = jobs.map(|(run, _)| *run).collect();
+        let jobs: BTreeSet<u64> = jobs.map(|(run, _)| *run).collect();
         for (pid, _) in orphans.iter().filter(|(_, owner)| owner.is_none()) {
-            let suspects = self.suspects.entry(*pid).or_insert_with(|| running.clone());
+            // Runs that last as long as the gateway are suspected only where nobody else is.
+            let suspects = self.suspects.entry(*pid).or_insert_with(|| match jobs.is_empty() {
+                true => running.clone(),
+                false => jobs.clone(),
+            });
             suspects.retain(|run| running.contains(run));
             if suspects.is_empty() {
                 for pid in tree::descendants(*pid) {

@@ -63,10 +63,8 @@ impl Exit {
 pub enum Attention {
     /// It sleeps in a read of its standard input: it asks something, or waits to be told something.
     Reads,
-    /// It sleeps until something happens, has no child and no connection, and nothing says what it waits for.
+    /// It sleeps until something happens, has no child, and nothing says what it waits for.
     Idles,
-    /// The same with a connection: most likely it waits for an answer on that.
-    IdlesConnected,
     /// It is busy, or waits for something else.
     Elsewhere,
 }
@@ -187,6 +185,11 @@ impl Run {
             Some(_) => tree::attention(self.pid),
             None => Attention::Elsewhere,
         }
+    }
+
+    /// Whether the process has a TCP connection: what it waits for is most likely an answer on that.
+    pub fn is_connected(&self) -> bool {
+        tree::is_connected(self.pid)
     }
 
     /// Tells the process something. One that does not read is no error: its end says what became of it.

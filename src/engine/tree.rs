@@ -99,14 +99,13 @@ pub(super) fn attention(root: i32) -> Attention {
         return Attention::Reads;
     }
     match (below.len(), calls.first()) {
-        (1, Some(Some(SleepsIn::Wait))) if is_connected(root) => Attention::IdlesConnected,
         (1, Some(Some(SleepsIn::Wait))) => Attention::Idles,
         _ => Attention::Elsewhere,
     }
 }
 
 /// Whether a process has a TCP connection (proc(5), `/proc/pid/net/tcp`: state 01 is established, 02 being made).
-fn is_connected(pid: i32) -> bool {
+pub(super) fn is_connected(pid: i32) -> bool {
     let sockets: Vec<String> = ["tcp", "tcp6"]
         .into_iter()
         .filter_map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")).ok())

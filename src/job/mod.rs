@@ -6,6 +6,7 @@
 mod admission;
 mod config;
 mod fold;
+mod info;
 mod live;
 mod outside;
 mod recover;
@@ -15,7 +16,8 @@ mod submit;
 
 pub use config::Config;
 pub use fold::apply;
-pub use service::{CancelledBy, JobPage, JobService, ServerInfo};
+pub use info::ServerInfo;
+pub use service::{CancelledBy, JobPage, JobService};
 pub use submit::{Submission, Submitted};
 
 // What a door has to name of the journal, so that it imports nothing below this room.

@@ -11,7 +11,12 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, admission::Admission, live::Live};
+use super::{
+    Config,
+    admission::Admission,
+    info::{CAPABILITIES, ServerInfo},
+    live::Live,
+};
 use crate::{
     agent::Mind,
     caller::Caller,
@@ -62,38 +67,6 @@ pub struct JobPage {
 
 /// Tasks that only wait have ended after this time.
 const STOP_TIME: Duration = Duration::from_millis(200);
-
-/// What the gateway is.
-#[derive(Clone, Debug)]
-pub struct ServerInfo {
-    /// Its version.
-    pub version: &'static str,
-    /// "direct" or "model".
-    pub planner: &'static str,
-    /// The model's provider; empty without a model.
-    pub provider: String,
-    /// The model; empty without one.
-    pub model: String,
-    /// Why this model, or why none.
-    pub why: String,
-    /// Model servers of this machine that were found: address, provider, models.
-    pub detected: Vec<(String, &'static str, Vec<String>)>,
-    /// "bundled" or "conductor".
-    pub engine: &'static str,
-    /// What it can do.
-    pub capabilities: &'static [&'static str],
-    /// Jobs that run now.
-    pub running: usize,
-    /// Jobs that wait.
-    pub queued: usize,
-    /// Tasks of the runtime that are alive: of rooms, connections, jobs and readers.
-    pub live_tasks: usize,
-}
-
-const CAPABILITIES: &[&str] = &[
-    "cancel", "contextual_runs", "conversations", "idempotency", "input", "interactive_sessions", "mcp",
-    "queue", "resume", "tool_calls",
-];
 
 /// An answer is written among the events within this time, or it is not known whether it was.
 const INPUT_TIME: Duration = Duration::from_secs(10);
@@ -249,6 +222,9 @@ impl JobService {
             let job = self.get(caller, job_id).await?;
             if job.question.is_some() {
                 return Ok(job);
+            }
+            if live.as_ref().is_some_and(|live| live.ended.is_cancelled()) {
+                return self.wait(caller, job_id).await;
             }
             tokio::task::yield_now().await;
         }

@@ -118,25 +118,32 @@ impl InUse {
     }
 }
 
-/// Removes a conversation. `None`: it is used.
-fn remove(directory: &Path, in_use: &InUse) -> Result<Option<()>> {
+/// Removes a conversation that is there and fits `wanted`. Answers whether it did; `None`: it is used.
+fn remove(directory: &Path, in_use: &InUse, wanted: impl FnOnce() -> bool) -> Result<Option<bool>> {
     // Out of sight at once, then removed; links in it are removed and not followed.
     let gone = directory.with_extension(format!("deleted-{}", Timestamp::now().unix_millis()));
-    let Some(renamed) = in_use.unless_used(directory, || fs::rename(directory, &gone)) else {
-        return Ok(None);
-    };
-    renamed.and_then(|()| fs::remove_dir_all(&gone)).map(Some).map_err(unreadable)
+    let renamed = in_use.unless_used(directory, || wanted().then(|| fs::rename(directory, &gone)));
+    match renamed {
+        None => Ok(None),
+        Some(None) => Ok(Some(false)),
+        Some(Some(Err(error))) if error.kind() == io::ErrorKind::NotFound => Ok(Some(false)),
+        Some(Some(renamed)) => {
+            renamed.and_then(|()| fs::remove_dir_all(&gone)).map(|()| Some(true)).map_err(unreadable)
+        }
+    }
 }
 
 impl Inner {
     /// Removes a conversation in which nothing is remembered any more and that nobody uses.
     pub(super) async fn remove_if_empty(&self, directory: PathBuf) -> Result<()> {
         let in_use = self.conversations_in_use.clone();
-        self.blocking(move |config| match config.read_conversation(&directory) {
-            Some((_, known)) if known.agents.is_empty() && known.exchanges == 0 => {
-                remove(&directory, &in_use).map(|_| ())
-            }
-            _ => Ok(()),
+        self.blocking(move |config| {
+            // Looked at while nobody can begin to use it.
+            let is_empty = || {
+                let known = config.read_conversation(&directory);
+                known.is_some_and(|(_, known)| known.agents.is_empty() && known.exchanges == 0)
+            };
+            remove(&directory, &in_use, is_empty).map(|_| ())
         })
         .await
     }
@@ -274,16 +281,17 @@ impl Toolbox {
         let shown = conversation_id.to_owned();
         let removed = self
             .inner
-            .blocking(move |_| {
-                if !directory.join(ABOUT_FILE).exists() {
+            .blocking(move |_| match remove(&directory, &in_use, || directory.join(ABOUT_FILE).exists())? {
+                Some(true) => Ok(()),
+                Some(false) => {
                     let message = format!("there is no conversation `{shown}`");
-                    return Err(Error::new(Reason::ConversationNotFound, message));
+                    Err(Error::new(Reason::ConversationNotFound, message))
                 }
-                remove(&directory, &in_use)?.ok_or_else(|| {
+                None => {
                     let message =
                         format!("a job uses the conversation `{shown}`; cancel it or wait, then delete");
-                    Error::new(Reason::Busy, message)
-                })
+                    Err(Error::new(Reason::Busy, message))
+                }
             })
             .await;
         self.inner.recent.forget();

@@ -123,8 +123,10 @@ async fn talk(inner: &Inner, context: &CallContext, run: &mut crate::engine::Run
                     Attention::Reads => reads_since.is_some_and(|since| now - since >= READ_TIME),
                     // The bundled engine reads when it asks, and only then.
                     _ if inner.config.engine.kind == Kind::Bundled => false,
-                    Attention::Idles => now - quiet_since >= IDLE_TIME,
-                    Attention::IdlesConnected => now - quiet_since >= CONNECTED_TIME,
+                    Attention::Idles => {
+                        let quiet = now - quiet_since;
+                        quiet >= CONNECTED_TIME || (quiet >= IDLE_TIME && !run.is_connected())
+                    }
                     Attention::Elsewhere => false,
                 };
                 if !asks {

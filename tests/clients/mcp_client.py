@@ -92,7 +92,7 @@ async def progress_and_cancellation(mode):
 
             group.start_soon(call)
             with anyio.fail_after(20):
-                while len(told) < 3:
+                while len(told) < 2:
                     await anyio.sleep(0.02)
             group.cancel_scope.cancel()
     job_id = told[0].split()[-1]

@@ -88,7 +88,7 @@ async fn serve<H: ServerHandler>(
     let may_be_late = session_id.is_some() || is_sessionless;
     let use_of_session = match &session_id {
         Some(id) => match shared.sessions.enter(id, &caller) {
-            Ok(entered) => entered,
+            Ok(entered) => Some(entered),
             Err(error) => return problem(&error),
         },
         None => None,
@@ -110,6 +110,9 @@ async fn serve<H: ServerHandler>(
         }
         if let (Some(id), true) = (&session_id, is_delete && response.status().is_success()) {
             sessions.forget(id);
+            // Done, and not only accepted: clients take the library's 202 for a failure.
+            response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
         }
         let opened = response.headers().get("mcp-session-id").and_then(|id| id.to_str().ok());
         let in_use = match (use_of_session, opened) {

@@ -59,23 +59,20 @@ impl Sessions {
         Self { manager, known: Table::default(), max, idle }
     }
 
-    /// A request of a session. `None` for one that is not known: the library then says so.
+    /// A request of a session.
     ///
     /// # Errors
-    /// [`Reason::RouteNotFound`] for somebody else's, as if there were none.
-    pub(super) fn enter(&self, id: &str, caller: &Caller) -> Result<Option<InUse>> {
+    /// [`Reason::RouteNotFound`] for one that is not there, has ended, or is somebody else's.
+    pub(super) fn enter(&self, id: &str, caller: &Caller) -> Result<InUse> {
         let mut table = lock(&self.known);
-        let Some((id, known)) = table.get_key_value(id).map(|(id, _)| id.clone()).and_then(|id| {
-            let known = table.get_mut(&id)?;
-            Some((id, known))
-        }) else {
-            return Ok(None);
-        };
-        if known.caller != *caller {
-            return Err(Error::new(Reason::RouteNotFound, "there is no such session; initialize a new one"));
+        let id = table.get_key_value(id).map(|(id, _)| id.clone());
+        match id.and_then(|id| Some((table.get_mut(&id)?, id))) {
+            Some((known, id)) if known.caller == *caller => {
+                known.in_flight += 1;
+                Ok(InUse(self.known.clone(), id))
+            }
+            _ => Err(Error::new(Reason::RouteNotFound, "there is no such session; initialize a new one")),
         }
-        known.in_flight += 1;
-        Ok(Some(InUse(self.known.clone(), id)))
     }
 
     /// A session was opened by a request that goes on. Where there are too many, the one that was idle for longest
@@ -146,12 +143,13 @@ impl Sessions {
                 tracing::debug!(session = &*id, "an idle MCP session is ended");
                 self.close(&id).await;
             }
-            let alive: HashSet<Arc<str>> = self.manager.sessions.read().await.keys().cloned().collect();
             // Those that the library ended by itself, and those whose opening request was dropped in the middle.
             let now_strange: HashSet<Arc<str>> = {
+                // Held until the end: a session that is opened meanwhile is in neither or in both.
+                let alive = self.manager.sessions.read().await;
                 let mut table = lock(&self.known);
-                table.retain(|id, _| alive.contains(id));
-                alive.iter().filter(|id| !table.contains_key(*id)).cloned().collect()
+                table.retain(|id, _| alive.contains_key(id));
+                alive.keys().filter(|id| !table.contains_key(*id)).cloned().collect()
             };
             for id in now_strange.intersection(&strangers) {
                 self.close(id).await;

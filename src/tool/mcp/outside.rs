@@ -40,6 +40,8 @@ use crate::{
 const CONNECT_TIME: Duration = Duration::from_secs(20);
 /// A job waits this long for servers that are being connected for the first time.
 const FIRST_CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// A list that could not be read again is asked for after this time.
+const LIST_AGAIN: Duration = Duration::from_secs(30);
 /// The waits between two attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -280,13 +282,14 @@ impl Connection {
     async fn serve(&self, service: RunningService<RoleClient, Listener>, changed: &Notify) -> bool {
         let mut has_tools = false;
         loop {
+            let mut is_current = false;
             match tokio::time::timeout(CONNECT_TIME, service.peer().list_all_tools()).await {
                 Ok(Ok(tools)) => {
                     let offered: Vec<OutsideTool> =
                         tools.into_iter().filter_map(|tool| self.offer(tool)).collect();
                     tracing::info!(server = &*self.name, tools = offered.len(), "an MCP server is connected");
                     self.state.send_replace(State::Connected(service.peer().clone(), offered.into()));
-                    has_tools = true;
+                    (has_tools, is_current) = (true, true);
                 }
                 failed => {
                     let error = failed.err().map_or("it refused", |_| "no answer in time");
@@ -297,10 +300,12 @@ impl Connection {
                     }
                 }
             }
+            let again = Instant::now() + LIST_AGAIN;
             loop {
                 tokio::select! {
                     // Every branch only waits.
                     () = changed.notified() => break,
+                    () = tokio::time::sleep_until(again), if !is_current => break,
                     () = self.tasks.stopping().cancelled() => return has_tools,
                     () = tokio::time::sleep(Duration::from_secs(1)) => {
                         if service.is_closed() || service.peer().is_transport_closed() {
@@ -355,9 +360,14 @@ impl Connection {
 
     /// A failure for the log: without the address and the headers, which may hold keys.
     fn in_words(&self, error: &dyn std::fmt::Display) -> String {
-        let secrets = self.config.headers.values().map(|value| value.expose());
         let mut text = error.to_string();
-        for secret in secrets.chain(self.config.url.as_deref()).filter(|secret| !secret.is_empty()) {
+        // As it is written, as the client writes it, and the query alone.
+        let url = self.config.url.as_deref().unwrap_or_default();
+        let parsed = reqwest::Url::parse(url).ok();
+        let query = parsed.as_ref().and_then(|url| url.query()).unwrap_or_default().to_owned();
+        let parsed = parsed.map(|url| url.to_string()).unwrap_or_default();
+        let secrets = self.config.headers.values().map(|value| value.expose());
+        for secret in secrets.chain([url, &parsed, &query]).filter(|secret| !secret.is_empty()) {
             text = text.replace(secret, "…");
         }
         text

@@ -79,6 +79,12 @@ impl<'a> Progress<'a> {
         self.begun.drain(..self.begun.ceil_char_boundary(over));
     }
 
+    /// The output is read again from an earlier place.
+    fn forget_line(&mut self) {
+        self.line = None;
+        self.begun.clear();
+    }
+
     /// When the next thing is to be told: output soon, a sign of life at the latest.
     fn due(&self) -> Instant {
         self.told + if self.line.is_some() { OUTPUT_PAUSE } else { HEARTBEAT }
@@ -86,8 +92,16 @@ impl<'a> Progress<'a> {
 
     async fn tell_what_is_due(&mut self) {
         self.told = Instant::now();
-        let line = self.line.take();
-        self.tell(line.as_deref().unwrap_or("still running")).await;
+        // A long line that has no end yet is shown from a word's beginning on.
+        let from = self.begun.len().saturating_sub(MAX_SHOWN_CHARACTERS / 2);
+        let tail = &self.begun[self.begun.ceil_char_boundary(from)..];
+        let tail = if from == 0 { tail } else { tail.split_once(' ').map_or(tail, |(_, rest)| rest) };
+        let message = match (self.line.take(), tail.trim()) {
+            (Some(line), _) => line,
+            (None, "") => "still running".to_owned(),
+            (None, tail) => format!("still running: {tail}"),
+        };
+        self.tell(&message).await;
     }
 }
 
@@ -125,7 +139,7 @@ impl McpHandler {
                 runner.answer(&caller, &state.job_id, &state.input_id, answer).await
             };
             match answered.await {
-                Err(error) if error.reason() != Reason::NoOpenQuestion => return Ok(refused(&error).into()),
+                Err(error) if !is_followed_on(&error) => return Ok(refused(&error).into()),
                 _ => {}
             }
             return self
@@ -210,12 +224,12 @@ impl McpHandler {
                     if let Some(asked) = open.take() {
                         let answer = answer.unwrap_or_else(|| asked.default.clone());
                         match runner.answer(caller, job_id, &asked.input_id, answer).await {
-                            // The default, or another door, was faster.
-                            Err(error) if error.reason() == Reason::NoOpenQuestion => {}
+                            Err(error) if is_followed_on(&error) => {}
                             Err(error) => return Ok(refused(&error).into()),
                             Ok(()) => {}
                         }
                     }
+                    progress.forget_line();
                     continue;
                 }
             };
@@ -328,6 +342,12 @@ impl McpHandler {
             Err(error) => refused(&error).into(),
         }
     }
+}
+
+/// Whether the job goes on, and the call with it, although its question was not answered: the default or another door
+/// was faster, or it is not known yet whether the answer was taken.
+fn is_followed_on(error: &Error) -> bool {
+    matches!(error.reason(), Reason::NoOpenQuestion | Reason::StoreUnavailable)
 }
 
 /// The outcome of a call whose session waits for input.
