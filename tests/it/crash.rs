@@ -86,7 +86,7 @@ fn in_directory(pid: i32, gateway: &Gateway) -> bool {
     std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(gateway.directory.path()))
 }
 
-fn find_logs(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+pub fn find_logs(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         if entry.file_type().unwrap().is_dir() {

@@ -8,6 +8,7 @@ mod support;
 
 mod agent;
 mod bad_input;
+mod chaos;
 mod cli;
 mod conversations;
 mod crash;

@@ -8,7 +8,7 @@ pub mod providers;
 mod sse;
 
 pub use gateway::{BINARY, Gateway, Options, mean_engine};
-pub use http::{Answer, send};
+pub use http::{Answer, send, try_send};
 pub use model::ModelServer;
 pub use processes::{alive_with, eventually};
 pub use sse::SseReader;

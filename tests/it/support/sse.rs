@@ -51,25 +51,33 @@ pub struct SseReader {
 
 impl SseReader {
     pub async fn open(address: &str, job_id: &str, after: u32) -> Self {
+        Self::try_open(address, job_id, after).await.unwrap()
+    }
+
+    /// The same where the server may vanish at any moment.
+    pub async fn try_open(
+        address: &str,
+        job_id: &str,
+        after: u32,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let headers: &[(&str, String)] =
             if after == 0 { &[] } else { &[("last-event-id", after.to_string())] };
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let stream = TcpStream::connect(address).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = http::Request::get(format!("/api/v1/stream/{job_id}")).header("host", address);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await?;
         let (parts, body) = response.into_parts();
-        Self {
+        Ok(Self {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body,
             buffer: Vec::new(),
             ready: Default::default(),
-        }
+        })
     }
 
     /// The next event; `None` at the end of the stream, honest or not.
