@@ -171,12 +171,14 @@ async fn a_long_call_reports_and_can_be_cancelled() {
         let handle =
             client.peer().send_cancellable_request(request, PeerRequestOptions::no_options()).await.unwrap();
         let told = handler.progress.clone();
-        eventually(Duration::from_secs(5), "its output is told", async || {
-            told.lock().unwrap().iter().any(|message| message.contains("spawned"))
-        })
-        .await;
         // The client's library runs a handler for each message at its own pace, so that they may be heard out of order.
         let is_job = |message: &&String| message.starts_with("execute_agent_stateless is job_");
+        eventually(Duration::from_secs(5), "its output is told", async || {
+            let told = told.lock().unwrap();
+            told.iter().any(|message| message.contains("spawned"))
+                && told.iter().any(|message| is_job(&message))
+        })
+        .await;
         let heard = told.lock().unwrap().clone();
         let job_id = heard.iter().find(is_job).unwrap().rsplit(' ').next().unwrap().to_owned();
         assert_eq!(alive_with(&job_id).len(), 2);
