@@ -1,4 +1,4 @@
-//! kill -9 at random moments, again and again, with fifty jobs under way. The checker knows the public contract only:
+//! kill -9 and cancels at random moments, again and again. The checker knows the public contract only:
 //! what a client has seen is there, numbered without gaps; every accepted job ends once; no engine is started twice for
 //! one job (the engine keeps the ledger); nothing is left behind.
 //!
@@ -150,5 +150,70 @@ async fn crashes_at_random_moments_lose_nothing() {
         "{cycles} crashes, {jobs} jobs accepted, {events_seen} events seen and {events_kept} kept: 0 lost, 0 gaps, 0 \
          repeats; {} engines started, none twice; the slowest recovery took {slowest:?}",
         starts.len()
+    );
+}
+
+/// Cancels at random moments, some before the start: afterwards nothing of the job lives, nothing follows its end, and it
+/// is recorded who it was. `CHAOS_CANCELS=1000` is the long form.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancels_at_random_moments_leave_nothing() {
+    const GRACE: Duration = Duration::from_secs(1);
+    let seed = number("CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16 | 0xca9ce1);
+    let _seed = Seed(seed);
+    let mut random = Random(seed);
+    let options = Options::default()
+        // Fewer than ask for it, so that some are cancelled while they wait.
+        .set("jobs.max_running", 18)
+        .set("conductor.kill_grace_seconds", GRACE.as_secs())
+        .set("telemetry.log", "error,conductor_gateway::cli=info");
+    let gateway = Arc::new(Gateway::mean(options));
+    let cancels = number("CHAOS_CANCELS").unwrap_or(100);
+    let mut running = tokio::task::JoinSet::new();
+    let (mut never_started, mut slowest) = (0, Duration::ZERO);
+    for number in 0..cancels {
+        let inputs =
+            ["hang", "ignore-term", "stubborn-grandchild", "escaped-grandchild", "daemon", "nameless-daemon"];
+        let input = inputs[random.below(inputs.len() as u64) as usize];
+        let wait = Duration::from_millis(random.below(80));
+        let gateway = gateway.clone();
+        running.spawn(async move {
+            let body = json!({
+                "tool": "execute_agent_contextual",
+                "arguments": {"agent_id": "Mean_Agent", "input_text": input},
+                "conversation_id": format!("c{number}"),
+            });
+            let job_id = gateway.submit(&body).await;
+            tokio::time::sleep(wait).await;
+            let asked = Instant::now();
+            let path = format!("/api/v1/jobs/{job_id}/cancel");
+            let job = gateway.post(&path, &json!({"wait_seconds": 20})).await.json();
+            let took = asked.elapsed();
+            // One whose engine ends by itself may have been faster.
+            let is_cancelled = job["state"] == "CANCELLED";
+            assert!(
+                is_cancelled || (job["state"] == "SUCCEEDED" && input.ends_with("daemon")),
+                "{input}: {job}"
+            );
+            if is_cancelled {
+                assert_eq!(job["error"]["cancelled_by"], "local", "{job}");
+            }
+            assert!(alive_with(&job_id).is_empty(), "{input}: something of {job_id} lives");
+            let events = gateway.events(&job_id).await;
+            assert_eq!(events.last().unwrap()["event"], "end_of_stream", "{input}: {events:?}");
+            assert_eq!(events.last().unwrap()["sequence"], job["last_sequence"], "nothing follows the end");
+            (took, events.iter().any(|event| event["event"] == "job_started"))
+        });
+        if running.len() == 20 {
+            let (took, is_started) = running.join_next().await.unwrap().unwrap();
+            (slowest, never_started) = (slowest.max(took), never_started + usize::from(!is_started));
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        let (took, is_started) = ended.unwrap();
+        (slowest, never_started) = (slowest.max(took), never_started + usize::from(!is_started));
+    }
+    assert!(slowest < GRACE + Duration::from_secs(2), "the slowest took {slowest:?}");
+    println!(
+        "{cancels} cancels, {never_started} before the start: nothing left; the slowest took {slowest:?}"
     );
 }
