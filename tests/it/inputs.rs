@@ -171,6 +171,21 @@ async fn the_agent_asks_its_user() {
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
+/// A question does not outlive the job's own time, however long an answer may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_jobs_time_ends_its_question() {
+    let model =
+        ModelServer::start(vec![openai::call_turn(&[("a", "ask_user", json!({"question": "Anybody?"}))])])
+            .await;
+    let gateway = Gateway::thinking(&model, Options::default());
+    let started = Instant::now();
+    let job_id = gateway.submit(&json!({"command": "ask", "timeout_seconds": 1})).await;
+    let events = gateway.events(&job_id).await;
+    assert_eq!(of(&events, "error")[0]["reason"], "TIMED_OUT", "{events:?}");
+    assert!(of(&events, "input_received").is_empty(), "nobody answered, and no default was taken");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
 /// What a model thought of is not done to agents or histories before a person has agreed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_cannot_confirm_its_own_idea() {

@@ -285,6 +285,17 @@ async fn sessions_are_bounded_and_bound() {
         refused.text()
     );
     assert_eq!(refused.json()["reason"], "TOO_MANY_SESSIONS");
+    // Whatever version a header claims.
+    let params = json!({"protocolVersion": "2026-07-28", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
+    let claiming = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).to_string();
+    let headers = [ACCEPT, JSON, ("x-caller", "alice"), ("mcp-protocol-version", "2026-07-28")];
+    let refused = send(&address, "POST", "/mcp", &headers, Some(claiming.into_bytes())).await;
+    assert_eq!(
+        (refused.status, refused.headers.contains_key("mcp-session-id")),
+        (503, false),
+        "{}",
+        refused.text()
+    );
     let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}).to_string().into_bytes();
     let use_of = async |caller: &str| {
         let headers = [ACCEPT, JSON, ("x-caller", caller), ("mcp-session-id", last.as_str())];

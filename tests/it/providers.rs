@@ -190,6 +190,20 @@ async fn keys_reach_nobody_else() {
     assert!(!shown.contains(CANARY) && !shown.contains("canary-header-77"), "{shown}");
 }
 
+/// A redirect is not followed: the headers hold keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_refused() {
+    let thief = ModelServer::start(vec![openai::answer_turn(&["stolen"])]).await;
+    let model =
+        ModelServer::start(vec![status(307, &[("location", &thief.url("/v1/chat/completions"))], "")]).await;
+    let options = Options::default().set("agent.api_key", KEY).set("agent.headers", "{x-secret: value}");
+    let gateway = Gateway::thinking(&model, options);
+    let job_id = gateway.submit(&json!({"command": "go"})).await;
+    let events = gateway.events(&job_id).await;
+    assert_eq!(of(&events, "error")[0]["reason"], "MODEL_REFUSED", "{events:?}");
+    assert!(thief.asked().is_empty());
+}
+
 /// The bundled engine's agents have the same model, are told who they are and what was said, and stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bundled_engines_agents_think_with_the_same_model() {
