@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{configuration, conversations, jobs, mcp, run, serve};
 use crate::{
-    config::{Loaded, Sources, load},
+    config::{Config, Loaded, Sources, load},
     error::{Error, Reason, Result},
+    journal, telemetry,
 };
 
 /// One streaming, durable gateway in front of the conductor engine of AI agents.
@@ -72,6 +73,24 @@ impl Global {
         load(&sources).map_err(|mistakes| {
             Error::new(Reason::InvalidArgument, format!("the configuration is not valid:\n{mistakes}"))
         })
+    }
+}
+
+impl Global {
+    /// Loads the configuration of a process whose jobs end with it, and starts its log: the store is in memory, because
+    /// a gateway may be running beside and holds the one on disk; only warnings are logged, unless it is said otherwise.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub(super) fn load_for_one_process(&self) -> Result<Config> {
+        let mut config = self.load(&[])?.config;
+        config.storage.kind = journal::Kind::Memory;
+        if config.telemetry == telemetry::Config::default() {
+            config.telemetry.log = "warn".into();
+        }
+        telemetry::start(&config.telemetry)
+            .map_err(|message| Error::new(Reason::InvalidArgument, message))?;
+        Ok(config)
     }
 }
 

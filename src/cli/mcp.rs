@@ -10,9 +10,7 @@ use super::{arguments::Global, print};
 use crate::{
     app::Core,
     error::{Error, Reason, Result},
-    journal,
     task::Termination,
-    telemetry,
 };
 
 #[derive(Debug, Args)]
@@ -57,13 +55,7 @@ pub(super) async fn mcp(global: &Global, arguments: &Arguments) -> Result<ExitCo
 
 /// Serves until the client closes its end or a signal comes. Standard output belongs to the protocol.
 async fn serve(global: &Global) -> Result<ExitCode> {
-    let mut config = global.load(&[])?.config;
-    // A gateway may be running beside, and holds the store; this process' jobs end with it.
-    config.storage.kind = journal::Kind::Memory;
-    if config.telemetry == telemetry::Config::default() {
-        config.telemetry.log = "warn".into();
-    }
-    telemetry::start(&config.telemetry).map_err(|message| Error::new(Reason::InvalidArgument, message))?;
+    let config = global.load_for_one_process()?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
     let handler = Arc::new(core.mcp_handler()?);

@@ -11,13 +11,11 @@ use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
     job::{CancelledBy, Submission},
-    journal,
     pb::{
         self, AgentRun, Door, JobEvent, Json, OnDisconnect, SendInputRequest, StreamExecuteRequest, Task,
         TaskOptions, ToolCall, task,
     },
     task::Termination,
-    telemetry,
 };
 
 #[derive(Debug, Args)]
@@ -82,13 +80,7 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> Result<ExitCod
 }
 
 async fn run_in_process(global: &Global, arguments: &Arguments, printer: &mut EventPrinter) -> Result<()> {
-    let mut config = global.load(&[])?.config;
-    // One job that is printed as it goes: nothing has to be kept, and a gateway may be running beside.
-    config.storage.kind = journal::Kind::Memory;
-    if config.telemetry == telemetry::Config::default() {
-        config.telemetry.log = "warn".into();
-    }
-    telemetry::start(&config.telemetry).map_err(|message| Error::new(Reason::InvalidArgument, message))?;
+    let config = global.load_for_one_process()?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
     let followed = follow(&core, arguments, printer, &mut termination).await;

@@ -242,17 +242,6 @@ impl Call {
         };
         Some(Confirmation { target, given: given.as_deref(), what })
     }
-
-    /// Marks the call as confirmed.
-    pub fn confirm(&mut self) {
-        let target = self.confirmation().map(|confirmation| confirmation.target.to_owned());
-        match self {
-            Self::ClearAgentHistory(arguments) => arguments.confirm = target,
-            Self::RestoreAgents(arguments) => arguments.confirm = target,
-            Self::MigrateStorage(arguments) => arguments.confirm = target,
-            _ => {}
-        }
-    }
 }
 
 /// What a destructive call has to be confirmed with.

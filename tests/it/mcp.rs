@@ -13,7 +13,7 @@ use rmcp::{
     model::{
         CallToolRequest, CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig,
         ClientRequest, ElicitRequestParams, ElicitResult, ElicitationAction, Implementation,
-        ProgressNotificationParam, ProtocolVersion, ServerResult,
+        ProgressNotificationParam, ProtocolVersion,
     },
     service::{
         ClientLifecycleMode, ClientServiceExt, NotificationContext, PeerRequestOptions, RequestContext,
@@ -411,5 +411,4 @@ async fn a_hung_tool_blocks_nobody() {
     assert!(started.elapsed() < Duration::from_secs(10));
     let answer = handle.cancel(None).await;
     assert!(answer.is_ok());
-    let _unused: Option<ServerResult> = None;
 }

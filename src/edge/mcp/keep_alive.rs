@@ -20,7 +20,8 @@ const MAX_JSON_BYTES: usize = 64 * 1024 * 1024;
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// Waits `silence` for the answer. One that is not there then is sent as a stream of server-sent events: a comment now
-/// and every `heartbeat`, then the answer itself. Dropping the stream drops the call, as a client that leaves does.
+/// and every `heartbeat`, then the answer itself. Dropping the stream drops `answering`: that ends a call without a session; one in a session
+/// goes on until it is cancelled by name, as MCP says.
 pub(super) async fn within(
     answering: impl Future<Output = Response<Body>> + Send + 'static,
     silence: Duration,

@@ -117,7 +117,7 @@ impl McpHandler {
         &self,
         runner: &dyn ToolRunner,
         caller: Caller,
-        mut call: Call,
+        call: Call,
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
@@ -171,7 +171,6 @@ impl McpHandler {
                 if answer != Some(Value::Bool(true)) {
                     return Ok(refused(&confirmation.declined()).into());
                 }
-                call.confirm();
             }
         }
         let outside = OutsideCall {
