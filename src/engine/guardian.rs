@@ -45,6 +45,16 @@ struct RunState {
     is_job: bool,
 }
 
+/// Whose an orphan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Run(u64),
+    /// It tells nothing of its origin.
+    Nobody,
+    /// It is being started and cannot tell yet.
+    NotYetKnown,
+}
+
 struct Guardian {
     pid: i32,
     runs: HashMap<u64, RunState>,
@@ -186,15 +196,21 @@ impl Guardian {
             return Vec::new();
         }
         let orphans = self.orphans();
+        self.settle_suspects(&orphans);
         let now = Instant::now();
         let mut reports = Vec::new();
         let runs: Vec<u64> = self.runs.keys().copied().collect();
         for run in runs {
-            let mine: Vec<i32> =
-                orphans.iter().filter(|(_, owner)| **owner == Some(run)).map(|(pid, _)| *pid).collect();
+            let mut mine: Vec<i32> =
+                orphans.iter().filter(|(_, owner)| **owner == Owner::Run(run)).map(|(pid, _)| *pid).collect();
+            // What nobody else can have started is this run's.
+            let is_only_suspect = |runs: &BTreeSet<u64>| runs.len() == 1 && runs.contains(&run);
+            mine.extend(self.suspects.iter().filter(|(_, runs)| is_only_suspect(runs)).map(|(pid, _)| *pid));
+            let is_nothing_left =
+                mine.is_empty() && !orphans.values().any(|owner| *owner == Owner::NotYetKnown);
             let Some(state) = self.runs.get_mut(&run) else { continue };
             state.strays.extend(mine.iter().filter(|_| state.exit.is_some()));
-            let is_over = state.exit.is_some() && mine.is_empty();
+            let is_over = state.exit.is_some() && is_nothing_left;
             if is_over || state.give_up_at.is_some_and(|at| at <= now) {
                 let (code, signal) = state.exit.unwrap_or((None, Some(Signal::KILL.as_raw())));
                 let strays = u32::try_from(state.strays.len()).unwrap_or(u32::MAX);
@@ -211,36 +227,53 @@ impl Guardian {
                 self.signal_all(&mine, Signal::KILL);
             }
         }
-        self.settle_suspects(&orphans);
         reports
     }
 
     /// The children that are no leader: what was orphaned below us, and whose it is.
-    fn orphans(&self) -> HashMap<i32, Option<u64>> {
-        let leaders: BTreeSet<i32> =
-            self.runs.values().filter(|state| state.exit.is_none()).map(|state| state.leader).collect();
-        tree::children(self.pid)
-            .into_iter()
-            .filter(|pid| !leaders.contains(pid))
-            .filter_map(|pid| {
-                let status = tree::status(pid).filter(|status| !status.is_zombie)?;
-                let by_name = tree::variable(pid, RUN_VARIABLE);
-                let owner = self.runs.iter().find(|(run, state)| {
-                    status.group == state.leader
-                        || status.session == state.leader
-                        || by_name.as_deref() == Some(&self.run_name(**run))
-                });
-                Some((pid, owner.map(|(run, _)| *run)))
-            })
-            .collect()
+    ///
+    /// One that ends while they are listed hands its own children to us behind the end of the list, so that a list with
+    /// an ended child is made again. Only we take from it, by reaping.
+    fn orphans(&mut self) -> HashMap<i32, Owner> {
+        loop {
+            self.reap();
+            let leaders: BTreeSet<i32> =
+                self.runs.values().filter(|state| state.exit.is_none()).map(|state| state.leader).collect();
+            let children = tree::children(self.pid);
+            let orphans: HashMap<i32, Owner> = children
+                .iter()
+                .filter(|pid| !leaders.contains(pid))
+                .filter_map(|pid| Some((*pid, self.owner(*pid)?)))
+                .collect();
+            if orphans.len() + children.iter().filter(|pid| leaders.contains(pid)).count() == children.len() {
+                return orphans;
+            }
+        }
+    }
+
+    /// Whose a child is; `None` when it has ended.
+    fn owner(&self, pid: i32) -> Option<Owner> {
+        let by_name = tree::variable(pid, RUN_VARIABLE);
+        let is_starting = by_name.is_none() && tree::has_no_environment_yet(pid);
+        let status = tree::status(pid).filter(|status| !status.is_zombie)?;
+        let owner = self.runs.iter().find(|(run, state)| {
+            status.group == state.leader
+                || status.session == state.leader
+                || by_name.as_deref() == Some(&self.run_name(**run))
+        });
+        Some(match owner {
+            Some((run, _)) => Owner::Run(*run),
+            None if is_starting => Owner::NotYetKnown,
+            None => Owner::Nobody,
+        })
     }
 
     /// An orphan of no known run may live as long as a run that may have started it.
-    fn settle_suspects(&mut self, orphans: &HashMap<i32, Option<u64>>) {
+    fn settle_suspects(&mut self, orphans: &HashMap<i32, Owner>) {
         let running: BTreeSet<u64> = self.runs.keys().copied().collect();
         let jobs = self.runs.iter().filter(|(_, state)| state.is_job);
         let jobs: BTreeSet<u64> = jobs.map(|(run, _)| *run).collect();
-        for (pid, _) in orphans.iter().filter(|(_, owner)| owner.is_none()) {
+        for (pid, _) in orphans.iter().filter(|(_, owner)| **owner == Owner::Nobody) {
             // Runs that last as long as the gateway are suspected only where nobody else is.
             let suspects = self.suspects.entry(*pid).or_insert_with(|| match jobs.is_empty() {
                 true => running.clone(),
@@ -253,7 +286,7 @@ impl Guardian {
                 }
             }
         }
-        self.suspects.retain(|pid, _| orphans.contains_key(pid));
+        self.suspects.retain(|pid, _| orphans.get(pid) == Some(&Owner::Nobody));
     }
 
     fn signal_run(&self, run: u64, signal: Signal) {

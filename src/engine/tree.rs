@@ -85,6 +85,16 @@ pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
     })
 }
 
+/// Whether a process is in the middle of execve(2): its old environment is gone, its new one not there
+/// (proc(5), `/proc/pid/stat`: `env_end`, the 51st field, is 0). `false` where that cannot be read.
+pub(super) fn has_no_environment_yet(pid: i32) -> bool {
+    // Of what we may not read, stat says 0 too.
+    let is_empty = fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| environment.is_empty());
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    is_empty && fields.split_ascii_whitespace().nth(48) == Some("0")
+}
+
 /// Every process there is.
 pub(super) fn all() -> Vec<i32> {
     all_parents().into_keys().collect()
