@@ -1,17 +1,22 @@
 //! Who may run now and who has to wait.
 
 use std::{
-    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
+use super::queue::FairQueue;
 use crate::{
+    caller::Caller,
     error::{Error, Reason, Result},
     journal::JobId,
 };
+
+/// The hint to whoever was refused. About one running job ends in this time when jobs are short; longer waits only cost
+/// a retry.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The running and the waiting jobs.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ struct State {
     running: usize,
     /// Places that were promised to submits which are not stored yet.
     promised: usize,
-    waiting: VecDeque<(JobId, oneshot::Sender<()>)>,
+    waiting: FairQueue<JobId, oneshot::Sender<()>>,
     is_closed: bool,
 }
 
@@ -34,6 +39,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Promise<'a> {
     admission: &'a Admission,
+    caller: Caller,
     is_kept: bool,
 }
 
@@ -58,7 +64,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`Reason::QueueFull`], [`Reason::ShuttingDown`]; both with a hint when to try again.
-    pub(super) fn promise(&self) -> Result<Promise<'_>> {
+    pub(super) fn promise(&self, caller: &Caller) -> Result<Promise<'_>> {
         let mut state = self.state();
         if state.is_closed {
             return Err(Error::new(
@@ -74,27 +80,34 @@ impl Admission {
                 state.running,
                 state.waiting.len()
             );
-            // About one running job ends in this time when jobs are short; longer waits only cost a retry.
-            return Err(Error::new(Reason::QueueFull, message).retry_after(Duration::from_secs(2)));
+            return Err(Error::new(Reason::QueueFull, message).retry_after(RETRY_AFTER));
+        }
+        // Of the last tenth, who has much waiting gets nothing: the next caller finds a place.
+        let is_last_tenth = taken >= self.max_running + self.max_queued - self.max_queued / 10;
+        let own = state.waiting.len_of(caller);
+        if is_last_tenth && own > self.max_queued / (state.waiting.callers() + 1) {
+            let message = format!(
+                "{own} of your jobs wait already, and the last places of the queue are for callers with fewer; try again later"
+            );
+            return Err(Error::new(Reason::QueueFull, message).retry_after(RETRY_AFTER));
         }
         state.promised += 1;
-        Ok(Promise { admission: self, is_kept: false })
+        Ok(Promise { admission: self, caller: caller.clone(), is_kept: false })
     }
 
     /// Takes a job in that was accepted earlier, however many there are.
-    pub(super) fn admit(&self, job_id: &JobId) -> Turn {
-        self.state().enter(job_id, self.max_running)
+    pub(super) fn admit(&self, caller: &Caller, job_id: &JobId) -> Turn {
+        self.state().enter(caller, job_id, self.max_running)
     }
 
     /// Its position in the queue, from 1.
     pub(super) fn position(&self, job_id: &JobId) -> Option<u32> {
-        let position = self.state().waiting.iter().position(|(waiting, _)| waiting == job_id)?;
-        u32::try_from(position + 1).ok()
+        u32::try_from(self.state().waiting.position(job_id)?).ok()
     }
 
     /// A waiting job gives up.
     pub(super) fn leave(&self, job_id: &JobId) {
-        self.state().waiting.retain(|(waiting, _)| waiting != job_id);
+        self.state().waiting.remove(job_id);
     }
 
     /// A running job has ended; the next one has its turn.
@@ -102,7 +115,7 @@ impl Admission {
         let mut state = self.state();
         state.running -= 1;
         while state.running < self.max_running && !state.is_closed {
-            let Some((_, turn)) = state.waiting.pop_front() else { return };
+            let Some(turn) = state.waiting.pop() else { return };
             // One that gave up in this moment hears nothing; the next one is asked.
             if turn.send(()).is_ok() {
                 state.running += 1;
@@ -123,14 +136,15 @@ impl Admission {
 }
 
 impl State {
-    fn enter(&mut self, job_id: &JobId, max_running: usize) -> Turn {
+    fn enter(&mut self, caller: &Caller, job_id: &JobId, max_running: usize) -> Turn {
         if self.running < max_running && self.waiting.is_empty() && !self.is_closed {
             self.running += 1;
             return Turn::Now;
         }
         let (sender, receiver) = oneshot::channel();
-        self.waiting.push_back((job_id.clone(), sender));
-        Turn::Later(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX), receiver)
+        self.waiting.push(caller, job_id.clone(), sender);
+        let position = self.waiting.position(job_id).unwrap_or(self.waiting.len());
+        Turn::Later(u32::try_from(position).unwrap_or(u32::MAX), receiver)
     }
 }
 
@@ -140,7 +154,7 @@ impl Promise<'_> {
         self.is_kept = true;
         let mut state = self.admission.state();
         state.promised -= 1;
-        state.enter(job_id, self.admission.max_running)
+        state.enter(&self.caller, job_id, self.admission.max_running)
     }
 }
 

@@ -12,7 +12,8 @@ use crate::journal::Retention;
 pub struct Config {
     /// Jobs that run at the same time.
     pub max_running: u32,
-    /// Jobs that may wait; one more is refused with a retry hint.
+    /// Jobs that may wait; one more is refused with a retry hint. Callers are served in turn; the last tenth is for those
+    /// that have little waiting.
     pub max_queued: u32,
     /// The longest time a job may run, in seconds; a task may ask for less.
     pub timeout_seconds: u32,

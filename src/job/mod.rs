@@ -9,6 +9,7 @@ mod fold;
 mod info;
 mod live;
 mod outside;
+mod queue;
 mod recover;
 mod run;
 mod service;

@@ -135,7 +135,7 @@ impl JobService {
         request_digest: bytes::Bytes,
         task: agent::Task,
     ) -> Result<(JobId, bool)> {
-        let promise = self.admission().promise()?;
+        let promise = self.admission().promise(&Caller::named(&job.caller))?;
         let record = JobRecord { job: Some(job.clone()), request_digest };
         match self.journal().submit(record).await? {
             journal::Submitted::Existing(job_id) => Ok((job_id, false)),
@@ -150,7 +150,7 @@ impl JobService {
     /// Takes a stored job in again that was queued when the process before this one ended.
     pub(super) fn resubmit(&self, job: Job, task: agent::Task, appender: journal::Appender) {
         let job_id = appender.job_id().clone();
-        let turn: Turn = self.admission().admit(&job_id);
+        let turn: Turn = self.admission().admit(&Caller::named(&job.caller), &job_id);
         self.launch(Live::new(job_id, job), task, appender, turn);
     }
 }

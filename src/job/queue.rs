@@ -1,0 +1,123 @@
+//! The queue of waiting jobs: in order for each caller, callers in turn.
+
+use std::collections::VecDeque;
+
+use crate::caller::Caller;
+
+/// One queue for each caller that waits; the callers are served in turn, so that nobody waits behind more than one job
+/// of each other caller for each of their own.
+#[derive(Debug)]
+pub(super) struct FairQueue<K, T> {
+    /// In the order of their turns; none is empty.
+    callers: VecDeque<(Caller, VecDeque<(K, T)>)>,
+    len: usize,
+}
+
+impl<K, T> Default for FairQueue<K, T> {
+    fn default() -> Self {
+        Self { callers: VecDeque::new(), len: 0 }
+    }
+}
+
+impl<K: PartialEq, T> FairQueue<K, T> {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many of this caller's wait.
+    pub(super) fn len_of(&self, caller: &Caller) -> usize {
+        self.callers.iter().find(|(other, _)| other == caller).map_or(0, |(_, jobs)| jobs.len())
+    }
+
+    /// How many callers wait.
+    pub(super) fn callers(&self) -> usize {
+        self.callers.len()
+    }
+
+    /// Behind the caller's others; a caller that did not wait has its first turn behind those that do.
+    pub(super) fn push(&mut self, caller: &Caller, key: K, waiting: T) {
+        self.len += 1;
+        match self.callers.iter_mut().find(|(other, _)| other == caller) {
+            Some((_, jobs)) => jobs.push_back((key, waiting)),
+            None => self.callers.push_back((caller.clone(), VecDeque::from([(key, waiting)]))),
+        }
+    }
+
+    /// Whoever's turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let (caller, mut jobs) = self.callers.pop_front()?;
+        let (_, waiting) = jobs.pop_front()?;
+        self.len -= 1;
+        if !jobs.is_empty() {
+            self.callers.push_back((caller, jobs));
+        }
+        Some(waiting)
+    }
+
+    pub(super) fn remove(&mut self, key: &K) {
+        for (_, jobs) in &mut self.callers {
+            let before = jobs.len();
+            jobs.retain(|(other, _)| other != key);
+            self.len -= before - jobs.len();
+        }
+        self.callers.retain(|(_, jobs)| !jobs.is_empty());
+    }
+
+    /// How many are served before it, and itself: from 1, if nobody comes or leaves.
+    pub(super) fn position(&self, key: &K) -> Option<usize> {
+        let (own_turn, round) = self.callers.iter().enumerate().find_map(|(turn, (_, jobs))| {
+            jobs.iter().position(|(other, _)| other == key).map(|round| (turn, round))
+        })?;
+        let others = self.callers.iter().enumerate().filter(|(turn, _)| *turn != own_turn);
+        let before: usize =
+            others.map(|(turn, (_, jobs))| jobs.len().min(round + usize::from(turn < own_turn))).sum();
+        Some(before + round + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Every job is served at the position that was told; each caller's in order; nobody waits for a second job of
+        /// another before a first of their own.
+        #[test]
+        fn positions_are_true_and_turns_are_fair(callers in proptest::collection::vec(0_usize..5, 1..60), served in 0_usize..20) {
+            let names: Vec<Caller> = (0..5).map(|number| Caller::named(&format!("c{number}"))).collect();
+            let mut queue = FairQueue::default();
+            for (key, caller) in callers.iter().enumerate() {
+                queue.push(&names[*caller], key, key);
+            }
+            for _ in 0..served {
+                queue.pop();
+            }
+            let waiting: Vec<usize> = (0..callers.len()).filter(|key| queue.position(key).is_some()).collect();
+            prop_assert_eq!(waiting.len(), queue.len());
+            let told: Vec<usize> = waiting.iter().map(|key| queue.position(key).unwrap()).collect();
+            let lens: Vec<usize> = names.iter().map(|caller| queue.len_of(caller)).collect();
+            let mut had = [0_usize; 5];
+            let mut last = [None; 5];
+            let mut position = 0;
+            while let Some(key) = queue.pop() {
+                position += 1;
+                prop_assert_eq!(told[waiting.iter().position(|other| *other == key).unwrap()], position);
+                let caller = callers[key];
+                prop_assert!(last[caller] < Some(key), "in order");
+                last[caller] = Some(key);
+                had[caller] += 1;
+                for other in 0..5 {
+                    prop_assert!(had[caller] <= had[other] + 1 || had[other] == lens[other], "in turn");
+                }
+            }
+            prop_assert!(queue.is_empty() && queue.callers() == 0);
+        }
+    }
+}
