@@ -180,6 +180,20 @@ async fn main() -> ExitCode {
             }
             outcome("success", "flooded");
         }
+        // Lines of many lengths and kinds, one at a time.
+        "drip" => {
+            let (count, pause) = rest.split_once(' ').unwrap_or((rest, "0"));
+            let pause = Duration::from_millis(pause.parse().unwrap_or(0));
+            let kinds = ["é€𝄞 ", "data: x\r", "id: 9\r\n", "\u{2028}", "\0\u{1b}[2J", "plain words "];
+            for number in 0..count.parse::<usize>().unwrap_or(1) {
+                let kind = kinds[number % kinds.len()];
+                say(format!("{number} {}\n", kind.repeat(number * 7919 % 40)).as_bytes());
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            outcome("success", "dripped");
+        }
         "no-newline" => {
             let block = [b'y'; 1024 * 1024];
             for _ in 0..100 {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Options, alive_with, eventually};
+use crate::support::{Gateway, Options, alive_with, eventually, starts};
 
 #[tokio::test]
 async fn kill_9_amid_running_and_queued_jobs() {
@@ -68,12 +68,7 @@ async fn kill_9_amid_running_and_queued_jobs() {
         assert_eq!(gateway.job(job_id).await["state"], expected);
     }
     // Starts are counted by the engine itself.
-    let mut starts: BTreeMap<String, usize> = BTreeMap::new();
-    for log in find_logs(gateway.directory.path()) {
-        for job_id in std::fs::read_to_string(log).unwrap().lines() {
-            *starts.entry(job_id.to_owned()).or_default() += 1;
-        }
-    }
+    let starts = starts(gateway.directory.path());
     assert_eq!(starts.len(), 40, "every job was started");
     assert!(starts.values().all(|count| *count == 1), "{starts:?}");
     eventually(Duration::from_secs(2), "no engine is left", async || {
@@ -84,18 +79,6 @@ async fn kill_9_amid_running_and_queued_jobs() {
 
 fn in_directory(pid: i32, gateway: &Gateway) -> bool {
     std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(gateway.directory.path()))
-}
-
-pub fn find_logs(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(find_logs(&entry.path()));
-        } else if entry.file_name() == "starts.log" && !entry.file_type().unwrap().is_symlink() {
-            found.push(entry.path());
-        }
-    }
-    found
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ mod support;
 
 mod agent;
 mod bad_input;
-mod chaos;
 mod cli;
 mod conversations;
 mod crash;

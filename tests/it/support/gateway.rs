@@ -12,7 +12,7 @@ use conductor_gateway::pb::{self, gateway_service_client::GatewayServiceClient};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
-use super::{Answer, SseReader, http::send};
+use super::{Answer, SseReader, http::send, processes::children};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_conductor-gateway");
 
@@ -142,6 +142,11 @@ impl Gateway {
         i32::try_from(self.child.id()).unwrap()
     }
 
+    /// Its guardian; another one for a moment when that was lost.
+    pub fn guardians(&self) -> Vec<i32> {
+        children(self.pid())
+    }
+
     pub fn path(&self, relative: &str) -> PathBuf {
         self.directory.path().join(relative)
     }
@@ -156,8 +161,18 @@ impl Gateway {
 
     /// Kills it as a crash would, and starts another over the same directory.
     pub fn crash_and_restart(mut self) -> Self {
+        self.crash();
+        self.restart()
+    }
+
+    /// Kills it as a crash would.
+    pub fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Starts another over the same directory, with the same options.
+    pub fn restart(&self) -> Self {
         Self::start_in(self.directory.clone(), self.options.clone())
     }
 

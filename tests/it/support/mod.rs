@@ -10,5 +10,5 @@ mod sse;
 pub use gateway::{BINARY, Gateway, Options, mean_engine};
 pub use http::{Answer, send, try_send};
 pub use model::ModelServer;
-pub use processes::{alive_with, eventually};
+pub use processes::{alive_in, alive_with, children, eventually, starts};
 pub use sse::SseReader;

@@ -1,0 +1,86 @@
+//! What every scenario has: its turn, its size, its seed, its report.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Scenarios measure, so that they run one after another.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// SplitMix64: small, and the same everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    pub fn millis_below(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(self.below(bound))
+    }
+
+    pub fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
+    }
+
+    /// Another sequence of choices, for a task of its own.
+    pub fn fork(&mut self) -> Self {
+        Self(self.below(u64::MAX))
+    }
+}
+
+pub fn is_full() -> bool {
+    std::env::var("CHAOS").is_ok_and(|form| form == "full")
+}
+
+/// The size of the short form, or of the full one.
+pub fn size<T>(short: T, full: T) -> T {
+    if is_full() { full } else { short }
+}
+
+pub struct Scenario {
+    name: &'static str,
+    seed: u64,
+    started: Instant,
+    pub random: Random,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Scenario {
+    /// Waits for its turn, and begins.
+    pub async fn begin(name: &'static str) -> Self {
+        let given = std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            u64::from(now.subsec_nanos()) << 20 | u64::from(std::process::id())
+        });
+        let turn = TURN.lock().await;
+        Self { name, seed, started: Instant::now(), random: Random(seed), _turn: turn }
+    }
+
+    /// Prints its figures.
+    pub fn report(&self, figures: impl fmt::Display) {
+        println!("{:<12} {figures} ({:.1} s)", self.name, self.started.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for Scenario {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("CHAOS_SEED={} cargo test --test chaos -- {}", self.seed, self.name);
+        }
+    }
+}
+
+/// The value below which this part (of a hundred) of the values lies.
+pub fn percentile(values: &mut [Duration], part: usize) -> Duration {
+    values.sort_unstable();
+    values.get((values.len() * part / 100).min(values.len().saturating_sub(1))).copied().unwrap_or_default()
+}
