@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{
     Batch, Chunk, JobId, Reader, Store,
     live::{Log, Published},
+    read_cache::ReadCache,
 };
 use crate::error::{Error, Reason, Result};
 
@@ -38,6 +39,7 @@ impl Slice {
 pub struct Follower {
     pub(super) job_id: JobId,
     pub(super) store: Arc<dyn Store>,
+    pub(super) cache: Arc<ReadCache>,
     pub(super) source: Source,
     pub(super) next_sequence: u32,
     /// Opened at the first read: a reader that keeps up with the tail never needs one.
@@ -107,7 +109,7 @@ impl Follower {
             }
             let published = self.source.published();
             if self.next_sequence <= published.last_sequence {
-                if let Some(slice) = self.take_from_tail() {
+                if let Some(slice) = self.take_from_tail().or_else(|| self.take_from_cache()) {
                     return Ok(Some(slice));
                 }
                 self.read(published.last_sequence).await?;
@@ -142,6 +144,11 @@ impl Follower {
         Some(self.advance(batch))
     }
 
+    fn take_from_cache(&mut self) -> Option<Slice> {
+        let batch = self.cache.get(&self.job_id, self.next_sequence)?;
+        Some(self.advance(batch))
+    }
+
     async fn read(&mut self, last_sequence: u32) -> Result<()> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
@@ -159,7 +166,8 @@ impl Follower {
                 .with_sequence(last_sequence)
                 .for_job(self.job_id.as_str()));
         }
-        self.read_ahead.extend(batches);
+        let kept = batches.into_iter().map(|batch| self.cache.keep(&self.job_id, batch));
+        self.read_ahead.extend(kept);
         Ok(())
     }
 }

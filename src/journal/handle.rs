@@ -11,6 +11,7 @@ use super::{
     follower::Source,
     index::{Entry, Index},
     live::Log,
+    read_cache::ReadCache,
 };
 use crate::{
     caller::Caller,
@@ -31,6 +32,7 @@ pub struct Journal {
 struct Inner {
     store: Arc<dyn Store>,
     index: Mutex<Index>,
+    cache: Arc<ReadCache>,
     /// Submits under an idempotency key take turns, so that two of them cannot both be first.
     keyed_submits: tokio::sync::Mutex<()>,
     writers: Group,
@@ -59,6 +61,7 @@ impl Journal {
         let inner = Inner {
             store,
             index: Mutex::default(),
+            cache: Arc::default(),
             keyed_submits: tokio::sync::Mutex::default(),
             writers: Group::new("journal"),
             max_tail_bytes,
@@ -192,6 +195,7 @@ impl Journal {
         Ok(Follower {
             job_id: job_id.clone(),
             store: self.inner.store.clone(),
+            cache: self.inner.cache.clone(),
             source,
             next_sequence: after_sequence + 1,
             reader: None,
@@ -204,6 +208,7 @@ impl Journal {
         Follower {
             job_id: unfinished.job_id.clone(),
             store: self.inner.store.clone(),
+            cache: self.inner.cache.clone(),
             source: Source::Ended { last_sequence: unfinished.last_sequence },
             next_sequence: 1,
             reader: None,
@@ -245,6 +250,7 @@ impl Journal {
         }
         self.inner.store.delete(job_id).await?;
         self.index().remove(job_id);
+        self.inner.cache.forget(job_id);
         Ok(())
     }
 
@@ -256,6 +262,7 @@ impl Journal {
             match self.inner.store.delete(&job_id).await {
                 Ok(()) => {
                     self.index().remove(&job_id);
+                    self.inner.cache.forget(&job_id);
                     removed += 1;
                 }
                 Err(error) => {

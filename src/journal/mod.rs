@@ -19,6 +19,7 @@ mod id;
 mod index;
 mod live;
 mod memory;
+mod read_cache;
 mod recovery;
 mod store;
 

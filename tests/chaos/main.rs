@@ -23,5 +23,6 @@ mod idempotency;
 mod leaving;
 mod overload;
 mod raw;
+mod readers;
 mod resume;
 mod scenario;

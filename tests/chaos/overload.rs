@@ -16,7 +16,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     checker::{check_events, check_nothing_lives, run},
-    scenario::{Scenario, percentile, size},
+    scenario::{Scenario, percentile, resident_bytes, size},
     support::{Gateway, Options, send},
 };
 
@@ -32,12 +32,6 @@ struct Counts {
     positions: AtomicUsize,
 }
 
-fn resident_bytes(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 /// One submit of the greedy caller, through one door or the other. Answers with how long a refusal took.
 async fn submit(
     address: String,
@@ -47,7 +41,7 @@ async fn submit(
 ) -> Option<Duration> {
     let body = run(&format!("sleep {}", JOB_TIME.as_millis()), &format!("g{number}"));
     let started = Instant::now();
-    let is_refused = if number % 2 == 0 {
+    let is_refused = if number.is_multiple_of(2) {
         let headers = [("content-type", "application/json"), ("x-caller", "greedy")];
         let answer =
             send(&address, "POST", "/api/v1/stream-execute", &headers, Some(body.to_string().into_bytes()))
@@ -130,9 +124,9 @@ async fn overload() {
         tick.tick().await;
         number += 1;
         greedy.spawn(submit(gateway.address.clone(), grpc.clone(), number, counts.clone()));
-        if number % 100 == 0 {
+        if number.is_multiple_of(100) {
             modest_jobs.spawn(modest(gateway.address.clone(), number));
-            memory.push(resident_bytes(&gateway));
+            memory.push(resident_bytes(gateway.pid()));
         }
         while let Some(ended) = greedy.try_join_next() {
             refusals.extend(ended.unwrap());

@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::net::TcpStream;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
     Sse,
     Grpc,
@@ -28,7 +28,6 @@ pub struct RawEvent {
 pub struct Stream {
     door: Door,
     body: Incoming,
-    pub status: u16,
     pub headers: http::HeaderMap,
     /// All that came.
     pub bytes: Vec<u8>,
@@ -92,8 +91,8 @@ impl Stream {
             (sender.send_request(request).await?, connection)
         };
         let (parts, body) = response.into_parts();
-        let (status, headers) = (parts.status.as_u16(), parts.headers);
-        Ok(Self { door, body, status, headers, bytes: Vec::new(), connection })
+        let headers = parts.headers;
+        Ok(Self { door, body, headers, bytes: Vec::new(), connection })
     }
 
     /// More bytes; how many, and `None` at the end of the stream, honest or not.

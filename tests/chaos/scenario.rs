@@ -84,3 +84,10 @@ pub fn percentile(values: &mut [Duration], part: usize) -> Duration {
     values.sort_unstable();
     values.get((values.len() * part / 100).min(values.len().saturating_sub(1))).copied().unwrap_or_default()
 }
+
+/// What a process has in memory.
+pub fn resident_bytes(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}

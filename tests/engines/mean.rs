@@ -169,7 +169,15 @@ async fn main() -> ExitCode {
             tokio::time::sleep(Duration::from_millis(100)).await;
             outcome("success", "left a nameless daemon behind");
         }
-        "flood" => {
+        // As "flood", once the test says so by making the file.
+        "flood" | "flood-when" => {
+            let (rest, file) = rest.split_once(' ').unwrap_or((rest, ""));
+            if !file.is_empty() {
+                say(b"waiting\n");
+            }
+            while !file.is_empty() && !std::path::Path::new(file).exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             let line = [b'x'; 64 * 1024 - 1];
             let mut block = line.to_vec();
             block.push(b'\n');
@@ -193,6 +201,17 @@ async fn main() -> ExitCode {
                 }
             }
             outcome("success", "dripped");
+        }
+        // A line now and then, until the test makes the file.
+        "drip-until" => {
+            for number in 0.. {
+                if std::path::Path::new(rest).exists() {
+                    break;
+                }
+                say(format!("{number}\n").as_bytes());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            outcome("success", "stopped");
         }
         "no-newline" => {
             let block = [b'y'; 1024 * 1024];

@@ -4,6 +4,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::type_complexity, clippy::collapsible_match)]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+#[allow(dead_code, unused_imports, reason = "shared with the other tests, which need other parts of it")]
 mod support;
 
 mod agent;

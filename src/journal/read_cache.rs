@@ -1,0 +1,82 @@
+//! What readers behind the tail have read from the store, for the readers behind them.
+//!
+//! A job that writes faster than its readers read leaves all of them behind its tail, and a storm of returning readers
+//! begins there. Without this each of them would read, check, decode and render the same batches for itself.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+use super::{Batch, JobId};
+
+/// Stored bytes that are kept. With what they are rendered to, a batch takes about three times its own.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Smaller batches are as cheap to read as to keep.
+const MIN_BATCH_BYTES: usize = 8 * 1024;
+
+/// See the module's documentation. The oldest go first.
+#[derive(Debug, Default)]
+pub(super) struct ReadCache {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    batches: BTreeMap<(JobId, u32), Arc<Batch>>,
+    order: VecDeque<(JobId, u32)>,
+    bytes: usize,
+}
+
+impl ReadCache {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The batch that holds this event, if somebody has read it lately.
+    pub(super) fn get(&self, job_id: &JobId, sequence: u32) -> Option<Arc<Batch>> {
+        let kept = self.kept();
+        let at = (job_id.clone(), sequence);
+        let ((found, _), batch) = kept.batches.range(..=at).next_back()?;
+        (found == job_id && batch.last_sequence() >= sequence).then(|| batch.clone())
+    }
+
+    /// Keeps what was read. Answers with the batch to go on with: that of whoever was first.
+    pub(super) fn keep(&self, job_id: &JobId, batch: Arc<Batch>) -> Arc<Batch> {
+        if batch.bytes().len() < MIN_BATCH_BYTES {
+            return batch;
+        }
+        let at = (job_id.clone(), batch.first_sequence());
+        let mut kept = self.kept();
+        if let Some(first) = kept.batches.get(&at) {
+            return first.clone();
+        }
+        // A copy: the piece of the file that it was read with is larger than it is.
+        let bytes = Bytes::copy_from_slice(batch.bytes());
+        let batch = Arc::new(Batch::new(batch.first_sequence(), bytes, batch.ends().into()));
+        kept.bytes += batch.bytes().len();
+        kept.order.push_back(at.clone());
+        kept.batches.insert(at, batch.clone());
+        while kept.bytes > MAX_BYTES
+            && let Some(oldest) = kept.order.pop_front()
+        {
+            kept.bytes -= kept.batches.remove(&oldest).map_or(0, |batch| batch.bytes().len());
+        }
+        batch
+    }
+
+    /// Nobody reads this job any more.
+    pub(super) fn forget(&self, job_id: &JobId) {
+        let mut kept = self.kept();
+        let Kept { batches, order, bytes } = &mut *kept;
+        order.retain(|at| {
+            let is_other = at.0 != *job_id;
+            if !is_other {
+                *bytes -= batches.remove(at).map_or(0, |batch| batch.bytes().len());
+            }
+            is_other
+        });
+    }
+}
