@@ -41,6 +41,7 @@ impl JobService {
         self.journal().set_state(&left.job_id, job.state());
         let conversation_id = job.options.as_ref().map_or("", |options| &options.conversation_id);
         let task = agent::Task::read(job.task.as_ref(), conversation_id);
+        let is_task_lost = job.task.is_none();
         match task {
             Ok(task) if job.start_time.is_none() => {
                 self.resubmit(job, task, appender);
@@ -54,8 +55,17 @@ impl JobService {
                     fold::apply(&mut job, sequence, Timestamp::now(), payload);
                 };
                 let writer = Writer::new(appender, std::sync::Arc::new(appended));
-                let message = "the gateway ended while the job ran; it was not run again, submit it again if that is wanted";
-                let outcome = Outcome::Interrupted(Error::new(Reason::Interrupted, message));
+                let error = match is_task_lost {
+                    true => Error::new(
+                        Reason::DataLoss,
+                        "the store was damaged and the job's task is lost; submit it again",
+                    ),
+                    false => Error::new(
+                        Reason::Interrupted,
+                        "the gateway ended while the job ran; it was not run again, submit it again if that is wanted",
+                    ),
+                };
+                let outcome = Outcome::Interrupted(error);
                 let appender = writer.finish(&outcome).await?;
                 let mut job = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
                 job.expire_time = job.end_time.map(|ended| ended.after(self.config().retention().max_age));

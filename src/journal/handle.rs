@@ -57,7 +57,7 @@ impl Journal {
         store: Arc<dyn Store>,
         max_tail_bytes: usize,
     ) -> Result<(Self, Vec<Unfinished>, Vec<Damage>)> {
-        let Loaded { ended, unfinished, damage } = store.load().await?;
+        let Loaded { ended, unfinished, lost, damage } = store.load().await?;
         let inner = Inner {
             store,
             index: Mutex::default(),
@@ -75,6 +75,15 @@ impl Journal {
             entry.end_time = ended.job.end_time.or(Some(Timestamp::now()));
             entry.last_sequence = ended.job.last_sequence;
             entry.log_bytes = ended.log_bytes;
+            journal.index().insert(job_id, entry);
+        }
+        for record in lost {
+            let job = record.job.clone().unwrap_or_default();
+            let Ok(job_id) = JobId::parse(&job.job_id) else { continue };
+            let mut entry = Entry::of(&record, None);
+            entry.is_lost = true;
+            entry.state = JobState::Interrupted;
+            entry.end_time = job.create_time.or(Some(Timestamp::now()));
             journal.index().insert(job_id, entry);
         }
         let mut left = Vec::new();
@@ -175,10 +184,11 @@ impl Journal {
     /// Follows a job's events behind `after_sequence`.
     ///
     /// # Errors
-    /// [`Reason::JobNotFound`]; [`Reason::CursorBeyondLog`] with the log's last sequence.
+    /// [`Reason::JobNotFound`]; [`Reason::CursorBeyondLog`] with the log's last sequence; [`Reason::DataLoss`] where
+    /// nothing is left of the job.
     pub fn follow(&self, caller: &Caller, job_id: &JobId, after_sequence: u32) -> Result<Follower> {
         let index = self.index();
-        let entry = index.get(caller, job_id)?;
+        let entry = index.get_whole(caller, job_id)?;
         let (source, last_sequence) = match &entry.live {
             Some(log) => (Source::of(log.clone()), log.now_published().last_sequence),
             None => (Source::Ended { last_sequence: entry.last_sequence }, entry.last_sequence),
@@ -221,7 +231,7 @@ impl Journal {
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::StoreUnavailable`], [`Reason::DataLoss`].
     pub async fn job(&self, caller: &Caller, job_id: &JobId) -> Result<StoredJob> {
-        self.index().get(caller, job_id)?;
+        self.index().get_whole(caller, job_id)?;
         self.inner.store.job(job_id).await
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Entry {
     pub(super) log_bytes: u64,
     pub(super) end_time: Option<Timestamp>,
     pub(super) live: Option<Arc<Log>>,
+    /// Nothing of it is left in the store but that it was accepted.
+    pub(super) is_lost: bool,
     labels: BTreeMap<String, String>,
     conversation_id: String,
     idempotency_key: String,
@@ -48,6 +50,7 @@ impl Entry {
             log_bytes: 0,
             end_time: None,
             live,
+            is_lost: false,
             labels: options.labels,
             conversation_id: options.conversation_id,
             idempotency_key: options.idempotency_key,
@@ -107,6 +110,19 @@ impl Index {
             .get(job_id)
             .filter(|entry| caller.may_access(entry.caller.name()))
             .ok_or_else(|| JobId::not_found(job_id.as_str()))
+    }
+
+    /// The same, where something of the job is left.
+    ///
+    /// # Errors
+    /// [`Reason::DataLoss`] where nothing is.
+    pub(super) fn get_whole(&self, caller: &Caller, job_id: &JobId) -> Result<&Entry> {
+        let entry = self.get(caller, job_id)?;
+        if entry.is_lost {
+            let message = "the store was damaged and this job is lost: it was accepted, and may have run; what was found of it is kept beside the store, in `damaged`";
+            return Err(Error::new(Reason::DataLoss, message).for_job(job_id.as_str()));
+        }
+        Ok(entry)
     }
 
     pub(super) fn set_state(&mut self, job_id: &JobId, state: JobState) {

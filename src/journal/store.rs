@@ -54,6 +54,8 @@ pub struct Loaded {
     pub ended: Vec<Ended>,
     /// Jobs that did not: the record and the last sequence that was ever acknowledged.
     pub unfinished: Vec<(JobRecord, u32)>,
+    /// Jobs of which nothing is left but that they were accepted.
+    pub lost: Vec<JobRecord>,
     /// What could not be read.
     pub damage: Vec<Damage>,
 }

@@ -19,6 +19,7 @@ mod support;
 mod cancel;
 mod checker;
 mod crash;
+mod damage;
 mod idempotency;
 mod leaving;
 mod overload;

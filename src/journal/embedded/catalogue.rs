@@ -131,11 +131,12 @@ impl Catalogue {
     pub(super) fn rewrite(
         path: &Path,
         unfinished: &BTreeMap<JobId, JobRecord>,
+        lost: &[JobRecord],
         ended: &BTreeMap<JobId, Ended>,
         durability: Durability,
     ) -> io::Result<Self> {
         let mut bytes = MAGIC.to_vec();
-        for record in unfinished.values() {
+        for record in unfinished.values().chain(lost) {
             push_entry(&mut bytes, 0, Entry::Created(without_task(record)));
         }
         for (job_id, ended) in ended {

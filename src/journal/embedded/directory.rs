@@ -102,10 +102,11 @@ impl Directory {
             Err(error) => return Err(error),
         };
         let Contents { records, mut ended, stale, .. } = contents;
-        for job_id in records.keys().filter(|job_id| !files.contains_key(job_id)) {
+        for (job_id, record) in records.iter().filter(|(job_id, _)| !files.contains_key(job_id)) {
             let what = "its file is missing; the job is lost".into();
             loaded.damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what });
             ended.remove(job_id);
+            loaded.lost.push(record.clone());
         }
         let mut unfinished = BTreeMap::new();
         let mut open = Vec::new();
@@ -114,7 +115,7 @@ impl Directory {
             if ended.contains_key(job_id) && !is_rebuilt {
                 continue;
             }
-            match self.inspect(job_id, path, &mut loaded, &mut ended) {
+            match self.inspect((job_id, path), records.get(job_id), &mut loaded, &mut ended) {
                 Ok(Some((record, file))) => {
                     unfinished.insert(job_id.clone(), record);
                     open.push((job_id.clone(), file));
@@ -125,7 +126,7 @@ impl Directory {
         }
         let entries = unfinished.len() + 2 * ended.len();
         let catalogue = if is_changed || (stale > MAX_STALE_ENTRIES && stale > entries) {
-            Catalogue::rewrite(&path, &unfinished, &ended, durability)?
+            Catalogue::rewrite(&path, &unfinished, &loaded.lost, &ended, durability)?
         } else {
             Catalogue::open(&path, durability)?
         };
@@ -135,13 +136,13 @@ impl Directory {
 
     fn inspect(
         &self,
-        job_id: &JobId,
-        path: &Path,
+        (job_id, path): (&JobId, &Path),
+        known: Option<&JobRecord>,
         loaded: &mut Loaded,
         ended: &mut BTreeMap<JobId, Ended>,
     ) -> Result<Option<(JobRecord, JobFile)>> {
         let damage_before = loaded.damage.len();
-        let inspected = inspect(path, job_id, &mut loaded.damage)?;
+        let inspected = inspect(path, job_id, known, &mut loaded.damage)?;
         if loaded.damage.len() > damage_before {
             self.set_aside(path).map_err(|error| unavailable(path, &error))?;
         }
@@ -157,6 +158,7 @@ impl Directory {
             }
             Inspected::Lost => {
                 ended.remove(job_id);
+                loaded.lost.extend(known.cloned());
                 fs::remove_file(path).map_err(|error| unavailable(path, &error))?;
                 Ok(None)
             }

@@ -224,24 +224,36 @@ pub(super) enum Inspected {
     Ended(Box<JobRecord>, Box<Job>, u64),
     /// It did not: where the file goes on.
     Unfinished(Box<JobRecord>, Slot),
-    /// The record cannot be read.
+    /// Nothing is left of it.
     Lost,
 }
 
-/// Reads a whole file and checks every frame.
-pub(super) fn inspect(path: &Path, job_id: &JobId, damage: &mut Vec<Damage>) -> Result<Inspected> {
+/// Reads a whole file and checks every frame. `known` is what the catalogue knows of the job.
+pub(super) fn inspect(
+    path: &Path,
+    job_id: &JobId,
+    known: Option<&JobRecord>,
+    damage: &mut Vec<Damage>,
+) -> Result<Inspected> {
     let mut window = open(path, job_id)?;
-    inspect_window(&mut window, job_id, damage).map_err(|error| unavailable(path, &error))
+    inspect_window(&mut window, job_id, known, damage).map_err(|error| unavailable(path, &error))
 }
 
-fn inspect_window(window: &mut Window, job_id: &JobId, damage: &mut Vec<Damage>) -> io::Result<Inspected> {
+fn inspect_window(
+    window: &mut Window,
+    job_id: &JobId,
+    known: Option<&JobRecord>,
+    damage: &mut Vec<Damage>,
+) -> io::Result<Inspected> {
     let file_len = window.file_len()?;
     let header = window.get(0, HEADER_LEN as usize)?;
     let slot = Slot::decode_header(job_id, &header);
     if slot.is_none() {
         damage.push(damaged(job_id, "the file's header is damaged"));
     }
-    let Some(record) = read_record(window, job_id)? else {
+    let record = read_record(window, job_id)?;
+    let is_record_whole = record.is_some();
+    let Some(mut record) = record.or_else(|| known.cloned()) else {
         damage.push(damaged(job_id, "the job's record is damaged; the job is lost"));
         return Ok(Inspected::Lost);
     };
@@ -257,6 +269,17 @@ fn inspect_window(window: &mut Window, job_id: &JobId, damage: &mut Vec<Damage>)
     let Scan { last_sequence, length, end, .. } = scan;
     if let Some(job) = end {
         return Ok(Inspected::Ended(Box::new(record), Box::new(job), length));
+    }
+    if !is_record_whole && slot.is_none() && last_sequence == 0 {
+        damage.push(damaged(job_id, "nothing of its file can be read; the job is lost"));
+        return Ok(Inspected::Lost);
+    }
+    if !is_record_whole {
+        damage.push(damaged(job_id, "the job's record is damaged; its task is lost"));
+    }
+    if let Some(job) = record.job.as_mut().filter(|_| slot.is_none()) {
+        // Whether it was started is not known any more, and it must not be started twice.
+        job.start_time = job.create_time;
     }
     let acknowledged = slot.unwrap_or_default();
     if acknowledged.last_sequence > last_sequence {
