@@ -255,6 +255,9 @@ impl App {
             mcp: mcp_listener.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
         };
         let core = Core::build(config).await?;
+        let mut server = server.clone();
+        server.max_connections = edge::connections_allowed(server.max_connections);
+        let server = &server;
         let stop = CancellationToken::new();
         let group = Group::new("server");
         let mut servers = Vec::new();

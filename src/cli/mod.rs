@@ -13,11 +13,16 @@ mod print;
 mod run;
 mod serve;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use clap::Parser;
 
 use crate::error::Error;
+
+/// Threads for file work, which is all that blocks; more would only wait for the same disk.
+const MAX_BLOCKING_THREADS: usize = 64;
+/// Years.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Runs a command line. Answers with the exit status.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -37,13 +42,19 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        // They stay: where the system has no more threads to give, the store's work goes on with those that there are.
+        .thread_keep_alive(FOR_EVER)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::internal(error)),
     };
     let status = runtime.block_on(Box::pin(arguments::dispatch(parsed)));
     // A thread that hangs in the kernel must not hold the exit.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    runtime.shutdown_timeout(Duration::from_millis(100));
     match status {
         // EX_IOERR of sysexits.h: the outcome may be good, and is not all there.
         Ok(_) if !print::is_whole() => ExitCode::from(74),

@@ -19,7 +19,7 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,9 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 /// Streams of one HTTP/2 connection at the same time.
 const MAX_STREAMS: u32 = 1024;
+/// Connections that the kernel takes for us (listen(2); `net.core.somaxconn` bounds it too). With the usual 128 a storm of
+/// returning readers would wait for their second SYN, a second later.
+const BACKLOG: u32 = 4096;
 /// How long a rest waits when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections get this long to say goodbye once their streams have ended.
@@ -67,7 +70,20 @@ impl Server {
     /// # Errors
     /// When the address is taken or is none.
     pub async fn bind(config: &Config, port: u16) -> io::Result<TcpListener> {
-        TcpListener::bind((config.host.as_str(), port)).await
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in tokio::net::lookup_host((config.host.as_str(), port)).await? {
+            let bind = || -> io::Result<TcpListener> {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                socket.set_reuseaddr(true)?;
+                socket.bind(address)?;
+                socket.listen(BACKLOG)
+            };
+            match bind() {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// Puts doors over a bound listener. `headers` says what pages may send and read.

@@ -20,6 +20,7 @@ mod cancel;
 mod checker;
 mod crash;
 mod damage;
+mod exhaustion;
 mod idempotency;
 mod leaving;
 mod overload;

@@ -10,6 +10,11 @@ use tokio::sync::{Mutex, MutexGuard};
 /// Scenarios measure, so that they run one after another.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+/// What takes longer hangs.
+fn deadline() -> Duration {
+    Duration::from_secs(size(240, 3600))
+}
+
 /// SplitMix64: small, and the same everywhere.
 pub struct Random(u64);
 
@@ -49,6 +54,8 @@ pub struct Scenario {
     name: &'static str,
     seed: u64,
     started: Instant,
+    /// Dropped at its end, which the watch hears.
+    _watched: std::sync::mpsc::Sender<()>,
     pub random: Random,
     _turn: MutexGuard<'static, ()>,
 }
@@ -62,7 +69,14 @@ impl Scenario {
             u64::from(now.subsec_nanos()) << 20 | u64::from(std::process::id())
         });
         let turn = TURN.lock().await;
-        Self { name, seed, started: Instant::now(), random: Random(seed), _turn: turn }
+        let (watched, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(deadline()) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{name} did not end within {:?}; CHAOS_SEED={seed}", deadline());
+                std::process::abort();
+            }
+        });
+        Self { name, seed, started: Instant::now(), _watched: watched, random: Random(seed), _turn: turn }
     }
 
     /// Prints its figures.

@@ -176,12 +176,19 @@ impl Store for EmbeddedStore {
         let job_id = job_id.clone();
         self.blocking(move |inner| {
             // The catalogue first: a job that it knows and that has no file would be reported as lost.
-            inner.with_catalogue(|catalogue| catalogue.deleted(&job_id))?;
+            let noted = inner.with_catalogue(|catalogue| catalogue.deleted(&job_id));
             let path = inner.path_of(&job_id);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(&path, &error)),
-                _ => Ok(()),
+            if noted.is_err() && !path.exists() {
+                return noted;
             }
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(unavailable(&path, &error));
+                }
+                _ => {}
+            }
+            // On a full disk there is room for the note once the file is gone.
+            noted.or_else(|_| inner.with_catalogue(|catalogue| catalogue.deleted(&job_id)))
         })
         .await
     }

@@ -21,9 +21,17 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_conductor-gateway");
 pub struct Options {
     pub settings: Vec<(&'static str, String)>,
     pub environment: Vec<(&'static str, String)>,
+    /// A program that starts the gateway, with its arguments before the gateway's.
+    pub started_by: Vec<String>,
 }
 
 impl Options {
+    /// The gateway is started by a shell that has run this first.
+    pub fn after(mut self, shell: &str) -> Self {
+        self.started_by = vec!["sh".into(), "-c".into(), format!("{shell}; exec \"$0\" \"$@\"")];
+        self
+    }
+
     pub fn set(mut self, key: &'static str, value: impl ToString) -> Self {
         self.settings.push((key, value.to_string()));
         self
@@ -102,8 +110,13 @@ impl Gateway {
     }
 
     pub fn start_in(directory: Arc<tempfile::TempDir>, options: Options) -> Self {
-        let mut command = Command::new(BINARY);
-        command.current_dir(directory.path()).arg("serve").args(["--port", "0", "--mcp-port", "0"]);
+        let mut words = options.started_by.iter().map(String::as_str).chain([BINARY]);
+        let mut command = Command::new(words.next().unwrap());
+        command
+            .args(words)
+            .current_dir(directory.path())
+            .arg("serve")
+            .args(["--port", "0", "--mcp-port", "0"]);
         command
             .env("TELEMETRY_LOG", "info")
             .env("CONDUCTOR_SIMULATE_PACE_MS", "0")

@@ -1,0 +1,259 @@
+//! No disk, no descriptors, no processes: what cannot be done is refused clearly, nothing is lost, and all goes on by
+//! itself when there is room again.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use conductor_gateway::pb::{self, gateway_service_client::GatewayServiceClient};
+use serde_json::{Value, json};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    checker::{check_job, run},
+    scenario::Scenario,
+    support::{Gateway, Options, eventually, mean_engine},
+};
+
+fn succeeds(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A small disk of its own.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf, kibibytes: u32) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        let size = format!("size={kibibytes}k");
+        succeeds(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path));
+        Self(path)
+    }
+
+    fn grow(&self, kibibytes: u32) {
+        let size = format!("remount,size={kibibytes}k");
+        succeeds(Command::new("mount").args(["-o", &size]).arg(&self.0));
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+async fn submit(gateway: &Gateway, input: &str, conversation: &str) -> (u16, Value) {
+    let answer = gateway.post("/api/v1/stream-execute", &run(input, conversation)).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, to mount a small disk"]
+async fn full_disk() {
+    let scenario = Scenario::begin("full_disk").await;
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(directory.path().join("disk"), 3 * 1024);
+    let options = Options::default()
+        .set("storage.path", disk.0.join("store").display())
+        .set("conductor.timeout", 60)
+        .set("conductor.max_output_bytes", 64 << 20);
+    let gateway = Gateway::mean(options);
+    let before = gateway.submit(&run("flood 1", "before")).await;
+    let before_events = gateway.events(&before).await;
+    // More than there is room for: its reader has what was stored, and waits for the rest.
+    let flood = gateway.submit(&run("flood 8", "flood")).await;
+    let mut reader = gateway.sse(&flood, 0).await;
+    let mut seen = Vec::new();
+    eventually(Duration::from_secs(20), "the disk is full", async || {
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(20), reader.next()).await {
+            seen.push(event);
+        }
+        submit(&gateway, "ok", "refused").await.0 == 503
+    })
+    .await;
+    let (status, refused) = submit(&gateway, "ok", "refused").await;
+    assert_eq!((status, &refused["reason"]), (503, &json!("STORE_UNAVAILABLE")), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("disk is full"), "{refused}");
+    let request = pb::SubmitJobRequest {
+        task: Some(pb::Task { task: Some(pb::task::Task::Command("list the agents".into())) }),
+        options: None,
+    };
+    let status = gateway.grpc().await.submit_job(request).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert_eq!(gateway.get("/health/live").await.status, 200);
+    assert_eq!(gateway.events(&before).await, before_events, "what was stored can be read");
+    // Whoever is in need of room can make some.
+    let deleted =
+        crate::support::send(&gateway.address, "DELETE", &format!("/api/v1/jobs/{before}"), &[], None).await;
+    assert!((200..300).contains(&deleted.status), "{}", deleted.text());
+    disk.grow(64 * 1024);
+    while let Some(event) = reader.next().await {
+        seen.push(event);
+    }
+    check_job(&gateway, &flood, &seen).await;
+    assert_eq!(seen.last().unwrap()["data"]["state"], "SUCCEEDED");
+    let (status, accepted) = submit(&gateway, "ok", "after").await;
+    assert_eq!(status, 200, "{accepted}");
+    check_job(&gateway, accepted["job_id"].as_str().unwrap(), &[]).await;
+    assert_eq!(gateway.job(&before).await["reason"], "JOB_NOT_FOUND");
+    // And a restart finds nothing wrong.
+    let gateway = gateway.crash_and_restart();
+    check_job(&gateway, &flood, &seen).await;
+    assert!(!gateway.log.lock().unwrap().contains("damaged"), "{}", gateway.log.lock().unwrap());
+    scenario.report(format_args!(
+        "3 MiB of disk: submits refused with STORE_UNAVAILABLE, a delete made room, {} events of the job that hit it whole",
+        seen.len()
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors() {
+    const LIMIT: usize = 128;
+    let scenario = Scenario::begin("descriptors").await;
+    let gateway = Gateway::mean(Options::default().after(&format!("ulimit -n {LIMIT}")));
+    let job_id = gateway.submit(&run("flood 4", "big")).await;
+    gateway.events(&job_id).await;
+    // More connections than there are descriptors: they wait outside, and those that are served find everything there.
+    // One connection with room for many readers that take nothing.
+    let channel = Endpoint::from_shared(gateway.url()).unwrap().initial_connection_window_size(1 << 30);
+    let mut client = GatewayServiceClient::new(channel.connect().await.unwrap());
+    let mut idle = Vec::new();
+    for _ in 0..2 * LIMIT {
+        idle.push(tokio::net::TcpStream::connect(&gateway.address).await.unwrap());
+    }
+    let submit = async |client: &mut GatewayServiceClient<Channel>, conversation: String| {
+        let body = run("ok", &conversation);
+        let call = pb::ToolCall {
+            tool: "execute_agent_contextual".to_owned(),
+            arguments: Some(pb::Json::from_value(&body["arguments"])),
+        };
+        let options = pb::TaskOptions { conversation_id: conversation, ..pb::TaskOptions::default() };
+        let request = pb::SubmitJobRequest {
+            task: Some(pb::Task { task: Some(pb::task::Task::ToolCall(call)) }),
+            options: Some(options),
+        };
+        client.submit_job(request).await.map(|answer| answer.into_inner().job.unwrap().job_id)
+    };
+    let ended = async |client: &mut GatewayServiceClient<Channel>, job_id: String| loop {
+        let request = pb::GetJobRequest { job_id: job_id.clone() };
+        let job = client.get_job(request).await.unwrap().into_inner().job.unwrap();
+        if job.state().is_terminal() {
+            return job;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let among_many = submit(&mut client, "many".to_owned()).await.unwrap();
+    assert_eq!(ended(&mut client, among_many).await.state(), pb::JobState::Succeeded);
+    // Readers that hold a file each, more than are left: the store refuses, and says so.
+    let mut readers = Vec::new();
+    let mut refused = None;
+    for number in 0..LIMIT {
+        let request = pb::WatchJobRequest { job_id: job_id.clone(), after_sequence: 0 };
+        let mut frames = client.watch_job(request).await.unwrap().into_inner();
+        if let Err(status) = frames.message().await {
+            assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+            refused = Some(submit(&mut client, format!("refused{number}")).await);
+            break;
+        }
+        readers.push(frames);
+    }
+    let held = readers.len();
+    let refused = refused.unwrap_or_else(|| panic!("{held} readers were served"));
+    match refused {
+        Err(status) => assert_eq!(status.code(), tonic::Code::Unavailable, "{status}"),
+        Ok(job_id) => {
+            let job = ended(&mut client, job_id).await;
+            assert_eq!(job.state(), pb::JobState::Failed, "{job:?}");
+        }
+    }
+    drop((readers, idle));
+    eventually(Duration::from_secs(10), "all goes on", async || {
+        let Ok(job_id) = submit(&mut client, "after".to_owned()).await else { return false };
+        ended(&mut client, job_id).await.state() == pb::JobState::Succeeded
+    })
+    .await;
+    check_job(&gateway, &job_id, &[]).await;
+    assert!(!gateway.log.lock().unwrap().contains("panicked"), "{}", gateway.log.lock().unwrap());
+    scenario.report(format_args!(
+        "{LIMIT} descriptors, {} idle connections: a served client notices nothing; {held} readers of files, then UNAVAILABLE; \
+         all goes on by itself",
+        2 * LIMIT
+    ));
+}
+
+/// Makes a directory another user's.
+fn give(directory: &Path, user: &str) {
+    succeeds(Command::new("chown").args(["-R", user]).arg(directory));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, to run the gateway as a user that may have few processes"]
+async fn processes() {
+    // Nobody else's processes count for this user.
+    const USER: &str = "54321";
+    let scenario = Scenario::begin("processes").await;
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    let root = directory.path().join("engine");
+    let agent = root.join(".conductor_workspace/agents/Mean_Agent");
+    std::fs::create_dir_all(&agent).unwrap();
+    std::fs::write(
+        agent.join("definition.yaml"),
+        "name: Mean_Agent\nversion: \"1\"\ndescription: misbehaves\n",
+    )
+    .unwrap();
+    std::fs::write(agent.join("persona.md"), "# Persona\n").unwrap();
+    std::fs::write(root.join("config.yaml"), "storage:\n  type: filesystem\n  path: .conductor_workspace\n")
+        .unwrap();
+    give(directory.path(), USER);
+    let options = Options::default()
+        .set("conductor.project_path", root.display())
+        .set("conductor.command", format!("[{}]", mean_engine().display()))
+        .set("conductor.kill_grace_seconds", 1)
+        .set("jobs.max_running", 40)
+        .after(&format!(
+            "exec prlimit --nproc=30:30 setpriv --reuid={USER} --regid={USER} --clear-groups \"$0\" \"$@\""
+        ));
+    let gateway = Gateway::start_in(directory, options);
+    let mut running = Vec::new();
+    let mut refused = None;
+    for number in 0..40 {
+        let (status, accepted) = submit(&gateway, "hang", &format!("c{number}")).await;
+        assert_eq!(status, 200, "{accepted}");
+        let job_id = accepted["job_id"].as_str().unwrap().to_owned();
+        let mut reader = gateway.sse(&job_id, 0).await;
+        loop {
+            let event = reader.next().await.unwrap();
+            if event["event"] == "on_tool_output" {
+                running.push(job_id);
+                break;
+            }
+            if event["event"] == "error" {
+                refused = Some(event);
+                break;
+            }
+        }
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.unwrap_or_else(|| panic!("{} engines were started", running.len()));
+    assert_eq!(refused["data"]["reason"], "ENGINE_NOT_STARTED", "{refused}");
+    assert_eq!(gateway.get("/health/live").await.status, 200, "the gateway itself is well");
+    for job_id in &running {
+        gateway.post(&format!("/api/v1/jobs/{job_id}/cancel"), &json!({"wait_seconds": 10})).await;
+        check_job(&gateway, job_id, &[]).await;
+    }
+    let (_, accepted) = submit(&gateway, "ok", "after").await;
+    let after = accepted["job_id"].as_str().unwrap();
+    check_job(&gateway, after, &[]).await;
+    assert_eq!(gateway.job(after).await["state"], "SUCCEEDED");
+    assert!(!gateway.log.lock().unwrap().contains("panicked"), "{}", gateway.log.lock().unwrap());
+    scenario.report(format_args!(
+        "30 processes for the user: {} engines ran, the next was ENGINE_NOT_STARTED, all goes on by itself",
+        running.len()
+    ));
+}
