@@ -11,7 +11,7 @@ use crate::{
     edge::{self, Addresses, Headers, Server},
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
-    job::JobService,
+    job::{AgentWorker, JobService},
     journal::{self, EmbeddedStore, Journal, MemoryStore, Store},
     llm,
     secret::Secret,
@@ -81,8 +81,11 @@ impl Core {
         };
         let toolbox = Toolbox::new(toolbox_config, supervisor.clone());
         let mind = thinking.mind(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
+        let mind = Arc::new(mind);
+        let worker = Arc::new(AgentWorker { toolbox: toolbox.clone(), mind: mind.clone() });
         let service =
-            JobService::start(config.jobs.clone(), journal.clone(), toolbox, mind, unfinished).await;
+            JobService::start(config.jobs.clone(), journal.clone(), (toolbox, mind), worker, unfinished)
+                .await;
         if config.agent.autodetect == Autodetect::Offer && service.mind().model.is_none() {
             let found = service.clone();
             service.spawn_background("detect_models", async move { offer_local_models(&found).await });

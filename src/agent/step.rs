@@ -76,6 +76,7 @@ impl Agent<'_> {
             chain.tools().status(JobState::Running, StatusReason::ModelRetry, None, message).await?;
             tokio::select! {
                 // Both branches only wait.
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = self.cancel.cancelled() => return Err(cancelled()),
             }

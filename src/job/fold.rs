@@ -5,6 +5,27 @@ use crate::pb::{
     job_event::Payload,
 };
 
+/// Whether an event changes more of a job than the number of its last event.
+pub(super) fn matters(payload: &Payload) -> bool {
+    match payload {
+        Payload::StatusUpdate(update) => update.reason() == StatusReason::CancelRequested,
+        Payload::OnChainStart(_)
+        | Payload::OnLlmStart(_)
+        | Payload::OnLlmNewToken(_)
+        | Payload::OnLlmEnd(_)
+        | Payload::OnToolStart(_)
+        | Payload::OnToolOutput(_) => false,
+        Payload::JobStarted(_)
+        | Payload::OnChainEnd(_)
+        | Payload::OnToolEnd(_)
+        | Payload::InputRequired(_)
+        | Payload::InputReceived(_)
+        | Payload::Result(_)
+        | Payload::Error(_)
+        | Payload::EndOfStream(_) => true,
+    }
+}
+
 /// Applies one event.
 pub fn apply(job: &mut Job, sequence: u32, time: Timestamp, payload: &Payload) {
     job.last_sequence = sequence;

@@ -1,45 +1,57 @@
 //! A job that has not ended: its state for everybody who asks, and the way to cancel it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{CancelledBy, fold};
 use crate::{
     agent::Inputs,
-    journal::JobId,
-    pb::{Job, Timestamp, job_event::Payload},
+    caller::Caller,
+    journal::{JobId, Stored},
+    pb::{Job, JobState, Timestamp, job_event::Payload},
 };
 
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) job_id: JobId,
+    pub(super) caller: Caller,
     state: Mutex<State>,
+    /// How far its events are stored.
+    log: Stored,
     /// Where answers to its questions go.
     pub(super) inputs: Arc<Inputs>,
     /// Stops the run.
     pub(super) cancel: CancellationToken,
-    /// Told when the job asks something.
-    asks: Notify,
     /// Cancelled when the job has ended and is marked so in the store.
     pub(super) ended: CancellationToken,
 }
 
 #[derive(Debug)]
 struct State {
+    /// With every event that was written.
     job: Job,
+    /// With every event that is stored: what anybody outside is told. An event that a crash may still take away is no
+    /// reason to call a job ended.
+    told: Job,
+    /// Written events that matter to `told` and are not in it yet.
+    waiting: VecDeque<(u32, Timestamp, Payload)>,
     cancelled_by: Option<CancelledBy>,
 }
 
 impl Live {
-    pub(super) fn new(job_id: JobId, job: Job) -> Self {
+    pub(super) fn new(job: Job, log: Stored) -> Self {
+        let state = State { told: job.clone(), job, waiting: VecDeque::new(), cancelled_by: None };
         Self {
-            job_id,
-            state: Mutex::new(State { job, cancelled_by: None }),
+            job_id: log.job_id().clone(),
+            caller: Caller::named(&state.job.caller),
+            state: Mutex::new(state),
+            log,
             inputs: Arc::default(),
             cancel: CancellationToken::new(),
-            asks: Notify::new(),
             ended: CancellationToken::new(),
         }
     }
@@ -48,27 +60,48 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The job with every event that was written, stored or not.
     pub(super) fn job(&self) -> Job {
         self.state().job.clone()
     }
 
-    pub(super) fn apply(&self, sequence: u32, payload: &Payload) {
-        fold::apply(&mut self.state().job, sequence, Timestamp::now(), payload);
-        if matches!(payload, Payload::InputRequired(_)) {
-            self.asks.notify_waiters();
-        }
+    /// The job as far as it is stored.
+    pub(super) fn told(&self) -> Job {
+        let stored = self.log.last_sequence();
+        let mut state = self.state();
+        state.tell(stored);
+        state.told.clone()
     }
 
-    /// Waits until the job asks something.
+    /// Waits until everything that was written by now is stored, or the log is closed.
+    pub(super) async fn stored(&self) {
+        let written = self.state().job.last_sequence;
+        let mut log = self.log.clone();
+        while log.last_sequence() < written && log.changed().await {}
+    }
+
+    /// Applies an event that was written. Answers with the new state where it changed.
+    pub(super) fn apply(&self, sequence: u32, payload: &Payload) -> Option<JobState> {
+        let stored = self.log.last_sequence();
+        let mut state = self.state();
+        let (before, time) = (state.job.state(), Timestamp::now());
+        fold::apply(&mut state.job, sequence, time, payload);
+        if fold::matters(payload) {
+            state.tell(stored);
+            state.waiting.push_back((sequence, time, payload.clone()));
+        }
+        let after = state.job.state();
+        (before != after).then_some(after)
+    }
+
+    /// Waits until the job asks something, and that is stored.
     pub(super) async fn asks(&self) {
-        loop {
-            let mut asked = std::pin::pin!(self.asks.notified());
-            // Registered before the look, so that no question falls between the two.
-            asked.as_mut().enable();
-            if self.state().job.question.is_some() {
-                return;
+        let mut log = self.log.clone();
+        // Looked at whenever more is stored; a log that is closed asks nothing any more.
+        while self.told().question.is_none() {
+            if !log.changed().await {
+                std::future::pending::<()>().await;
             }
-            asked.await;
         }
     }
 
@@ -78,7 +111,9 @@ impl Live {
         if state.cancelled_by.is_none() && !state.job.state().is_terminal() {
             state.cancelled_by = Some(by);
             if !matches!(state.cancelled_by, Some(CancelledBy::Shutdown)) {
-                state.job.cancel_request_time.get_or_insert(Timestamp::now());
+                let now = Timestamp::now();
+                state.job.cancel_request_time.get_or_insert(now);
+                state.told.cancel_request_time.get_or_insert(now);
             }
         }
         drop(state);
@@ -87,5 +122,16 @@ impl Live {
 
     pub(super) fn cancelled_by(&self) -> Option<CancelledBy> {
         self.state().cancelled_by.clone()
+    }
+}
+
+impl State {
+    fn tell(&mut self, stored: u32) {
+        while let Some((sequence, time, payload)) =
+            self.waiting.pop_front_if(|(sequence, ..)| *sequence <= stored)
+        {
+            fold::apply(&mut self.told, sequence, time, &payload);
+        }
+        self.told.last_sequence = stored;
     }
 }

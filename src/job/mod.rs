@@ -14,12 +14,14 @@ mod recover;
 mod run;
 mod service;
 mod submit;
+mod worker;
 
 pub use config::Config;
 pub use fold::apply;
 pub use info::ServerInfo;
 pub use service::{CancelledBy, JobPage, JobService};
 pub use submit::{Submission, Submitted};
+pub use worker::{AgentWorker, Assignment, Worker};
 
 // What a door has to name of the journal, so that it imports nothing below this room.
 pub use crate::journal::{

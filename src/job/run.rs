@@ -5,14 +5,13 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{CancelledBy, JobService, admission::Turn, live::Live};
+use super::{Assignment, CancelledBy, JobService, admission::Turn, live::Live};
 use crate::{
-    agent::{self, Agent, Outcome, Writer},
-    caller::Caller,
+    agent::{self, Outcome, Writer},
     error::{Error, Reason, Result},
     journal::Appender,
     pb::{Job, JobState, StatusReason},
-    tool::{DEFAULT_CONVERSATION, Done},
+    tool::Done,
 };
 
 /// A job is not started before the store has its `job_started`, so that it is never started twice.
@@ -50,11 +49,8 @@ impl JobService {
     fn writer(&self, live: &Arc<Live>, appender: Appender) -> Writer {
         let (journal, live) = (self.journal().clone(), live.clone());
         let appended = move |sequence, payload: &_| {
-            let before = live.job().state();
-            live.apply(sequence, payload);
-            let after = live.job().state();
-            if before != after {
-                journal.set_state(&live.job_id, after);
+            if let Some(state) = live.apply(sequence, payload) {
+                journal.set_state(&live.job_id, state);
             }
         };
         Writer::new(appender, Arc::new(appended))
@@ -131,24 +127,16 @@ impl JobService {
             return Err(Error::new(Reason::Cancelled, "the job was cancelled before it started"));
         }
         let wire_task = job.task.clone().unwrap_or_default();
-        writer.started(&wire_task, self.toolbox().engine().kind.name()).await?;
+        writer.started(&wire_task, self.worker().engine()).await?;
         writer.flushed(STORE_DEADLINE).await?;
-        let options = job.options.clone().unwrap_or_default();
-        let named = Some(options.conversation_id.clone()).filter(|id| !id.is_empty());
-        let agent = Agent {
-            toolbox: self.toolbox(),
-            mind: self.mind(),
-            caller: Caller::named(&job.caller),
-            job_id: job.job_id.clone(),
-            named_conversation: named.clone(),
-            conversation_id: named.unwrap_or_else(|| DEFAULT_CONVERSATION.to_owned()),
-            max_steps: options.max_steps,
-            max_total_tokens: options.max_total_tokens,
+        let assignment = Assignment {
+            job: &job,
+            task,
             inputs: &live.inputs,
             cancel: live.cancel.clone(),
             deadline: Instant::now() + self.timeout(&job),
         };
-        agent.run(task, writer).await
+        self.worker().work(assignment, writer).await
     }
 
     fn timeout(&self, job: &Job) -> Duration {

@@ -16,6 +16,7 @@ use super::{
     admission::Admission,
     info::{CAPABILITIES, ServerInfo},
     live::Live,
+    worker::Worker,
 };
 use crate::{
     agent::Mind,
@@ -37,7 +38,8 @@ struct Inner {
     config: Config,
     journal: Journal,
     toolbox: Toolbox,
-    mind: Mind,
+    mind: Arc<Mind>,
+    worker: Arc<dyn Worker>,
     admission: Admission,
     live: Mutex<HashMap<JobId, Arc<Live>>>,
     tasks: Group,
@@ -76,8 +78,8 @@ impl JobService {
     pub async fn start(
         config: Config,
         journal: Journal,
-        toolbox: Toolbox,
-        mind: Mind,
+        (toolbox, mind): (Toolbox, Arc<Mind>),
+        worker: Arc<dyn Worker>,
         unfinished: Vec<Unfinished>,
     ) -> Self {
         let admission = Admission::new(config.max_running, config.max_queued);
@@ -86,6 +88,7 @@ impl JobService {
             journal,
             toolbox,
             mind,
+            worker,
             admission,
             live: Mutex::default(),
             tasks: Group::new("jobs"),
@@ -114,6 +117,10 @@ impl JobService {
         &self.inner.mind
     }
 
+    pub(super) fn worker(&self) -> &dyn Worker {
+        &*self.inner.worker
+    }
+
     pub(super) fn admission(&self) -> &Admission {
         &self.inner.admission
     }
@@ -140,7 +147,7 @@ impl JobService {
 
     fn find_live(&self, caller: &Caller, job_id: &JobId) -> Option<Arc<Live>> {
         let live = self.live().get(job_id).cloned()?;
-        caller.may_access(&live.job().caller).then_some(live)
+        caller.may_access(live.caller.name()).then_some(live)
     }
 
     /// Follows a job's events behind `after_sequence`, live or late.
@@ -162,7 +169,7 @@ impl JobService {
     /// [`Reason::JobNotFound`], [`Reason::DataLoss`], [`Reason::StoreUnavailable`].
     pub async fn get(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
-            let mut job = live.job();
+            let mut job = live.told();
             if job.state() == JobState::Queued {
                 job.queue_position = self.inner.admission.position(job_id);
             }
@@ -181,11 +188,13 @@ impl JobService {
         let mut follower = self.follow(caller, job_id, 0)?;
         tokio::select! {
             // Both branches only wait.
+            biased;
             () = follower.wait_for_end() => {}
             () = self.inner.closing.cancelled() => {}
         }
         if let Some(live) = self.find_live(caller, job_id) {
             tokio::select! {
+                biased;
                 () = live.ended.cancelled() => {}
                 () = self.inner.closing.cancelled() => {}
             }
@@ -327,7 +336,12 @@ impl JobService {
             .inputs
             .answer(input_id, value, caller.name())
             .map_err(|error| error.for_job(job_id.as_str()))?;
-        match tokio::time::timeout(INPUT_TIME, taken).await {
+        let taken_and_stored = async {
+            let taken = taken.await;
+            live.stored().await;
+            taken
+        };
+        match tokio::time::timeout(INPUT_TIME, taken_and_stored).await {
             Ok(Ok(())) => self.get(caller, job_id).await,
             Ok(Err(_)) => {
                 let message = "the job ended before it took the answer; read its events";
@@ -414,6 +428,7 @@ impl JobService {
         let stopping = self.inner.tasks.stopping().clone();
         self.inner.tasks.spawn(task, async move {
             tokio::select! {
+                biased;
                 () = future => {}
                 () = stopping.cancelled() => {}
             }
@@ -430,6 +445,7 @@ impl JobService {
         loop {
             tokio::select! {
                 // Both branches only wait.
+                biased;
                 _ = interval.tick() => {}
                 () = self.inner.tasks.stopping().cancelled() => return,
             }

@@ -141,7 +141,7 @@ impl JobService {
             journal::Submitted::Existing(job_id) => Ok((job_id, false)),
             journal::Submitted::New(appender) => {
                 let turn = promise.keep(&job_id);
-                self.launch(Live::new(job_id.clone(), job), task, appender, turn);
+                self.launch(Live::new(job, appender.stored()), task, appender, turn);
                 Ok((job_id, true))
             }
         }
@@ -151,6 +151,6 @@ impl JobService {
     pub(super) fn resubmit(&self, job: Job, task: agent::Task, appender: journal::Appender) {
         let job_id = appender.job_id().clone();
         let turn: Turn = self.admission().admit(&Caller::named(&job.caller), &job_id);
-        self.launch(Live::new(job_id, job), task, appender, turn);
+        self.launch(Live::new(job, appender.stored()), task, appender, turn);
     }
 }

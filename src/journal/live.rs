@@ -184,6 +184,7 @@ impl Log {
                 if !is_urgent && Instant::now() < next_write {
                     tokio::select! {
                         // Both branches only wait; what is pending stays pending.
+                        biased;
                         () = tokio::time::sleep_until(next_write) => {}
                         () = self.urgent.notified() => {}
                     }
@@ -272,7 +273,36 @@ impl Drop for Appender {
     }
 }
 
+/// How far a job's events are stored. Clones watch by themselves.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    job_id: JobId,
+    published: watch::Receiver<Published>,
+}
+
+impl Stored {
+    /// The job.
+    pub fn job_id(&self) -> &JobId {
+        &self.job_id
+    }
+
+    /// The last event that is stored.
+    pub fn last_sequence(&self) -> u32 {
+        self.published.borrow().last_sequence
+    }
+
+    /// Waits until more is stored than when this was last asked. `false`: the log is closed.
+    pub async fn changed(&mut self) -> bool {
+        self.published.changed().await.is_ok()
+    }
+}
+
 impl Appender {
+    /// How far its events are stored.
+    pub fn stored(&self) -> Stored {
+        Stored { job_id: self.log.job_id.clone(), published: self.log.published() }
+    }
+
     /// The job.
     pub fn job_id(&self) -> &JobId {
         &self.log.job_id

@@ -30,7 +30,7 @@ pub use follower::{Follower, Slice};
 pub use handle::{Journal, Submitted};
 pub use id::JobId;
 pub use index::Filter;
-pub use live::{Appender, Counters};
+pub use live::{Appender, Counters, Stored};
 pub use memory::MemoryStore;
 pub use recovery::{Damage, Unfinished};
 pub use store::{Chunk, Ended, Loaded, Reader, Store, StoredJob};

@@ -49,6 +49,7 @@ impl CallContext {
         }
         tokio::select! {
             // Every branch only waits.
+            biased;
             answer = answer => Ok(answer.unwrap_or(default)),
             () = self.cancel.cancelled() => Err(cancelled()),
             () = tokio::time::sleep_until(self.deadline) => {

@@ -1,0 +1,79 @@
+//! Who does a job's work: the seam between the job room and the agent. Simulations put something else in its place.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::{self, Agent, Inputs, Mind, Writer},
+    caller::Caller,
+    error::Result,
+    pb::Job,
+    tool::{DEFAULT_CONVERSATION, Done, Toolbox},
+};
+
+/// A job whose turn has come.
+#[derive(Debug)]
+pub struct Assignment<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Its task, checked.
+    pub task: &'a agent::Task,
+    /// Where answers to questions come in.
+    pub inputs: &'a Inputs,
+    /// Ends the work.
+    pub cancel: CancellationToken,
+    /// The work ends at this time at the latest.
+    pub deadline: Instant,
+}
+
+/// Does the work of jobs, many at a time.
+#[async_trait]
+pub trait Worker: Send + Sync {
+    /// The engine's name, for `job_started`.
+    fn engine(&self) -> &'static str;
+
+    /// Does the work, telling the writer what happens. Ends when it is cancelled and at the deadline, and leaves nothing
+    /// running. The outcome is written by the caller, once.
+    ///
+    /// # Errors
+    /// What made the task fail, with its reason.
+    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done>;
+}
+
+/// The agent, its mind and its tools.
+pub struct AgentWorker {
+    /// The tools.
+    pub toolbox: Toolbox,
+    /// The model and its tools.
+    pub mind: Arc<Mind>,
+}
+
+#[async_trait]
+impl Worker for AgentWorker {
+    fn engine(&self) -> &'static str {
+        self.toolbox.engine().kind.name()
+    }
+
+    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done> {
+        let Assignment { job, task, inputs, cancel, deadline } = assignment;
+        let options = job.options.clone().unwrap_or_default();
+        let named = Some(options.conversation_id).filter(|id| !id.is_empty());
+        let agent = Agent {
+            toolbox: &self.toolbox,
+            mind: &self.mind,
+            caller: Caller::named(&job.caller),
+            job_id: job.job_id.clone(),
+            named_conversation: named.clone(),
+            conversation_id: named.unwrap_or_else(|| DEFAULT_CONVERSATION.to_owned()),
+            max_steps: options.max_steps,
+            max_total_tokens: options.max_total_tokens,
+            inputs,
+            cancel,
+            deadline,
+        };
+        agent.run(task, writer).await
+    }
+}
