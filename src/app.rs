@@ -11,7 +11,7 @@ use crate::{
     edge::{self, Addresses, Headers, Server},
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
-    job::{AgentWorker, JobService},
+    job::{AgentWorker, Desk, JobService},
     journal::{self, EmbeddedStore, Journal, MemoryStore, Store},
     llm,
     secret::Secret,
@@ -28,6 +28,8 @@ const FLUSH_TIME: Duration = Duration::from_secs(5);
 pub struct Core {
     /// What the doors and the command line call.
     pub service: JobService,
+    /// What the doors ask that is no job.
+    pub desk: Desk,
     supervisor: Supervisor,
     journal: Journal,
     kill_grace: Duration,
@@ -83,15 +85,15 @@ impl Core {
         let mind = thinking.mind(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
         let mind = Arc::new(mind);
         let worker = Arc::new(AgentWorker { toolbox: toolbox.clone(), mind: mind.clone() });
-        let service =
-            JobService::start(config.jobs.clone(), journal.clone(), (toolbox, mind), worker, unfinished)
-                .await;
-        if config.agent.autodetect == Autodetect::Offer && service.mind().model.is_none() {
-            let found = service.clone();
-            service.spawn_background("detect_models", async move { offer_local_models(&found).await });
+        let service = JobService::start(config.jobs.clone(), journal.clone(), worker, unfinished).await;
+        let desk = Desk::new(service.clone(), toolbox, mind);
+        if config.agent.autodetect == Autodetect::Offer && desk.mind().model.is_none() {
+            let desk = desk.clone();
+            // It only looks, and is given up with the runtime.
+            Group::new("background").spawn("detect_models", async move { offer_local_models(&desk).await });
         }
         let kill_grace = Duration::from_secs(config.conductor.kill_grace_seconds.into());
-        Ok(Self { service, supervisor, journal, kill_grace })
+        Ok(Self { service, desk, supervisor, journal, kill_grace })
     }
 
     /// The tools for MCP clients; their calls are jobs.
@@ -99,7 +101,7 @@ impl Core {
     /// # Errors
     /// [`Reason::Internal`].
     pub fn mcp_handler(&self) -> Result<McpHandler> {
-        McpHandler::for_outside(self.service.toolbox().clone(), Arc::new(self.service.clone()))
+        McpHandler::for_outside(self.desk.toolbox().clone(), Arc::new(self.service.clone()))
     }
 
     /// Ends everything within `grace`, in the order of docs/architecture.md: jobs, engines, last events,
@@ -110,7 +112,7 @@ impl Core {
         if !is_over {
             is_over = self.service.interrupt_running(stop_time.saturating_sub(LAST_RESORT)).await;
         }
-        self.service.mind().tools.close();
+        self.desk.mind().tools.close();
         // The guardian kills what is left at once, and with it every wait for it ends.
         self.supervisor.close().await;
         if !is_over && !self.service.interrupt_running(LAST_RESORT).await {
@@ -176,7 +178,7 @@ impl Thinking {
 }
 
 /// Looks for model servers on this machine, so that `/health` can name them.
-async fn offer_local_models(service: &JobService) {
+async fn offer_local_models(desk: &Desk) {
     let found = llm::detect().await;
     for server in &found {
         tracing::info!(
@@ -184,7 +186,7 @@ async fn offer_local_models(service: &JobService) {
             "a model server runs here; name it in agent.provider and agent.model to use it"
         );
     }
-    service.mind().set_detected(found);
+    desk.mind().set_detected(found);
 }
 
 fn own_program() -> Result<String> {
@@ -271,7 +273,7 @@ impl App {
                 Server::new(listener, server, &config.auth, doors, Headers::Mcp).map_err(Error::internal)?;
             servers.push(group.spawn("mcp_listener", mcp.serve(stop.clone())));
         }
-        let doors = edge::doors(&core.service, server, addresses);
+        let doors = edge::doors(&core.service, &core.desk, server, addresses);
         let api =
             Server::new(listener, server, &config.auth, doors, Headers::Api).map_err(Error::internal)?;
         servers.push(group.spawn("listener", api.serve(stop.clone())));

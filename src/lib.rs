@@ -3,6 +3,7 @@
 //! Start with docs/architecture.md; the rooms below are listed there by rank, and a test holds the ranks.
 
 pub mod agent;
+pub mod ambient;
 pub mod app;
 pub mod bundled;
 pub mod caller;
@@ -16,6 +17,8 @@ pub mod journal;
 pub mod llm;
 pub mod pb;
 pub mod secret;
+#[cfg(test)]
+mod simulation;
 pub mod task;
 pub mod telemetry;
 pub mod tool;

@@ -26,7 +26,10 @@ use std::net::SocketAddr;
 
 use axum::Router;
 
-use crate::{job::JobService, pb::Door};
+use crate::{
+    job::{Desk, JobService},
+    pb::Door,
+};
 
 /// Says through which of the doors on the port a request came.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +52,7 @@ impl Addresses {
 }
 
 /// The doors of the first port: gRPC, grpc-web, JSON and SSE.
-pub fn doors(service: &JobService, config: &Config, addresses: Addresses) -> Router {
-    http::router(service.clone(), config, addresses).merge(grpc::router(service.clone(), config, addresses))
+pub fn doors(service: &JobService, desk: &Desk, config: &Config, addresses: Addresses) -> Router {
+    let http = http::router((service.clone(), desk.clone()), config, addresses);
+    http.merge(grpc::router((service.clone(), desk.clone()), config, addresses))
 }

@@ -73,11 +73,10 @@ impl Live {
         state.told.clone()
     }
 
-    /// Waits until everything that was written by now is stored, or the log is closed.
+    /// Waits until everything that was written by now is stored.
     pub(super) async fn stored(&self) {
         let written = self.state().job.last_sequence;
-        let mut log = self.log.clone();
-        while log.last_sequence() < written && log.changed().await {}
+        self.log.reaches(written).await;
     }
 
     /// Applies an event that was written. Answers with the new state where it changed.
@@ -96,12 +95,13 @@ impl Live {
 
     /// Waits until the job asks something, and that is stored.
     pub(super) async fn asks(&self) {
-        let mut log = self.log.clone();
-        // Looked at whenever more is stored; a log that is closed asks nothing any more.
-        while self.told().question.is_none() {
-            if !log.changed().await {
-                std::future::pending::<()>().await;
+        // Looked at whenever more is stored.
+        loop {
+            let told = self.told();
+            if told.question.is_some() {
+                return;
             }
+            self.log.reaches(told.last_sequence + 1).await;
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod admission;
 mod config;
+mod desk;
 mod fold;
 mod info;
 mod live;
@@ -17,6 +18,7 @@ mod submit;
 mod worker;
 
 pub use config::Config;
+pub use desk::Desk;
 pub use fold::apply;
 pub use info::ServerInfo;
 pub use service::{CancelledBy, JobPage, JobService};

@@ -1,5 +1,9 @@
 //! What a start does with the jobs that the process before this one left unfinished.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{JobService, fold};
 use crate::{
     agent::{self, Outcome, Writer},
@@ -8,23 +12,46 @@ use crate::{
     pb::{Job, JobState, Timestamp, job_event::Payload},
 };
 
+/// A job that cannot be read for so long is taken for lost.
+const STORE_DEADLINE: Duration = Duration::from_secs(10);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
 impl JobService {
     /// Queued jobs are taken in again, in the order of their submission; running ones end INTERRUPTED. One that
     /// had written its last event is only marked as ended.
     pub(super) async fn recover(&self, mut unfinished: Vec<Unfinished>) {
-        unfinished.sort_by(|a, b| a.job_id.cmp(&b.job_id));
+        // Ids of one millisecond do not sort by their time.
+        unfinished.sort_by_key(|left| {
+            (left.record.job.as_ref().and_then(|job| job.create_time), left.job_id.clone())
+        });
         let (mut queued, mut interrupted) = (0, 0);
         for left in unfinished {
-            match self.recover_one(&left).await {
+            match self.recover_patiently(&left).await {
                 Ok(JobState::Queued) => queued += 1,
                 Ok(_) => interrupted += 1,
                 Err(error) => {
+                    // Still known, with its key: nothing may be submitted in its place.
+                    self.journal().note_lost(&left);
                     tracing::error!(job_id = %left.job_id, %error, cause = error.cause(), "job not recovered")
                 }
             }
         }
         if queued + interrupted > 0 {
             tracing::info!(queued, interrupted, "unfinished jobs were recovered");
+        }
+    }
+
+    /// A store that cannot be read in this moment is asked again.
+    async fn recover_patiently(&self, left: &Unfinished) -> Result<JobState> {
+        let until = Instant::now() + STORE_DEADLINE;
+        loop {
+            match self.recover_one(left).await {
+                Err(error) if error.reason() == Reason::StoreUnavailable && Instant::now() < until => {
+                    tracing::warn!(job_id = %left.job_id, cause = error.cause(), "a job cannot be read, trying again");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+                done => return done,
+            }
         }
     }
 

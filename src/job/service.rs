@@ -1,7 +1,7 @@
 //! The service: what every door calls.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,21 +11,13 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Config,
-    admission::Admission,
-    info::{CAPABILITIES, ServerInfo},
-    live::Live,
-    worker::Worker,
-};
+use super::{Config, admission::Admission, live::Live, worker::Worker};
 use crate::{
-    agent::Mind,
     caller::Caller,
     error::{Error, Reason, Result},
     journal::{Filter, Follower, JobId, Journal, Unfinished},
-    pb::{self, Job, JobState},
+    pb::{Job, JobState},
     task::Group,
-    tool::{Conversation, Toolbox, catalogue},
 };
 
 /// Jobs for every door. Clones share the service.
@@ -37,11 +29,9 @@ pub struct JobService {
 struct Inner {
     config: Config,
     journal: Journal,
-    toolbox: Toolbox,
-    mind: Arc<Mind>,
     worker: Arc<dyn Worker>,
     admission: Admission,
-    live: Mutex<HashMap<JobId, Arc<Live>>>,
+    live: Mutex<BTreeMap<JobId, Arc<Live>>>,
     tasks: Group,
     closing: CancellationToken,
     is_ready: AtomicBool,
@@ -78,7 +68,6 @@ impl JobService {
     pub async fn start(
         config: Config,
         journal: Journal,
-        (toolbox, mind): (Toolbox, Arc<Mind>),
         worker: Arc<dyn Worker>,
         unfinished: Vec<Unfinished>,
     ) -> Self {
@@ -86,8 +75,6 @@ impl JobService {
         let inner = Inner {
             config,
             journal,
-            toolbox,
-            mind,
             worker,
             admission,
             live: Mutex::default(),
@@ -107,16 +94,6 @@ impl JobService {
         &self.inner.journal
     }
 
-    /// The tools behind it.
-    pub fn toolbox(&self) -> &Toolbox {
-        &self.inner.toolbox
-    }
-
-    /// What commands are planned with.
-    pub fn mind(&self) -> &Mind {
-        &self.inner.mind
-    }
-
     pub(super) fn worker(&self) -> &dyn Worker {
         &*self.inner.worker
     }
@@ -133,7 +110,7 @@ impl JobService {
         &self.inner.config
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Live>>> {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Live>>> {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -354,85 +331,14 @@ impl JobService {
         }
     }
 
-    /// The caller's conversations, the latest first.
-    ///
-    /// # Errors
-    /// [`Reason::ToolFailed`].
-    pub async fn conversations(&self, caller: &Caller) -> Result<Vec<Conversation>> {
-        self.inner.toolbox.conversations(caller).await
-    }
-
-    /// Removes a conversation of the caller's with everything that was said in it.
-    ///
-    /// # Errors
-    /// [`Reason::InvalidArgument`], [`Reason::ConversationNotFound`]; [`Reason::Busy`] while a job uses it.
-    pub async fn delete_conversation(&self, caller: &Caller, conversation_id: &str) -> Result<()> {
-        if !crate::engine::is_id(conversation_id) {
-            return Err(Error::invalid("conversation_id", "is not one that a conversation can have"));
-        }
-        self.inner.toolbox.delete_conversation(caller, conversation_id).await
-    }
-
-    /// The engine's agents.
-    ///
-    /// # Errors
-    /// [`Reason::ToolFailed`], [`Reason::Unsupported`].
-    pub async fn agents(&self) -> Result<Vec<pb::Agent>> {
-        self.inner.toolbox.agents().await
-    }
-
-    /// The tools with their schemas.
-    pub fn tools(&self) -> Vec<pb::Tool> {
-        let to_wire = |spec: &crate::tool::ToolSpec| pb::Tool {
-            name: spec.name.as_str().to_owned(),
-            title: spec.title.to_owned(),
-            description: spec.description.to_owned(),
-            input_schema: Some(pb::Json::from_value(&spec.input_schema)),
-            output_schema: Some(pb::Json::from_value(&spec.output_schema)),
-            is_read_only: spec.is_read_only,
-            is_destructive: spec.is_destructive,
-            is_idempotent: spec.is_idempotent,
-            is_open_world: spec.is_open_world,
-        };
-        catalogue().iter().map(to_wire).collect()
-    }
-
-    /// What this gateway is and can do.
-    pub fn info(&self) -> ServerInfo {
-        let (running, queued) = self.inner.admission.counts();
-        let mind = &self.inner.mind;
-        let identity = mind.identity();
-        let detected = mind.detected().into_iter();
-        ServerInfo {
-            version: env!("CARGO_PKG_VERSION"),
-            planner: mind.planner(),
-            provider: identity.map(|identity| identity.provider.clone()).unwrap_or_default(),
-            model: identity.map(|identity| identity.model.clone()).unwrap_or_default(),
-            why: mind.why.clone(),
-            detected: detected.map(|found| (found.base_url, found.provider.name(), found.models)).collect(),
-            engine: self.inner.toolbox.engine().kind.name(),
-            capabilities: CAPABILITIES,
-            running,
-            queued,
-            live_tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
-        }
+    /// How many jobs run, and how many wait.
+    pub fn counts(&self) -> (usize, usize) {
+        self.inner.admission.counts()
     }
 
     /// Whether new jobs are taken.
     pub fn is_ready(&self) -> bool {
         self.inner.is_ready.load(Ordering::Relaxed)
-    }
-
-    /// Starts a task that is given up when the gateway ends.
-    pub fn spawn_background(&self, task: &'static str, future: impl Future<Output = ()> + Send + 'static) {
-        let stopping = self.inner.tasks.stopping().clone();
-        self.inner.tasks.spawn(task, async move {
-            tokio::select! {
-                biased;
-                () = future => {}
-                () = stopping.cancelled() => {}
-            }
-        });
     }
 
     /// The tasks that run now, by name.

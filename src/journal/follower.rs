@@ -2,13 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::sync::watch;
-
-use super::{
-    Batch, Chunk, JobId, Reader, Store,
-    live::{Log, Published},
-    read_cache::ReadCache,
-};
+use super::{Batch, Chunk, JobId, Reader, Store, live::Log, mark::Published, read_cache::ReadCache};
 use crate::error::{Error, Reason, Result};
 
 /// How much a reader that is behind takes from the store at once. Bounds what it holds, in bytes.
@@ -48,19 +42,14 @@ pub struct Follower {
 }
 
 pub(super) enum Source {
-    Live(Arc<Log>, watch::Receiver<Published>),
+    Live(Arc<Log>),
     Ended { last_sequence: u32 },
 }
 
 impl Source {
-    pub(super) fn of(log: Arc<Log>) -> Self {
-        let published = log.published();
-        Self::Live(log, published)
-    }
-
     fn published(&self) -> Published {
         match self {
-            Self::Live(log, _) => log.now_published(),
+            Self::Live(log) => log.mark.now(),
             Self::Ended { last_sequence } => Published { last_sequence: *last_sequence, is_ended: true },
         }
     }
@@ -89,9 +78,8 @@ impl Follower {
 
     /// Waits until the job's last event is stored, reading nothing.
     pub async fn wait_for_end(&mut self) {
-        if let Source::Live(_, changes) = &mut self.source {
-            // The sender lives in the log that this reader holds.
-            let _ended = changes.wait_for(|now| now.is_ended).await.is_ok();
+        if let Source::Live(log) = &self.source {
+            log.mark.wait_for(|now| now.is_ended).await;
         }
     }
 
@@ -118,12 +106,9 @@ impl Follower {
             if published.is_ended {
                 return Ok(None);
             }
-            let Source::Live(_, changes) = &mut self.source else { return Ok(None) };
+            let Source::Live(log) = &self.source else { return Ok(None) };
             let next_sequence = self.next_sequence;
-            let news = changes.wait_for(|now| now.last_sequence >= next_sequence || now.is_ended).await;
-            if news.is_err() {
-                return Err(Error::internal("the log was dropped before its end"));
-            }
+            log.mark.wait_for(|now| now.last_sequence >= next_sequence || now.is_ended).await;
         }
     }
 
@@ -139,7 +124,7 @@ impl Follower {
     }
 
     fn take_from_tail(&mut self) -> Option<Slice> {
-        let Source::Live(log, _) = &self.source else { return None };
+        let Source::Live(log) = &self.source else { return None };
         let batch = log.in_tail(self.next_sequence)?;
         Some(self.advance(batch))
     }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Appender, Counters, Damage, Filter, Follower, JobId, Loaded, Retention, Store, StoredJob, Unfinished,
     follower::Source,
-    index::{Entry, Index},
+    index::{End, Entry, Index},
     live::Log,
     read_cache::ReadCache,
 };
@@ -72,7 +72,7 @@ impl Journal {
             let Ok(job_id) = JobId::parse(&ended.job.job_id) else { continue };
             let mut entry = Entry::of(&ended.record, None);
             entry.state = ended.job.state();
-            entry.end_time = ended.job.end_time.or(Some(Timestamp::now()));
+            entry.end = Some(End::at(ended.job.end_time.unwrap_or_else(Timestamp::now)));
             entry.last_sequence = ended.job.last_sequence;
             entry.log_bytes = ended.log_bytes;
             journal.index().insert(job_id, entry);
@@ -83,7 +83,7 @@ impl Journal {
             let mut entry = Entry::of(&record, None);
             entry.is_lost = true;
             entry.state = JobState::Interrupted;
-            entry.end_time = job.create_time.or(Some(Timestamp::now()));
+            entry.end = Some(End::at(job.create_time.unwrap_or_else(Timestamp::now)));
             journal.index().insert(job_id, entry);
         }
         let mut left = Vec::new();
@@ -142,6 +142,15 @@ impl Journal {
         self.index().insert(unfinished.job_id.clone(), Entry::of(&unfinished.record, None));
     }
 
+    /// Lists an unfinished job that cannot be read: its readers are told that it is lost.
+    pub fn note_lost(&self, unfinished: &Unfinished) {
+        let mut entry = Entry::of(&unfinished.record, None);
+        entry.is_lost = true;
+        entry.state = JobState::Interrupted;
+        entry.end = Some(End::at(Timestamp::now()));
+        self.index().insert(unfinished.job_id.clone(), entry);
+    }
+
     fn open_log(&self, job_id: JobId, record: &JobRecord, last_sequence: u32) -> Appender {
         let inner = &self.inner;
         let log =
@@ -159,9 +168,7 @@ impl Journal {
     /// Marks a job as ended, once its last event is stored. Tries until the store takes it.
     pub async fn finish(&self, appender: Appender, job: &Job) {
         let job_id = appender.job_id().clone();
-        let mut published = appender.log.published();
-        // The log's writer task ends only behind the last event, so that an error here means the same.
-        let _ended = published.wait_for(|now| now.is_ended).await.is_ok();
+        appender.log.mark.wait_for(|now| now.is_ended).await;
         self.mark_ended(&job_id, job).await;
     }
 
@@ -190,7 +197,7 @@ impl Journal {
         let index = self.index();
         let entry = index.get_whole(caller, job_id)?;
         let (source, last_sequence) = match &entry.live {
-            Some(log) => (Source::of(log.clone()), log.now_published().last_sequence),
+            Some(log) => (Source::Live(log.clone()), log.mark.now().last_sequence),
             None => (Source::Ended { last_sequence: entry.last_sequence }, entry.last_sequence),
         };
         drop(index);
@@ -254,7 +261,7 @@ impl Journal {
     /// # Errors
     /// [`Reason::JobNotFound`]; [`Reason::JobNotEnded`]; [`Reason::StoreUnavailable`].
     pub async fn delete(&self, caller: &Caller, job_id: &JobId) -> Result<()> {
-        if self.index().get(caller, job_id)?.end_time.is_none() {
+        if self.index().get(caller, job_id)?.end.is_none() {
             let message = "the job has not ended; cancel it first, then delete it";
             return Err(Error::new(Reason::JobNotEnded, message).for_job(job_id.as_str()));
         }

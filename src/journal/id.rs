@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use data_encoding::{Encoding, Specification};
 
 use crate::{
+    ambient,
     error::{Error, Reason, Result},
     pb::Timestamp,
 };
@@ -28,7 +29,7 @@ impl JobId {
     pub fn generate() -> Result<Self> {
         let mut bytes = [0u8; 22];
         bytes[..6].copy_from_slice(&Timestamp::now().unix_millis().to_be_bytes()[2..]);
-        getrandom::fill(&mut bytes[6..]).map_err(Error::internal)?;
+        ambient::fill_random(&mut bytes[6..]).map_err(Error::internal)?;
         Ok(Self(format!("{PREFIX}{}", base32().encode(&bytes)).into()))
     }
 

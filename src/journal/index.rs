@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{JobId, Retention, live::Log};
 use crate::{
@@ -23,13 +26,34 @@ pub struct Filter {
     pub conversation_id: String,
 }
 
+/// When a job ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) time: Timestamp,
+    /// Its age when this process learned of it, by the time of day, and the moment of that. A clock that is set anew while
+    /// the process runs makes nothing older.
+    age_then: Duration,
+    since: Instant,
+}
+
+impl End {
+    pub(super) fn at(time: Timestamp) -> Self {
+        Self { time, age_then: time.elapsed(), since: Instant::now() }
+    }
+
+    fn age(&self) -> Duration {
+        self.age_then + self.since.elapsed()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) caller: Caller,
     pub(super) state: JobState,
     pub(super) last_sequence: u32,
     pub(super) log_bytes: u64,
-    pub(super) end_time: Option<Timestamp>,
+    /// When it ended, by the time of day and by a clock that never jumps.
+    pub(super) end: Option<End>,
     pub(super) live: Option<Arc<Log>>,
     /// Nothing of it is left in the store but that it was accepted.
     pub(super) is_lost: bool,
@@ -48,7 +72,7 @@ impl Entry {
             state: JobState::Queued,
             last_sequence: 0,
             log_bytes: 0,
-            end_time: None,
+            end: None,
             live,
             is_lost: false,
             labels: options.labels,
@@ -78,7 +102,7 @@ impl Index {
         if !entry.idempotency_key.is_empty() {
             self.keys.insert((entry.caller.clone(), entry.idempotency_key.clone()), job_id.clone());
         }
-        if entry.end_time.is_some() {
+        if entry.end.is_some() {
             self.ended_bytes += entry.log_bytes;
             self.ended_jobs += 1;
         }
@@ -135,7 +159,7 @@ impl Index {
         let Some(entry) = self.jobs.get_mut(job_id) else { return };
         entry.live = None;
         entry.last_sequence = last_sequence;
-        entry.end_time = Some(end_time);
+        entry.end = Some(End::at(end_time));
         entry.log_bytes = log_bytes;
         self.ended_bytes += log_bytes;
         self.ended_jobs += 1;
@@ -143,7 +167,7 @@ impl Index {
 
     pub(super) fn remove(&mut self, job_id: &JobId) -> Option<Entry> {
         let entry = self.jobs.remove(job_id)?;
-        if entry.end_time.is_some() {
+        if entry.end.is_some() {
             self.ended_bytes -= entry.log_bytes;
             self.ended_jobs -= 1;
         }
@@ -179,15 +203,15 @@ impl Index {
         let mut ended: Vec<_> = self
             .jobs
             .iter()
-            .filter_map(|(job_id, entry)| Some((entry.end_time?, entry.log_bytes, job_id)))
+            .filter_map(|(job_id, entry)| Some((entry.end?, entry.log_bytes, job_id)))
             .collect();
-        ended.sort_unstable();
+        ended.sort_unstable_by_key(|(end, _, job_id)| (end.time, *job_id));
         let (mut bytes, mut jobs) = (self.ended_bytes, self.ended_jobs);
         let mut expired = Vec::new();
-        for (end_time, log_bytes, job_id) in ended {
+        for (end, log_bytes, job_id) in ended {
             let is_over = bytes > retention.max_bytes || jobs > retention.max_jobs;
-            if !is_over && end_time.elapsed() < retention.max_age {
-                break;
+            if !is_over && end.age() < retention.max_age {
+                continue;
             }
             bytes -= log_bytes;
             jobs -= 1;

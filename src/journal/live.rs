@@ -10,12 +10,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
-use super::{Batch, JobId, Store, encode};
+use super::{
+    Batch, JobId, Store, encode,
+    mark::{Mark, Published},
+};
 use crate::{
     error::{Error, Reason, Result},
     pb::{MAX_EVENT_BYTES, Timestamp, job_event::Payload},
@@ -37,13 +37,6 @@ pub struct Counters {
     pub events_encoded: AtomicU64,
     /// Batches written.
     pub batches_stored: AtomicU64,
-}
-
-/// How far a log is stored, which is how far it may be seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Published {
-    pub(super) last_sequence: u32,
-    pub(super) is_ended: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +63,7 @@ struct Open {
 pub(super) struct Log {
     job_id: JobId,
     state: Mutex<State>,
-    published: watch::Sender<Published>,
+    pub(super) mark: Mark,
     /// Something waits to be stored.
     work: Notify,
     /// A full batch or the end waits: do not wait for more.
@@ -100,7 +93,7 @@ impl Log {
                 is_ended: false,
                 is_released: false,
             }),
-            published: watch::channel(Published { last_sequence, is_ended: false }).0,
+            mark: Mark::at(last_sequence),
             work: Notify::new(),
             urgent: Notify::new(),
             space: Notify::new(),
@@ -111,14 +104,6 @@ impl Log {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn published(&self) -> watch::Receiver<Published> {
-        self.published.subscribe()
-    }
-
-    pub(super) fn now_published(&self) -> Published {
-        *self.published.borrow()
     }
 
     /// The batch of the tail that holds `sequence`, and where the tail begins if it does not reach back so far.
@@ -235,7 +220,7 @@ impl Log {
         }
         let is_ended = state.is_ended && state.unstored_bytes == 0;
         drop(state);
-        self.published.send_replace(Published { last_sequence: last, is_ended });
+        self.mark.set(Published { last_sequence: last, is_ended });
         self.space.notify_waiters();
         is_ended
     }
@@ -273,34 +258,31 @@ impl Drop for Appender {
     }
 }
 
-/// How far a job's events are stored. Clones watch by themselves.
+/// How far a job's events are stored.
 #[derive(Clone, Debug)]
-pub struct Stored {
-    job_id: JobId,
-    published: watch::Receiver<Published>,
-}
+pub struct Stored(Arc<Log>);
 
 impl Stored {
     /// The job.
     pub fn job_id(&self) -> &JobId {
-        &self.job_id
+        &self.0.job_id
     }
 
     /// The last event that is stored.
     pub fn last_sequence(&self) -> u32 {
-        self.published.borrow().last_sequence
+        self.0.mark.now().last_sequence
     }
 
-    /// Waits until more is stored than when this was last asked. `false`: the log is closed.
-    pub async fn changed(&mut self) -> bool {
-        self.published.changed().await.is_ok()
+    /// Waits until this event is stored.
+    pub async fn reaches(&self, sequence: u32) {
+        self.0.mark.wait_for(|now| now.last_sequence >= sequence).await;
     }
 }
 
 impl Appender {
     /// How far its events are stored.
     pub fn stored(&self) -> Stored {
-        Stored { job_id: self.log.job_id.clone(), published: self.log.published() }
+        Stored(self.log.clone())
     }
 
     /// The job.
@@ -327,11 +309,10 @@ impl Appender {
     /// [`Reason::StoreUnavailable`] when it is not within `deadline`.
     pub async fn flushed(&self, deadline: Duration) -> Result<()> {
         let wanted = self.log.state().next_sequence - 1;
-        let mut published = self.log.published();
-        let stored = published.wait_for(|now| now.last_sequence >= wanted);
+        let stored = self.log.mark.wait_for(|now| now.last_sequence >= wanted);
         match tokio::time::timeout(deadline, stored).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => {
+            Ok(_) => Ok(()),
+            Err(_) => {
                 Err(Error::new(Reason::StoreUnavailable, "the store does not take data now; try again later"))
             }
         }

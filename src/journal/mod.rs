@@ -18,6 +18,7 @@ mod handle;
 mod id;
 mod index;
 mod live;
+mod mark;
 mod memory;
 mod read_cache;
 mod recovery;

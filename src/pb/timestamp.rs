@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::ambient;
+
 /// A point in time: seconds since 1970 and nanoseconds, on the wire as `google.protobuf.Timestamp`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Message)]
 pub struct Timestamp {
@@ -21,7 +23,7 @@ pub struct Timestamp {
 impl Timestamp {
     /// The time now, by the system's clock.
     pub fn now() -> Self {
-        SystemTime::now().into()
+        ambient::time_of_day().into()
     }
 
     /// Milliseconds since 1970; 0 for times before it.
@@ -41,7 +43,7 @@ impl Timestamp {
 
     /// How long ago it was, zero for the future.
     pub fn elapsed(self) -> Duration {
-        SystemTime::from(self).elapsed().unwrap_or_default()
+        ambient::time_of_day().duration_since(self.into()).unwrap_or_default()
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 /// Rooms and their ranks; docs/architecture.md explains them. A room imports only rooms of a lower rank.
 const RANKS: &[(&str, u8)] = &[
     ("pb", 0),
+    ("ambient", 0),
     ("error", 0),
     ("task", 0),
     ("caller", 0),
@@ -26,6 +27,7 @@ const RANKS: &[(&str, u8)] = &[
     ("cli", 7),
     ("main", 7),
     ("lib", 7),
+    ("simulation", 7),
 ];
 /// Imports beyond the ranks, each with its reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[

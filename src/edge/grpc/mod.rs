@@ -13,17 +13,16 @@ use tonic::service::Routes;
 use super::{Addresses, Config};
 use crate::{
     error::Error,
-    job::JobService,
+    job::{Desk, JobService},
     pb::{DESCRIPTORS, gateway_service_server::GatewayServiceServer},
 };
 
 /// The gRPC routes. grpc-web is layered on these only: it refuses every other HTTP/1.1 request.
-pub(super) fn router(service: JobService, config: &Config, addresses: Addresses) -> Router {
+pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addresses: Addresses) -> Router {
     let limit = config.max_message_bytes as usize;
+    let gateway = service::Gateway::new((service.clone(), desk), config.heartbeat(), addresses);
     let gateway =
-        GatewayServiceServer::new(service::Gateway::new(service.clone(), config.heartbeat(), addresses))
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit);
+        GatewayServiceServer::new(gateway).max_decoding_message_size(limit).max_encoding_message_size(limit);
     let mut routes = Routes::builder();
     routes.add_service(gateway);
     routes.add_service(service::health(&service));

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     caller::Caller,
     error::{Error, Result},
-    job::{CancelledBy, Conversation, Filter, JobId, JobService, Submission},
+    job::{CancelledBy, Conversation, Desk, Filter, JobId, JobService, Submission},
     pb::{self, Door, JobState, OnDisconnect, gateway_service_server::GatewayService},
 };
 
@@ -30,13 +30,18 @@ const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 
 pub(super) struct Gateway {
     service: JobService,
+    desk: Desk,
     heartbeat: Duration,
     addresses: Addresses,
 }
 
 impl Gateway {
-    pub(super) fn new(service: JobService, heartbeat: Duration, addresses: Addresses) -> Self {
-        Self { service, heartbeat, addresses }
+    pub(super) fn new(
+        (service, desk): (JobService, Desk),
+        heartbeat: Duration,
+        addresses: Addresses,
+    ) -> Self {
+        Self { service, desk, heartbeat, addresses }
     }
 
     fn submission<T>(
@@ -108,7 +113,7 @@ impl Gateway {
             1..=500 => request.page_size as usize,
             _ => return Err(Error::invalid("page_size", "must be 1 to 500")),
         };
-        let mut agents = self.service.agents().await?;
+        let mut agents = self.desk.agents().await?;
         // The token is the last id of the page before; the agents are sorted by id.
         agents.retain(|agent| agent.agent_id > request.page_token);
         let has_more = agents.len() > page_size;
@@ -241,7 +246,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::ListConversationsRequest>,
     ) -> Result<Response<pb::ListConversationsResponse>, Status> {
-        let found = self.service.conversations(&caller_of(&request)).await;
+        let found = self.desk.conversations(&caller_of(&request)).await;
         answer(found.map(|found| pb::ListConversationsResponse {
             conversations: found.into_iter().map(to_wire).collect(),
         }))
@@ -252,7 +257,7 @@ impl GatewayService for Gateway {
         request: Request<pb::DeleteConversationRequest>,
     ) -> Result<Response<pb::DeleteConversationResponse>, Status> {
         let caller = caller_of(&request);
-        let deleted = self.service.delete_conversation(&caller, &request.get_ref().conversation_id).await;
+        let deleted = self.desk.delete_conversation(&caller, &request.get_ref().conversation_id).await;
         answer(deleted.map(|()| pb::DeleteConversationResponse {}))
     }
 
@@ -267,14 +272,14 @@ impl GatewayService for Gateway {
         &self,
         _: Request<pb::ListToolsRequest>,
     ) -> Result<Response<pb::ListToolsResponse>, Status> {
-        Ok(Response::new(pb::ListToolsResponse { tools: self.service.tools() }))
+        Ok(Response::new(pb::ListToolsResponse { tools: self.desk.tools() }))
     }
 
     async fn get_server_info(
         &self,
         _: Request<pb::GetServerInfoRequest>,
     ) -> Result<Response<pb::GetServerInfoResponse>, Status> {
-        let info = self.service.info();
+        let info = self.desk.info();
         Ok(Response::new(pb::GetServerInfoResponse {
             version: info.version.to_owned(),
             planner: info.planner.to_owned(),

@@ -10,7 +10,7 @@ use super::{super::problem::json_response, Context};
 
 /// `GET /health`: what this is and that it answers.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> Response<Body> {
-    let info = context.service.info();
+    let info = context.desk.info();
     let detected: Vec<_> = info
         .detected
         .iter()

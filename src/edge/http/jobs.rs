@@ -282,7 +282,7 @@ pub(super) async fn input(
 
 /// `GET /api/v1/conversations`: the caller's own, the latest first.
 pub(super) async fn conversations(State(context): Shared, Extension(caller): From) -> Response<Body> {
-    let found = context.service.conversations(&caller).await;
+    let found = context.desk.conversations(&caller).await;
     answer(found.map(|found| {
         let found: Vec<Value> = found.iter().map(Conversation::to_json).collect();
         ok(&json!({ "conversations": found }))
@@ -295,7 +295,7 @@ pub(super) async fn delete_conversation(
     Extension(caller): From,
     Path(conversation_id): Path<String>,
 ) -> Response<Body> {
-    answer(context.service.delete_conversation(&caller, &conversation_id).await.map(|()| {
+    answer(context.desk.delete_conversation(&caller, &conversation_id).await.map(|()| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         response
@@ -304,17 +304,17 @@ pub(super) async fn delete_conversation(
 
 /// `GET /api/v1/agents`.
 pub(super) async fn agents(State(context): Shared) -> Response<Body> {
-    answer(context.service.agents().await.map(|agents| ok(&json!({"agents": agents}))))
+    answer(context.desk.agents().await.map(|agents| ok(&json!({"agents": agents}))))
 }
 
 /// `GET /api/v1/tools`.
 pub(super) async fn tools(State(context): Shared) -> Response<Body> {
-    ok(&json!({"tools": context.service.tools()}))
+    ok(&json!({"tools": context.desk.tools()}))
 }
 
 /// `GET /api/v1/info`.
 pub(super) async fn info(State(context): Shared) -> Response<Body> {
-    let info = context.service.info();
+    let info = context.desk.info();
     ok(&json!({
         "version": info.version,
         "planner": info.planner,

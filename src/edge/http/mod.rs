@@ -23,22 +23,24 @@ pub use render::write_event;
 use super::{Addresses, Config, problem::to_response as problem};
 use crate::{
     error::{Error, Reason},
-    job::JobService,
+    job::{Desk, JobService},
 };
 
 /// What every route is given.
 #[derive(Clone)]
 pub(super) struct Context {
     service: JobService,
+    desk: Desk,
     heartbeat: Duration,
     max_body_bytes: usize,
     addresses: Addresses,
 }
 
 /// The routes.
-pub(super) fn router(service: JobService, config: &Config, addresses: Addresses) -> Router {
+pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addresses: Addresses) -> Router {
     let context = Context {
         service,
+        desk,
         heartbeat: config.heartbeat(),
         max_body_bytes: config.max_body_bytes as usize,
         addresses,

@@ -1,0 +1,99 @@
+//! What a process takes from its surroundings: the time of day and random numbers. Simulations set both.
+
+use std::time::SystemTime;
+
+/// The time of day. It is shown and stored; what waits or grows old is measured with tokio's clock, which never jumps.
+pub fn time_of_day() -> SystemTime {
+    #[cfg(test)]
+    if let Some(time) = simulated::time_of_day() {
+        return time;
+    }
+    SystemTime::now()
+}
+
+/// Fills a buffer with random bytes that nobody can guess.
+///
+/// # Errors
+/// When the system has none.
+pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+    #[cfg(test)]
+    if simulated::fill_random(bytes) {
+        return Ok(());
+    }
+    getrandom::fill(bytes)
+}
+
+/// What the surroundings are in a simulation, for its own thread.
+#[cfg(test)]
+pub mod simulated {
+    use std::{
+        cell::RefCell,
+        time::{Duration, SystemTime, UNIX_EPOCH},
+    };
+
+    use tokio::time::Instant;
+
+    /// SplitMix64: small, and the same everywhere.
+    #[derive(Clone, Debug)]
+    pub struct Random(pub u64);
+
+    impl Random {
+        /// A number below `bound`.
+        pub fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = self.0;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (mixed ^ (mixed >> 31)) % bound.max(1)
+        }
+
+        /// Whether something happens that happens so often in a hundred times.
+        pub fn percent(&mut self, chance: u64) -> bool {
+            self.below(100) < chance
+        }
+    }
+
+    struct Surroundings {
+        random: Random,
+        /// The time of day at the instant.
+        clock: Option<(Instant, Duration)>,
+    }
+
+    thread_local! {
+        static SURROUNDINGS: RefCell<Option<Surroundings>> = const { RefCell::new(None) };
+    }
+
+    /// From here on this thread is in a simulation.
+    pub fn begin(seed: u64) {
+        SURROUNDINGS.set(Some(Surroundings { random: Random(seed), clock: None }));
+    }
+
+    /// The clock on the wall shows this time since 1970 now, and goes on from there with the runtime's.
+    pub fn set_clock(time: Duration) {
+        SURROUNDINGS.with_borrow_mut(|now| {
+            if let Some(now) = now {
+                now.clock = Some((Instant::now(), time));
+            }
+        });
+    }
+
+    /// This thread is in no simulation any more.
+    pub fn end() {
+        SURROUNDINGS.set(None);
+    }
+
+    pub(super) fn time_of_day() -> Option<SystemTime> {
+        SURROUNDINGS.with_borrow(|now| {
+            let (since, time) = now.as_ref()?.clock?;
+            Some(UNIX_EPOCH + time + since.elapsed())
+        })
+    }
+
+    pub(super) fn fill_random(bytes: &mut [u8]) -> bool {
+        SURROUNDINGS.with_borrow_mut(|now| {
+            let Some(now) = now else { return false };
+            bytes.fill_with(|| u8::try_from(now.random.below(256)).unwrap_or_default());
+            true
+        })
+    }
+}

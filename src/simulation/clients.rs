@@ -1,0 +1,193 @@
+//! Clients: they submit, follow, leave, come back, cancel, ask; and they remember what they were told.
+
+use std::{sync::Arc, time::Duration};
+
+use super::world::World;
+use crate::{
+    caller::Caller,
+    error::{Error, Reason, Result},
+    job::{CancelledBy, JobService, Submission},
+    journal::JobId,
+    pb::{self, Door, JobState, TaskOptions},
+};
+
+fn caller(number: u64) -> Caller {
+    Caller::named(&format!("caller{}", number % 3))
+}
+
+fn submission(world: &World, client: u64) -> Submission {
+    let has_key = world.percent(40);
+    let key = world.below(6);
+    // One key, one body, one caller.
+    let number = if has_key { 1_000 + key } else { world.below(1_000) };
+    let by = if has_key { key } else { client };
+    Submission {
+        caller: caller(by),
+        door: Door::Grpc,
+        task: Some(pb::Task { task: Some(pb::task::Task::Command(format!("do {number}"))) }),
+        options: TaskOptions {
+            idempotency_key: if has_key { format!("key{key}") } else { String::new() },
+            queue_timeout_seconds: if !has_key && world.percent(10) { 1 } else { 0 },
+            ..TaskOptions::default()
+        },
+    }
+}
+
+/// What may be answered although nothing is wrong.
+fn is_expected(error: &Error) -> bool {
+    matches!(
+        error.reason(),
+        Reason::QueueFull | Reason::ShuttingDown | Reason::Shutdown | Reason::StoreUnavailable
+    )
+}
+
+async fn pause(world: &World, longest: u64) {
+    tokio::time::sleep(Duration::from_millis(world.below(longest))).await;
+}
+
+/// One client's life.
+pub(super) async fn live(world: Arc<World>, service: JobService, client: u64) {
+    for _ in 0..world.below(5) {
+        pause(&world, 800).await;
+        let submission = submission(&world, client);
+        let (by, key) = (submission.caller.clone(), submission.options.idempotency_key.clone());
+        let submitted = match service.submit(submission).await {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                assert!(is_expected(&error), "{error:?}");
+                world.note(format_args!("client {client}: refused {}", error.reason().name()));
+                continue;
+            }
+        };
+        let job_id = submitted.job_id;
+        world.note(format_args!("client {client}: {job_id} new {}", submitted.is_new));
+        world.accepted(&job_id, &key);
+        for _ in 0..1 + world.below(3) {
+            let done = match world.below(5) {
+                0 => cancel(&world, &service, &by, &job_id).await,
+                1 => ask(&world, &service, &by, &job_id).await,
+                _ => follow(&world, &service, &by, &job_id).await,
+            };
+            if let Err(error) = done {
+                assert!(is_expected(&error), "{job_id}: {error:?}");
+            }
+        }
+    }
+}
+
+async fn ask(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<()> {
+    let job = service.get(by, job_id).await?;
+    if job.state() == JobState::Queued
+        && let Some(position) = job.queue_position
+    {
+        let (_, queued) = service.counts();
+        assert!(position >= 1 && position as usize <= queued.max(1), "{position} of {queued}");
+    }
+    world.told_state(&job);
+    Ok(())
+}
+
+async fn cancel(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<()> {
+    pause(world, 300).await;
+    let wait = Duration::from_secs(world.below(3));
+    let job = service.cancel(by, job_id, CancelledBy::Caller(by.name().to_owned()), wait).await?;
+    world.note(format_args!("{job_id} cancelled: {:?}", job.state()));
+    world.told_state(&job);
+    if job.state() == JobState::Cancelled && job.start_time.is_none() {
+        world.cancelled_before_start(job_id);
+    }
+    Ok(())
+}
+
+/// Follows from any point, for a while or to the end.
+async fn follow(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<()> {
+    let known = u64::from(world.told(job_id).events.keys().next_back().copied().unwrap_or(0));
+    let after = u32::try_from(world.below(known + 1)).unwrap();
+    let mut follower = service.follow(by, job_id, after)?;
+    let mut next = after + 1;
+    let leaves_after = world.below(40);
+    loop {
+        if u64::from(next - after) > leaves_after {
+            return Ok(());
+        }
+        let slice = tokio::select! {
+            biased;
+            slice = follower.next() => slice,
+            () = service.closing().cancelled() => return Ok(()),
+        };
+        let Some(slice) = slice? else {
+            assert!(follower.is_ended());
+            return Ok(());
+        };
+        for index in slice.from..slice.batch.len() {
+            let event = slice.batch.decode(index).unwrap();
+            assert_eq!(event.sequence, next, "{job_id}: without gaps");
+            world.seen(job_id, event.sequence, &slice.batch.event(index));
+            next += 1;
+        }
+        if world.percent(20) {
+            pause(world, 500).await;
+        }
+    }
+}
+
+/// Somebody who reads, in this life, what was accepted in an earlier one.
+pub(super) async fn reread(world: Arc<World>, service: JobService) {
+    for job_id in world.accepted_jobs() {
+        for by in 0..3 {
+            match follow(&world, &service, &caller(by), &job_id).await {
+                Ok(()) => {}
+                // Somebody else's.
+                Err(error) if error.reason() == Reason::JobNotFound => {}
+                Err(error) => assert!(is_expected(&error), "{job_id}: {error:?}"),
+            }
+        }
+    }
+}
+
+/// Everything that was accepted has ended, once, as was told.
+pub(super) async fn check_all(world: &World, service: &JobService) {
+    for job_id in world.accepted_jobs() {
+        let mut owners = 0;
+        for by in (0..3).map(caller) {
+            let Ok(job) = service.wait(&by, &job_id).await else { continue };
+            owners += 1;
+            assert!(job.state().is_terminal());
+            world.told_state(&job);
+            let mut follower = service.follow(&by, &job_id, 0).unwrap();
+            let (mut next, mut ends, mut outcomes) = (1, 0, 0);
+            while let Some(slice) = follower.next().await.unwrap() {
+                for (sequence, payload) in slice.batch.payloads(slice.from) {
+                    assert_eq!(sequence, next, "{job_id}: without gaps");
+                    assert_eq!(ends, 0, "{job_id}: nothing follows the end");
+                    next += 1;
+                    match payload {
+                        pb::job_event::Payload::EndOfStream(end) => {
+                            ends += 1;
+                            assert_eq!(end.state(), job.state(), "{job_id}");
+                        }
+                        pb::job_event::Payload::Result(_) | pb::job_event::Payload::Error(_) => outcomes += 1,
+                        _ => {}
+                    }
+                }
+                for index in slice.from..slice.batch.len() {
+                    let sequence = slice.batch.first_sequence() + u32::try_from(index).unwrap();
+                    world.seen(&job_id, sequence, &slice.batch.event(index));
+                }
+            }
+            assert_eq!((ends, outcomes), (1, 1), "{job_id}");
+            assert_eq!(job.last_sequence, next - 1, "{job_id}");
+            let told = world.told(&job_id);
+            assert!(
+                told.events.keys().next_back().is_none_or(|last| *last < next),
+                "{job_id}: seen events are gone"
+            );
+            assert!(
+                !told.is_cancelled_before_start || world.begun(&job_id) == 0,
+                "{job_id}: cancelled, and begun"
+            );
+            world.note(format_args!("{job_id} {:?} {}", job.state(), job.last_sequence));
+        }
+        assert_eq!(owners, 1, "{job_id}: accepted, and it is somebody's");
+    }
+}

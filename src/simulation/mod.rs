@@ -1,0 +1,203 @@
+//! The job room and the journal in a simulation: time, time of day, random numbers, the store and the work are made up
+//! from one seed, so that a run with that seed is the same run again. A life of the gateway ends by a crash at any moment
+//! or in order; the next one begins with what the store had. Thousands of such runs take seconds.
+//!
+//! `cargo test --lib simulation` runs a thousand seeds; `SIMULATION_SEED=n` runs that one, `SIMULATION_SEEDS=n` so many.
+//! The rules that are checked are those of the contract: docs/reliability.md.
+//!
+//! *Lives here:* the simulated store, work and clients, and what they remember; tests only. *May import:* everything below
+//! the doors. *May not:* be imported.
+
+mod clients;
+mod store;
+mod worker;
+mod world;
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, Once},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use self::{store::SimulatedStore, worker::SimulatedWorker, world::World};
+use crate::{
+    ambient::simulated::{self, Random},
+    job::{Config, JobService},
+    journal::Journal,
+    task::Group,
+};
+
+/// The time of day when a simulation begins.
+const BEGIN: Duration = Duration::from_secs(1_800_000_000);
+/// A life without an end hangs: in simulated time.
+const LIFE: Duration = Duration::from_secs(3 * 3600);
+
+fn config(random: &mut Random) -> Config {
+    Config {
+        max_running: 1 + u32::try_from(random.below(4)).unwrap(),
+        max_queued: 3 + u32::try_from(random.below(30)).unwrap(),
+        timeout_seconds: 60,
+        tail_bytes: 1 << (8 + random.below(10)),
+        ..Config::default()
+    }
+}
+
+/// One life: from a start to a crash or an end in order. The last one goes on until everything has ended.
+async fn live(world: &Arc<World>, config: Config, is_last: bool) {
+    let store = Arc::new(SimulatedStore::new(world.clone(), !is_last));
+    let opened = Journal::open(store, config.tail_bytes as usize).await;
+    let Ok((journal, unfinished, damage)) = opened else { return };
+    assert!(damage.is_empty(), "{damage:?}");
+    let worker = Arc::new(SimulatedWorker::new(world.clone(), config.max_running));
+    let service = JobService::start(config, journal.clone(), worker, unfinished).await;
+    let clients = Group::new("clients");
+    let number = if is_last { 0 } else { world.below(6) };
+    for client in 0..number {
+        clients.spawn("client", clients::live(world.clone(), service.clone(), client));
+    }
+    clients.spawn("reader", clients::reread(world.clone(), service.clone()));
+    if is_last {
+        clients.drain(LIFE).await;
+        clients::check_all(world, &service).await;
+        service.finish_running(Duration::from_secs(60)).await;
+        service.close_streams();
+        assert!(journal.close(Duration::from_secs(60)).await, "everything was stored");
+        return;
+    }
+    tokio::time::sleep(Duration::from_millis(world.below(8_000))).await;
+    if world.percent(30) {
+        // In order, as app.rs does it.
+        let mut is_over = service.finish_running(Duration::from_millis(world.below(3_000))).await;
+        if !is_over {
+            is_over = service.interrupt_running(Duration::from_secs(2)).await;
+        }
+        service.close_streams();
+        journal.close(Duration::from_millis(if is_over { 5_000 } else { 700 })).await;
+    }
+    // Whatever still runs is dropped where it stands.
+}
+
+thread_local! {
+    /// The first check that failed. Most fail in a task whose panic its room catches, and rightly so.
+    static FAILED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Sees every panic of a simulation but those that are part of it.
+fn watch_panics() {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if panic.payload_as_str() == Some(worker::PANIC) {
+                return;
+            }
+            FAILED.with_borrow_mut(|failed| failed.get_or_insert_with(|| panic.to_string()).len());
+            before(panic);
+        }));
+    });
+}
+
+/// One run. Answers with its digest: the same for the same seed.
+fn run(seed: u64) -> u64 {
+    watch_panics();
+    simulated::begin(seed);
+    let mut random = Random(seed);
+    let world = Arc::new(World::new(Random(random.below(u64::MAX))));
+    let lives = 1 + random.below(4);
+    let mut time = BEGIN;
+    for life in 0..=lives {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let config = config(&mut random);
+        time += runtime.block_on(async {
+            let started = Instant::now();
+            simulated::set_clock(time);
+            world.note(format_args!("life {life}"));
+            let lived = tokio::time::timeout(LIFE * 2, live(&world, config, life == lives)).await;
+            assert!(lived.is_ok(), "something hangs");
+            started.elapsed()
+        });
+        drop(runtime);
+        world.all_stopped();
+        assert_eq!(FAILED.take(), None);
+        // The clock on the wall may have been set in between.
+        time = time + Duration::from_secs(random.below(20)) - Duration::from_secs(random.below(10));
+    }
+    simulated::end();
+    world.digest()
+}
+
+/// Says which seed it was.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = format!("SIMULATION_SEED={} cargo test --lib simulation -- --nocapture\n", self.0);
+            let _unheard = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+        }
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn what_was_told_holds_whatever_happens() {
+    if let Some(seed) = number("SIMULATION_SEED") {
+        let _seed = Seed(seed);
+        run(seed);
+        return;
+    }
+    for seed in 0..number("SIMULATION_SEEDS").unwrap_or(1_000) {
+        let _seed = Seed(seed);
+        run(seed);
+    }
+}
+
+#[test]
+fn a_seed_is_the_same_run_again() {
+    for seed in 5_000..5_030 {
+        let _seed = Seed(seed);
+        assert_eq!(run(seed), run(seed));
+    }
+}
+
+/// The clock on the wall is set by an hour, forth and back, while jobs wait to be removed: only time that has passed counts.
+#[test]
+fn a_clock_that_is_set_makes_nothing_older() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    simulated::begin(1);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        simulated::set_clock(BEGIN);
+        let world = Arc::new(World::new(Random(1)));
+        let store = Arc::new(SimulatedStore::new(world.clone(), false));
+        let (journal, ..) = Journal::open(store, 1024).await.unwrap();
+        let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));
+        let config = Config { retention_seconds: 1800, max_running: 4, ..Config::default() };
+        let service = JobService::start(config, journal, worker, Vec::new()).await;
+        let by = crate::caller::Caller::local();
+        let submission = crate::job::Submission {
+            caller: by.clone(),
+            door: crate::pb::Door::Grpc,
+            task: Some(crate::pb::Task { task: Some(crate::pb::task::Task::Command("x".into())) }),
+            options: crate::pb::TaskOptions::default(),
+        };
+        let job_id = service.submit(submission).await.unwrap().job_id;
+        service.wait(&by, &job_id).await.unwrap();
+        simulated::set_clock(BEGIN + HOUR);
+        tokio::time::sleep(Duration::from_secs(1500)).await;
+        assert!(service.get(&by, &job_id).await.is_ok(), "an hour forth removes nothing");
+        simulated::set_clock(BEGIN - HOUR);
+        tokio::time::sleep(Duration::from_secs(240)).await;
+        assert!(service.get(&by, &job_id).await.is_ok());
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        assert!(service.get(&by, &job_id).await.is_err(), "and an hour back keeps nothing longer");
+    });
+    simulated::end();
+}

@@ -1,0 +1,83 @@
+//! Work that takes its time, says much or little, fails, panics, hangs, and ends late when it is cancelled.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::world::World;
+use crate::{
+    agent::Writer,
+    engine::{Chunk, Stream},
+    error::{Error, Reason, Result},
+    job::{Assignment, Worker},
+    tool::Done,
+};
+
+/// What work that panics says.
+pub(super) const PANIC: &str = "work that panics";
+
+pub(super) struct SimulatedWorker {
+    world: Arc<World>,
+    max_running: u32,
+}
+
+/// The work goes on until this is dropped, however it ends.
+struct Working(Arc<World>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl SimulatedWorker {
+    pub(super) fn new(world: Arc<World>, max_running: u32) -> Self {
+        Self { world, max_running }
+    }
+
+    async fn rest(&self, assignment: &Assignment<'_>, longest: u64) -> Result<()> {
+        let rest = Duration::from_millis(self.world.below(longest));
+        tokio::select! {
+            biased;
+            () = assignment.cancel.cancelled() => {
+                // A process tree takes a moment to end.
+                tokio::time::sleep(Duration::from_millis(self.world.below(900))).await;
+                Err(Error::new(Reason::Cancelled, "the job was cancelled"))
+            }
+            () = tokio::time::sleep_until(assignment.deadline) => Err(Error::new(Reason::TimedOut, "too late")),
+            () = tokio::time::sleep(rest) => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Worker for SimulatedWorker {
+    fn engine(&self) -> &'static str {
+        "simulated"
+    }
+
+    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done> {
+        self.world.note(format_args!("{} begins", assignment.job.job_id));
+        self.world.begin(&assignment.job.job_id, self.max_running);
+        let _working = Working(self.world.clone());
+        let kind = self.world.below(100);
+        let call = writer.tool_start("simulated", "{}", 1).await?;
+        for number in 0..self.world.below(12) {
+            self.rest(&assignment, 600).await?;
+            let size = usize::try_from(self.world.below(if kind % 10 == 3 { 90_000 } else { 200 })).unwrap();
+            let text = format!("{number} {}", "x".repeat(size));
+            let chunk =
+                Chunk { stream: Stream::Stdout, text, byte_offset: 0, invalid_bytes: 0, is_truncated: false };
+            writer.tool_output(&call, chunk).await?;
+        }
+        match kind {
+            0..3 => std::panic::panic_any(PANIC),
+            3..15 => loop {
+                self.rest(&assignment, 60_000).await?;
+            },
+            15..30 => Err(Error::new(Reason::ToolFailed, "simulated")),
+            _ => Ok(Done { text: "done".to_owned(), value: json!({"kind": kind}), is_truncated: false }),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What outlives a crash: what the store has, what was told to whom, how often work was begun.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    ambient::simulated::Random,
+    journal::{Batch, JobId},
+    pb::{Job, JobState, storage::JobRecord},
+};
+
+/// What the store has of a job.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    pub(super) record: JobRecord,
+    pub(super) log: Vec<Arc<Batch>>,
+    pub(super) ended: Option<Job>,
+}
+
+/// What was told of a job.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// Events that some reader has seen, by sequence.
+    pub(super) events: BTreeMap<u32, bytes::Bytes>,
+    /// The terminal state, once somebody was told one.
+    pub(super) ended: Option<JobState>,
+    /// A cancel was answered while the job had not begun.
+    pub(super) is_cancelled_before_start: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    kept: BTreeMap<JobId, Kept>,
+    told: BTreeMap<JobId, Told>,
+    /// Which job answered a key, and for which body.
+    keys: BTreeMap<String, JobId>,
+    begun: BTreeMap<String, u32>,
+    working: u32,
+    digest: DefaultHasher,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct World(Mutex<State>);
+
+impl World {
+    pub(super) fn new(random: Random) -> Self {
+        Self(Mutex::new(State {
+            random,
+            kept: BTreeMap::new(),
+            told: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            working: 0,
+            digest: DefaultHasher::new(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn below(&self, bound: u64) -> u64 {
+        self.state().random.below(bound)
+    }
+
+    pub(super) fn percent(&self, chance: u64) -> bool {
+        self.state().random.percent(chance)
+    }
+
+    /// Something happened; part of what makes a run that run.
+    pub(super) fn note(&self, what: fmt::Arguments<'_>) {
+        if super::number("SIMULATION_SEED").is_some() {
+            let text = format!("{:?} {what}\n", crate::pb::Timestamp::now().unix_millis());
+            let _unheard = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+        }
+        let mut state = self.state();
+        what.to_string().hash(&mut state.digest);
+        crate::pb::Timestamp::now().unix_millis().hash(&mut state.digest);
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.state().digest.finish()
+    }
+
+    pub(super) fn kept<T>(&self, use_it: impl FnOnce(&mut BTreeMap<JobId, Kept>) -> T) -> T {
+        use_it(&mut self.state().kept)
+    }
+
+    /// A client was told that its job was accepted.
+    pub(super) fn accepted(&self, job_id: &JobId, key: &str) {
+        let mut state = self.state();
+        state.told.entry(job_id.clone()).or_default();
+        if !key.is_empty() {
+            let first = state.keys.entry(key.to_owned()).or_insert_with(|| job_id.clone()).clone();
+            assert_eq!(first, *job_id, "one key is one job");
+        }
+    }
+
+    pub(super) fn accepted_jobs(&self) -> Vec<JobId> {
+        self.state().told.keys().cloned().collect()
+    }
+
+    pub(super) fn told(&self, job_id: &JobId) -> Told {
+        self.state().told[job_id].clone()
+    }
+
+    /// A reader has seen an event.
+    pub(super) fn seen(&self, job_id: &JobId, sequence: u32, bytes: &bytes::Bytes) {
+        let mut state = self.state();
+        let told = state.told.entry(job_id.clone()).or_default();
+        let before = told.events.entry(sequence).or_insert_with(|| bytes.clone());
+        assert_eq!(before, bytes, "{job_id}: event {sequence} is another one now");
+    }
+
+    /// Somebody was told how a job is.
+    pub(super) fn told_state(&self, job: &Job) {
+        let mut state = self.state();
+        let Ok(job_id) = JobId::parse(&job.job_id) else { panic!("no id: {job:?}") };
+        let told = state.told.entry(job_id.clone()).or_default();
+        match told.ended {
+            Some(before) => assert_eq!(job.state(), before, "{job_id}: it had ended"),
+            None if job.state().is_terminal() => told.ended = Some(job.state()),
+            None => {}
+        }
+        let last_seen = told.events.keys().next_back().copied().unwrap_or(0);
+        let _ = last_seen;
+    }
+
+    /// A cancel was answered, and the job had ended CANCELLED without a start.
+    pub(super) fn cancelled_before_start(&self, job_id: &JobId) {
+        self.state().told.entry(job_id.clone()).or_default().is_cancelled_before_start = true;
+    }
+
+    /// Work on a job begins.
+    pub(super) fn begin(&self, job_id: &str, max_working: u32) {
+        let mut state = self.state();
+        let count = state.begun.entry(job_id.to_owned()).or_default();
+        *count += 1;
+        assert_eq!(*count, 1, "{job_id} was begun twice");
+        state.working += 1;
+        assert!(state.working <= max_working, "{} at once", state.working);
+    }
+
+    pub(super) fn stop(&self) {
+        self.state().working -= 1;
+    }
+
+    pub(super) fn begun(&self, job_id: &JobId) -> u32 {
+        self.state().begun.get(job_id.as_str()).copied().unwrap_or(0)
+    }
+
+    /// A life is over, and with it all that worked.
+    pub(super) fn all_stopped(&self) {
+        assert_eq!(self.state().working, 0, "work outlived its runtime");
+    }
+}
