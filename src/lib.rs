@@ -16,6 +16,8 @@ pub mod job;
 pub mod journal;
 pub mod llm;
 pub mod pb;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod secret;
 #[cfg(test)]
 mod simulation;

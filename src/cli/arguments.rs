@@ -69,7 +69,8 @@ impl Global {
         }
         let given = further.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));
         flags.extend(given);
-        let sources = Sources { file: self.config.clone(), environment: std::env::vars().collect(), flags };
+        let sources =
+            Sources { file: self.config.clone(), text: None, environment: std::env::vars().collect(), flags };
         load(&sources).map_err(|mistakes| {
             Error::new(Reason::InvalidArgument, format!("the configuration is not valid:\n{mistakes}"))
         })

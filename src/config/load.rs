@@ -18,6 +18,8 @@ const DEFAULT_FILE: &str = "config.yaml";
 pub struct Sources {
     /// A file that has to exist; unset, `config.yaml` in the working directory if there is one.
     pub file: Option<PathBuf>,
+    /// What stands in the file, where it was read already.
+    pub text: Option<String>,
     /// The environment.
     pub environment: BTreeMap<String, String>,
     /// `key=value` from the command line.
@@ -130,11 +132,16 @@ fn from_file(
 ) -> Vec<Setting> {
     let path = match &sources.file {
         Some(path) => path.as_path(),
+        None if sources.text.is_some() => Path::new("text"),
         None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
         None => return Vec::new(),
     };
     let origin = path.display().to_string();
-    let parsed = fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| {
+    let text = match &sources.text {
+        Some(text) => Ok(text.clone()),
+        None => fs::read_to_string(path).map_err(|error| error.to_string()),
+    };
+    let parsed = text.and_then(|text| {
         if text.trim().is_empty() {
             return Ok(None);
         }
@@ -203,7 +210,7 @@ mod tests {
         let path = directory.path().join("c.yaml");
         fs::write(&path, file.unwrap_or_default()).unwrap();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        load(&Sources { file: Some(path), environment, flags: Vec::new() })
+        load(&Sources { file: Some(path), text: None, environment, flags: Vec::new() })
     }
 
     #[test]

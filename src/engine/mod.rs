@@ -23,6 +23,8 @@ pub use config::{Config, Engine, Kind, RunEnvironment};
 pub use documents::read_yaml;
 pub use environment::prepare as prepare_environment;
 pub use outcome::{Outcome, read_outcome};
+#[cfg(any(test, fuzzing))]
+pub(crate) use output::Decoder;
 pub use output::{Chunk, Stream};
 pub use run::{Attention, Ending, Exit, Finished, Limits, Run};
 pub use supervisor::{Command, OurPipes, Process, Supervisor};

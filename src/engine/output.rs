@@ -28,7 +28,7 @@ pub struct Chunk {
 
 /// Decodes one output up to a limit.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     stream: Stream,
     /// The beginning of a character whose rest has not come yet: at most 3 bytes.
     incomplete: Vec<u8>,
@@ -38,12 +38,12 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(stream: Stream, limit: u32) -> Self {
+    pub(crate) fn new(stream: Stream, limit: u32) -> Self {
         Self { stream, incomplete: Vec::new(), offset: 0, limit, is_truncated: false }
     }
 
     /// Takes the bytes of one read. `None` when they make no text yet, or the limit was reached before.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Option<Chunk> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<Chunk> {
         if self.is_truncated {
             return None;
         }
@@ -63,7 +63,7 @@ impl Decoder {
     }
 
     /// The output's end: what is incomplete now stays so.
-    pub(super) fn finish(&mut self) -> Option<Chunk> {
+    pub(crate) fn finish(&mut self) -> Option<Chunk> {
         let rest = mem::take(&mut self.incomplete);
         if rest.is_empty() { None } else { self.chunk(rest) }
     }

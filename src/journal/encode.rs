@@ -35,6 +35,19 @@ pub(super) fn encode(
     payload.encode(buffer);
 }
 
+#[cfg(any(test, fuzzing))]
+impl super::Batch {
+    /// A batch of these events.
+    pub(crate) fn encoded(job_id: &JobId, first_sequence: u32, payloads: &[Payload]) -> Self {
+        let (mut bytes, mut ends) = (bytes::BytesMut::new(), Vec::new());
+        for (sequence, payload) in (first_sequence..).zip(payloads) {
+            encode(job_id, sequence, &Timestamp::default(), payload, &mut bytes);
+            ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        }
+        Self::new(first_sequence, bytes.freeze(), ends.into())
+    }
+}
+
 /// Reads an event back.
 pub(super) fn decode(bytes: &[u8]) -> Result<pb::JobEvent, prost::DecodeError> {
     pb::JobEvent::decode(bytes)

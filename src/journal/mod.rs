@@ -27,6 +27,8 @@ mod store;
 pub use batch::{Batch, Rendered};
 pub use config::{Config, Durability, Kind, Retention};
 pub use embedded::EmbeddedStore;
+#[cfg(any(test, fuzzing))]
+pub(crate) use embedded::catalogue_entries;
 pub use follower::{Follower, Slice};
 pub use handle::{Journal, Submitted};
 pub use id::JobId;

@@ -28,6 +28,7 @@ const RANKS: &[(&str, u8)] = &[
     ("main", 7),
     ("lib", 7),
     ("simulation", 7),
+    ("properties", 7),
 ];
 /// Imports beyond the ranks, each with its reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[

@@ -18,6 +18,10 @@ use axum::{
 };
 use http::Response;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use payload::body_task;
+#[cfg(any(test, fuzzing))]
+pub(crate) use render::render;
 pub use render::write_event;
 
 use super::{Addresses, Config, problem::to_response as problem};

@@ -104,7 +104,12 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
             "send the body as `Content-Type: application/json`",
         ));
     }
-    let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { &bytes };
+    parse(&bytes)
+}
+
+/// Reads the text of a body.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { bytes };
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::new(Reason::MalformedBody, "the body must be a JSON object, not a list"));
     }
@@ -122,6 +127,12 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
         Error::new(Reason::MalformedBody, format!("the body goes on behind its JSON: {error}"))
     })?;
     Ok(value)
+}
+
+/// The task and options of a body.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn body_task(bytes: &[u8]) -> Result<(Task, TaskOptions)> {
+    parse::<Payload>(bytes)?.into_task(&HeaderMap::new())
 }
 
 impl Payload {

@@ -11,7 +11,7 @@ use crate::{
 
 /// Renders every event of a batch: `id:` and one `data:` line of JSON. serde_json escapes every control
 /// character, so that no payload can break out of its line.
-pub(super) fn render(batch: &EventBatch) -> RenderedEvents {
+pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
     let mut text = Vec::with_capacity(batch.bytes().len() * 2);
     let mut ends = Vec::with_capacity(batch.len());
     for index in 0..batch.len() {

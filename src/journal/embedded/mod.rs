@@ -30,6 +30,12 @@ use catalogue::Catalogue;
 use directory::Directory;
 use job_file::JobFile;
 
+/// Where a catalogue is damaged.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn catalogue_entries(bytes: &[u8]) -> Option<u64> {
+    catalogue::Contents::read(bytes).damaged_at
+}
+
 use super::{Batch, Durability, JobId, Loaded, Reader, Store, StoredJob};
 use crate::{
     error::{Error, Reason, Result},

@@ -1,0 +1,258 @@
+//! What holds for any bytes whatever, checked by proptest with every `cargo test`, with what fuzzing has found
+//! (`fuzz/corpus`), and by the fuzz targets in `fuzz/`. Each takes any bytes and panics where its rule does not hold.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{
+    agent::planner::{Plan, plan},
+    config,
+    edge::http::{body_task, render},
+    engine::{Decoder, Stream, read_outcome},
+    journal::{Batch, JobId, catalogue_entries},
+    pb::{self, job_event::Payload},
+};
+
+fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let at = bytes.first().map_or(0, |first| usize::from(*first) % bytes.len());
+    bytes.split_at(at)
+}
+
+/// The events of a stream, by the letter of the HTML standard (9.2.6) and with nothing of ours.
+pub fn parse_sse(stream: &[u8]) -> Vec<(String, String)> {
+    let text = std::str::from_utf8(stream).expect("a stream is UTF-8");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.replace("\r\n", "\n").replace('\r', "\n");
+    let (mut events, mut id, mut data) = (Vec::new(), String::new(), Vec::new());
+    for line in lines.split_inclusive('\n') {
+        let Some(line) = line.strip_suffix('\n') else { break };
+        if line.is_empty() {
+            if !data.is_empty() {
+                events.push((id.clone(), data.join("\n")));
+            }
+            data.clear();
+            continue;
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "data" => data.push(value.to_owned()),
+            "id" if !value.contains('\0') => value.clone_into(&mut id),
+            _ => {}
+        }
+    }
+    events
+}
+
+/// What an agent says, rendered as server-sent events.
+pub fn rendered(bytes: &[u8]) -> (Vec<Payload>, Vec<u8>) {
+    let (first, second) = halves(bytes);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let payloads = vec![
+        Payload::OnToolOutput(pb::ToolOutput { text: text(first), ..pb::ToolOutput::default() }),
+        Payload::OnLlmNewToken(pb::LlmNewToken { text: text(second), ..pb::LlmNewToken::default() }),
+        Payload::Error(pb::ErrorEvent {
+            reason: text(first),
+            message: text(bytes),
+            ..pb::ErrorEvent::default()
+        }),
+    ];
+    let batch = Batch::of(1, &payloads);
+    (payloads, render(&batch).bytes.to_vec())
+}
+
+/// Nothing that an agent says leaves its event: as many events come out as went in, numbered, each with its own words.
+pub fn sse(bytes: &[u8]) {
+    let (payloads, stream) = rendered(bytes);
+    check_events(&payloads, &parse_sse(&stream));
+}
+
+/// The parsed events are those that were rendered.
+pub fn check_events(payloads: &[Payload], events: &[(String, String)]) {
+    assert_eq!(events.len(), payloads.len(), "an event escaped its frame");
+    for (number, ((id, data), payload)) in events.iter().zip(payloads).enumerate() {
+        assert_eq!(*id, (number + 1).to_string());
+        let document: Value = serde_json::from_str(data).expect("the data is JSON");
+        assert_eq!(document["event"], pb::event_name(payload));
+        let (field, said) = match payload {
+            Payload::OnToolOutput(output) => ("text", &output.text),
+            Payload::OnLlmNewToken(token) => ("text", &token.text),
+            Payload::Error(error) => ("message", &error.message),
+            other => panic!("not rendered here: {other:?}"),
+        };
+        assert_eq!(document["data"][field].as_str(), Some(said.as_str()), "the words are the same");
+    }
+}
+
+/// Output in any pieces makes one text: none is lost, doubled or cut inside a character, and never more than the limit.
+pub fn engine_output(bytes: &[u8]) {
+    let Some((head, output)) = bytes.split_first_chunk::<2>() else { return };
+    let piece = usize::from(head[0] % 31) + 1;
+    let limit = u32::from(head[1]) * 16;
+    let mut decoder = Decoder::new(Stream::Stdout, limit);
+    let mut chunks: Vec<_> = output.chunks(piece).filter_map(|piece| decoder.push(piece)).collect();
+    chunks.extend(decoder.finish());
+    let (mut taken, mut text) = (0, String::new());
+    for (number, chunk) in chunks.iter().enumerate() {
+        assert!(chunk.byte_offset >= taken, "pieces follow one another");
+        taken = chunk.byte_offset;
+        assert!(!chunk.is_truncated || number + 1 == chunks.len(), "nothing follows the cut");
+        text.push_str(&chunk.text);
+    }
+    let within = &output[..output.len().min(limit as usize)];
+    let is_cut = output.len() > limit as usize;
+    assert_eq!(chunks.last().is_some_and(|chunk| chunk.is_truncated), is_cut);
+    let whole = String::from_utf8_lossy(within);
+    assert!(if is_cut { whole.starts_with(&text) } else { *whole == *text }, "{whole:?} {text:?}");
+    // Whatever it is, reading an outcome from it is an answer.
+    let _any = read_outcome(output, "input");
+}
+
+/// Any body is a task or an error, and a task is written down as it was sent.
+pub fn json_body(bytes: &[u8]) {
+    let Ok((task, options)) = body_task(bytes) else { return };
+    let document: Value = serde_json::from_slice(bytes).expect("what makes a task is JSON");
+    if let Some(pb::task::Task::Command(command)) = &task.task {
+        let said = ["command", "input"].iter().filter_map(|field| document.get(field)?.as_str());
+        let entry = document.pointer("/textEntries/0/content").and_then(Value::as_str);
+        assert!(said.chain(entry).any(|said| said == command));
+    }
+    assert_eq!(
+        document.get("conversation_id").and_then(Value::as_str).unwrap_or(""),
+        options.conversation_id
+    );
+}
+
+/// Any command is planned or declined. A planned run of an agent has exactly the words between its quotes as input, and
+/// an agent's id never is a flag.
+pub fn command_line(bytes: &[u8]) {
+    let Ok(command) = std::str::from_utf8(bytes) else { return };
+    let agents = ["Code_Agent".to_owned(), "Test_Agent".to_owned()];
+    if let Plan::Call(call, arguments) = plan(command, &agents) {
+        assert!(arguments.is_object());
+        assert!(call.confirmation().is_none(), "a plan never destroys");
+        if let Some(agent) = arguments.get("agent_id").and_then(Value::as_str) {
+            assert!(crate::engine::is_id(agent), "{agent:?}");
+        }
+    }
+    // The input of a quoted line is what was quoted, whatever it holds.
+    if command.contains('\0') || command.trim().is_empty() {
+        return;
+    }
+    let Ok(quoted) = shlex::try_quote(command) else { return };
+    let line = format!("conductor --agent Code_Agent --input {quoted}");
+    if let Plan::Call(_, arguments) = plan(&line, &agents) {
+        assert_eq!(arguments["input_text"].as_str(), Some(command));
+    }
+}
+
+/// Any configuration is taken or refused with a reason.
+pub fn configuration(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    let pairs: Vec<(String, String)> = lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let environment: BTreeMap<String, String> = pairs.iter().cloned().collect();
+    let sources = config::Sources {
+        flags: pairs,
+        environment,
+        text: Some(text.to_owned()),
+        ..config::Sources::default()
+    };
+    if let Err(mistakes) = config::load(&sources) {
+        assert!(!mistakes.0.is_empty() && mistakes.0.iter().all(|mistake| !mistake.is_empty()));
+    }
+}
+
+/// Any bytes are a catalogue up to where they are damaged.
+pub fn catalogue(bytes: &[u8]) {
+    let damaged_at = catalogue_entries(bytes);
+    assert!(damaged_at.is_none_or(|at| at <= bytes.len() as u64));
+}
+
+/// A property and its name, which is also that of its corpus.
+pub type Property = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ALL: &[Property] = &[
+    ("sse", sse),
+    ("engine_output", engine_output),
+    ("json_body", json_body),
+    ("command_line", command_line),
+    ("configuration", configuration),
+    ("catalogue", catalogue),
+];
+
+impl Batch {
+    /// A batch of these events.
+    pub fn of(first_sequence: u32, payloads: &[Payload]) -> Self {
+        let job_id = JobId::parse(&format!("job_{}", "0".repeat(36))).expect("an id");
+        Self::encoded(&job_id, first_sequence, payloads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes that are likely to mean something to a parser.
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        let pieces = prop_oneof![
+            Just(b"\n".to_vec()),
+            Just(b"\r".to_vec()),
+            Just(b"\r\n\r\n".to_vec()),
+            Just(b"\0".to_vec()),
+            Just(b"data: x".to_vec()),
+            Just(b"id: 7".to_vec()),
+            Just(b"event: end".to_vec()),
+            Just(b": ".to_vec()),
+            Just(b"\xff\xfe".to_vec()),
+            Just("\u{2028}\u{feff}é€𝄞".as_bytes().to_vec()),
+            Just(b"\x1b[2J".to_vec()),
+            Just(b"{\"command\":\"x\"}".to_vec()),
+            Just(b"--agent --input ' \" \\ ; && `".to_vec()),
+            Just(b"server.port=1\n".to_vec()),
+            Just(b"JOBS_MAX_RUNNING=[]\n".to_vec()),
+            Just(b"{\"status\":\"success\",\"output\":\"\",\"metadata\":{}}\n".to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..40),
+        ];
+        proptest::collection::vec(pieces, 0..20).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn hold_for_any_bytes(bytes in hostile()) {
+            for (_, property) in ALL {
+                property(&bytes);
+            }
+        }
+
+        /// A second parser, by somebody else.
+        #[test]
+        fn another_parser_reads_the_same_events(bytes in hostile()) {
+            use eventsource_stream::Eventsource;
+            let (payloads, stream) = rendered(&bytes);
+            let pieces: Vec<Result<Vec<u8>, std::io::Error>> = stream.chunks(7).map(|piece| Ok(piece.to_vec())).collect();
+            let events = futures_util::stream::iter(pieces).eventsource().collect::<Vec<_>>().now_or_never().unwrap();
+            let events: Vec<_> = events.into_iter().map(|event| event.unwrap()).map(|event| (event.id, event.data)).collect();
+            check_events(&payloads, &events);
+        }
+    }
+
+    #[test]
+    fn hold_for_what_fuzzing_has_found() {
+        for (name, property) in ALL {
+            let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+            let files =
+                std::fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()));
+            for file in files {
+                property(&std::fs::read(file.unwrap().path()).unwrap());
+            }
+        }
+    }
+}
