@@ -180,6 +180,7 @@ impl JobService {
                 let retention = Duration::from_secs(self.config().retention_seconds.into());
                 job.expire_time = job.end_time.map(|ended| ended.after(retention));
                 self.journal().finish(appender, &job).await;
+                self.check_retention();
             }
             Err(error) => {
                 tracing::error!(job_id = %live.job_id, cause = error.cause(), "a job could not be ended");

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, admission::Admission, live::Live, worker::Worker};
@@ -34,6 +35,8 @@ struct Inner {
     live: Mutex<BTreeMap<JobId, Arc<Live>>>,
     tasks: Group,
     closing: CancellationToken,
+    /// Ended jobs are more, or larger, than retention allows.
+    retention_due: Notify,
     is_ready: AtomicBool,
 }
 
@@ -80,6 +83,7 @@ impl JobService {
             live: Mutex::default(),
             tasks: Group::new("jobs"),
             closing: CancellationToken::new(),
+            retention_due: Notify::new(),
             is_ready: AtomicBool::new(true),
         };
         let service = Self { inner: Arc::new(inner) };
@@ -108,6 +112,13 @@ impl JobService {
 
     pub(super) fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// A job has ended: the disk is bounded by retention at once, not only when retention looks.
+    pub(super) fn check_retention(&self) {
+        if self.inner.journal.is_over(&self.inner.config.retention()) {
+            self.inner.retention_due.notify_one();
+        }
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Live>>> {
@@ -352,6 +363,7 @@ impl JobService {
             tokio::select! {
                 // Both branches only wait.
                 biased;
+                () = self.inner.retention_due.notified() => {}
                 _ = interval.tick() => {}
                 () = self.inner.tasks.stopping().cancelled() => return,
             }

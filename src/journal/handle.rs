@@ -86,6 +86,7 @@ impl Journal {
             entry.end = Some(End::at(job.create_time.unwrap_or_else(Timestamp::now)));
             journal.index().insert(job_id, entry);
         }
+        journal.index().line_up_by_time();
         let mut left = Vec::new();
         for (record, last_sequence) in unfinished {
             let Ok(job_id) =
@@ -269,6 +270,11 @@ impl Journal {
         self.index().remove(job_id);
         self.inner.cache.forget(job_id);
         Ok(())
+    }
+
+    /// Whether ended jobs are more, or larger, than retention allows.
+    pub fn is_over(&self, retention: &Retention) -> bool {
+        self.index().is_over(retention)
     }
 
     /// Removes what retention no longer allows. Answers with the number of jobs removed.

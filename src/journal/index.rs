@@ -34,11 +34,13 @@ pub(super) struct End {
     /// the process runs makes nothing older.
     age_then: Duration,
     since: Instant,
+    /// Its place among the ended jobs.
+    place: u64,
 }
 
 impl End {
     pub(super) fn at(time: Timestamp) -> Self {
-        Self { time, age_then: time.elapsed(), since: Instant::now() }
+        Self { time, age_then: time.elapsed(), since: Instant::now(), place: 0 }
     }
 
     fn age(&self) -> Duration {
@@ -93,8 +95,10 @@ impl Entry {
 pub(super) struct Index {
     jobs: BTreeMap<JobId, Entry>,
     keys: HashMap<(Caller, String), JobId>,
+    /// The ended jobs in the order in which they grew old, oldest first.
+    ended: BTreeMap<u64, JobId>,
+    next_ended: u64,
     ended_bytes: u64,
-    ended_jobs: usize,
 }
 
 impl Index {
@@ -104,9 +108,31 @@ impl Index {
         }
         if entry.end.is_some() {
             self.ended_bytes += entry.log_bytes;
-            self.ended_jobs += 1;
         }
-        self.jobs.insert(job_id, entry);
+        self.jobs.insert(job_id.clone(), entry);
+        self.line_up(&job_id);
+    }
+
+    /// Puts an ended job behind those that ended before it.
+    fn line_up(&mut self, job_id: &JobId) {
+        let Some(end) = self.jobs.get_mut(job_id).and_then(|entry| entry.end.as_mut()) else { return };
+        end.place = self.next_ended;
+        self.ended.insert(self.next_ended, job_id.clone());
+        self.next_ended += 1;
+    }
+
+    /// Lines the ended jobs up by the time of day: for those of an earlier process there is no other.
+    pub(super) fn line_up_by_time(&mut self) {
+        let mut ended: Vec<_> = std::mem::take(&mut self.ended).into_values().collect();
+        ended.sort_by_key(|job_id| self.jobs.get(job_id).and_then(|entry| Some(entry.end?.time)));
+        for job_id in ended {
+            self.line_up(&job_id);
+        }
+    }
+
+    /// Whether ended jobs are more, or larger, than retention allows.
+    pub(super) fn is_over(&self, retention: &Retention) -> bool {
+        self.ended_bytes > retention.max_bytes || self.ended.len() > retention.max_jobs
     }
 
     /// The earlier job of an idempotency key.
@@ -162,14 +188,14 @@ impl Index {
         entry.end = Some(End::at(end_time));
         entry.log_bytes = log_bytes;
         self.ended_bytes += log_bytes;
-        self.ended_jobs += 1;
+        self.line_up(job_id);
     }
 
     pub(super) fn remove(&mut self, job_id: &JobId) -> Option<Entry> {
         let entry = self.jobs.remove(job_id)?;
-        if entry.end.is_some() {
+        if let Some(end) = entry.end {
             self.ended_bytes -= entry.log_bytes;
-            self.ended_jobs -= 1;
+            self.ended.remove(&end.place);
         }
         let key = (entry.caller.clone(), entry.idempotency_key.clone());
         if self.keys.get(&key) == Some(job_id) {
@@ -200,20 +226,15 @@ impl Index {
 
     /// The ended jobs that retention no longer allows, oldest first.
     pub(super) fn expired(&self, retention: &Retention) -> Vec<JobId> {
-        let mut ended: Vec<_> = self
-            .jobs
-            .iter()
-            .filter_map(|(job_id, entry)| Some((entry.end?, entry.log_bytes, job_id)))
-            .collect();
-        ended.sort_unstable_by_key(|(end, _, job_id)| (end.time, *job_id));
-        let (mut bytes, mut jobs) = (self.ended_bytes, self.ended_jobs);
+        let (mut bytes, mut jobs) = (self.ended_bytes, self.ended.len());
         let mut expired = Vec::new();
-        for (end, log_bytes, job_id) in ended {
+        for job_id in self.ended.values() {
+            let Some(entry) = self.jobs.get(job_id) else { continue };
             let is_over = bytes > retention.max_bytes || jobs > retention.max_jobs;
-            if !is_over && end.age() < retention.max_age {
-                continue;
+            if !is_over && entry.end.is_some_and(|end| end.age() < retention.max_age) {
+                break;
             }
-            bytes -= log_bytes;
+            bytes -= entry.log_bytes;
             jobs -= 1;
             expired.push(job_id.clone());
         }

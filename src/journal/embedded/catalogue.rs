@@ -20,6 +20,8 @@ use crate::pb::{
 
 const MAGIC: [u8; 8] = *b"CGWCAT\n1";
 const HEAD_LEN: usize = 8;
+/// A catalogue is written anew once it holds more entries that no longer matter than this, and than others.
+const MAX_STALE_ENTRIES: usize = 1024;
 
 /// The catalogue, open for new entries.
 #[derive(Debug)]
@@ -27,6 +29,9 @@ pub(super) struct Catalogue {
     file: File,
     length: u64,
     durability: Durability,
+    entries: usize,
+    /// Entries that no longer matter.
+    stale: usize,
 }
 
 /// What a catalogue says.
@@ -120,11 +125,28 @@ fn read_entry(bytes: &[u8], at: usize) -> Option<(Entry, usize)> {
 }
 
 impl Catalogue {
-    /// Opens a catalogue whose `length` bytes are all readable.
-    pub(super) fn open(path: &Path, durability: Durability) -> io::Result<Self> {
+    /// Opens a catalogue whose bytes are all readable and hold what `contents` says.
+    pub(super) fn open(path: &Path, contents: &Contents, durability: Durability) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).open(path)?;
         let length = file.metadata()?.len();
-        Ok(Self { file, length, durability })
+        let entries = contents.records.len() + contents.ended.len() + contents.stale;
+        Ok(Self { file, length, durability, entries, stale: contents.stale })
+    }
+
+    /// Whether writing it anew saves at least half of it.
+    pub(super) fn is_mostly_stale(&self) -> bool {
+        self.stale > MAX_STALE_ENTRIES && self.stale > self.entries / 2
+    }
+
+    /// Writes it anew without what no longer matters. After an error it goes on as it is.
+    pub(super) fn compact(&mut self, path: &Path) -> io::Result<()> {
+        let Contents { records, ended, damaged_at, .. } = Contents::read(&std::fs::read(path)?);
+        if let Some(at) = damaged_at {
+            return Err(io::Error::other(format!("the entry at {at} is damaged")));
+        }
+        let unfinished = records.into_iter().filter(|(job_id, _)| !ended.contains_key(job_id)).collect();
+        *self = Self::rewrite(path, &unfinished, &[], &ended, self.durability)?;
+        Ok(())
     }
 
     /// Writes a new catalogue and puts it in place of the old one at once.
@@ -148,7 +170,8 @@ impl Catalogue {
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
         std::fs::rename(&new_path, path)?;
-        Ok(Self { file, length: bytes.len() as u64, durability })
+        let entries = unfinished.len() + lost.len() + 2 * ended.len();
+        Ok(Self { file, length: bytes.len() as u64, durability, entries, stale: 0 })
     }
 
     pub(super) fn created(&mut self, record: &JobRecord) -> io::Result<()> {
@@ -161,7 +184,9 @@ impl Catalogue {
     }
 
     pub(super) fn deleted(&mut self, job_id: &JobId) -> io::Result<()> {
-        self.push(Entry::Deleted(job_id.to_string()))
+        self.push(Entry::Deleted(job_id.to_string()))?;
+        self.stale += 3;
+        Ok(())
     }
 
     /// After an error nothing counts as written, and the next entry takes the same place.
@@ -173,6 +198,7 @@ impl Catalogue {
             self.file.sync_data()?;
         }
         self.length += bytes.len() as u64;
+        self.entries += 1;
         Ok(())
     }
 }

@@ -30,9 +30,6 @@ pub(super) struct Directory {
 /// What a start has: the catalogue, what it found, and the files of unfinished jobs.
 type Opened = (Catalogue, Loaded, Vec<(JobId, JobFile)>);
 
-/// A catalogue is written anew once it holds this many entries that no longer matter, and more than others.
-const MAX_STALE_ENTRIES: usize = 1024;
-
 impl Directory {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = || -> io::Result<File> {
@@ -101,7 +98,11 @@ impl Directory {
             }
             Err(error) => return Err(error),
         };
-        let Contents { records, mut ended, stale, .. } = contents;
+        let mut opened = None;
+        if !is_rebuilt {
+            opened = Some(Catalogue::open(&path, &contents, durability)?);
+        }
+        let Contents { records, mut ended, .. } = contents;
         for (job_id, record) in records.iter().filter(|(job_id, _)| !files.contains_key(job_id)) {
             let what = "its file is missing; the job is lost".into();
             loaded.damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what });
@@ -124,11 +125,9 @@ impl Directory {
                 Err(error) => return Ok(Err(error)),
             }
         }
-        let entries = unfinished.len() + 2 * ended.len();
-        let catalogue = if is_changed || (stale > MAX_STALE_ENTRIES && stale > entries) {
-            Catalogue::rewrite(&path, &unfinished, &loaded.lost, &ended, durability)?
-        } else {
-            Catalogue::open(&path, durability)?
+        let catalogue = match opened.filter(|opened| !is_changed && !opened.is_mostly_stale()) {
+            Some(opened) => opened,
+            None => Catalogue::rewrite(&path, &unfinished, &loaded.lost, &ended, durability)?,
         };
         loaded.ended = ended.into_values().collect();
         Ok(Ok((catalogue, loaded, open)))

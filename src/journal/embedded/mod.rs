@@ -194,7 +194,16 @@ impl Store for EmbeddedStore {
                 _ => {}
             }
             // On a full disk there is room for the note once the file is gone.
-            noted.or_else(|_| inner.with_catalogue(|catalogue| catalogue.deleted(&job_id)))
+            noted.or_else(|_| inner.with_catalogue(|catalogue| catalogue.deleted(&job_id)))?;
+            inner.with_catalogue(|catalogue| {
+                let path = inner.directory.catalogue_path();
+                if catalogue.is_mostly_stale()
+                    && let Err(error) = catalogue.compact(&path)
+                {
+                    tracing::warn!(%error, "the catalogue could not be written anew; it goes on as it is");
+                }
+                Ok(())
+            })
         })
         .await
     }
