@@ -1,7 +1,10 @@
 //! A stream that is cut anywhere and resumed is, byte for byte, the stream that was not cut: over every door, of jobs that
 //! ended and of jobs that run.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -9,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::{
     checker::run,
     raw::{DOORS, Door, RawEvent, Stream},
-    scenario::{Random, Scenario, size},
+    scenario::{Random, Scenario, percentile, size},
     support::{Gateway, Options, eventually},
 };
 
@@ -45,6 +48,7 @@ async fn resume() {
     let mut scenario = Scenario::begin("resume").await;
     let options = Options::default()
         .set("jobs.max_running", 8)
+        .set("conductor.max_output_bytes", 2_u32 << 30)
         .set("telemetry.log", "error,conductor_gateway::cli=info");
     let gateway = Arc::new(Gateway::mean(options));
     // A third of them of jobs that run meanwhile.
@@ -94,11 +98,43 @@ async fn resume() {
         }
         done += 24 * 10;
     }
+    let (early, late) = check_large(&gateway, size(64, 1024)).await;
     check_cursors(&gateway).await;
     scenario.report(format_args!(
-        "{done} cuts over {} doors, {round} of the jobs while they ran: every byte the same; false cursors refused",
+        "{done} cuts over {} doors, {round} of the jobs while they ran: every byte the same; of a large log its end came after \
+         {late:.0?}, its beginning after {early:.0?}; false cursors refused",
         DOORS.len()
     ));
+}
+
+/// Coming back to the end of a large log takes no longer than to begin it. Answers with the median times to the first
+/// event, from the first sequence and from one of the last.
+async fn check_large(gateway: &Gateway, mebibytes: u64) -> (Duration, Duration) {
+    let job_id = gateway.submit(&run(&format!("flood {mebibytes}"), "large")).await;
+    let mut whole = Stream::open(&gateway.address, Door::Grpc, &job_id, 0).await;
+    let mut bytes = 0;
+    while let Some(more) = whole.more().await {
+        bytes += more;
+        whole.bytes.clear();
+    }
+    assert!(bytes as u64 > mebibytes << 20);
+    let last = u32::try_from(gateway.job(&job_id).await["last_sequence"].as_u64().unwrap()).unwrap();
+    let mut medians = Vec::new();
+    for after in [0, last - 3] {
+        let mut times = Vec::new();
+        for _ in 0..9 {
+            let started = Instant::now();
+            let mut stream = Stream::open(&gateway.address, Door::Sse, &job_id, after).await;
+            while stream.events().is_empty() {
+                stream.more().await.expect("there are events");
+            }
+            assert_eq!(stream.events()[0].sequence, after + 1);
+            times.push(started.elapsed());
+        }
+        medians.push(percentile(&mut times, 50));
+    }
+    assert!(medians[1] < medians[0] * 4 + Duration::from_millis(30), "the end came late: {medians:?}");
+    (medians[0], medians[1])
 }
 
 /// A cursor beyond the log, and a job that retention removed.

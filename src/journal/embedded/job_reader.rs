@@ -22,6 +22,9 @@ use crate::{
     pb::{Job, storage::JobRecord},
 };
 
+/// From here on frame by frame is as fast as halving.
+const NEAR_BYTES: u64 = 512 * 1024;
+
 fn open(path: &Path, job_id: &JobId) -> Result<Window> {
     match File::open(path) {
         Ok(file) => Ok(Window::new(file)),
@@ -105,6 +108,7 @@ impl State {
     fn read(&mut self, job_id: &JobId, next: u32, last_sequence: u32, max_bytes: usize) -> io::Result<Chunk> {
         // The file may have grown behind what was read ahead.
         self.window.forget();
+        self.seek(job_id, next)?;
         let mut chunk = Chunk::default();
         let mut expected = next;
         let mut bytes = 0;
@@ -131,6 +135,37 @@ impl State {
             }
         }
         Ok(chunk)
+    }
+
+    /// Comes near the frame that holds `next` by halving, so that a reader that comes back to the end of a large log does
+    /// not read all of it. Goes forwards only, and never beyond that frame, whatever is damaged.
+    ///
+    /// A place is a frame's only if its checksum fits job and place; no event can hold the frames' magic, which is no UTF-8.
+    fn seek(&mut self, job_id: &JobId, next: u32) -> io::Result<()> {
+        let is_near = match find_frame(&mut self.window, job_id, self.position)? {
+            Some((_, head)) => match head.kind {
+                FrameKind::Record => next == 1,
+                FrameKind::Events => head.last_sequence() + 1 >= next,
+                FrameKind::End => true,
+            },
+            None => true,
+        };
+        if is_near {
+            return Ok(());
+        }
+        let mut high = self.window.file_len()?;
+        while high.saturating_sub(self.position) > NEAR_BYTES {
+            let middle = self.position + (high - self.position) / 2;
+            match find_frame(&mut self.window, job_id, middle)? {
+                Some((at, head))
+                    if at < high && head.kind == FrameKind::Events && head.first_sequence <= next =>
+                {
+                    self.position = at;
+                }
+                _ => high = middle,
+            }
+        }
+        Ok(())
     }
 
     fn step(&mut self, job_id: &JobId, expected: u32, last_sequence: u32) -> io::Result<Step> {
