@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Toolbox,
-    toolbox::{Inner, ToolboxConfig},
+    exchanges::{self, Exchange},
+    toolbox::{Inner, ToolboxConfig, directory_name},
 };
 use crate::{
     caller::Caller,
@@ -24,7 +25,6 @@ use crate::{
 };
 
 const ABOUT_FILE: &str = "conversation.json";
-const EXCHANGES_FILE: &str = "exchanges.jsonl";
 /// More of one exchange's words is not remembered.
 const MAX_WORDS_BYTES: usize = 32 * 1024;
 
@@ -65,15 +65,6 @@ impl Conversation {
             "agents": agents.collect::<Vec<_>>(),
         })
     }
-}
-
-/// One command and its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exchange {
-    /// What the caller said.
-    pub command: String,
-    /// What was answered.
-    pub answer: String,
 }
 
 /// How much of a conversation is remembered.
@@ -163,7 +154,7 @@ impl ToolboxConfig {
     pub(super) fn open_conversation(&self, caller: &Caller, conversation_id: &str) -> io::Result<PathBuf> {
         let directory = self.conversation_directory(caller, conversation_id);
         let path = directory.join(ABOUT_FILE);
-        if path.exists() {
+        if read_about(&directory).is_some() {
             return Ok(directory);
         }
         fs::create_dir_all(&directory)?;
@@ -180,7 +171,7 @@ impl ToolboxConfig {
     }
 
     fn read_conversation(&self, directory: &Path) -> Option<(About, Conversation)> {
-        let about: About = serde_json::from_slice(&fs::read(directory.join(ABOUT_FILE)).ok()?).ok()?;
+        let about = read_about(directory)?;
         let workspace = Workspace::private(directory);
         let mut agents = Vec::new();
         let mut updated = about.create_time_ms;
@@ -198,8 +189,8 @@ impl ToolboxConfig {
             }
         }
         agents.sort();
-        let exchanges = read_exchanges(directory).ok()?.len();
-        touch(&directory.join(EXCHANGES_FILE));
+        let exchanges = exchanges::read(directory).ok()?.len();
+        touch(&directory.join(exchanges::FILE));
         let conversation = Conversation {
             conversation_id: about.conversation_id.clone(),
             create_time: Timestamp::from_unix_millis(about.create_time_ms),
@@ -211,13 +202,20 @@ impl ToolboxConfig {
     }
 }
 
-fn read_exchanges(directory: &Path) -> io::Result<Vec<Exchange>> {
-    match fs::read_to_string(directory.join(EXCHANGES_FILE)) {
-        // A line that a crash has torn is left out.
-        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
+/// Whose a directory is; nothing where that cannot be read, or is not what the directory is named by.
+fn read_about(directory: &Path) -> Option<About> {
+    let bytes = fs::read(directory.join(ABOUT_FILE)).ok()?;
+    let about = serde_json::from_slice(&bytes).ok().filter(|about: &About| {
+        let name = directory_name(&about.caller, &about.conversation_id);
+        directory.file_name().is_some_and(|own| own == name.as_str())
+    });
+    if about.is_none() {
+        tracing::error!(
+            conversation = %directory.display(),
+            "the note of whose a conversation is, is damaged; its next use writes it again"
+        );
     }
+    about
 }
 
 /// The newest exchanges within the limits, the oldest of them first.
@@ -310,7 +308,7 @@ impl Toolbox {
     ) -> Result<(ConversationUse, Vec<Exchange>)> {
         let in_use = self.inner.use_conversation(caller, conversation_id);
         let directory = self.inner.config.conversation_directory(caller, conversation_id);
-        let exchanges = self.inner.blocking(move |_| read_exchanges(&directory).map_err(unreadable)).await?;
+        let exchanges = self.inner.blocking(move |_| exchanges::read(&directory).map_err(unreadable)).await?;
         Ok((in_use, within(exchanges, limits)))
     }
 
@@ -330,17 +328,9 @@ impl Toolbox {
         self.inner
             .blocking(move |config| {
                 let directory = config.open_conversation(&caller, &conversation_id).map_err(unreadable)?;
-                let mut exchanges = read_exchanges(&directory).map_err(unreadable)?;
+                let mut exchanges = exchanges::read(&directory).map_err(unreadable)?;
                 exchanges.push(Exchange { command: cut(&exchange.command), answer: cut(&exchange.answer) });
-                let mut text = String::new();
-                for exchange in within(exchanges, limits) {
-                    text += &serde_json::to_string(&exchange).map_err(Error::internal)?;
-                    text.push('\n');
-                }
-                let new = directory.join(format!(".{EXCHANGES_FILE}.new"));
-                fs::write(&new, text)
-                    .and_then(|()| fs::rename(new, directory.join(EXCHANGES_FILE)))
-                    .map_err(unreadable)
+                exchanges::write(&directory, &within(exchanges, limits)).map_err(unreadable)
             })
             .await
     }

@@ -11,6 +11,7 @@ mod call;
 mod catalogue;
 mod conversations;
 mod engine_run;
+mod exchanges;
 mod execute;
 mod history;
 mod install;
@@ -27,7 +28,8 @@ mod toolbox;
 
 pub use call::{Call, Confirmation};
 pub use catalogue::{ToolName, ToolSpec, catalogue};
-pub use conversations::{Conversation, Exchange, RememberLimits};
+pub use conversations::{Conversation, RememberLimits};
+pub use exchanges::Exchange;
 pub use mcp::{AgentTools, McpHandler, OutsideServer, OutsideServers, OutsideTool, Own};
 pub use question::Question;
 pub use runner::{Asked, OutsideCall, ToolRunner, Watched};

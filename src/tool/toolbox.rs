@@ -292,9 +292,14 @@ impl ToolboxConfig {
 
     /// The root of the caller's own conversation. Made of a digest, so that no name can lead out of it.
     pub(super) fn conversation_directory(&self, caller: &Caller, conversation_id: &str) -> PathBuf {
-        let name = [caller.name(), conversation_id].join("\0");
-        self.data_directory.join("conversations").join(digest(&name))
+        let name = directory_name(caller.name(), conversation_id);
+        self.data_directory.join("conversations").join(name)
     }
+}
+
+/// What a conversation's directory is called.
+pub(super) fn directory_name(caller: &str, conversation_id: &str) -> String {
+    digest(&[caller, conversation_id].join("\0"))
 }
 
 /// A file name for any name.
