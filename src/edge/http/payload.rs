@@ -113,7 +113,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::new(Reason::MalformedBody, "the body must be a JSON object, not a list"));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // What is left alone is not looked at by the deserializer, and must be text all the same.
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Error::new(Reason::MalformedBody, format!("the body is not UTF-8: {error}")))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
