@@ -30,6 +30,8 @@ pub(super) const RUN_VARIABLE: &str = "CONDUCTOR_RUN_ID";
 const STRAY_GRACE: Duration = Duration::from_millis(500);
 /// How often the death of killed processes is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How often a list of children is made again because one of them ended meanwhile.
+const MAX_LOOKS: u32 = 64;
 /// A process that KILL does not end within this time hangs in the kernel; its run is reported as ended.
 const UNKILLABLE: Duration = Duration::from_secs(10);
 
@@ -58,8 +60,16 @@ enum Owner {
 struct Guardian {
     pid: i32,
     runs: HashMap<u64, RunState>,
-    /// Orphans that tell nothing of their origin, and the runs that may be it.
-    suspects: HashMap<i32, BTreeSet<u64>>,
+    /// Orphans that tell nothing of their origin.
+    suspects: HashMap<i32, Suspect>,
+}
+
+/// An orphan that tells nothing of its origin.
+#[derive(Clone, Debug)]
+struct Suspect {
+    session: i32,
+    /// The runs that may be its origin.
+    runs: BTreeSet<u64>,
 }
 
 /// Runs the guardian until the gateway is gone and nothing is left.
@@ -177,13 +187,17 @@ impl Guardian {
         state.kill_at = Some(kill_at);
         state.give_up_at = Some(kill_at + UNKILLABLE);
         self.signal_run(run, Signal::TERM);
+        // What has left the tree is told too, and not only killed in the end.
+        let orphans = self.orphans();
+        let mine: Vec<i32> =
+            orphans.into_iter().filter(|(_, owner)| *owner == Owner::Run(run)).map(|(pid, _)| pid).collect();
+        self.signal_all(&mine, Signal::TERM);
     }
 
     /// Collects every child that has ended, so that no zombie stays.
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
-            self.suspects.remove(&pid);
             if let Some(state) = self.runs.values_mut().find(|state| state.leader == pid) {
                 state.exit = Some((status.exit_status(), status.terminating_signal()));
             }
@@ -204,8 +218,10 @@ impl Guardian {
             let mut mine: Vec<i32> =
                 orphans.iter().filter(|(_, owner)| **owner == Owner::Run(run)).map(|(pid, _)| *pid).collect();
             // What nobody else can have started is this run's.
-            let is_only_suspect = |runs: &BTreeSet<u64>| runs.len() == 1 && runs.contains(&run);
-            mine.extend(self.suspects.iter().filter(|(_, runs)| is_only_suspect(runs)).map(|(pid, _)| *pid));
+            let is_only_suspect = |suspect: &Suspect| suspect.runs.len() == 1 && suspect.runs.contains(&run);
+            mine.extend(
+                self.suspects.iter().filter(|(_, suspect)| is_only_suspect(suspect)).map(|(pid, _)| *pid),
+            );
             let is_nothing_left =
                 mine.is_empty() && !orphans.values().any(|owner| *owner == Owner::NotYetKnown);
             let Some(state) = self.runs.get_mut(&run) else { continue };
@@ -233,9 +249,12 @@ impl Guardian {
     /// The children that are no leader: what was orphaned below us, and whose it is.
     ///
     /// One that ends while they are listed hands its own children to us behind the end of the list, so that a list with
-    /// an ended child is made again. Only we take from it, by reaping.
+    /// an ended child is made again. Only we take from it, by reaping; one that ended and cannot be reaped, because somebody
+    /// else traces it, does not keep us for ever.
     fn orphans(&mut self) -> HashMap<i32, Owner> {
+        let mut looks = 0;
         loop {
+            looks += 1;
             self.reap();
             let leaders: BTreeSet<i32> =
                 self.runs.values().filter(|state| state.exit.is_none()).map(|state| state.leader).collect();
@@ -245,7 +264,8 @@ impl Guardian {
                 .filter(|pid| !leaders.contains(pid))
                 .filter_map(|pid| Some((*pid, self.owner(*pid)?)))
                 .collect();
-            if orphans.len() + children.iter().filter(|pid| leaders.contains(pid)).count() == children.len() {
+            let leaders = children.iter().filter(|pid| leaders.contains(pid)).count();
+            if orphans.len() + leaders == children.len() || looks == MAX_LOOKS {
                 return orphans;
             }
         }
@@ -253,9 +273,17 @@ impl Guardian {
 
     /// Whose a child is; `None` when it has ended.
     fn owner(&self, pid: i32) -> Option<Owner> {
-        let by_name = tree::variable(pid, RUN_VARIABLE);
+        let mut by_name = tree::variable(pid, RUN_VARIABLE);
         let is_starting = by_name.is_none() && tree::has_no_environment_yet(pid);
-        let status = tree::status(pid).filter(|status| !status.is_zombie)?;
+        if by_name.is_none() && !is_starting {
+            // It may have started between the two looks.
+            by_name = tree::variable(pid, RUN_VARIABLE);
+        }
+        // Of one that may not be looked at, all that is known is that it is there.
+        let Some(status) = tree::status(pid) else { return Some(Owner::Nobody) };
+        if status.is_zombie {
+            return None;
+        }
         let owner = self.runs.iter().find(|(run, state)| {
             status.group == state.leader
                 || status.session == state.leader
@@ -268,25 +296,39 @@ impl Guardian {
         })
     }
 
-    /// An orphan of no known run may live as long as a run that may have started it.
+    /// An orphan of no known run may live as long as a run that may have started it: any that runs when it is first seen,
+    /// or, where it is of the session of an earlier such orphan or came when one went, those that may have started that.
     fn settle_suspects(&mut self, orphans: &HashMap<i32, Owner>) {
         let running: BTreeSet<u64> = self.runs.keys().copied().collect();
         let jobs = self.runs.iter().filter(|(_, state)| state.is_job);
         let jobs: BTreeSet<u64> = jobs.map(|(run, _)| *run).collect();
-        for (pid, _) in orphans.iter().filter(|(_, owner)| **owner == Owner::Nobody) {
-            // Runs that last as long as the gateway are suspected only where nobody else is.
-            let suspects = self.suspects.entry(*pid).or_insert_with(|| match jobs.is_empty() {
-                true => running.clone(),
-                false => jobs.clone(),
-            });
-            suspects.retain(|run| running.contains(run));
-            if suspects.is_empty() {
+        // Runs that last as long as the gateway are suspected only where nobody else is.
+        let anybody = if jobs.is_empty() { &running } else { &jobs };
+        let (here, gone): (HashMap<i32, Suspect>, HashMap<i32, Suspect>) =
+            std::mem::take(&mut self.suspects).into_iter().partition(|(pid, _)| orphans.contains_key(pid));
+        for (pid, _) in orphans.iter().filter(|(_, owner)| !matches!(owner, Owner::Run(_))) {
+            let session = tree::status(*pid).map_or(0, |status| status.session);
+            let mut suspect = match here.get(pid) {
+                Some(known) => known.clone(),
+                None => {
+                    let is_related = |other: &&Suspect| other.session == session;
+                    let mut related: Vec<&Suspect> =
+                        here.values().chain(gone.values()).filter(is_related).collect();
+                    if related.is_empty() {
+                        related = gone.values().collect();
+                    }
+                    let inherited = related.iter().flat_map(|other| &other.runs).copied().collect();
+                    Suspect { session, runs: if related.is_empty() { anybody.clone() } else { inherited } }
+                }
+            };
+            suspect.runs.retain(|run| running.contains(run));
+            if suspect.runs.is_empty() && orphans.get(pid) == Some(&Owner::Nobody) {
                 for pid in tree::descendants(*pid) {
                     tree::send(pid, Signal::KILL);
                 }
             }
+            self.suspects.insert(*pid, suspect);
         }
-        self.suspects.retain(|pid, _| orphans.get(pid) == Some(&Owner::Nobody));
     }
 
     fn signal_run(&self, run: u64, signal: Signal) {

@@ -28,9 +28,16 @@ pub(super) fn status(pid: i32) -> Option<Status> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold spaces and brackets; the fields begin behind the last bracket.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let is_zombie = matches!(fields.next()?, "Z" | "X");
+    // The first thread may have ended before the others, which live: such a process looks ended and is not.
+    let is_zombie = matches!(fields.next()?, "Z" | "X") && threads(pid).len() <= 1;
     let mut number = || fields.next()?.parse().ok();
     Some(Status { parent: number()?, group: number()?, session: number()?, is_zombie })
+}
+
+/// The ids of a process' threads.
+fn threads(pid: i32) -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The direct children of a process.
@@ -78,7 +85,13 @@ pub(super) fn ancestors() -> Vec<i32> {
 
 /// The value of a variable in a process' first environment.
 pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let of = |thread: i32| fs::read(format!("/proc/{pid}/task/{thread}/environ")).unwrap_or_default();
+    let mut environment = of(pid);
+    if environment.is_empty() {
+        // A first thread that has ended has none any more; the others have it still.
+        let others = threads(pid).into_iter().filter(|thread| *thread != pid);
+        environment = others.map(of).find(|environment| !environment.is_empty())?;
+    }
     environment.split(|byte| *byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned())
@@ -92,7 +105,9 @@ pub(super) fn has_no_environment_yet(pid: i32) -> bool {
     let is_empty = fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| environment.is_empty());
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    is_empty && fields.split_ascii_whitespace().nth(48) == Some("0")
+    let mut fields = fields.split_ascii_whitespace();
+    let is_alive = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
+    is_empty && is_alive && fields.nth(47) == Some("0")
 }
 
 /// Every process there is.

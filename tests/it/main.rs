@@ -27,4 +27,5 @@ mod shutdown;
 mod soak;
 mod tidy;
 mod tools;
+mod undead;
 mod wire;
