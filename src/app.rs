@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agent::{self, Autodetect, Mind},
     config::Config,
+    descriptors,
     edge::{self, Addresses, Headers, Server},
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
@@ -43,6 +44,8 @@ impl Core {
     pub async fn build(config: &Config) -> Result<Self> {
         let data_directory = std::path::absolute(&config.storage.path)
             .map_err(|error| Error::new(Reason::StoreUnavailable, format!("storage.path: {error}")))?;
+        // Before anything is opened that the limit counts: a start may find as many jobs as the run before it had.
+        descriptors::raise_limit();
         let store: Arc<dyn Store> = match config.storage.kind {
             journal::Kind::Memory => Arc::new(MemoryStore::default()),
             journal::Kind::Embedded => {
@@ -261,7 +264,7 @@ impl App {
         };
         let core = Core::build(config).await?;
         let mut server = server.clone();
-        server.max_connections = edge::connections_allowed(server.max_connections);
+        server.max_connections = descriptors::connections_allowed(server.max_connections);
         let server = &server;
         let stop = CancellationToken::new();
         let group = Group::new("server");

@@ -9,6 +9,7 @@ pub mod bundled;
 pub mod caller;
 pub mod cli;
 pub mod config;
+pub mod descriptors;
 pub mod edge;
 pub mod engine;
 pub mod error;

@@ -8,7 +8,6 @@
 mod access;
 mod config;
 mod connection;
-mod descriptors;
 mod events;
 pub mod grpc;
 pub mod http;
@@ -19,7 +18,6 @@ mod timed_body;
 
 pub use access::{Headers, Origins};
 pub use config::{AuthConfig, Config};
-pub use descriptors::connections_allowed;
 pub use listener::Server;
 
 use std::net::SocketAddr;

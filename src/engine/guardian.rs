@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     protocol::{Channel, Pipes, Report, Request},
+    supervisor::OPEN_FILES_VARIABLE,
     tree,
 };
 
@@ -79,6 +80,8 @@ struct Suspect {
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
+    let open_files = std::env::var(OPEN_FILES_VARIABLE).ok().and_then(|limit| limit.parse().ok());
+    open_files.into_iter().for_each(crate::descriptors::set_limit);
     // Only the socket ends the guardian: a service manager that signals the whole group must not.
     let mut signals = Vec::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {

@@ -32,6 +32,7 @@ use super::{
     tree,
 };
 use crate::{
+    descriptors,
     error::{Error, Reason, Result},
     task::Group,
 };
@@ -41,6 +42,8 @@ const MAX_WAITING_REQUESTS: usize = 256;
 /// How often the death of a lost guardian's processes is looked for, and for how long at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(5);
+/// Tells the guardian the limit of open files that engines are to have.
+pub(super) const OPEN_FILES_VARIABLE: &str = "CONDUCTOR_OPEN_FILES";
 /// A guardian that takes longer than this to start a process is taken for lost.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -243,8 +246,9 @@ impl Supervisor {
             self.inner.guardian_program.split_first().ok_or_else(|| io::Error::other("no guardian"))?;
         std::process::Command::new(program)
             .args(arguments)
-            // It needs nothing of ours, and the keys of models least of all.
+            // It needs nothing else of ours, and the keys of models least of all.
             .env_clear()
+            .envs(descriptors::started_with().map(|limit| (OPEN_FILES_VARIABLE, limit.to_string())))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             // A group of its own: Ctrl-C in a terminal is for the gateway.

@@ -126,6 +126,8 @@ impl Follower {
     fn take_from_tail(&mut self) -> Option<Slice> {
         let Source::Live(log) = &self.source else { return None };
         let batch = log.in_tail(self.next_sequence)?;
+        // It has caught up: its file is for others.
+        self.reader = None;
         Some(self.advance(batch))
     }
 

@@ -10,6 +10,7 @@ use std::{
 const RANKS: &[(&str, u8)] = &[
     ("pb", 0),
     ("ambient", 0),
+    ("descriptors", 0),
     ("error", 0),
     ("task", 0),
     ("caller", 0),

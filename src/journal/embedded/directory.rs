@@ -14,6 +14,7 @@ use super::{
     catalogue::{Catalogue, Contents},
     job_file::JobFile,
     job_reader::{Inspected, inspect},
+    kept_files::KeptFiles,
     unavailable,
 };
 use crate::{
@@ -70,11 +71,11 @@ impl Directory {
     }
 
     /// Reads everything that is there, and leaves the catalogue whole.
-    pub(super) fn load(&self, durability: Durability) -> Result<Opened> {
-        self.try_load(durability).map_err(|error| unavailable(&self.path, &error))?
+    pub(super) fn load(&self, durability: Durability, kept_files: &KeptFiles) -> Result<Opened> {
+        self.try_load(durability, kept_files).map_err(|error| unavailable(&self.path, &error))?
     }
 
-    fn try_load(&self, durability: Durability) -> io::Result<Result<Opened>> {
+    fn try_load(&self, durability: Durability, kept_files: &KeptFiles) -> io::Result<Result<Opened>> {
         let mut loaded = Loaded::default();
         let path = self.catalogue_path();
         let files = self.job_files()?;
@@ -116,7 +117,7 @@ impl Directory {
             if ended.contains_key(job_id) && !is_rebuilt {
                 continue;
             }
-            match self.inspect((job_id, path), records.get(job_id), &mut loaded, &mut ended) {
+            match self.inspect((job_id, path), records.get(job_id), kept_files, &mut loaded, &mut ended) {
                 Ok(Some((record, file))) => {
                     unfinished.insert(job_id.clone(), record);
                     open.push((job_id.clone(), file));
@@ -137,6 +138,7 @@ impl Directory {
         &self,
         (job_id, path): (&JobId, &Path),
         known: Option<&JobRecord>,
+        kept_files: &KeptFiles,
         loaded: &mut Loaded,
         ended: &mut BTreeMap<JobId, Ended>,
     ) -> Result<Option<(JobRecord, JobFile)>> {
@@ -152,7 +154,8 @@ impl Directory {
             }
             Inspected::Unfinished(record, slot) => {
                 loaded.unfinished.push((*record.clone(), slot.last_sequence));
-                let file = JobFile::resume(path, job_id, slot).map_err(|error| unavailable(path, &error))?;
+                let file = JobFile::resume(path, job_id, slot, kept_files.clone())
+                    .map_err(|error| unavailable(path, &error))?;
                 Ok(Some((*record, file)))
             }
             Inspected::Lost => {

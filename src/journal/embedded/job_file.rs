@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -13,6 +13,7 @@ use prost::Message;
 use super::{
     super::{Batch, Durability, JobId},
     format::{FrameKind, HEADER_LEN, SLOT_POSITION, Slot, push_batch, push_frame},
+    kept_files::{Kept, KeptFiles},
 };
 use crate::pb::{Job, storage::JobRecord};
 
@@ -20,7 +21,11 @@ use crate::pb::{Job, storage::JobRecord};
 #[derive(Debug)]
 pub(super) struct JobFile {
     job_id: JobId,
-    file: File,
+    path: PathBuf,
+    /// Kept open from the second write on, by few at a time: a job that waits must not hold one.
+    file: Option<Kept>,
+    writes: u32,
+    kept_files: KeptFiles,
     slot: Slot,
     buffer: Vec<u8>,
 }
@@ -32,6 +37,7 @@ impl JobFile {
         job_id: &JobId,
         record: &JobRecord,
         durability: Durability,
+        kept_files: KeptFiles,
     ) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         let mut frame = Vec::new();
@@ -48,17 +54,22 @@ impl JobFile {
                 File::open(parent)?.sync_all()?;
             }
         }
-        Ok(Self { job_id: job_id.clone(), file, slot, buffer: Vec::new() })
+        Ok(Self::at(path, job_id, slot, kept_files))
+    }
+
+    fn at(path: &Path, job_id: &JobId, slot: Slot, kept_files: KeptFiles) -> Self {
+        let (job_id, path) = (job_id.clone(), path.to_owned());
+        Self { job_id, path, file: None, writes: 0, kept_files, slot, buffer: Vec::new() }
     }
 
     /// Opens the file of an unfinished job; `slot` is where it goes on.
-    pub(super) fn resume(path: &Path, job_id: &JobId, slot: Slot) -> io::Result<Self> {
+    pub(super) fn resume(path: &Path, job_id: &JobId, slot: Slot, kept_files: KeptFiles) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         // What lies behind was never acknowledged; left there, a whole frame of it could be taken for a new one.
         if file.metadata()?.len() > slot.length {
             file.set_len(slot.length)?;
         }
-        Ok(Self { job_id: job_id.clone(), file, slot, buffer: Vec::new() })
+        Ok(Self::at(path, job_id, slot, kept_files))
     }
 
     /// Appends batches. After an error nothing counts as appended, and the same place is written again.
@@ -101,13 +112,21 @@ impl JobFile {
 
     /// Writes the buffer behind what is acknowledged, then acknowledges it.
     fn commit(&mut self, advance: impl FnOnce(Slot, u64) -> Slot, durability: Durability) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.slot.length)?;
+        let file = match self.file.take() {
+            Some(kept) => kept,
+            None => Kept::new(OpenOptions::new().write(true).open(&self.path)?),
+        };
+        file.write_all_at(&self.buffer, self.slot.length)?;
         let slot = advance(self.slot, self.buffer.len() as u64);
-        self.file.write_all_at(&slot.encode(&self.job_id), SLOT_POSITION)?;
+        file.write_all_at(&slot.encode(&self.job_id), SLOT_POSITION)?;
         if durability == Durability::Fsync {
-            self.file.sync_data()?;
+            file.sync_data()?;
         }
         self.slot = slot;
+        self.writes = self.writes.saturating_add(1);
+        if self.writes > 1 {
+            self.file = self.kept_files.keep(file);
+        }
         // A burst must not hold its size for the rest of the job.
         self.buffer.shrink_to(128 * 1024);
         Ok(())

@@ -14,6 +14,7 @@ use prost::Message;
 use super::{
     super::{Chunk, Damage, JobId, Reader, StoredJob},
     format::{FRAME_HEAD_LEN, FRAME_MAGIC, FrameHead, FrameKind, HEADER_LEN, Slot, read_batch},
+    kept_files::KeptFiles,
     unavailable,
     window::Window,
 };
@@ -68,8 +69,12 @@ fn payload(window: &mut Window, position: u64, head: &FrameHead) -> io::Result<O
 pub(super) struct JobReader {
     job_id: JobId,
     path: PathBuf,
-    /// Away while a read runs on another thread. A reader that was cancelled meanwhile opens the file again.
+    kept_files: KeptFiles,
+    /// Away while a read runs on another thread. A reader that was cancelled meanwhile opens the file again, and so does
+    /// one of too many.
     state: Option<State>,
+    /// Where a reader that opens the file again goes on.
+    position: u64,
 }
 
 #[derive(Debug)]
@@ -79,9 +84,10 @@ struct State {
 }
 
 impl JobReader {
-    pub(super) fn open(path: &Path, job_id: &JobId) -> Result<Self> {
+    pub(super) fn open(path: &Path, job_id: &JobId, kept_files: KeptFiles) -> Result<Self> {
         let state = State { window: open(path, job_id)?, position: HEADER_LEN };
-        Ok(Self { job_id: job_id.clone(), path: path.to_owned(), state: Some(state) })
+        let (job_id, path) = (job_id.clone(), path.to_owned());
+        Ok(Self { job_id, path, kept_files, state: Some(state), position: HEADER_LEN })
     }
 }
 
@@ -89,17 +95,20 @@ impl JobReader {
 impl Reader for JobReader {
     async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk> {
         let state = self.state.take();
+        let position = self.position;
         let (job_id, path) = (self.job_id.clone(), self.path.clone());
         let work = move || -> Result<(State, io::Result<Chunk>)> {
             let mut state = match state {
                 Some(state) => state,
-                None => State { window: open(&path, &job_id)?, position: HEADER_LEN },
+                None => State { window: open(&path, &job_id)?, position },
             };
             let chunk = state.read(&job_id, next_sequence, last_sequence, max_bytes);
             Ok((state, chunk))
         };
         let (state, chunk) = tokio::task::spawn_blocking(work).await.map_err(Error::internal)??;
-        self.state = Some(state);
+        self.position = state.position;
+        let State { window, position } = state;
+        self.state = window.keep(&self.kept_files).map(|window| State { window, position });
         chunk.map_err(|error| unavailable(&self.path, &error))
     }
 }

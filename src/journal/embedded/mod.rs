@@ -16,6 +16,7 @@ mod directory;
 mod format;
 mod job_file;
 mod job_reader;
+mod kept_files;
 mod window;
 
 use std::{
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 use catalogue::Catalogue;
 use directory::Directory;
 use job_file::JobFile;
+use kept_files::KeptFiles;
 
 /// Where a catalogue is damaged.
 #[cfg(any(test, fuzzing))]
@@ -38,6 +40,7 @@ pub(crate) fn catalogue_entries(bytes: &[u8]) -> Option<u64> {
 
 use super::{Batch, Durability, JobId, Loaded, Reader, Store, StoredJob};
 use crate::{
+    descriptors,
     error::{Error, Reason, Result},
     pb::{Job, storage::JobRecord},
 };
@@ -55,6 +58,8 @@ struct Inner {
     catalogue: Mutex<Option<Catalogue>>,
     /// The files of jobs that have not ended.
     open: Mutex<HashMap<JobId, Arc<Mutex<JobFile>>>>,
+    written_files: KeptFiles,
+    read_files: KeptFiles,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,7 +84,15 @@ impl EmbeddedStore {
     /// [`Reason::StoreUnavailable`] when the directory cannot be written or another gateway holds it.
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         let directory = Directory::open(path)?;
-        let inner = Inner { directory, durability, catalogue: Mutex::default(), open: Mutex::default() };
+        let kept = || KeptFiles::at_most(descriptors::files_kept());
+        let inner = Inner {
+            directory,
+            durability,
+            catalogue: Mutex::default(),
+            open: Mutex::default(),
+            written_files: kept(),
+            read_files: kept(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -110,11 +123,12 @@ impl Inner {
 
     fn create(&self, job_id: &JobId, record: &JobRecord) -> Result<()> {
         let path = self.path_of(job_id);
-        let file = JobFile::create(&path, job_id, record, self.durability).map_err(|error| {
-            // The job was not accepted: a half-made file must not be found by the next start.
-            let _gone = std::fs::remove_file(&path);
-            unavailable(&path, &error)
-        })?;
+        let file = JobFile::create(&path, job_id, record, self.durability, self.written_files.clone())
+            .map_err(|error| {
+                // The job was not accepted: a half-made file must not be found by the next start.
+                let _gone = std::fs::remove_file(&path);
+                unavailable(&path, &error)
+            })?;
         self.with_catalogue(|catalogue| catalogue.created(record)).inspect_err(|_| {
             let _gone = std::fs::remove_file(&path);
         })?;
@@ -123,7 +137,7 @@ impl Inner {
     }
 
     fn load(&self) -> Result<Loaded> {
-        let (catalogue, loaded, files) = self.directory.load(self.durability)?;
+        let (catalogue, loaded, files) = self.directory.load(self.durability, &self.written_files)?;
         *lock(&self.catalogue) = Some(catalogue);
         lock(&self.open).extend(files.into_iter().map(|(job_id, file)| (job_id, Arc::new(Mutex::new(file)))));
         Ok(loaded)
@@ -168,8 +182,11 @@ impl Store for EmbeddedStore {
 
     async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
         let job_id = job_id.clone();
-        let reader =
-            self.blocking(move |inner| job_reader::JobReader::open(&inner.path_of(&job_id), &job_id)).await?;
+        let reader = self
+            .blocking(move |inner| {
+                job_reader::JobReader::open(&inner.path_of(&job_id), &job_id, inner.read_files.clone())
+            })
+            .await?;
         Ok(Box::new(reader))
     }
 

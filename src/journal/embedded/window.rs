@@ -4,19 +4,21 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 use bytes::{Bytes, BytesMut};
 
+use super::kept_files::{Kept, KeptFiles};
+
 const READ_AHEAD: usize = 256 * 1024;
 
 /// Gives ranges of a file, reading ahead; each piece is read once and shared from there on.
 #[derive(Debug)]
 pub(super) struct Window {
-    file: File,
+    file: Kept,
     start: u64,
     bytes: Bytes,
 }
 
 impl Window {
     pub(super) fn new(file: File) -> Self {
-        Self { file, start: 0, bytes: Bytes::new() }
+        Self { file: Kept::new(file), start: 0, bytes: Bytes::new() }
     }
 
     pub(super) fn file_len(&self) -> io::Result<u64> {
@@ -48,6 +50,11 @@ impl Window {
         let from = usize::try_from(position.checked_sub(self.start)?).ok()?;
         let to = from.checked_add(len)?;
         (to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+    }
+
+    /// The file, to go on with later, if it may be kept open.
+    pub(super) fn keep(self, kept_files: &KeptFiles) -> Option<Self> {
+        Some(Self { file: kept_files.keep(self.file)?, ..self })
     }
 
     /// Drops what is held: a file that grows must be read anew.
