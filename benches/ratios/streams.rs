@@ -60,10 +60,10 @@ async fn job(gateway: &Gateway, events: u32) -> (JobId, impl Future<Output = ()>
     let Submitted::New(appender) = journal.submit(record).await.unwrap() else { unreachable!("a new id") };
     let write = async move {
         for sequence in 1..events {
-            appender.append(&bare::token(sequence)).await.unwrap();
+            appender.append(&bare::token(sequence), |_| {}).await.unwrap();
         }
         let end = EndOfStream { state: JobState::Succeeded as i32, message: String::new() };
-        appender.append(&Payload::EndOfStream(end)).await.unwrap();
+        appender.append(&Payload::EndOfStream(end), |_| {}).await.unwrap();
         journal
             .finish(appender, &Job { end_time: Some(Timestamp::now()), last_sequence: events, ..job })
             .await;

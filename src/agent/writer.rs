@@ -46,7 +46,7 @@ impl Outcome {
     }
 }
 
-/// Is told of every event once it has its number.
+/// Is told of every event once it has its number, before it can be stored. It must not wait.
 pub type Appended = Arc<dyn Fn(u32, &Payload) + Send + Sync>;
 
 /// Writes one job's events. `finish` takes it, so that nothing can follow the last event.
@@ -64,8 +64,7 @@ impl Writer {
     }
 
     pub(super) async fn append(&mut self, payload: Payload) -> Result<()> {
-        let sequence = self.appender.append(&payload).await?;
-        (self.appended)(sequence, &payload);
+        self.appender.append(&payload, |sequence| (self.appended)(sequence, &payload)).await?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Who may run now and who has to wait.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,8 +30,8 @@ pub(super) struct Admission {
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// Places that were promised to submits which are not stored yet.
-    promised: usize,
+    /// Places that were promised to submits which are not stored yet, by caller; none is 0.
+    promised: BTreeMap<Caller, usize>,
     waiting: FairQueue<JobId, oneshot::Sender<()>>,
     is_closed: bool,
 }
@@ -73,7 +74,7 @@ impl Admission {
             )
             .retry_after(Duration::from_secs(5)));
         }
-        let taken = state.running + state.waiting.len() + state.promised;
+        let taken = state.running + state.waiting.len() + state.promised.values().sum::<usize>();
         if taken >= self.max_running + self.max_queued {
             let message = format!(
                 "{} jobs run and {} wait, which is all this gateway takes; try again later",
@@ -84,14 +85,14 @@ impl Admission {
         }
         // Of the last tenth, who has much waiting gets nothing: the next caller finds a place.
         let is_last_tenth = taken >= self.max_running + self.max_queued - self.max_queued / 10;
-        let own = state.waiting.len_of(caller);
+        let own = state.waiting.len_of(caller) + state.promised.get(caller).copied().unwrap_or(0);
         if is_last_tenth && own > self.max_queued / (state.waiting.callers() + 1) {
             let message = format!(
                 "{own} of your jobs wait already, and the last places of the queue are for callers with fewer; try again later"
             );
             return Err(Error::new(Reason::QueueFull, message).retry_after(RETRY_AFTER));
         }
-        state.promised += 1;
+        *state.promised.entry(caller.clone()).or_default() += 1;
         Ok(Promise { admission: self, caller: caller.clone(), is_kept: false })
     }
 
@@ -136,6 +137,16 @@ impl Admission {
 }
 
 impl State {
+    /// One promise of this caller's is kept, or given back.
+    fn settle(&mut self, caller: &Caller) {
+        if let Some(promised) = self.promised.get_mut(caller) {
+            *promised -= 1;
+            if *promised == 0 {
+                self.promised.remove(caller);
+            }
+        }
+    }
+
     fn enter(&mut self, caller: &Caller, job_id: &JobId, max_running: usize) -> Turn {
         if self.running < max_running && self.waiting.is_empty() && !self.is_closed {
             self.running += 1;
@@ -153,7 +164,7 @@ impl Promise<'_> {
     pub(super) fn keep(mut self, job_id: &JobId) -> Turn {
         self.is_kept = true;
         let mut state = self.admission.state();
-        state.promised -= 1;
+        state.settle(&self.caller);
         state.enter(&self.caller, job_id, self.admission.max_running)
     }
 }
@@ -161,7 +172,7 @@ impl Promise<'_> {
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.admission.state().promised -= 1;
+            self.admission.state().settle(&self.caller);
         }
     }
 }

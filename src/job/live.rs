@@ -67,9 +67,8 @@ impl Live {
 
     /// The job as far as it is stored.
     pub(super) fn told(&self) -> Job {
-        let stored = self.log.last_sequence();
         let mut state = self.state();
-        state.tell(stored);
+        state.tell(self.log.last_sequence());
         state.told.clone()
     }
 
@@ -81,12 +80,11 @@ impl Live {
 
     /// Applies an event that was written. Answers with the new state where it changed.
     pub(super) fn apply(&self, sequence: u32, payload: &Payload) -> Option<JobState> {
-        let stored = self.log.last_sequence();
         let mut state = self.state();
         let (before, time) = (state.job.state(), Timestamp::now());
         fold::apply(&mut state.job, sequence, time, payload);
         if fold::matters(payload) {
-            state.tell(stored);
+            state.tell(self.log.last_sequence());
             state.waiting.push_back((sequence, time, payload.clone()));
         }
         let after = state.job.state();
@@ -132,6 +130,6 @@ impl State {
         {
             fold::apply(&mut self.told, sequence, time, &payload);
         }
-        self.told.last_sequence = stored;
+        self.told.last_sequence = self.told.last_sequence.max(stored);
     }
 }

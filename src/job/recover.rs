@@ -12,8 +12,10 @@ use crate::{
     pb::{Job, JobState, Timestamp, job_event::Payload},
 };
 
-/// A job that cannot be read for so long is taken for lost.
+/// The doors stay closed so long for jobs that cannot be read, all of them together.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
+/// How often those are tried again afterwards.
+const LATER: Duration = Duration::from_secs(5);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 impl JobService {
@@ -24,17 +26,24 @@ impl JobService {
         unfinished.sort_by_key(|left| {
             (left.record.job.as_ref().and_then(|job| job.create_time), left.job_id.clone())
         });
-        let (mut queued, mut interrupted) = (0, 0);
+        let (mut queued, mut interrupted, mut unreadable) = (0, 0, Vec::new());
+        let until = Instant::now() + STORE_DEADLINE;
         for left in unfinished {
-            match self.recover_patiently(&left).await {
+            match self.recover_until(&left, until).await {
                 Ok(JobState::Queued) => queued += 1,
                 Ok(_) => interrupted += 1,
                 Err(error) => {
+                    tracing::error!(job_id = %left.job_id, %error, cause = error.cause(), "a job cannot be read, later again");
                     // Still known, with its key: nothing may be submitted in its place.
-                    self.journal().note_lost(&left);
-                    tracing::error!(job_id = %left.job_id, %error, cause = error.cause(), "job not recovered")
+                    self.journal().note_unreadable(&left);
+                    unreadable.push(left);
                 }
             }
+        }
+        self.journal().line_up();
+        if !unreadable.is_empty() {
+            let service = self.clone();
+            self.tasks().spawn("recover_later", async move { service.recover_later(unreadable).await });
         }
         if queued + interrupted > 0 {
             tracing::info!(queued, interrupted, "unfinished jobs were recovered");
@@ -42,8 +51,7 @@ impl JobService {
     }
 
     /// A store that cannot be read in this moment is asked again.
-    async fn recover_patiently(&self, left: &Unfinished) -> Result<JobState> {
-        let until = Instant::now() + STORE_DEADLINE;
+    async fn recover_until(&self, left: &Unfinished, until: Instant) -> Result<JobState> {
         loop {
             match self.recover_one(left).await {
                 Err(error) if error.reason() == Reason::StoreUnavailable && Instant::now() < until => {
@@ -52,6 +60,29 @@ impl JobService {
                 }
                 done => return done,
             }
+        }
+    }
+
+    /// Goes on with the jobs that could not be read at the start, until all are or the gateway ends.
+    async fn recover_later(self, mut unreadable: Vec<Unfinished>) {
+        while !unreadable.is_empty() {
+            tokio::select! {
+                // Both branches only wait.
+                biased;
+                () = self.tasks().stopping().cancelled() => return,
+                () = tokio::time::sleep(LATER) => {}
+            }
+            let mut still = Vec::new();
+            for left in unreadable {
+                match self.recover_one(&left).await {
+                    Ok(_) => tracing::info!(job_id = %left.job_id, "a job can be read again"),
+                    Err(error) => {
+                        tracing::debug!(job_id = %left.job_id, cause = error.cause(), "a job still cannot be read");
+                        still.push(left);
+                    }
+                }
+            }
+            unreadable = still;
         }
     }
 
@@ -65,7 +96,7 @@ impl JobService {
             return Ok(job.state());
         }
         let appender = self.journal().reopen(left);
-        self.journal().set_state(&left.job_id, job.state());
+        self.journal().set_state(&left.job_id, 0, job.state());
         let conversation_id = job.options.as_ref().map_or("", |options| &options.conversation_id);
         let task = agent::Task::read(job.task.as_ref(), conversation_id);
         let is_task_lost = job.task.is_none();

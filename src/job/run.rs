@@ -36,13 +36,17 @@ impl JobService {
             Ok(Waited::LeftQueued) => None,
             Err(error) => Some(self.outcome(&live, Err(error))),
         };
+        let has_ended = outcome.is_some();
         if let Some(outcome) = outcome {
             self.end(&live, writer, &outcome).await;
         }
         if holds_place {
             self.admission().release();
         }
-        self.remove_live(&live.job_id);
+        // One that stays queued is told of as it is until the gateway is gone.
+        if has_ended {
+            self.remove_live(&live.job_id);
+        }
         live.ended.cancel();
     }
 
@@ -50,7 +54,7 @@ impl JobService {
         let (journal, live) = (self.journal().clone(), live.clone());
         let appended = move |sequence, payload: &_| {
             if let Some(state) = live.apply(sequence, payload) {
-                journal.set_state(&live.job_id, state);
+                journal.set_state(&live.job_id, sequence, state);
             }
         };
         Writer::new(appender, Arc::new(appended))

@@ -63,6 +63,9 @@ pub struct JobPage {
 /// Tasks that only wait have ended after this time.
 const STOP_TIME: Duration = Duration::from_millis(200);
 
+/// The cancel of a waiting job is answered when it is stored, at the latest after this time.
+const QUEUED_CANCEL_TIME: Duration = Duration::from_secs(5);
+
 /// An answer is written among the events within this time, or it is not known whether it was.
 const INPUT_TIME: Duration = Duration::from_secs(10);
 
@@ -280,6 +283,9 @@ impl JobService {
         wait: Duration,
     ) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
+            // One that waits is ended in a moment, and whoever was told of the cancel must not find it run after a crash.
+            let wait =
+                if live.told().state() == JobState::Queued { wait.max(QUEUED_CANCEL_TIME) } else { wait };
             live.request_cancel(by);
             // An end that does not come in time is seen in the job's state.
             let _is_late = tokio::time::timeout(wait, live.ended.cancelled()).await;

@@ -72,13 +72,13 @@ async fn suite(store: Arc<dyn Store>) {
     let live = texts(journal.follow(&caller, &job_id, 0).unwrap());
     let write = async {
         for number in 0..5000 {
-            appender.append(&token(&format!("{number} {}", "x".repeat(number % 50)))).await.unwrap();
+            appender.append(&token(&format!("{number} {}", "x".repeat(number % 50))), |_| {}).await.unwrap();
             if number % 1000 == 0 {
                 appender.flushed(Duration::from_secs(5)).await.unwrap();
             }
         }
-        appender.append(&end()).await.unwrap();
-        assert!(appender.append(&end()).await.is_err(), "nothing follows the last event");
+        appender.append(&end(), |_| {}).await.unwrap();
+        assert!(appender.append(&end(), |_| {}).await.is_err(), "nothing follows the last event");
         journal.finish(appender, &ended(&job_id, 5001)).await;
     };
     let (live, ()) = tokio::join!(live, write);
@@ -106,7 +106,7 @@ async fn suite(store: Arc<dyn Store>) {
     // Deleting wants an ended job, and frees its key; a reader that is at it still finishes.
     let keyed_id = keyed.job_id().clone();
     assert_eq!(journal.delete(&caller, &keyed_id).await.unwrap_err().reason(), Reason::JobNotEnded);
-    keyed.append(&end()).await.unwrap();
+    keyed.append(&end(), |_| {}).await.unwrap();
     journal.finish(keyed, &ended(&keyed_id, 1)).await;
     let mut reader = journal.follow(&caller, &job_id, 0).unwrap();
     let first = reader.next().await.unwrap().unwrap();
@@ -120,7 +120,7 @@ async fn suite(store: Arc<dyn Store>) {
     for _ in 0..5 {
         let appender = submit(&journal, "", 0).await;
         let job_id = appender.job_id().clone();
-        appender.append(&end()).await.unwrap();
+        appender.append(&end(), |_| {}).await.unwrap();
         journal.finish(appender, &ended(&job_id, 1)).await;
     }
     let keep = Retention { max_age: Duration::from_secs(3600), max_bytes: u64::MAX, max_jobs: 2 };
@@ -160,13 +160,13 @@ async fn written(path: &Path) -> (JobId, JobId) {
         let appender = submit(&journal, "", 0).await;
         let job_id = appender.job_id().clone();
         for number in 0..100 {
-            appender.append(&token(&format!("event {number}"))).await.unwrap();
+            appender.append(&token(&format!("event {number}")), |_| {}).await.unwrap();
             if number % 10 == 9 {
                 appender.flushed(Duration::from_secs(5)).await.unwrap();
             }
         }
         if is_ended {
-            appender.append(&end()).await.unwrap();
+            appender.append(&end(), |_| {}).await.unwrap();
             journal.finish(appender, &ended(&job_id, 101)).await;
         }
         ids.push(job_id);
@@ -227,7 +227,7 @@ async fn noticed(path: &Path, (ended, unfinished): &(JobId, JobId), max_lost: us
             assert!(is_noticed || left.last_sequence == 100, "events vanished: {}", left.last_sequence);
             // It goes on behind everything that was ever seen.
             let appender = journal.reopen(left);
-            let next = appender.append(&token("more")).await.unwrap();
+            let next = appender.append(&token("more"), |_| {}).await.unwrap();
             assert_eq!(next, left.last_sequence + 1);
             appender.flushed(Duration::from_secs(5)).await.unwrap();
             assert_eq!(read_next(&journal, unfinished, next - 1).await, next);

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Appender, Counters, Damage, Filter, Follower, JobId, Loaded, Retention, Store, StoredJob, Unfinished,
     follower::Source,
-    index::{End, Entry, Index},
+    index::{End, Entry, Index, Trouble},
     live::Log,
     read_cache::ReadCache,
 };
@@ -71,19 +71,20 @@ impl Journal {
         for ended in ended {
             let Ok(job_id) = JobId::parse(&ended.job.job_id) else { continue };
             let mut entry = Entry::of(&ended.record, None);
-            entry.state = ended.job.state();
+            entry.set_state(0, ended.job.state());
             entry.end = Some(End::at(ended.job.end_time.unwrap_or_else(Timestamp::now)));
             entry.last_sequence = ended.job.last_sequence;
             entry.log_bytes = ended.log_bytes;
             journal.index().insert(job_id, entry);
         }
-        for record in lost {
+        for (record, ended) in lost {
             let job = record.job.clone().unwrap_or_default();
             let Ok(job_id) = JobId::parse(&job.job_id) else { continue };
             let mut entry = Entry::of(&record, None);
-            entry.is_lost = true;
-            entry.state = JobState::Interrupted;
-            entry.end = Some(End::at(job.create_time.unwrap_or_else(Timestamp::now)));
+            entry.trouble = Some(Trouble::Lost);
+            entry.set_state(0, ended.as_ref().map_or(JobState::Interrupted, Job::state));
+            let time = ended.and_then(|ended| ended.end_time).or(job.create_time);
+            entry.end = Some(End::at(time.unwrap_or_else(Timestamp::now)));
             journal.index().insert(job_id, entry);
         }
         journal.index().line_up_by_time();
@@ -143,12 +144,10 @@ impl Journal {
         self.index().insert(unfinished.job_id.clone(), Entry::of(&unfinished.record, None));
     }
 
-    /// Lists an unfinished job that cannot be read: its readers are told that it is lost.
-    pub fn note_lost(&self, unfinished: &Unfinished) {
+    /// Lists an unfinished job that cannot be read now: it is known, with its key, and its readers are told to come again.
+    pub fn note_unreadable(&self, unfinished: &Unfinished) {
         let mut entry = Entry::of(&unfinished.record, None);
-        entry.is_lost = true;
-        entry.state = JobState::Interrupted;
-        entry.end = Some(End::at(Timestamp::now()));
+        entry.trouble = Some(Trouble::Unreadable);
         self.index().insert(unfinished.job_id.clone(), entry);
     }
 
@@ -161,9 +160,9 @@ impl Journal {
         Appender { log }
     }
 
-    /// Notes a live job's state, for listings.
-    pub fn set_state(&self, job_id: &JobId, state: JobState) {
-        self.index().set_state(job_id, state);
+    /// Notes a live job's state from an event on, for listings.
+    pub fn set_state(&self, job_id: &JobId, since: u32, state: JobState) {
+        self.index().set_state(job_id, since, state);
     }
 
     /// Marks a job as ended, once its last event is stored. Tries until the store takes it.
@@ -185,7 +184,7 @@ impl Journal {
             }
         };
         let mut index = self.index();
-        index.set_state(job_id, job.state());
+        index.set_state(job_id, 0, job.state());
         index.end(job_id, job.last_sequence, job.end_time.unwrap_or_default(), log_bytes);
     }
 
@@ -272,13 +271,20 @@ impl Journal {
         Ok(())
     }
 
+    /// Lines ended jobs up by the time of day, after those of an earlier process have been marked as ended.
+    pub fn line_up(&self) {
+        self.index().line_up_by_time();
+    }
+
     /// Whether ended jobs are more, or larger, than retention allows.
     pub fn is_over(&self, retention: &Retention) -> bool {
         self.index().is_over(retention)
     }
 
-    /// Removes what retention no longer allows. Answers with the number of jobs removed.
+    /// Removes what retention no longer allows, and what late readers no longer use. Answers with the number of jobs
+    /// removed.
     pub async fn expire(&self, retention: &Retention) -> usize {
+        self.inner.cache.rest();
         let expired = self.index().expired(retention);
         let mut removed = 0;
         for job_id in expired {

@@ -26,6 +26,15 @@ pub struct Filter {
     pub conversation_id: String,
 }
 
+/// Why a job cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Nothing of it is left in the store but that it was accepted.
+    Lost,
+    /// The store did not give it at the start, and is asked again.
+    Unreadable,
+}
+
 /// When a job ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
@@ -51,14 +60,15 @@ impl End {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) caller: Caller,
-    pub(super) state: JobState,
+    /// Its states and the events from which on they hold, those that are not stored yet too.
+    states: Vec<(u32, JobState)>,
     pub(super) last_sequence: u32,
     pub(super) log_bytes: u64,
     /// When it ended, by the time of day and by a clock that never jumps.
     pub(super) end: Option<End>,
     pub(super) live: Option<Arc<Log>>,
-    /// Nothing of it is left in the store but that it was accepted.
-    pub(super) is_lost: bool,
+    /// Why it cannot be read.
+    pub(super) trouble: Option<Trouble>,
     labels: BTreeMap<String, String>,
     conversation_id: String,
     idempotency_key: String,
@@ -71,12 +81,12 @@ impl Entry {
         let options = job.options.unwrap_or_default();
         Self {
             caller: Caller::named(&job.caller),
-            state: JobState::Queued,
+            states: vec![(0, JobState::Queued)],
             last_sequence: 0,
             log_bytes: 0,
             end: None,
             live,
-            is_lost: false,
+            trouble: None,
             labels: options.labels,
             conversation_id: options.conversation_id,
             idempotency_key: options.idempotency_key,
@@ -84,8 +94,24 @@ impl Entry {
         }
     }
 
+    /// Its state as far as that is stored.
+    fn state(&self) -> JobState {
+        let stored = self.live.as_ref().map_or(u32::MAX, |log| log.mark.now().last_sequence);
+        let states = self.states.iter().rev();
+        states.skip_while(|(since, _)| *since > stored).map(|(_, state)| *state).next().unwrap_or_default()
+    }
+
+    /// It is so from this event on.
+    pub(super) fn set_state(&mut self, since: u32, state: JobState) {
+        let stored = self.live.as_ref().map_or(u32::MAX, |log| log.mark.now().last_sequence);
+        while self.states.get(1).is_some_and(|(since, _)| *since <= stored) {
+            self.states.remove(0);
+        }
+        self.states.push((since, state));
+    }
+
     fn matches(&self, filter: &Filter) -> bool {
-        (filter.states.is_empty() || filter.states.contains(&self.state))
+        (filter.states.is_empty() || filter.states.contains(&self.state()))
             && (filter.conversation_id.is_empty() || filter.conversation_id == self.conversation_id)
             && filter.labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
     }
@@ -165,19 +191,23 @@ impl Index {
     /// The same, where something of the job is left.
     ///
     /// # Errors
-    /// [`Reason::DataLoss`] where nothing is.
+    /// [`Reason::DataLoss`] where nothing is; [`Reason::StoreUnavailable`] where that cannot be told yet.
     pub(super) fn get_whole(&self, caller: &Caller, job_id: &JobId) -> Result<&Entry> {
         let entry = self.get(caller, job_id)?;
-        if entry.is_lost {
+        if entry.trouble == Some(Trouble::Unreadable) {
+            let message = "the job cannot be read from the store now; that is tried again, ask later";
+            return Err(Error::new(Reason::StoreUnavailable, message).for_job(job_id.as_str()));
+        }
+        if entry.trouble == Some(Trouble::Lost) {
             let message = "the store was damaged and this job is lost: it was accepted, and may have run; what was found of it is kept beside the store, in `damaged`";
             return Err(Error::new(Reason::DataLoss, message).for_job(job_id.as_str()));
         }
         Ok(entry)
     }
 
-    pub(super) fn set_state(&mut self, job_id: &JobId, state: JobState) {
+    pub(super) fn set_state(&mut self, job_id: &JobId, since: u32, state: JobState) {
         if let Some(entry) = self.jobs.get_mut(job_id) {
-            entry.state = state;
+            entry.set_state(since, state);
         }
     }
 

@@ -113,7 +113,7 @@ impl Log {
         state.tail.get(index).filter(|batch| batch.first_sequence() <= sequence).cloned()
     }
 
-    fn append(&self, payload: &Payload) -> Result<u32> {
+    fn append(&self, payload: &Payload, numbered: impl FnOnce(u32)) -> Result<u32> {
         let time = Timestamp::now();
         let mut state = self.state();
         if state.is_ended {
@@ -135,6 +135,8 @@ impl Log {
         state.unstored_bytes += size;
         state.next_sequence = sequence.checked_add(1).ok_or_else(|| Error::internal("sequence overflow"))?;
         state.is_ended = matches!(payload, Payload::EndOfStream(_));
+        // Before anybody can store it: whoever sees the event finds it applied.
+        numbered(sequence);
         let is_urgent = state.is_ended || state.open.bytes.len() >= BATCH_BYTES;
         if is_urgent {
             state.seal();
@@ -291,12 +293,13 @@ impl Appender {
     }
 
     /// Appends one event and answers with its sequence. It is stored soon and seen only then; this waits only
-    /// when the store is behind by more than 1 MiB.
+    /// when the store is behind by more than 1 MiB. `numbered` is told the sequence first; it must not wait, nor come back
+    /// here.
     ///
     /// # Errors
     /// [`Reason::Internal`] for an event beyond [`MAX_EVENT_BYTES`] or after the last one.
-    pub async fn append(&self, payload: &Payload) -> Result<u32> {
-        let sequence = self.log.append(payload)?;
+    pub async fn append(&self, payload: &Payload, numbered: impl FnOnce(u32)) -> Result<u32> {
+        let sequence = self.log.append(payload, numbered)?;
         if self.log.state().unstored_bytes > MAX_PENDING_BYTES {
             self.log.wait_for_space().await;
         }

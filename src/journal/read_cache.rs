@@ -12,8 +12,9 @@ use bytes::Bytes;
 
 use super::{Batch, JobId};
 
-/// Stored bytes that are kept. With what they are rendered to, a batch takes about three times its own.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// What is kept, in bytes, with what it is rendered to, which may take three times as much again.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+const RENDERED: usize = 4;
 /// Smaller batches are as cheap to read as to keep.
 const MIN_BATCH_BYTES: usize = 8 * 1024;
 
@@ -28,6 +29,11 @@ struct Kept {
     batches: BTreeMap<(JobId, u32), Arc<Batch>>,
     order: VecDeque<(JobId, u32)>,
     bytes: usize,
+    is_used: bool,
+}
+
+fn size(batch: &Batch) -> usize {
+    batch.bytes().len() * RENDERED + size_of_val(batch.ends()) * 2
 }
 
 impl ReadCache {
@@ -37,7 +43,8 @@ impl ReadCache {
 
     /// The batch that holds this event, if somebody has read it lately.
     pub(super) fn get(&self, job_id: &JobId, sequence: u32) -> Option<Arc<Batch>> {
-        let kept = self.kept();
+        let mut kept = self.kept();
+        kept.is_used = true;
         let at = (job_id.clone(), sequence);
         let ((found, _), batch) = kept.batches.range(..=at).next_back()?;
         (found == job_id && batch.last_sequence() >= sequence).then(|| batch.clone())
@@ -56,25 +63,34 @@ impl ReadCache {
         // A copy: the piece of the file that it was read with is larger than it is.
         let bytes = Bytes::copy_from_slice(batch.bytes());
         let batch = Arc::new(Batch::new(batch.first_sequence(), bytes, batch.ends().into()));
-        kept.bytes += batch.bytes().len();
+        kept.is_used = true;
+        kept.bytes += size(&batch);
         kept.order.push_back(at.clone());
         kept.batches.insert(at, batch.clone());
         while kept.bytes > MAX_BYTES
             && let Some(oldest) = kept.order.pop_front()
         {
-            kept.bytes -= kept.batches.remove(&oldest).map_or(0, |batch| batch.bytes().len());
+            kept.bytes -= kept.batches.remove(&oldest).map_or(0, |batch| size(&batch));
         }
         batch
+    }
+
+    /// Gives everything up if nobody has used it since this was last called.
+    pub(super) fn rest(&self) {
+        let mut kept = self.kept();
+        if !std::mem::take(&mut kept.is_used) {
+            *kept = Kept::default();
+        }
     }
 
     /// Nobody reads this job any more.
     pub(super) fn forget(&self, job_id: &JobId) {
         let mut kept = self.kept();
-        let Kept { batches, order, bytes } = &mut *kept;
+        let Kept { batches, order, bytes, .. } = &mut *kept;
         order.retain(|at| {
             let is_other = at.0 != *job_id;
             if !is_other {
-                *bytes -= batches.remove(at).map_or(0, |batch| batch.bytes().len());
+                *bytes -= batches.remove(at).map_or(0, |batch| size(&batch));
             }
             is_other
         });

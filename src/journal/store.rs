@@ -54,8 +54,8 @@ pub struct Loaded {
     pub ended: Vec<Ended>,
     /// Jobs that did not: the record and the last sequence that was ever acknowledged.
     pub unfinished: Vec<(JobRecord, u32)>,
-    /// Jobs of which nothing is left but that they were accepted.
-    pub lost: Vec<JobRecord>,
+    /// Jobs of which nothing is left but that they were accepted and, where that is known, how they ended.
+    pub lost: Vec<(JobRecord, Option<Job>)>,
     /// What could not be read.
     pub damage: Vec<Damage>,
 }

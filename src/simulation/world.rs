@@ -28,6 +28,8 @@ pub(super) struct Told {
     pub(super) events: BTreeMap<u32, bytes::Bytes>,
     /// The terminal state, once somebody was told one.
     pub(super) ended: Option<JobState>,
+    /// Some reader has seen its last event.
+    pub(super) is_end_seen: bool,
     /// A cancel was answered while the job had not begun.
     pub(super) is_cancelled_before_start: bool,
 }
@@ -116,6 +118,9 @@ impl World {
         let told = state.told.entry(job_id.clone()).or_default();
         let before = told.events.entry(sequence).or_insert_with(|| bytes.clone());
         assert_eq!(before, bytes, "{job_id}: event {sequence} is another one now");
+        use prost::Message;
+        let event = crate::pb::JobEvent::decode(bytes.clone()).unwrap();
+        told.is_end_seen |= matches!(event.payload, Some(crate::pb::job_event::Payload::EndOfStream(_)));
     }
 
     /// Somebody was told how a job is.
@@ -128,8 +133,14 @@ impl World {
             None if job.state().is_terminal() => told.ended = Some(job.state()),
             None => {}
         }
+        // Who has seen an event is not told of an earlier job.
         let last_seen = told.events.keys().next_back().copied().unwrap_or(0);
-        let _ = last_seen;
+        assert!(
+            job.last_sequence >= last_seen,
+            "{job_id}: {} is told, {last_seen} was seen",
+            job.last_sequence
+        );
+        assert!(!told.is_end_seen || job.state().is_terminal(), "{job_id}: its end was seen");
     }
 
     /// A cancel was answered, and the job had ended CANCELLED without a start.

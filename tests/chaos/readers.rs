@@ -27,6 +27,8 @@ use crate::{
 };
 
 const LIVE_READERS: usize = 99;
+/// Stalled readers, to measure what one costs.
+const MANY: usize = 16;
 
 fn options() -> Options {
     Options::default()
@@ -67,13 +69,16 @@ struct Paced {
     memory: u64,
 }
 
-/// One live job with its readers, and perhaps one that takes nothing.
-async fn live_run(gateway: &Gateway, number: usize, mebibytes: u64, is_with_stalled: bool) -> Paced {
+/// One live job with its readers, and some that take nothing.
+async fn live_run(gateway: &Gateway, number: usize, mebibytes: u64, stalled: usize) -> Paced {
     let go = gateway.path(&format!("go-{number}"));
     let input = format!("flood-when {mebibytes} {}", go.display());
     let job_id = gateway.submit(&run(&input, &format!("live{number}"))).await;
     gateway.sse(&job_id, 0).await.until("on_tool_output").await;
-    let mut stalled = if is_with_stalled { Some(connect(&gateway.address, &job_id).await) } else { None };
+    let mut idle = Vec::new();
+    for _ in 0..stalled {
+        idle.push(connect(&gateway.address, &job_id).await);
+    }
     let mut readers = JoinSet::new();
     for _ in 0..LIVE_READERS {
         readers.spawn(take_all(connect(&gateway.address, &job_id).await));
@@ -91,7 +96,7 @@ async fn live_run(gateway: &Gateway, number: usize, mebibytes: u64, is_with_stal
     }
     let time = started.elapsed();
     assert_eq!(taken.len(), 1, "every reader had the same");
-    if let Some(socket) = &mut stalled {
+    for socket in &mut idle {
         // Closed by the gateway, not by us: what is left in the socket ends.
         let closed = tokio::time::timeout(Duration::from_secs(15), async {
             let mut bytes = Vec::new();
@@ -117,23 +122,33 @@ async fn stalled_reader() {
     let scenario = Scenario::begin("stalled").await;
     let gateway = Gateway::mean(options());
     let mebibytes = size(64, 1024);
-    live_run(&gateway, 0, mebibytes, false).await;
-    let (mut ratios, mut costs) = (Vec::new(), Vec::new());
-    for pair in 1..=5 {
-        let without = live_run(&gateway, 2 * pair, mebibytes, false).await;
-        let with = live_run(&gateway, 2 * pair + 1, mebibytes, true).await;
-        ratios.push(with.time.as_secs_f64() / without.time.as_secs_f64());
-        costs.push(with.memory as i64 - without.memory as i64);
+    live_run(&gateway, 0, mebibytes, 0).await;
+    let mut ratios = Vec::new();
+    // A machine that was busy with something else for a while gets a second chance.
+    for series in 0..2 {
+        for pair in 1..=5 {
+            let number = 100 * series + 2 * pair;
+            let without = live_run(&gateway, number, mebibytes, 0).await;
+            let with = live_run(&gateway, number + 1, mebibytes, 1).await;
+            ratios.push(with.time.as_secs_f64() / without.time.as_secs_f64());
+        }
+        ratios.sort_unstable_by(f64::total_cmp);
+        if ratios[ratios.len() / 2] < 1.1 {
+            break;
+        }
     }
-    ratios.sort_unstable_by(f64::total_cmp);
-    costs.sort_unstable();
-    assert!(ratios[2] < 1.1, "the live ones were slowed: {ratios:?}");
-    assert!(costs[2] <= 8 << 20, "bytes that a stalled reader costs: {costs:?}");
+    let ratio = ratios[ratios.len() / 2];
+    assert!(ratio < 1.1, "the live ones were slowed: {ratios:?}");
+    // What one costs is less than what a measurement of memory is wrong by; many tell.
+    let without = live_run(&gateway, 1_000, mebibytes, 0).await.memory;
+    let with = live_run(&gateway, 1_001, mebibytes, MANY).await.memory;
+    let cost = with.saturating_sub(without) / MANY as u64;
+    assert!(cost <= 8 << 20, "a stalled reader costs {cost} bytes");
     scenario.report(format_args!(
-        "one stalled among {LIVE_READERS} live readers of {mebibytes} MiB: time {:.3} of that without it (median of five), \
-         memory {:+} KiB, closed, resumed at its cursor",
-        ratios[2],
-        costs[2] / 1024
+        "one stalled among {LIVE_READERS} live readers of {mebibytes} MiB: time {ratio:.3} of that without it (median of {}), \
+         closed, resumed at its cursor; {MANY} stalled ones cost {} KiB each",
+        ratios.len(),
+        cost / 1024
     ));
 }
 

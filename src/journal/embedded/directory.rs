@@ -105,10 +105,12 @@ impl Directory {
         }
         let Contents { records, mut ended, .. } = contents;
         for (job_id, record) in records.iter().filter(|(job_id, _)| !files.contains_key(job_id)) {
-            let what = "its file is missing; the job is lost".into();
-            loaded.damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what });
-            ended.remove(job_id);
-            loaded.lost.push(record.clone());
+            let what = match is_rebuilt {
+                true => "its file is missing; the job is lost, or was deleted",
+                false => "its file is missing; the job is lost",
+            };
+            loaded.damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what: what.into() });
+            loaded.lost.push((record.clone(), ended.remove(job_id).map(|ended| ended.job)));
         }
         let mut unfinished = BTreeMap::new();
         let mut open = Vec::new();
@@ -128,7 +130,10 @@ impl Directory {
         }
         let catalogue = match opened.filter(|opened| !is_changed && !opened.is_mostly_stale()) {
             Some(opened) => opened,
-            None => Catalogue::rewrite(&path, &unfinished, &loaded.lost, &ended, durability)?,
+            None => {
+                let lost: Vec<JobRecord> = loaded.lost.iter().map(|(record, _)| record.clone()).collect();
+                Catalogue::rewrite(&path, &unfinished, &lost, &ended, durability)?
+            }
         };
         loaded.ended = ended.into_values().collect();
         Ok(Ok((catalogue, loaded, open)))
@@ -159,8 +164,8 @@ impl Directory {
                 Ok(Some((*record, file)))
             }
             Inspected::Lost => {
-                ended.remove(job_id);
-                loaded.lost.extend(known.cloned());
+                let ended = ended.remove(job_id).map(|ended| ended.job);
+                loaded.lost.extend(known.map(|record| (record.clone(), ended)));
                 fs::remove_file(path).map_err(|error| unavailable(path, &error))?;
                 Ok(None)
             }
