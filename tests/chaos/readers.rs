@@ -96,11 +96,14 @@ async fn live_run(gateway: &Gateway, number: usize, mebibytes: u64, stalled: usi
     }
     let time = started.elapsed();
     assert_eq!(taken.len(), 1, "every reader had the same");
+    if stalled > 0 {
+        // So long they take nothing, which is longer than is waited for them.
+        tokio::time::sleep(Duration::from_millis(1_800)).await;
+    }
     for socket in &mut idle {
         // Closed by the gateway, not by us: what is left in the socket ends.
         let closed = tokio::time::timeout(Duration::from_secs(15), async {
             let mut bytes = Vec::new();
-            tokio::time::sleep(Duration::from_millis(1_800)).await;
             drop(socket.read_to_end(&mut bytes).await);
             bytes
         });

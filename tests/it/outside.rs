@@ -33,6 +33,11 @@ fn succeeds(what: &str, command: &mut Command) {
 
 /// Runs a client of `tests/clients` against a gateway. It prints what failed and exits with 0 only if nothing did.
 fn client(script: &str, gateway: &Gateway) {
+    client_with(script, gateway, &[]);
+}
+
+/// The same with more arguments.
+fn client_with(script: &str, gateway: &Gateway, more: &[String]) {
     let outside = outside();
     let root = env!("CARGO_MANIFEST_DIR");
     succeeds(
@@ -42,6 +47,7 @@ fn client(script: &str, gateway: &Gateway) {
             .arg(&gateway.address)
             .arg(env!("CARGO_BIN_EXE_conductor-gateway"))
             .arg(&gateway.mcp)
+            .args(more)
             .env("NODE_PATH", format!("{outside}/node_modules")),
     );
 }
@@ -56,6 +62,20 @@ fn python_grpc_client_by_reflection() {
 #[ignore = "needs Python packages"]
 fn python_sse_client() {
     client("sse.py", &Gateway::start());
+}
+
+/// What an agent prints cannot break out of its event, whoever parses it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python and Node packages"]
+async fn hostile_output_by_the_parsers_of_others() {
+    let gateway = Gateway::mean(Options::default());
+    let mut jobs = Vec::new();
+    for input in ["bytes", "drip 200", "no-newline"] {
+        let job_id = gateway.submit_mean(input).await;
+        gateway.events(&job_id).await;
+        jobs.push(job_id);
+    }
+    tokio::task::block_in_place(|| client_with("hostile_sse.py", &gateway, &jobs));
 }
 
 #[test]
