@@ -12,13 +12,15 @@ use tokio::task::JoinSet;
 use crate::{
     checker::{check_events, check_nothing_lives, run},
     scenario::{Scenario, size},
-    support::{Gateway, Options, alive_with},
+    support::{Gateway, Options, alive_with, starts},
 };
 
 const GRACE: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 20;
 
 struct Cancelled {
+    job_id: String,
+    had_grandchild: bool,
     took: Duration,
     was_started: bool,
 }
@@ -34,13 +36,17 @@ async fn cancel_one(gateway: Arc<Gateway>, input: &str, conversation: String, wa
     let is_cancelled = job["state"] == "CANCELLED";
     assert!(is_cancelled || (job["state"] == "SUCCEEDED" && input.ends_with("daemon")), "{input}: {job}");
     if is_cancelled {
-        assert_eq!(job["error"]["cancelled_by"], "local", "{job}");
+        assert_eq!(
+            (&job["error"]["cancelled_by"], &job["error"]["reason"]),
+            (&json!("local"), &json!("CANCELLED"))
+        );
     }
     assert!(alive_with(&job_id).is_empty(), "{input}: something of {job_id} lives");
     let events = gateway.events(&job_id).await;
     check_events(&job_id, &events);
     assert_eq!(events.last().unwrap()["sequence"], job["last_sequence"], "nothing follows the end");
-    Cancelled { took, was_started: events.iter().any(|event| event["event"] == "job_started") }
+    let has = |wanted: &str| events.iter().any(|event| event.to_string().contains(wanted));
+    Cancelled { job_id, took, was_started: has("\"job_started\""), had_grandchild: has("spawned\\n") }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,10 +76,16 @@ async fn cancel() {
     assert!(slowest < GRACE + Duration::from_secs(1), "the slowest took {slowest:?}");
     let before = ended.iter().filter(|cancelled| !cancelled.was_started).count();
     assert!(before > 0, "some were cancelled before their start");
+    let grandchildren = ended.iter().filter(|cancelled| cancelled.had_grandchild).count();
+    assert!(grandchildren > 0, "some had grandchildren");
+    let starts = starts(gateway.directory.path());
+    for cancelled in ended.iter().filter(|cancelled| !cancelled.was_started) {
+        assert!(!starts.contains_key(&cancelled.job_id), "{}: cancelled, and started", cancelled.job_id);
+    }
     // Those too that hide whose they are.
     check_nothing_lives(&gateway).await;
     scenario.report(format_args!(
-        "{cancels} cancels, {before} before the start: nothing left, nothing behind the end; slowest {slowest:.2?} with a \
+        "{cancels} cancels, {before} before the start and never started, {grandchildren} with grandchildren by then: nothing left, nothing behind the end; slowest {slowest:.2?} with a \
          grace of {GRACE:?}"
     ));
 }

@@ -34,7 +34,15 @@ pub async fn check_job(gateway: &Gateway, job_id: &str, before: &[Value]) -> usi
     assert!(events.len() >= before.len(), "{job_id}: {} events seen, {} kept", before.len(), events.len());
     assert_eq!(events[..before.len()], *before, "{job_id}: what was seen is there");
     check_events(job_id, &events);
-    assert_eq!(gateway.job(job_id).await["state"], events.last().unwrap()["data"]["state"], "{job_id}");
+    let state = &events.last().unwrap()["data"]["state"];
+    assert_eq!(gateway.job(job_id).await["state"], *state, "{job_id}");
+    let was_started = events.iter().any(|event| event["event"] == "job_started");
+    assert!(was_started || state != "INTERRUPTED", "{job_id}: one that waited is run, not interrupted");
+    let starts = starts(gateway.directory.path()).get(job_id).copied().unwrap_or(0);
+    let is_run = events.iter().any(|event| event["event"] == "on_tool_output");
+    // The ledger is written before anything is printed.
+    assert!(starts <= 1 && (starts == 1 || !is_run), "{job_id}: {starts} starts");
+    assert!(starts == 0 || was_started, "{job_id}: started, and no event says so");
     events.len()
 }
 

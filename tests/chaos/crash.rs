@@ -2,7 +2,7 @@
 //! started twice for one job, nothing is left behind.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -18,7 +18,10 @@ use crate::{
     support::{Gateway, Options, SseReader, try_send},
 };
 
-const JOBS: usize = 50;
+/// So many run at once.
+const RUNNING: usize = 50;
+/// And some wait.
+const JOBS: usize = 60;
 /// Every accepted job has ended this long after the restart; a run may take three seconds of it and its end another.
 const RECOVERY: Duration = Duration::from_secs(10);
 
@@ -62,11 +65,12 @@ async fn client(address: String, body: Value, by_grpc: bool, all: AllSeen) {
 async fn crash() {
     let mut scenario = Scenario::begin("crash").await;
     let options = Options::default()
-        .set("jobs.max_running", 30)
+        .set("jobs.max_running", RUNNING)
         .set("conductor.timeout", 3)
         .set("conductor.kill_grace_seconds", 1)
         .set("telemetry.log", "error,conductor_gateway::cli=info");
     let mut gateway = Gateway::mean(options);
+    let (mut most_running, mut checked) = (0, BTreeSet::new());
     let (mut jobs, mut events_seen, mut events_kept, mut slowest) = (0, 0, 0, Duration::ZERO);
     let cycles = size(6, 100);
     for cycle in 0..cycles {
@@ -85,14 +89,15 @@ async fn crash() {
             clients.spawn(client(gateway.address.clone(), body, job % 2 == 1, all.clone()));
         }
         tokio::time::sleep(scenario.random.millis_below(800)).await;
+        let running = gateway.get("/api/v1/info").await.json()["running_jobs"].as_u64().unwrap();
         // Now and then the guardian dies in the same moment, and nobody is left to end the engines.
         if scenario.random.below(4) == 0 {
             for pid in gateway.guardians() {
                 let _gone = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
             }
         }
+        let crashed = Instant::now();
         gateway = gateway.crash_and_restart();
-        let restarted = Instant::now();
         while let Some(ended) = clients.join_next().await {
             ended.unwrap();
         }
@@ -105,14 +110,21 @@ async fn crash() {
             events_seen += seen.sse.len() + seen.grpc.len();
         }
         jobs += all.len();
-        slowest = slowest.max(restarted.elapsed());
-        assert!(restarted.elapsed() < RECOVERY, "every job has ended after {:?}", restarted.elapsed());
+        most_running = most_running.max(running);
         // Jobs too whose clients never read that they were accepted.
+        for job_id in gateway.listed("").await {
+            if !all.contains_key(&job_id) && checked.insert(job_id.clone()) {
+                events_kept += check_job(&gateway, &job_id, &[]).await;
+            }
+        }
+        checked.extend(all.into_keys());
+        slowest = slowest.max(crashed.elapsed());
+        assert!(crashed.elapsed() < RECOVERY, "every job has ended after {:?}", crashed.elapsed());
         check_nothing_lives(&gateway).await;
     }
     let starts = check_starts(gateway.directory.path());
     scenario.report(format_args!(
-        "{cycles} crashes, {jobs} jobs accepted, {events_seen} events seen and {events_kept} kept: 0 lost, 0 gaps, 0 \
+        "{cycles} crashes with up to {most_running} jobs running, {jobs} accepted, {events_seen} events seen and {events_kept} kept: 0 lost, 0 gaps, 0 \
          repeats; {starts} engines started, none twice; slowest recovery {slowest:.1?}"
     ));
 }

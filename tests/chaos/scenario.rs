@@ -12,7 +12,7 @@ static TURN: Mutex<()> = Mutex::const_new(());
 
 /// What takes longer hangs.
 fn deadline() -> Duration {
-    Duration::from_secs(size(240, 3600))
+    Duration::from_secs(size(480, 3600))
 }
 
 /// SplitMix64: small, and the same everywhere.
@@ -88,7 +88,11 @@ impl Scenario {
 impl Drop for Scenario {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("CHAOS_SEED={} cargo test --test chaos -- {}", self.seed, self.name);
+            let form = if is_full() { "CHAOS=full " } else { "" };
+            let (seed, name) = (self.seed, self.name);
+            eprintln!(
+                "{form}CHAOS_SEED={seed} cargo test --test chaos -- --include-ignored --nocapture {name}"
+            );
         }
     }
 }

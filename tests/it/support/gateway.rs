@@ -179,7 +179,22 @@ impl Gateway {
 
     /// Its guardian; another one for a moment when that was lost.
     pub fn guardians(&self) -> Vec<i32> {
-        children(self.pid())
+        let is_guardian = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).nth(1) == Some(b"guardian")
+        };
+        children(self.pid()).into_iter().filter(is_guardian).collect()
+    }
+
+    /// The ids of its latest jobs, of all or with a query such as `state=SUCCEEDED`.
+    pub async fn listed(&self, query: &str) -> Vec<String> {
+        let page = self.get(&format!("/api/v1/jobs?page_size=500&{query}")).await.json();
+        page["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["job_id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
