@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     checker::run,
     scenario::{Random, Scenario, size},
-    support::{Gateway, Options, eventually},
+    support::{Gateway, Options, eventually, send},
 };
 
 /// What was there before.
@@ -22,6 +22,9 @@ struct Kept {
     jobs: BTreeMap<String, Vec<Value>>,
     /// Those that had not ended.
     running: Vec<String>,
+    /// What `GetJob` says of those that had.
+    documents: BTreeMap<String, Value>,
+    deleted: String,
 }
 
 fn options(engine: &Path) -> Options {
@@ -56,8 +59,19 @@ async fn fill(gateway: &mut Gateway) -> Kept {
         jobs.insert(job_id.clone(), events);
         running.push(job_id);
     }
+    let mut documents = BTreeMap::new();
+    for job_id in jobs.keys().filter(|job_id| !running.contains(job_id)) {
+        documents.insert(job_id.clone(), gateway.job(job_id).await);
+    }
+    let deleted = gateway.submit(&run("ok", "deleted")).await;
+    gateway.events(&deleted).await;
+    eventually(std::time::Duration::from_secs(5), "it is deleted", async || {
+        let path = format!("/api/v1/jobs/{deleted}");
+        (200..300).contains(&send(&gateway.address, "DELETE", &path, &[], None).await.status)
+    })
+    .await;
     gateway.crash();
-    Kept { jobs, running }
+    Kept { jobs, running, documents, deleted }
 }
 
 fn files(store: &Path) -> Vec<PathBuf> {
@@ -170,8 +184,8 @@ async fn check_one(base: &Path, engine: &Path, kept: &Kept, random: &mut Random)
         if !is_whole {
             is_lost = true;
             let log = gateway.log.lock().unwrap().clone();
-            let is_said =
-                text.contains("DATA_LOSS") || (log.contains(job_id.as_str()) && log.contains("lost"));
+            let is_named = log.lines().any(|line| line.contains(job_id.as_str()) && line.contains("lost"));
+            let is_said = text.contains("DATA_LOSS") || is_named;
             assert!(
                 is_said,
                 "{what}: {job_id}: {status}, {} of {} events and no word: {log}",
@@ -185,14 +199,20 @@ async fn check_one(base: &Path, engine: &Path, kept: &Kept, random: &mut Random)
         let job = gateway.get(&format!("/api/v1/jobs/{job_id}")).await;
         let state = &events.last().map_or(Value::Null, |event| event["data"]["state"].clone());
         let is_honest = match job.status {
-            200 => job.json()["state"] == *state || !is_whole,
+            200 => match kept.documents.get(job_id) {
+                Some(before) => job.json() == *before,
+                None => job.json()["state"] == *state || !is_whole,
+            },
             _ => job.text().contains("DATA_LOSS"),
         };
         assert!(is_honest, "{what}: {job_id}: {}: {}", job.status, job.text());
     }
-    // What a start met and could not use is kept as it was.
+    // A deleted one does not come back, but where nobody can know that it was.
+    let deleted = gateway.get(&format!("/api/v1/jobs/{}", kept.deleted)).await;
+    assert!(deleted.status == 404 || deleted.text().contains("DATA_LOSS"), "{what}: {}", deleted.text());
+    // What was met and could not be used is kept as it was.
     let log = gateway.log.lock().unwrap().clone();
-    if log.contains("the store is damaged") {
+    if is_lost || log.contains("the store is damaged") {
         let aside = fs::read_dir(store.join("damaged")).map(|entries| entries.flatten().count()).unwrap_or(0);
         let missing_only = damaged_bytes.is_empty() || log.contains("missing");
         assert!(aside > 0 || missing_only, "{what}: nothing was kept aside: {log}");

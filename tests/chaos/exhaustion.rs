@@ -9,6 +9,7 @@ use std::{
 };
 
 use conductor_gateway::pb::{self, gateway_service_client::GatewayServiceClient};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 
@@ -105,7 +106,7 @@ async fn full_disk() {
     check_job(&gateway, &flood, &seen).await;
     assert!(!gateway.log.lock().unwrap().contains("damaged"), "{}", gateway.log.lock().unwrap());
     scenario.report(format_args!(
-        "3 MiB of disk: submits refused with STORE_UNAVAILABLE, a delete made room, {} events of the job that hit it whole",
+        "3 MiB of disk: submits refused with STORE_UNAVAILABLE, deletes taken, {} events of the job that hit it whole",
         seen.len()
     ));
 }
@@ -159,6 +160,18 @@ async fn descriptors() {
     let among_readers = submit(&mut client, "readers".to_owned()).await.unwrap();
     assert_eq!(ended(&mut client, among_readers).await.state(), pb::JobState::Succeeded);
     drop((readers, idle));
+    // Not one left, whoever took them: refused, and all goes on in the same process when there are some again.
+    let allow = |descriptors: u64| {
+        let limit = Rlimit { current: Some(descriptors), maximum: Some(LIMIT as u64) };
+        prlimit(Pid::from_raw(gateway.pid()), Resource::Nofile, limit).unwrap();
+    };
+    allow(3);
+    let refused = submit(&mut client, "refused".to_owned()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    assert!(refused.message().contains("nothing was accepted"), "{refused}");
+    allow(LIMIT as u64);
+    let after = submit(&mut client, "after".to_owned()).await.unwrap();
+    assert_eq!(ended(&mut client, after).await.state(), pb::JobState::Succeeded);
     // Jobs that wait, more than there are descriptors, found again by a start with as few.
     let mut waiting = Vec::new();
     for number in 0..2 * LIMIT {
@@ -173,7 +186,8 @@ async fn descriptors() {
     let log = gateway.log.lock().unwrap().clone();
     assert!(!log.contains("panicked") && !log.contains("not recovered"), "{log}");
     scenario.report(format_args!(
-        "{LIMIT} descriptors, {} idle connections, {LIMIT} readers of files, {} jobs that wait, a crash: nobody notices",
+        "{LIMIT} descriptors, {} idle connections, {LIMIT} readers of files, {} jobs that wait, a crash: \
+         nobody notices; none at all: UNAVAILABLE, and all goes on",
         2 * LIMIT,
         waiting.len()
     ));

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use conductor_gateway::pb;
+use prost::Message;
 use rustix::process::Signal;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -23,14 +24,16 @@ const HALF_OPEN: [&[u8]; 5] = [
 ];
 
 struct Left {
+    not_ready_after: Duration,
     refused_after: Duration,
     gone_after: Duration,
 }
 
-async fn leave(wait: Duration) -> Left {
+async fn leave(wait: Duration, delay: Duration) -> Left {
     let options = Options::default()
         .set("server.shutdown_grace_seconds", GRACE.as_secs())
         .set("conductor.kill_grace_seconds", 1)
+        .set("server.shutdown_delay_seconds", delay.as_secs())
         .set("jobs.max_running", 3);
     let mut gateway = Gateway::mean(options);
     let mut jobs = Vec::new();
@@ -52,13 +55,23 @@ async fn leave(wait: Duration) -> Left {
             let request = pb::WatchJobRequest { job_id, after_sequence: 0 };
             let mut frames = client.watch_job(request).await.unwrap().into_inner();
             readers.spawn(async move {
-                // Either the job's end, or a status with the cursor to go on from.
+                // Either the job's end, or a status that says that the gateway ends.
+                let mut is_ended = false;
                 while let Some(frame) = frames.message().await.transpose() {
                     match frame {
-                        Ok(_) => {}
-                        Err(status) => assert_eq!(status.code(), tonic::Code::Aborted, "{status}"),
+                        Ok(frame) => {
+                            is_ended |= frame.event.is_some_and(|event| {
+                                let event = pb::JobEvent::decode(event).unwrap();
+                                matches!(event.payload, Some(pb::job_event::Payload::EndOfStream(_)))
+                            })
+                        }
+                        Err(status) => {
+                            assert_eq!(status.code(), tonic::Code::Aborted, "{status}");
+                            is_ended = true;
+                        }
                     }
                 }
+                assert!(is_ended, "an end, or a reason");
             });
         }
     }
@@ -71,11 +84,20 @@ async fn leave(wait: Duration) -> Left {
     tokio::time::sleep(wait).await;
     let started = Instant::now();
     gateway.signal(Signal::TERM);
+    let address = gateway.address.clone();
+    let not_ready = tokio::spawn(async move {
+        loop {
+            let ready =
+                try_send(&address, "GET", "/health/ready", &[], None).await.expect("the door is open");
+            if ready.status == 503 {
+                return started.elapsed();
+            }
+        }
+    });
     let body = run("ok", "late").to_string().into_bytes();
     let mut refused_after = None;
     while refused_after.is_none() {
         let headers = [("content-type", "application/json")];
-        let sent = Instant::now();
         let submitted =
             try_send(&gateway.address, "POST", "/api/v1/stream-execute", &headers, Some(body.clone())).await;
         match submitted {
@@ -84,20 +106,18 @@ async fn leave(wait: Duration) -> Left {
             Ok(answer) => {
                 assert_eq!((answer.status, &answer.json()["reason"]), (503, &"SHUTTING_DOWN".into()));
                 assert!(answer.headers.contains_key("retry-after"));
-                // What was sent by then is refused; what the answer takes on its way is the machine's.
-                refused_after = Some(sent.duration_since(started));
-                let ready = gateway.get("/health/ready").await;
-                assert_eq!(ready.status, 503, "not ready by then");
+                refused_after = Some(started.elapsed());
             }
             Err(error) => panic!("the door was shut before anybody was told: {error}"),
         }
     }
-    let status = tokio::task::block_in_place(|| gateway.wait(GRACE + Duration::from_secs(5)));
+    let status = tokio::task::block_in_place(|| gateway.wait(delay + GRACE + Duration::from_secs(5)));
     let gone_after = started.elapsed();
     assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", gateway.log.lock().unwrap());
     assert!(alive_in(gateway.directory.path()).is_empty(), "nothing is left");
     readers.join_all().await;
-    Left { refused_after: refused_after.unwrap(), gone_after }
+    let not_ready_after = not_ready.await.unwrap();
+    Left { not_ready_after, refused_after: refused_after.unwrap(), gone_after }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,14 +125,22 @@ async fn leaving() {
     let mut scenario = Scenario::begin("leaving").await;
     let times = size(5, 100);
     let (mut refused, mut gone) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..times {
-        let left = leave(scenario.random.millis_below(300)).await;
-        assert!(left.refused_after < Duration::from_millis(100), "refused after {:?}", left.refused_after);
-        assert!(left.gone_after < GRACE + Duration::from_secs(1), "gone after {:?}", left.gone_after);
-        (refused, gone) = (refused.max(left.refused_after), gone.max(left.gone_after));
+    let mut ready = Duration::ZERO;
+    for time in 0..times {
+        // With a delay for load balancers now and then: so long it says that it is not ready, and takes jobs.
+        let delay = Duration::from_secs(u64::from(time % 5 == 4));
+        let left = leave(scenario.random.millis_below(300), delay).await;
+        let Left { not_ready_after, refused_after, gone_after } = left;
+        assert!(not_ready_after < Duration::from_millis(100), "not ready after {not_ready_after:?}");
+        assert!(refused_after >= delay, "taken for as long as the delay: {refused_after:?}");
+        assert!(refused_after < delay + Duration::from_millis(100), "refused after {refused_after:?}");
+        assert!(gone_after < delay + GRACE + Duration::from_secs(1), "gone after {gone_after:?}");
+        let (refused_after, gone_after) = (refused_after - delay, gone_after - delay);
+        ready = ready.max(not_ready_after);
+        (refused, gone) = (refused.max(refused_after), gone.max(gone_after));
     }
     scenario.report(format_args!(
-        "{times} of {times} left in time with {STREAMS} streams and {} half-open sockets: refused after {refused:.0?} at \
+        "{times} of {times} left in time with {STREAMS} streams and {} half-open sockets: not ready after {ready:.0?}, refused after {refused:.0?} at \
          most, gone after {gone:.2?} with a grace of {GRACE:?}",
         HALF_OPEN.len()
     ));

@@ -31,6 +31,27 @@ pub(super) struct Directory {
 /// What a start has: the catalogue, what it found, and the files of unfinished jobs.
 type Opened = (Catalogue, Loaded, Vec<(JobId, JobFile)>);
 
+fn set_aside(store: &Path, path: &Path) -> io::Result<()> {
+    let directory = store.join("damaged");
+    fs::create_dir_all(&directory)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    fs::copy(path, directory.join(format!("{name}.{}", Timestamp::now().unix_millis()))).map(drop)
+}
+
+/// A reader has met damage in a job's file, which a start does not look into once the job has ended: it is kept, once,
+/// before retention removes it, and named.
+pub(super) fn set_aside_once(path: &Path) {
+    let (Some(store), Some(name)) = (path.parent().and_then(Path::parent), path.file_name()) else { return };
+    let name = name.to_string_lossy();
+    let kept = fs::read_dir(store.join("damaged")).into_iter().flatten().flatten();
+    let is_kept = kept.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(&*name));
+    if is_kept {
+        return;
+    }
+    let kept = set_aside(store, path);
+    tracing::error!(job_id = %name, is_kept = kept.is_ok(), "a reader has met damage in a job's file; it is kept in the store's directory `damaged`");
+}
+
 impl Directory {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = || -> io::Result<File> {
@@ -64,10 +85,7 @@ impl Directory {
 
     /// Keeps a damaged file's bytes as they were found.
     fn set_aside(&self, path: &Path) -> io::Result<()> {
-        let directory = self.path.join("damaged");
-        fs::create_dir_all(&directory)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        fs::copy(path, directory.join(format!("{name}.{}", Timestamp::now().unix_millis()))).map(drop)
+        set_aside(&self.path, path)
     }
 
     /// Reads everything that is there, and leaves the catalogue whole.

@@ -13,6 +13,7 @@ use prost::Message;
 
 use super::{
     super::{Chunk, Damage, JobId, Reader, StoredJob},
+    directory::set_aside_once,
     format::{FRAME_HEAD_LEN, FRAME_MAGIC, FrameHead, FrameKind, HEADER_LEN, Slot, read_batch},
     kept_files::KeptFiles,
     unavailable,
@@ -103,6 +104,9 @@ impl Reader for JobReader {
                 None => State { window: open(&path, &job_id)?, position },
             };
             let chunk = state.read(&job_id, next_sequence, last_sequence, max_bytes);
+            if chunk.as_ref().is_ok_and(|chunk| chunk.damage.is_some()) {
+                set_aside_once(&path);
+            }
             Ok((state, chunk))
         };
         let (state, chunk) = tokio::task::spawn_blocking(work).await.map_err(Error::internal)??;
@@ -258,7 +262,10 @@ pub(super) fn read_job(path: &Path, job_id: &JobId) -> Result<StoredJob> {
             |job| Ok(StoredJob { record, ended: Some(job) }),
         ))
     };
-    read(&mut window).map_err(|error| unavailable(path, &error))?.map_err(|damage| damage.to_error())
+    read(&mut window).map_err(|error| unavailable(path, &error))?.map_err(|damage| {
+        set_aside_once(path);
+        damage.to_error()
+    })
 }
 
 /// What a start finds in a file whose end the catalogue does not know.
