@@ -186,6 +186,12 @@ impl Gateway {
         children(self.pid()).into_iter().filter(is_guardian).collect()
     }
 
+    /// Where its store is.
+    pub fn store(&self) -> PathBuf {
+        let set = self.options.settings.iter().find(|(key, _)| *key == "storage.path");
+        set.map_or_else(|| self.path("conductor-data"), |(_, path)| path.into())
+    }
+
     /// The ids of its latest jobs, of all or with a query such as `state=SUCCEEDED`.
     pub async fn listed(&self, query: &str) -> Vec<String> {
         let page = self.get(&format!("/api/v1/jobs?page_size=500&{query}")).await.json();
