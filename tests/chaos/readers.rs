@@ -211,23 +211,33 @@ fn ask_health(address: &str) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn storm() {
     let mut scenario = Scenario::begin("storm").await;
-    let (readers, storms) = (1_000, size(3, 10));
-    let (mut events, mut p99) = (0, Duration::MAX);
-    // A machine that was busy with something else for a while gets a second chance; nothing else does.
-    for _ in 0..2 {
-        (events, p99) = storms_of(&mut scenario, readers, storms).await;
-        if p99 < Duration::from_millis(100) {
-            break;
-        }
-    }
-    assert!(p99 < Duration::from_millis(100), "/health took {p99:?}");
+    let (readers, storms) = (size(300, 1_000), size(4, 10));
+    let (events, p99, bare) = storms_of(&mut scenario, readers, storms).await;
+    // On a machine that is busy with something else, a bare answer takes long too.
+    let bound = Duration::from_millis(100).max(bare * 5);
+    assert!(p99 < bound, "/health took {p99:?}, a bare answer {bare:?}");
     scenario.report(format_args!(
-        "{readers} readers cut and back {storms} times: 0 of {events} events lost, 0 doubled; /health p99 {p99:.1?}"
+        "{readers} readers cut and back {storms} times: 0 of {events} events lost, 0 doubled; /health p99 {p99:.1?}, a bare \
+         answer {bare:.1?}"
     ));
 }
 
-/// Answers with the number of events, and what `/health` took in 99 of 100 times.
-async fn storms_of(scenario: &mut Scenario, readers: usize, storms: usize) -> (usize, Duration) {
+/// A server that answers at once, whatever is asked, one after another: what an answer takes on this machine now.
+fn bare_server() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _asked = socket.read(&mut [0; 1024]);
+            let _answered = socket.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
+        }
+    });
+    address
+}
+
+/// Answers with the number of events, and what `/health` and a bare answer took in 99 of 100 times.
+async fn storms_of(scenario: &mut Scenario, readers: usize, storms: usize) -> (usize, Duration, Duration) {
     let gateway = Gateway::mean(options());
     let stop = gateway.path("stop");
     let job_id = gateway.submit(&run(&format!("drip-until {}", stop.display()), "storm")).await;
@@ -245,24 +255,26 @@ async fn storms_of(scenario: &mut Scenario, readers: usize, storms: usize) -> (u
     let is_over = Arc::new(AtomicBool::new(false));
     let (address, over) = (gateway.address.clone(), is_over.clone());
     let asking = std::thread::spawn(move || {
-        let mut took = Vec::new();
+        let bare = bare_server();
+        let (mut took, mut bare_took) = (Vec::new(), Vec::new());
         while !over.load(Ordering::Relaxed) {
             took.push(ask_health(&address));
+            bare_took.push(ask_health(&bare));
             std::thread::sleep(Duration::from_millis(10));
         }
-        took
+        (took, bare_took)
     });
     barriers.last().unwrap().wait().await;
     std::fs::write(&stop, "").unwrap();
     let all = running.join_all().await;
     is_over.store(true, Ordering::Relaxed);
-    let mut health = asking.join().unwrap();
+    let (mut health, mut bare) = asking.join().unwrap();
     let events = check_job(&gateway, &job_id, &[]).await;
     let expected: Vec<u32> = (1..=u32::try_from(events).unwrap()).collect();
     for seen in &all {
         assert!(*seen == expected, "lost or doubled: {} of {events} events", seen.len());
     }
-    (events, percentile(&mut health, 99))
+    (events, percentile(&mut health, 99), percentile(&mut bare, 99))
 }
 
 #[tokio::test(flavor = "multi_thread")]
