@@ -192,7 +192,8 @@ async fn check_one(base: &Path, engine: &Path, kept: &Kept, random: &mut Random)
                 events.len(),
                 expected.len()
             );
-        } else if kept.running.contains(job_id) {
+        } else if kept.running.contains(job_id) && !text.contains("DATA_LOSS") {
+            // Nothing was lost of what nobody has seen either.
             assert_eq!(events.last().unwrap()["data"]["state"], "INTERRUPTED", "{what}: {job_id}");
         }
         // Its document too is as it was, or says what happened to it.
