@@ -38,13 +38,6 @@ pub async fn check_job(gateway: &Gateway, job_id: &str, before: &[Value]) -> usi
     assert_eq!(gateway.job(job_id).await["state"], *state, "{job_id}");
     let was_started = events.iter().any(|event| event["event"] == "job_started");
     assert!(was_started || state != "INTERRUPTED", "{job_id}: one that waited is run, not interrupted");
-    let ledgers = [gateway.directory.path().to_owned(), gateway.store()];
-    let starts: usize =
-        ledgers.iter().filter_map(|place| starts(place).get(job_id).copied()).max().unwrap_or(0);
-    let is_run = events.iter().any(|event| event["event"] == "on_tool_output");
-    // The ledger is written before anything is printed.
-    assert!(starts <= 1 && (starts == 1 || !is_run), "{job_id}: {starts} starts");
-    assert!(starts == 0 || was_started, "{job_id}: started, and no event says so");
     events.len()
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     checker::{check_job, check_nothing_lives, check_starts, run},
     scenario::{Scenario, size},
-    support::{Gateway, Options, SseReader, try_send},
+    support::{Gateway, Options, SseReader, starts, try_send},
 };
 
 /// So many run at once.
@@ -61,6 +61,19 @@ async fn client(address: String, body: Value, by_grpc: bool, all: AllSeen) {
     }
 }
 
+/// The engine's ledger and the events agree: what printed was started once, what was never said to start was not.
+async fn check_ledger(gateway: &Gateway, job_ids: impl Iterator<Item = &String>) {
+    let ledger = starts(gateway.directory.path());
+    for job_id in job_ids {
+        let events = gateway.events(job_id).await;
+        let has = |wanted: &str| events.iter().any(|event| event["event"] == wanted);
+        let starts = ledger.get(job_id).copied().unwrap_or(0);
+        // The ledger is written before anything is printed.
+        assert!(starts <= 1 && (starts == 1 || !has("on_tool_output")), "{job_id}: {starts} starts");
+        assert!(starts == 0 || has("job_started"), "{job_id}: started, and no event says so");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn crash() {
     let mut scenario = Scenario::begin("crash").await;
@@ -102,6 +115,11 @@ async fn crash() {
             ended.unwrap();
         }
         let all = std::mem::take(&mut *all.lock().unwrap());
+        for job_id in all.keys() {
+            assert_eq!(gateway.events(job_id).await.last().unwrap()["event"], "end_of_stream", "{job_id}");
+        }
+        slowest = slowest.max(crashed.elapsed());
+        assert!(crashed.elapsed() < RECOVERY, "every job has ended after {:?}", crashed.elapsed());
         for (job_id, seen) in &all {
             events_kept += check_job(&gateway, job_id, &seen.sse).await;
             if !seen.grpc.is_empty() {
@@ -117,9 +135,8 @@ async fn crash() {
                 events_kept += check_job(&gateway, &job_id, &[]).await;
             }
         }
+        check_ledger(&gateway, all.keys()).await;
         checked.extend(all.into_keys());
-        slowest = slowest.max(crashed.elapsed());
-        assert!(crashed.elapsed() < RECOVERY, "every job has ended after {:?}", crashed.elapsed());
         check_nothing_lives(&gateway).await;
     }
     let starts = check_starts(gateway.directory.path());
