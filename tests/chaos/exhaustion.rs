@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{
     checker::{check_job, run},
     scenario::Scenario,
-    support::{Gateway, Options, eventually, mean_engine},
+    support::{Gateway, Options, eventually, mean_engine, write_workspace},
 };
 
 fn succeeds(command: &mut Command) {
@@ -206,16 +206,7 @@ async fn processes() {
     let scenario = Scenario::begin("processes").await;
     let directory = Arc::new(tempfile::tempdir().unwrap());
     let root = directory.path().join("engine");
-    let agent = root.join(".conductor_workspace/agents/Mean_Agent");
-    std::fs::create_dir_all(&agent).unwrap();
-    std::fs::write(
-        agent.join("definition.yaml"),
-        "name: Mean_Agent\nversion: \"1\"\ndescription: misbehaves\n",
-    )
-    .unwrap();
-    std::fs::write(agent.join("persona.md"), "# Persona\n").unwrap();
-    std::fs::write(root.join("config.yaml"), "storage:\n  type: filesystem\n  path: .conductor_workspace\n")
-        .unwrap();
+    write_workspace(&root);
     give(directory.path(), USER);
     let options = Options::default()
         .set("conductor.project_path", root.display())

@@ -4,22 +4,13 @@ use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use crate::support::{Gateway, Options, alive_in, eventually};
+use crate::support::{Gateway, Options, alive_in, eventually, write_workspace};
 
 /// A gateway with the engine of `tests/engines/undead.c`.
 fn undead() -> Gateway {
     let directory = Arc::new(tempfile::tempdir().unwrap());
     let root = directory.path().join("engine");
-    let agent = root.join(".conductor_workspace/agents/Mean_Agent");
-    std::fs::create_dir_all(&agent).unwrap();
-    std::fs::write(
-        agent.join("definition.yaml"),
-        "name: Mean_Agent\nversion: \"1\"\ndescription: misbehaves\n",
-    )
-    .unwrap();
-    std::fs::write(agent.join("persona.md"), "# Persona\n").unwrap();
-    std::fs::write(root.join("config.yaml"), "storage:\n  type: filesystem\n  path: .conductor_workspace\n")
-        .unwrap();
+    write_workspace(&root);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/undead.c");
     let program = directory.path().join("undead");
     let compiled = Command::new("cc").arg("-pthread").arg("-o").arg(&program).arg(source).output().unwrap();

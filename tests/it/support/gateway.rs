@@ -65,6 +65,24 @@ pub fn mean_engine() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
+/// A real engine's workspace with two agents, `Mean_Agent` and `Other_Agent`.
+pub fn write_workspace(root: &Path) {
+    for agent in ["Mean_Agent", "Other_Agent"] {
+        let agent_directory = root.join(".conductor_workspace/agents").join(agent);
+        std::fs::create_dir_all(&agent_directory).unwrap();
+        let definition = format!(
+            "name: {agent}\nversion: \"1\"\ndescription: misbehaves\ntags: [a, b]\ncapabilities: [c]\n"
+        );
+        std::fs::write(agent_directory.join("definition.yaml"), definition).unwrap();
+        std::fs::write(agent_directory.join("persona.md"), "# Persona\n").unwrap();
+    }
+    std::fs::write(
+        root.join("config.yaml"),
+        "storage:\n  type: filesystem\n  path: .conductor_workspace\nsecret_key: canary\n",
+    )
+    .unwrap();
+}
+
 pub struct Gateway {
     pub child: Child,
     pub address: String,
@@ -89,20 +107,7 @@ impl Gateway {
     pub fn mean(options: Options) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let root = directory.path().join("engine");
-        for agent in ["Mean_Agent", "Other_Agent"] {
-            let agent_directory = root.join(".conductor_workspace/agents").join(agent);
-            std::fs::create_dir_all(&agent_directory).unwrap();
-            let definition = format!(
-                "name: {agent}\nversion: \"1\"\ndescription: misbehaves\ntags: [a, b]\ncapabilities: [c]\n"
-            );
-            std::fs::write(agent_directory.join("definition.yaml"), definition).unwrap();
-            std::fs::write(agent_directory.join("persona.md"), "# Persona\n").unwrap();
-        }
-        std::fs::write(
-            root.join("config.yaml"),
-            "storage:\n  type: filesystem\n  path: .conductor_workspace\nsecret_key: canary\n",
-        )
-        .unwrap();
+        write_workspace(&root);
         let options = options
             .set("conductor.project_path", root.display())
             .set("conductor.command", format!("[{}]", mean_engine().display()));

@@ -7,7 +7,7 @@ mod processes;
 pub mod providers;
 mod sse;
 
-pub use gateway::{BINARY, Gateway, Options, mean_engine};
+pub use gateway::{BINARY, Gateway, Options, mean_engine, write_workspace};
 pub use http::{Answer, send, try_send};
 pub use model::ModelServer;
 pub use processes::{alive_in, alive_with, children, eventually, starts};
