@@ -10,7 +10,7 @@ use crate::{
     config,
     edge::http::{body_task, render},
     engine::{Decoder, Stream, read_outcome},
-    journal::{Batch, JobId, catalogue_entries},
+    journal::{Batch, JobId, read_catalogue, read_job_file},
     pb::{self, job_event::Payload},
 };
 
@@ -173,10 +173,14 @@ pub fn configuration(bytes: &[u8]) {
     }
 }
 
-/// Any bytes are a catalogue up to where they are damaged.
+/// Any bytes are a catalogue up to where they are damaged, and any entries are one.
 pub fn catalogue(bytes: &[u8]) {
-    let damaged_at = catalogue_entries(bytes);
-    assert!(damaged_at.is_none_or(|at| at <= bytes.len() as u64));
+    read_catalogue(bytes);
+}
+
+/// Any frames are a job's file that can be read to its end, and no hole in it is passed over.
+pub fn job_file(bytes: &[u8]) {
+    read_job_file(bytes);
 }
 
 /// A property and its name, which is also that of its corpus.
@@ -190,6 +194,7 @@ pub const ALL: &[Property] = &[
     ("command_line", command_line),
     ("configuration", configuration),
     ("catalogue", catalogue),
+    ("job_file", job_file),
 ];
 
 impl Batch {

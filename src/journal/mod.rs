@@ -28,7 +28,7 @@ pub use batch::{Batch, Rendered};
 pub use config::{Config, Durability, Kind, Retention};
 pub use embedded::EmbeddedStore;
 #[cfg(any(test, fuzzing))]
-pub(crate) use embedded::catalogue_entries;
+pub(crate) use embedded::{read_catalogue, read_job_file};
 pub use follower::{Follower, Slice};
 pub use handle::{Journal, Submitted};
 pub use id::JobId;

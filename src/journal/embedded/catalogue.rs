@@ -18,7 +18,7 @@ use crate::pb::{
     storage::{CatalogEntry, JobEnd, JobRecord, catalog_entry::Entry},
 };
 
-const MAGIC: [u8; 8] = *b"CGWCAT\n1";
+pub(super) const MAGIC: [u8; 8] = *b"CGWCAT\n1";
 const HEAD_LEN: usize = 8;
 /// A catalogue is written anew once it holds more entries that no longer matter than this, and than others.
 const MAX_STALE_ENTRIES: usize = 1024;
@@ -50,11 +50,15 @@ fn checksum(position: u64, content: &[u8]) -> u32 {
 }
 
 fn push_entry(buffer: &mut Vec<u8>, start: u64, entry: Entry) {
+    push_content(buffer, start, &CatalogEntry { entry: Some(entry) }.encode_to_vec());
+}
+
+/// Appends an entry to `buffer`, which begins at `start` in the file.
+pub(super) fn push_content(buffer: &mut Vec<u8>, start: u64, content: &[u8]) {
     let position = start + buffer.len() as u64;
-    let content = CatalogEntry { entry: Some(entry) }.encode_to_vec();
     buffer.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
-    buffer.extend_from_slice(&checksum(position, &content).to_le_bytes());
-    buffer.extend_from_slice(&content);
+    buffer.extend_from_slice(&checksum(position, content).to_le_bytes());
+    buffer.extend_from_slice(content);
 }
 
 /// The record as the catalogue keeps it: the task stays in the job's file.

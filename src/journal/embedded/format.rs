@@ -128,7 +128,8 @@ impl FrameHead {
             payload_len: u32_at(bytes, 16),
             payload_checksum: u32_at(bytes, 20),
         };
-        (head.payload_len as usize <= MAX_PAYLOAD_LEN).then_some(head)
+        let is_within = head.first_sequence.checked_add(head.count).is_some();
+        (is_within && head.payload_len as usize <= MAX_PAYLOAD_LEN).then_some(head)
     }
 
     /// The sequence of the last event.

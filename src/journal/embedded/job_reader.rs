@@ -79,9 +79,9 @@ pub(super) struct JobReader {
 }
 
 #[derive(Debug)]
-struct State {
-    window: Window,
-    position: u64,
+pub(super) struct State {
+    pub(super) window: Window,
+    pub(super) position: u64,
 }
 
 impl JobReader {
@@ -118,7 +118,13 @@ impl Reader for JobReader {
 }
 
 impl State {
-    fn read(&mut self, job_id: &JobId, next: u32, last_sequence: u32, max_bytes: usize) -> io::Result<Chunk> {
+    pub(super) fn read(
+        &mut self,
+        job_id: &JobId,
+        next: u32,
+        last_sequence: u32,
+        max_bytes: usize,
+    ) -> io::Result<Chunk> {
         // The file may have grown behind what was read ahead.
         self.window.forget();
         self.seek(job_id, next)?;
@@ -290,7 +296,7 @@ pub(super) fn inspect(
     inspect_window(&mut window, job_id, known, damage).map_err(|error| unavailable(path, &error))
 }
 
-fn inspect_window(
+pub(super) fn inspect_window(
     window: &mut Window,
     job_id: &JobId,
     known: Option<&JobRecord>,

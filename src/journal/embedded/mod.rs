@@ -14,6 +14,8 @@
 mod catalogue;
 mod directory;
 mod format;
+#[cfg(any(test, fuzzing))]
+mod hostile;
 mod job_file;
 mod job_reader;
 mod kept_files;
@@ -32,11 +34,8 @@ use directory::Directory;
 use job_file::JobFile;
 use kept_files::KeptFiles;
 
-/// Where a catalogue is damaged.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn catalogue_entries(bytes: &[u8]) -> Option<u64> {
-    catalogue::Contents::read(bytes).damaged_at
-}
+pub(crate) use hostile::{read_catalogue, read_job_file};
 
 use super::{Batch, Durability, JobId, Loaded, Reader, Store, StoredJob};
 use crate::{
