@@ -30,6 +30,7 @@ use super::{
     access::{Headers, caller_of},
     connection::Connection,
     grpc, problem,
+    taking::{Answering, TakenBody, Taking},
     timed_body::TimedBody,
 };
 use crate::{pb::Door, task::Group};
@@ -179,13 +180,14 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, stop: Cancella
     let config = &shared.config;
     let timeout = config.request_timeout();
     let first = Arc::new(FirstRequest::default());
+    let taking = Arc::new(Taking::default());
 
-    let (seen, answering) = (first.clone(), shared.clone());
+    let (seen, taken, answering) = (first.clone(), taking.clone(), shared.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         if !seen.has_come.swap(true, Ordering::Relaxed) {
             seen.came.notify_one();
         }
-        answer(request, answering.clone())
+        answer(request, answering.clone(), taken.begin())
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -204,6 +206,7 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, stop: Cancella
     let io = TokioIo::new(Connection::new(stream, config.stall_timeout()));
     let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
+    let mut stalls = std::pin::pin!(taking.stalls_for(config.stall_timeout()));
     let mut is_stopping = false;
     let ended = loop {
         tokio::select! {
@@ -213,6 +216,10 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, stop: Cancella
                 connection.as_mut().graceful_shutdown();
             }
             () = no_request_within(timeout, &first) => return,
+            () = &mut stalls => {
+                tracing::debug!("connection closed: its client takes no data");
+                return;
+            }
         }
     };
     if let Err(error) = ended {
@@ -230,7 +237,16 @@ async fn no_request_within(timeout: Duration, first: &FirstRequest) {
     std::future::pending().await
 }
 
-async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+    answering: Answering,
+) -> Result<Response<TakenBody>, Infallible> {
+    let response = route(request, &shared).await?;
+    Ok(response.map(|body| TakenBody::new(body, answering)))
+}
+
+async fn route(mut request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, Infallible> {
     let content_type = request.headers().get(http::header::CONTENT_TYPE).map(|value| value.as_bytes());
     let door = match content_type {
         Some(kind) if kind.starts_with(b"application/grpc-web") => Door::GrpcWeb,

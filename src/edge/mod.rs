@@ -14,6 +14,7 @@ pub mod http;
 mod listener;
 pub mod mcp;
 mod problem;
+mod taking;
 mod timed_body;
 
 pub use access::{Headers, Origins};

@@ -66,7 +66,10 @@ async fn take_all(mut socket: TcpStream) -> u64 {
 /// Readers that took nothing, and their job.
 struct Idle {
     job_id: String,
+    /// Nobody reads from these.
     sockets: Vec<TcpStream>,
+    /// Of gRPC: each has a client that answers pings and gives its stream no window.
+    streams: Vec<Stream>,
 }
 
 struct Paced {
@@ -80,9 +83,13 @@ async fn live_run(gateway: &Gateway, number: usize, mebibytes: u64, stalled: usi
     let input = format!("flood-when {mebibytes} {}", go.display());
     let job_id = gateway.submit(&run(&input, &format!("live{number}"))).await;
     gateway.sse(&job_id, 0).await.until("on_tool_output").await;
-    let mut idle = Vec::new();
-    for _ in 0..stalled {
-        idle.push(connect(&gateway.address, &job_id).await);
+    let (mut sockets, mut streams) = (Vec::new(), Vec::new());
+    for number in 0..stalled {
+        if number % 2 == 0 {
+            sockets.push(connect(&gateway.address, &job_id).await);
+        } else {
+            streams.push(Stream::open(&gateway.address, Door::Grpc, &job_id, 0).await);
+        }
     }
     let mut readers = JoinSet::new();
     for _ in 0..LIVE_READERS {
@@ -101,13 +108,18 @@ async fn live_run(gateway: &Gateway, number: usize, mebibytes: u64, stalled: usi
     }
     let time = started.elapsed();
     assert_eq!(taken.len(), 1, "every reader had the same");
-    (Paced { time, memory }, Idle { job_id, sockets: idle })
+    (Paced { time, memory }, Idle { job_id, sockets, streams })
+}
+
+async fn check_goes_on(gateway: &Gateway, door: Door, job_id: &str, cursor: u32) {
+    let rest = Stream::open(&gateway.address, door, job_id, cursor).await.rest().await;
+    assert_eq!(rest.first().unwrap().sequence, cursor + 1, "its last id is its cursor");
 }
 
 /// Each stalled reader was closed by the gateway, and goes on at its last id.
 async fn check_closed(gateway: &Gateway, idle: Idle, mebibytes: u64) {
     // So long they take nothing, which is longer than is waited for them.
-    tokio::time::sleep(Duration::from_millis(1_800)).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     for mut socket in idle.sockets {
         // Closed by the gateway, not by us: what is left in the socket ends.
         let closed = tokio::time::timeout(Duration::from_secs(15), async {
@@ -121,8 +133,17 @@ async fn check_closed(gateway: &Gateway, idle: Idle, mebibytes: u64) {
         let cut = text.rfind("\n\n").map_or(0, |at| at + 2);
         let cursor = text[..cut].lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
         let cursor: u32 = cursor.expect("it had events").parse().unwrap();
-        let rest = Stream::open(&gateway.address, Door::Sse, &idle.job_id, cursor).await.rest().await;
-        assert_eq!(rest.first().unwrap().sequence, cursor + 1, "its last id is its cursor");
+        check_goes_on(gateway, Door::Sse, &idle.job_id, cursor).await;
+    }
+    for mut stream in idle.streams {
+        while stream.more().await.is_some() {}
+        assert!(
+            (stream.bytes.len() as u64) < mebibytes << 19,
+            "it was not served: {} bytes",
+            stream.bytes.len()
+        );
+        let cursor = stream.events().last().expect("it had events").sequence;
+        check_goes_on(gateway, Door::Grpc, &idle.job_id, cursor).await;
     }
 }
 
@@ -160,7 +181,8 @@ async fn stalled_reader() {
     }
     costs.sort_unstable();
     let cost = costs[1];
-    let strict = Gateway::mean(options().set("server.stall_timeout_seconds", 1));
+    let strict = options().set("server.stall_timeout_seconds", 1).set("server.heartbeat_seconds", 1);
+    let strict = Gateway::mean(strict);
     let (_, idle) = live_run(&strict, 0, 64, 4).await;
     check_closed(&strict, idle, 64).await;
     assert!(cost <= 8 << 20, "a stalled reader costs {cost} bytes");

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use conductor_gateway::pb;
+use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -57,4 +59,57 @@ async fn a_reader_that_takes_nothing_is_closed() {
     let read = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut taken)).await;
     assert!(read.is_ok(), "the connection is closed");
     assert!(taken.len() < 40 * 1024 * 1024, "{} bytes came all the same", taken.len());
+}
+
+async fn next_event(
+    frames: &mut tonic::Streaming<pb::EventFrame>,
+) -> Result<Option<pb::JobEvent>, tonic::Status> {
+    while let Some(frame) = frames.message().await? {
+        if let Some(event) = frame.event {
+            return Ok(Some(pb::JobEvent::decode(event).unwrap()));
+        }
+    }
+    Ok(None)
+}
+
+/// A client of HTTP/2 whose library answers pings while nobody reads the stream: what an application that hangs looks like.
+#[tokio::test]
+async fn a_grpc_reader_that_takes_nothing_is_closed_once_nothing_else_moves() {
+    let options = Options::default()
+        .set("server.stall_timeout_seconds", 1)
+        .set("server.heartbeat_seconds", 1)
+        .set("conductor.max_output_bytes", 64 * 1024 * 1024);
+    let gateway = Gateway::mean(options);
+    let flood = gateway.submit_mean("flood 8").await;
+    let all = gateway.watch(&flood, 0).await;
+    let mut client = gateway.grpc().await;
+    let request = |job_id: &str| pb::WatchJobRequest { job_id: job_id.to_owned(), after_sequence: 0 };
+    let mut unread = client.watch_job(request(&flood)).await.unwrap().into_inner();
+
+    // Another stream of the connection, which may be another client's behind a proxy: it goes on.
+    let drip = gateway.submit_mean("drip 400 10").await;
+    let mut moving = client.watch_job(request(&drip)).await.unwrap().into_inner();
+    let started = Instant::now();
+    let mut last = None;
+    while let Some(event) = next_event(&mut moving).await.expect("the stream that moves is not cut") {
+        last = event.payload;
+    }
+    assert!(started.elapsed() > Duration::from_millis(2500), "longer than the time-out");
+    assert!(matches!(last, Some(pb::job_event::Payload::EndOfStream(_))), "{last:?}");
+
+    // Now nothing moves for longer than the time-out, and the connection ends.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let mut cursor = 0;
+    let status = loop {
+        match next_event(&mut unread).await {
+            Ok(Some(event)) => cursor = event.sequence,
+            Ok(None) => panic!("the stream ended as if it were whole"),
+            Err(status) => break status,
+        }
+    };
+    assert!(cursor > 0 && (cursor as usize) < all.len(), "{cursor} of {}", all.len());
+    assert_ne!(status.code(), tonic::Code::Ok);
+    let rest = gateway.watch(&flood, cursor).await;
+    assert_eq!(rest.first().unwrap().sequence, cursor + 1, "the last sequence is the cursor");
+    assert_eq!(rest.len() + cursor as usize, all.len());
 }
