@@ -68,6 +68,8 @@ const QUEUED_CANCEL_TIME: Duration = Duration::from_secs(5);
 
 /// An answer is written among the events within this time, or it is not known whether it was.
 const INPUT_TIME: Duration = Duration::from_secs(10);
+/// How long a deletion waits for the store.
+const DELETE_TIME: Duration = Duration::from_secs(10);
 
 impl JobService {
     /// Makes the service and takes in what the process before this one left unfinished.
@@ -305,7 +307,19 @@ impl JobService {
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::JobNotEnded`], [`Reason::StoreUnavailable`].
     pub async fn delete(&self, caller: &Caller, job_id: &JobId) -> Result<()> {
-        self.inner.journal.delete(caller, job_id).await
+        // In a task of its own: a client that leaves now must not leave a job behind that is listed and not there.
+        let (service, caller, job_id) = (self.clone(), caller.clone(), job_id.clone());
+        let deleted = self
+            .inner
+            .tasks
+            .spawn("delete", async move { service.inner.journal.delete(&caller, &job_id).await });
+        match tokio::time::timeout(DELETE_TIME, deleted).await {
+            Ok(deleted) => deleted.map_err(Error::internal)?,
+            Err(_) => Err(Error::new(
+                Reason::StoreUnavailable,
+                "the store does not answer; it is not known whether the job was deleted, so ask again",
+            )),
+        }
     }
 
     /// Answers the open question of a job. When this answers, the answer is among the job's events.

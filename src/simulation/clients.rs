@@ -1,13 +1,13 @@
 //! Clients: they submit, follow, leave, come back, cancel, ask; and they remember what they were told.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use super::world::World;
 use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
     job::{CancelledBy, JobService, Submission},
-    journal::JobId,
+    journal::{Filter, JobId},
     pb::{self, Door, JobState, TaskOptions},
 };
 
@@ -41,6 +41,29 @@ fn is_expected(error: &Error) -> bool {
     )
 }
 
+/// What may be answered of a job that was accepted.
+fn check_failure(world: &World, job_id: &JobId, error: &Error) {
+    match error.reason() {
+        Reason::JobNotFound => world.told_gone(job_id),
+        _ => assert!(is_expected(error), "{job_id}: {error:?}"),
+    }
+}
+
+/// Whether a client heard its answer.
+enum Answered {
+    Whole,
+    Left,
+}
+
+/// Some clients leave before they are answered.
+async fn or_leave<T>(world: &World, asked: impl Future<Output = T>) -> Option<T> {
+    if world.percent(80) {
+        return Some(asked.await);
+    }
+    let patience = Duration::from_millis(world.below(30));
+    tokio::time::timeout(patience, asked).await.ok()
+}
+
 async fn pause(world: &World, longest: u64) {
     tokio::time::sleep(Duration::from_millis(world.below(longest))).await;
 }
@@ -51,9 +74,10 @@ pub(super) async fn live(world: Arc<World>, service: JobService, client: u64) {
         pause(&world, 800).await;
         let submission = submission(&world, client);
         let (by, key) = (submission.caller.clone(), submission.options.idempotency_key.clone());
-        let submitted = match service.submit(submission).await {
-            Ok(submitted) => submitted,
-            Err(error) => {
+        let submitted = match or_leave(&world, service.submit(submission)).await {
+            Some(Ok(submitted)) => submitted,
+            None => continue,
+            Some(Err(error)) => {
                 assert!(is_expected(&error), "{error:?}");
                 world.note(format_args!("client {client}: refused {}", error.reason().name()));
                 continue;
@@ -61,22 +85,27 @@ pub(super) async fn live(world: Arc<World>, service: JobService, client: u64) {
         };
         let job_id = submitted.job_id;
         world.note(format_args!("client {client}: {job_id} new {}", submitted.is_new));
-        world.accepted(&job_id, &key);
+        world.accepted(&job_id, &key, by.name());
         for _ in 0..1 + world.below(3) {
-            let done = match world.below(5) {
+            let is_gone = world.told(&job_id).is_gone;
+            let done = match world.below(6) {
                 0 => cancel(&world, &service, &by, &job_id).await,
                 1 => ask(&world, &service, &by, &job_id).await,
+                2 => delete(&world, &service, &by, &job_id).await,
                 _ => follow(&world, &service, &by, &job_id).await,
             };
-            if let Err(error) = done {
-                assert!(is_expected(&error), "{job_id}: {error:?}");
+            match done {
+                Err(error) => check_failure(&world, &job_id, &error),
+                Ok(Answered::Whole) => assert!(!is_gone, "{job_id} came back"),
+                Ok(Answered::Left) => {}
             }
         }
     }
 }
 
-async fn ask(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<()> {
-    let job = service.get(by, job_id).await?;
+async fn ask(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<Answered> {
+    let Some(job) = or_leave(world, service.get(by, job_id)).await else { return Ok(Answered::Left) };
+    let job = job?;
     if job.state() == JobState::Queued
         && let Some(position) = job.queue_position
     {
@@ -84,23 +113,38 @@ async fn ask(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -
         assert!(position >= 1 && position as usize <= queued.max(1), "{position} of {queued}");
     }
     world.told_state(&job);
-    Ok(())
+    Ok(Answered::Whole)
 }
 
-async fn cancel(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<()> {
+async fn cancel(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<Answered> {
     pause(world, 300).await;
     let wait = Duration::from_secs(world.below(3));
-    let job = service.cancel(by, job_id, CancelledBy::Caller(by.name().to_owned()), wait).await?;
+    let asked = service.cancel(by, job_id, CancelledBy::Caller(by.name().to_owned()), wait);
+    let Some(job) = or_leave(world, asked).await else { return Ok(Answered::Left) };
+    let job = job?;
     world.note(format_args!("{job_id} cancelled: {:?}", job.state()));
     world.told_state(&job);
     if job.state() == JobState::Cancelled && job.start_time.is_none() {
         world.cancelled_before_start(job_id);
     }
-    Ok(())
+    Ok(Answered::Whole)
+}
+
+async fn delete(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<Answered> {
+    pause(world, 3_000).await;
+    world.may_go(job_id);
+    let Some(deleted) = or_leave(world, service.delete(by, job_id)).await else { return Ok(Answered::Left) };
+    match deleted {
+        Ok(()) => world.told_gone(job_id),
+        Err(error) if error.reason() == Reason::JobNotEnded => {}
+        Err(error) => return Err(error),
+    }
+    world.note(format_args!("{job_id} deleted"));
+    Ok(Answered::Whole)
 }
 
 /// Follows from any point, for a while or to the end.
-async fn follow(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<()> {
+async fn follow(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<Answered> {
     let known = u64::from(world.told(job_id).events.keys().next_back().copied().unwrap_or(0));
     let after = u32::try_from(world.below(known + 1)).unwrap();
     let mut follower = service.follow(by, job_id, after)?;
@@ -108,16 +152,16 @@ async fn follow(world: &World, service: &JobService, by: &Caller, job_id: &JobId
     let leaves_after = world.below(40);
     loop {
         if u64::from(next - after) > leaves_after {
-            return Ok(());
+            return Ok(Answered::Whole);
         }
         let slice = tokio::select! {
             biased;
             slice = follower.next() => slice,
-            () = service.closing().cancelled() => return Ok(()),
+            () = service.closing().cancelled() => return Ok(Answered::Whole),
         };
         let Some(slice) = slice? else {
             assert!(follower.is_ended());
-            return Ok(());
+            return Ok(Answered::Whole);
         };
         for index in slice.from..slice.batch.len() {
             let event = slice.batch.decode(index).unwrap();
@@ -134,60 +178,79 @@ async fn follow(world: &World, service: &JobService, by: &Caller, job_id: &JobId
 /// Somebody who reads, in this life, what was accepted in an earlier one.
 pub(super) async fn reread(world: Arc<World>, service: JobService) {
     for job_id in world.accepted_jobs() {
-        for by in 0..3 {
-            match follow(&world, &service, &caller(by), &job_id).await {
-                Ok(()) => {}
-                // Somebody else's.
-                Err(error) if error.reason() == Reason::JobNotFound => {}
-                Err(error) => assert!(is_expected(&error), "{job_id}: {error:?}"),
+        for by in (0..3).map(caller) {
+            let told = world.told(&job_id);
+            match follow(&world, &service, &by, &job_id).await {
+                Ok(_) => {
+                    assert!(told.caller == by.name() && !told.is_gone, "{job_id} is not there for {by:?}")
+                }
+                Err(error) if told.caller == by.name() => check_failure(&world, &job_id, &error),
+                Err(error) => assert_eq!(error.reason(), Reason::JobNotFound, "{job_id} is somebody else's"),
             }
         }
     }
 }
 
-/// Everything that was accepted has ended, once, as was told.
+/// Everything that was accepted has ended, once, as was told, or was deleted.
 pub(super) async fn check_all(world: &World, service: &JobService) {
     for job_id in world.accepted_jobs() {
-        let mut owners = 0;
         for by in (0..3).map(caller) {
-            let Ok(job) = service.wait(&by, &job_id).await else { continue };
-            owners += 1;
-            assert!(job.state().is_terminal());
-            world.told_state(&job);
-            let mut follower = service.follow(&by, &job_id, 0).unwrap();
-            let (mut next, mut ends, mut outcomes) = (1, 0, 0);
-            while let Some(slice) = follower.next().await.unwrap() {
-                for (sequence, payload) in slice.batch.payloads(slice.from) {
-                    assert_eq!(sequence, next, "{job_id}: without gaps");
-                    assert_eq!(ends, 0, "{job_id}: nothing follows the end");
-                    next += 1;
-                    match payload {
-                        pb::job_event::Payload::EndOfStream(end) => {
-                            ends += 1;
-                            assert_eq!(end.state(), job.state(), "{job_id}");
-                        }
-                        pb::job_event::Payload::Result(_) | pb::job_event::Payload::Error(_) => outcomes += 1,
-                        _ => {}
+            let told = world.told(&job_id);
+            match check_one(world, service, &by, &job_id).await {
+                Ok(()) => {
+                    assert!(told.caller == by.name() && !told.is_gone, "{job_id} is not there for {by:?}")
+                }
+                Err(error) => {
+                    assert_eq!(error.reason(), Reason::JobNotFound, "{job_id}: {error:?}");
+                    if told.caller == by.name() {
+                        world.told_gone(&job_id);
                     }
                 }
-                for index in slice.from..slice.batch.len() {
-                    let sequence = slice.batch.first_sequence() + u32::try_from(index).unwrap();
-                    world.seen(&job_id, sequence, &slice.batch.event(index));
-                }
             }
-            assert_eq!((ends, outcomes), (1, 1), "{job_id}");
-            assert_eq!(job.last_sequence, next - 1, "{job_id}");
-            let told = world.told(&job_id);
-            assert!(
-                told.events.keys().next_back().is_none_or(|last| *last < next),
-                "{job_id}: seen events are gone"
-            );
-            assert!(
-                !told.is_cancelled_before_start || world.begun(&job_id) == 0,
-                "{job_id}: cancelled, and begun"
-            );
-            world.note(format_args!("{job_id} {:?} {}", job.state(), job.last_sequence));
         }
-        assert_eq!(owners, 1, "{job_id}: accepted, and it is somebody's");
     }
+    // What is listed is what the store has, once retention is through.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut listed = Vec::new();
+    for by in (0..3).map(caller) {
+        let (job_ids, _has_more) = service.journal().list(&by, &Filter::default(), None, 500);
+        listed.extend(job_ids);
+    }
+    listed.sort();
+    let kept: Vec<_> = world.kept(|kept| kept.keys().cloned().collect());
+    assert_eq!(listed, kept);
+}
+
+async fn check_one(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<()> {
+    let job = service.wait(by, job_id).await?;
+    assert!(job.state().is_terminal());
+    world.told_state(&job);
+    let mut follower = service.follow(by, job_id, 0)?;
+    let (mut next, mut ends, mut outcomes) = (1, 0, 0);
+    while let Some(slice) = follower.next().await? {
+        for (sequence, payload) in slice.batch.payloads(slice.from) {
+            assert_eq!(sequence, next, "{job_id}: without gaps");
+            assert_eq!(ends, 0, "{job_id}: nothing follows the end");
+            next += 1;
+            match payload {
+                pb::job_event::Payload::EndOfStream(end) => {
+                    ends += 1;
+                    assert_eq!(end.state(), job.state(), "{job_id}");
+                }
+                pb::job_event::Payload::Result(_) | pb::job_event::Payload::Error(_) => outcomes += 1,
+                _ => {}
+            }
+        }
+        for index in slice.from..slice.batch.len() {
+            let sequence = slice.batch.first_sequence() + u32::try_from(index).unwrap();
+            world.seen(job_id, sequence, &slice.batch.event(index));
+        }
+    }
+    assert_eq!((ends, outcomes), (1, 1), "{job_id}");
+    assert_eq!(job.last_sequence, next - 1, "{job_id}");
+    let told = world.told(job_id);
+    assert!(told.events.keys().next_back().is_none_or(|last| *last < next), "{job_id}: seen events are gone");
+    assert!(!told.is_cancelled_before_start || world.begun(job_id) == 0, "{job_id}: cancelled, and begun");
+    world.note(format_args!("{job_id} {:?} {}", job.state(), job.last_sequence));
+    Ok(())
 }

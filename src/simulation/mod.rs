@@ -34,8 +34,12 @@ const BEGIN: Duration = Duration::from_secs(1_800_000_000);
 /// A life without an end hangs: in simulated time.
 const LIFE: Duration = Duration::from_secs(3 * 3600);
 
-fn config(random: &mut Random) -> Config {
+fn config(random: &mut Random, keeps_little: bool) -> Config {
+    let (retention_max_jobs, retention_seconds) =
+        if keeps_little { (u32::try_from(random.below(6)).unwrap(), 30) } else { (100_000, 24 * 3600) };
     Config {
+        retention_max_jobs,
+        retention_seconds,
         max_running: 1 + u32::try_from(random.below(4)).unwrap(),
         max_queued: 3 + u32::try_from(random.below(30)).unwrap(),
         timeout_seconds: 60,
@@ -103,13 +107,14 @@ fn run(seed: u64) -> u64 {
     watch_panics();
     simulated::begin(seed);
     let mut random = Random(seed);
-    let world = Arc::new(World::new(Random(random.below(u64::MAX))));
+    let keeps_little = random.percent(25);
+    let world = Arc::new(World::new(Random(random.below(u64::MAX)), keeps_little));
     let lives = 1 + random.below(4);
     let mut time = BEGIN;
     for life in 0..=lives {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let config = config(&mut random);
+        let config = config(&mut random, keeps_little);
         time += runtime.block_on(async {
             let started = Instant::now();
             simulated::set_clock(time);
@@ -174,7 +179,7 @@ fn a_clock_that_is_set_makes_nothing_older() {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         simulated::set_clock(BEGIN);
-        let world = Arc::new(World::new(Random(1)));
+        let world = Arc::new(World::new(Random(1), false));
         let store = Arc::new(SimulatedStore::new(world.clone(), false));
         let (journal, ..) = Journal::open(store, 1024).await.unwrap();
         let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));

@@ -121,7 +121,8 @@ impl Store for SimulatedStore {
     async fn delete(&self, job_id: &JobId) -> Result<()> {
         self.wait().await;
         self.fail("delete")?;
-        self.world.kept(|kept| kept.remove(job_id));
+        let _going = self.world.remove(job_id);
+        self.wait().await;
         Ok(())
     }
 

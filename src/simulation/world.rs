@@ -1,7 +1,7 @@
 //! What outlives a crash: what the store has, what was told to whom, how often work was begun.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,6 +24,12 @@ pub(super) struct Kept {
 /// What was told of a job.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
+    /// Whose it is.
+    pub(super) caller: String,
+    /// A deletion was asked for.
+    pub(super) may_go: bool,
+    /// Its caller was told that it is not there any more.
+    pub(super) is_gone: bool,
     /// Events that some reader has seen, by sequence.
     pub(super) events: BTreeMap<u32, bytes::Bytes>,
     /// The terminal state, once somebody was told one.
@@ -39,6 +45,8 @@ struct State {
     random: Random,
     kept: BTreeMap<JobId, Kept>,
     told: BTreeMap<JobId, Told>,
+    /// What is being deleted.
+    going: BTreeSet<JobId>,
     /// Which job answered a key, and for which body.
     keys: BTreeMap<String, JobId>,
     begun: BTreeMap<String, u32>,
@@ -48,23 +56,41 @@ struct State {
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct World(Mutex<State>);
+pub(super) struct World {
+    state: Mutex<State>,
+    /// Retention removes ended jobs at any time.
+    keeps_little: bool,
+}
+
+/// A deletion that was not answered yet.
+struct Going<'a> {
+    world: &'a World,
+    job_id: JobId,
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        self.world.state().going.remove(&self.job_id);
+    }
+}
 
 impl World {
-    pub(super) fn new(random: Random) -> Self {
-        Self(Mutex::new(State {
+    pub(super) fn new(random: Random, keeps_little: bool) -> Self {
+        let state = Mutex::new(State {
             random,
             kept: BTreeMap::new(),
             told: BTreeMap::new(),
+            going: BTreeSet::new(),
             keys: BTreeMap::new(),
             begun: BTreeMap::new(),
             working: 0,
             digest: DefaultHasher::new(),
-        }))
+        });
+        Self { state, keeps_little }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn below(&self, bound: u64) -> u64 {
@@ -95,13 +121,40 @@ impl World {
     }
 
     /// A client was told that its job was accepted.
-    pub(super) fn accepted(&self, job_id: &JobId, key: &str) {
+    pub(super) fn accepted(&self, job_id: &JobId, key: &str, caller: &str) {
         let mut state = self.state();
-        state.told.entry(job_id.clone()).or_default();
-        if !key.is_empty() {
-            let first = state.keys.entry(key.to_owned()).or_insert_with(|| job_id.clone()).clone();
-            assert_eq!(first, *job_id, "one key is one job");
+        let told = state.told.entry(job_id.clone()).or_default();
+        assert!(!told.is_gone, "{job_id} came back");
+        told.caller = caller.to_owned();
+        if !key.is_empty()
+            && let Some(first) = state.keys.insert(key.to_owned(), job_id.clone())
+        {
+            let is_free = self.keeps_little || state.told[&first].may_go;
+            assert!(first == *job_id || is_free, "one key is one job: {first} and {job_id}");
         }
+    }
+
+    /// Somebody asks for a deletion.
+    pub(super) fn may_go(&self, job_id: &JobId) {
+        self.state().told.entry(job_id.clone()).or_default().may_go = true;
+    }
+
+    /// Removes a job; until what this answers is dropped, not everybody has to know.
+    pub(super) fn remove(&self, job_id: &JobId) -> impl Drop + '_ {
+        let mut state = self.state();
+        state.kept.remove(job_id);
+        state.going.insert(job_id.clone());
+        Going { world: self, job_id: job_id.clone() }
+    }
+
+    /// A client was told that its job is not there.
+    pub(super) fn told_gone(&self, job_id: &JobId) {
+        let mut state = self.state();
+        let is_running = state.kept.get(job_id).is_some_and(|kept| kept.ended.is_none());
+        let may_go = self.keeps_little || state.told[job_id].may_go;
+        assert!(may_go && !is_running, "{job_id} is not there, and nobody deleted it");
+        let is_gone = !state.going.contains(job_id);
+        state.told.entry(job_id.clone()).or_default().is_gone |= is_gone;
     }
 
     pub(super) fn accepted_jobs(&self) -> Vec<JobId> {
