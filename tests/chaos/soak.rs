@@ -13,7 +13,7 @@ use crate::{
     checker::{check_events, check_nothing_lives, run},
     raw::{DOORS, Stream},
     scenario::{Random, Scenario, resident_bytes, size},
-    support::{Gateway, Options, eventually},
+    support::{Gateway, Options, children, eventually},
 };
 
 /// What a gateway holds.
@@ -22,11 +22,24 @@ struct Held {
     descriptors: usize,
     tasks: u64,
     processes: usize,
+    /// Processes that have ended and that nobody has asked how.
+    zombies: usize,
     memory: u64,
+    guardian_memory: u64,
+}
+
+fn is_zombie(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before it may hold anything (proc(5)).
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
 async fn held(gateway: &Gateway) -> Held {
+    let guardians = gateway.guardians();
+    let parents = guardians.iter().chain([&gateway.pid()]).copied().collect::<Vec<_>>();
     Held {
+        zombies: parents.into_iter().flat_map(children).filter(|pid| is_zombie(*pid)).count(),
+        guardian_memory: guardians.into_iter().map(resident_bytes).sum(),
         descriptors: std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count(),
         tasks: gateway.get("/api/v1/info").await.json()["live_tasks"].as_u64().unwrap(),
         processes: crate::support::alive_in(gateway.directory.path()).len(),
@@ -109,13 +122,20 @@ async fn soak() {
     let (mut done, mut memory) = (0, Vec::new());
     for _ in 0..PARTS {
         done += round(&gateway, &mut scenario.random, duration / PARTS).await;
-        memory.push(rest().await.memory);
+        let held = rest().await;
+        memory.push(held.memory);
+        assert!(held.guardian_memory < before.guardian_memory + (4 << 20), "the guardian grows: {held:?}");
     }
     let mut after = rest().await;
-    eventually(Duration::from_secs(30), "descriptors and tasks are back", async || {
-        after = held(&gateway).await;
-        after.descriptors <= before.descriptors + 4 && after.tasks <= before.tasks + 4
-    })
+    eventually(
+        Duration::from_secs(30),
+        "descriptors and tasks are back, and no process is left unasked",
+        async || {
+            after = held(&gateway).await;
+            let is_back = after.descriptors <= before.descriptors + 4 && after.tasks <= before.tasks + 4;
+            is_back && after.zombies == 0
+        },
+    )
     .await;
     check_nothing_lives(&gateway).await;
     // The allocator keeps some of what a first part needed; what grows with the work would grow in the later ones too.
@@ -124,14 +144,16 @@ async fn soak() {
     println!("memory after each part: {:?} MiB", memory.iter().map(|bytes| bytes >> 20).collect::<Vec<_>>());
     assert!(grown < 16 << 20, "{grown} bytes more in the second half: {memory:?}");
     scenario.report(format_args!(
-        "{done} rounds of mixed work in {duration:?}: descriptors {} -> {}, tasks {} -> {}, processes {} -> {}, memory {:+} KiB in \
-         the second half",
+        "{done} rounds of mixed work in {duration:?}: descriptors {} -> {}, tasks {} -> {}, processes {} -> {}, {} zombies, memory {:+} KiB in \
+         the second half, the guardian's {:+} KiB in all",
         before.descriptors,
         after.descriptors,
         before.tasks,
         after.tasks,
         before.processes,
         after.processes,
-        (last as i64 - half as i64) / 1024
+        after.zombies,
+        (last as i64 - half as i64) / 1024,
+        (after.guardian_memory as i64 - before.guardian_memory as i64) / 1024
     ));
 }
