@@ -34,7 +34,9 @@ async fn leave(wait: Duration, delay: Duration) -> Left {
         .set("server.shutdown_grace_seconds", GRACE.as_secs())
         .set("conductor.kill_grace_seconds", 1)
         .set("server.shutdown_delay_seconds", delay.as_secs())
-        .set("jobs.max_running", 3);
+        .set("jobs.max_running", 3)
+        // What is asked for during the delay is taken, as fast as it comes.
+        .set("jobs.max_queued", 100_000);
     let mut gateway = Gateway::mean(options);
     let mut jobs = Vec::new();
     for (number, input) in ["hang", "ignore-term", "escaped-grandchild", "ok", "ok"].into_iter().enumerate() {
