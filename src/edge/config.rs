@@ -34,7 +34,7 @@ pub struct Config {
     pub request_timeout_seconds: u32,
     /// A silent stream carries a sign of life this often, in seconds.
     pub heartbeat_seconds: u32,
-    /// A connection whose client takes no data for this long is closed, in seconds.
+    /// A connection whose client takes no data for this long is closed, a stream of HTTP/2 reset, in seconds.
     pub stall_timeout_seconds: u32,
     /// Connections at the same time; further ones wait.
     pub max_connections: u32,

@@ -15,7 +15,7 @@ use axum::{Router, body::Body};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use tokio::{
@@ -30,7 +30,7 @@ use super::{
     access::{Headers, caller_of},
     connection::Connection,
     grpc, problem,
-    taking::{Answering, TakenBody, Taking},
+    taking::{Streams, TakenBody},
     timed_body::TimedBody,
 };
 use crate::{pb::Door, task::Group};
@@ -146,12 +146,12 @@ impl Server {
             tracing::debug!(%error, "connection without TCP_NODELAY");
         }
         let (shared, stop) = (self.shared.clone(), stop.clone());
-        let abort = self.connections.stopping().clone();
+        let (group, abort) = (self.connections.clone(), self.connections.stopping().clone());
         let serving = async move {
             let _place = place;
             tokio::select! {
                 // The second branch ends the connection as it is.
-                () = serve_connection(stream, shared, stop) => {}
+                () = serve_connection(stream, shared, group, stop) => {}
                 () = abort.cancelled() => {}
             }
         };
@@ -176,20 +176,19 @@ struct FirstRequest {
     came: Notify,
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, stop: CancellationToken) {
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, group: Group, stop: CancellationToken) {
     let config = &shared.config;
     let timeout = config.request_timeout();
     let first = Arc::new(FirstRequest::default());
-    let taking = Arc::new(Taking::default());
 
-    let (seen, taken, answering) = (first.clone(), taking.clone(), shared.clone());
+    let (seen, answering) = (first.clone(), shared.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         if !seen.has_come.swap(true, Ordering::Relaxed) {
             seen.came.notify_one();
         }
-        answer(request, answering.clone(), taken.begin())
+        answer(request, answering.clone())
     });
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(Streams { group, stall_timeout: config.stall_timeout() });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -206,7 +205,6 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, stop: Cancella
     let io = TokioIo::new(Connection::new(stream, config.stall_timeout()));
     let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
-    let mut stalls = std::pin::pin!(taking.stalls_for(config.stall_timeout()));
     let mut is_stopping = false;
     let ended = loop {
         tokio::select! {
@@ -216,10 +214,6 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, stop: Cancella
                 connection.as_mut().graceful_shutdown();
             }
             () = no_request_within(timeout, &first) => return,
-            () = &mut stalls => {
-                tracing::debug!("connection closed: its client takes no data");
-                return;
-            }
         }
     };
     if let Err(error) = ended {
@@ -237,13 +231,8 @@ async fn no_request_within(timeout: Duration, first: &FirstRequest) {
     std::future::pending().await
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    shared: Arc<Shared>,
-    answering: Answering,
-) -> Result<Response<TakenBody>, Infallible> {
-    let response = route(request, &shared).await?;
-    Ok(response.map(|body| TakenBody::new(body, answering)))
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<TakenBody>, Infallible> {
+    Ok(route(request, &shared).await?.map(TakenBody::new))
 }
 
 async fn route(mut request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, Infallible> {

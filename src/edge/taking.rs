@@ -1,97 +1,123 @@
-//! Whether the client of a connection takes what its requests answer.
+//! Whether the client of a stream of HTTP/2 takes what it is given.
 //!
-//! A client of HTTP/2 may answer pings, which keeps its socket busy, and give its streams no window (RFC 9113, section 5.2).
-//! hyper then asks their bodies for nothing more, and a body that is not asked cannot end its stream. So it is the connection
-//! that ends, but only when none of its requests moves: behind a proxy, another stream may be another client's.
+//! A client may answer pings, which keeps its socket busy, and give its stream no window (RFC 9113, section 5.2). hyper then
+//! asks the stream's body for nothing more, and a body that is not asked cannot end its stream. So the task of each stream
+//! watches over its own: dropped, it resets the stream, with CANCEL, and throws away what was ready for it. The other streams
+//! of the connection, which may be other clients' behind a proxy, notice nothing.
 
 use std::{
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
 
-/// How often in the time-out a connection is looked at: it is closed after the time-out and at most this part of it more.
-const LOOKS: u32 = 4;
+use crate::task::Group;
 
-/// What the requests of one connection do. The counts are only ever read as a hint of each other: nothing else is
-/// published through them.
+/// A body gives no more than this at once (the smallest largest frame, RFC 9113, section 4.2): what a client takes is seen in
+/// these steps, and what h2 holds of a body that has ended is less.
+const PIECE_BYTES: usize = 16 * 1024;
+
+tokio::task_local! {
+    static TAKING: Arc<Taking>;
+}
+
+/// What the body of one stream does.
 #[derive(Debug, Default)]
 pub(super) struct Taking {
-    /// Requests that have not been answered to their end.
-    open: AtomicUsize,
-    /// Those of them whose body has given something that was not asked for more since.
-    untaken: AtomicUsize,
-    /// Counts everything that moves.
-    moves: AtomicUsize,
+    /// It has given something and was not asked for more since.
+    is_untaken: AtomicBool,
+    /// How often it was asked.
+    asked: AtomicUsize,
 }
 
-impl Taking {
-    /// A request begins.
-    pub(super) fn begin(self: &Arc<Self>) -> Answering {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.moves.fetch_add(1, Ordering::Relaxed);
-        Answering { taking: self.clone(), is_untaken: false }
-    }
+/// Runs the streams of HTTP/2 connections in a group of tasks, and resets those whose clients take nothing for too long.
+#[derive(Clone, Debug)]
+pub(super) struct Streams {
+    pub(super) group: Group,
+    pub(super) stall_timeout: Duration,
+}
 
-    /// Ends when every request of the connection has waited this long, at least, for its client to take something.
-    pub(super) async fn stalls_for(&self, timeout: Duration) {
-        let (mut moves, mut looks) = (self.moves.load(Ordering::Relaxed), 0);
-        while looks < LOOKS {
-            tokio::time::sleep(timeout / LOOKS).await;
-            let open = self.open.load(Ordering::Relaxed);
-            let now = self.moves.load(Ordering::Relaxed);
-            let is_stalled = now == moves && open > 0 && open == self.untaken.load(Ordering::Relaxed);
-            looks = if is_stalled { looks + 1 } else { 0 };
-            moves = now;
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.group.spawn("stream", watch(stream, self.stall_timeout));
+    }
+}
+
+async fn watch(stream: impl Future<Output = ()>, stall_timeout: Duration) {
+    let taking = Arc::new(Taking::default());
+    let mut stream = pin!(TAKING.scope(taking.clone(), stream));
+    let (mut asked, mut last_move) = (0, Instant::now());
+    // Made at the first wait for a client; most streams have none.
+    let mut stall: Option<Pin<Box<Sleep>>> = None;
+    let ends = poll_fn(|context| {
+        if stream.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
         }
-    }
-}
-
-/// One request, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Answering {
-    taking: Arc<Taking>,
-    is_untaken: bool,
-}
-
-impl Answering {
-    fn set_untaken(&mut self, is_untaken: bool) {
-        self.taking.moves.fetch_add(1, Ordering::Relaxed);
-        if is_untaken != self.is_untaken {
-            self.is_untaken = is_untaken;
-            if is_untaken {
-                self.taking.untaken.fetch_add(1, Ordering::Relaxed);
-            } else {
-                self.taking.untaken.fetch_sub(1, Ordering::Relaxed);
+        let now_asked = taking.asked.load(Ordering::Relaxed);
+        if now_asked != asked {
+            (asked, last_move) = (now_asked, Instant::now());
+        }
+        if !taking.is_untaken.load(Ordering::Relaxed) {
+            stall = None;
+            return Poll::Pending;
+        }
+        let sleep =
+            stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(last_move + stall_timeout)));
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if last_move + stall_timeout <= Instant::now() {
+                tracing::debug!("a stream is reset: its client takes no data");
+                return Poll::Ready(());
             }
+            sleep.as_mut().reset(last_move + stall_timeout);
         }
-    }
+    });
+    ends.await;
 }
 
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.set_untaken(false);
-        self.taking.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A response's body that says when it is asked.
+/// A response's body that says when it is asked. On HTTP/1.1, where the socket says it, it only passes on.
 pub(super) struct TakenBody {
     body: Body,
-    answering: Answering,
+    taking: Option<Arc<Taking>>,
+    /// What is left of a piece that was too large.
+    rest: Bytes,
 }
 
 impl TakenBody {
-    pub(super) fn new(body: Body, answering: Answering) -> Self {
-        Self { body, answering }
+    /// Called in the task of the stream that the body is for.
+    pub(super) fn new(body: Body) -> Self {
+        Self { body, taking: TAKING.try_with(Arc::clone).ok(), rest: Bytes::new() }
+    }
+
+    fn piece(&mut self) -> Frame<Bytes> {
+        Frame::data(self.rest.split_to(PIECE_BYTES.min(self.rest.len())))
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(self.piece())));
+        }
+        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)).transpose()? else {
+            return Poll::Ready(None);
+        };
+        if frame.data_ref().is_none_or(|data| data.len() <= PIECE_BYTES) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        self.rest = frame.into_data().unwrap_or_default();
+        Poll::Ready(Some(Ok(self.piece())))
     }
 }
 
@@ -103,16 +129,27 @@ impl HttpBody for TakenBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        self.answering.set_untaken(frame.is_ready());
+        if self.taking.is_none() {
+            return Pin::new(&mut self.body).poll_frame(context);
+        }
+        let frame = self.poll_piece(context);
+        if let Some(taking) = &self.taking {
+            taking.is_untaken.store(frame.is_ready(), Ordering::Relaxed);
+            taking.asked.fetch_add(1, Ordering::Relaxed);
+        }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, mut hint) = (self.rest.len() as u64, self.body.size_hint());
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }

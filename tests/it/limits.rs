@@ -74,7 +74,7 @@ async fn next_event(
 
 /// A client of HTTP/2 whose library answers pings while nobody reads the stream: what an application that hangs looks like.
 #[tokio::test]
-async fn a_grpc_reader_that_takes_nothing_is_closed_once_nothing_else_moves() {
+async fn a_grpc_stream_that_is_not_read_is_reset_and_no_other_one() {
     let options = Options::default()
         .set("server.stall_timeout_seconds", 1)
         .set("server.heartbeat_seconds", 1)
@@ -86,19 +86,21 @@ async fn a_grpc_reader_that_takes_nothing_is_closed_once_nothing_else_moves() {
     let request = |job_id: &str| pb::WatchJobRequest { job_id: job_id.to_owned(), after_sequence: 0 };
     let mut unread = client.watch_job(request(&flood)).await.unwrap().into_inner();
 
-    // Another stream of the connection, which may be another client's behind a proxy: it goes on.
+    // Others on the same connection, which may be other clients' behind a proxy: one moves, one only waits.
     let drip = gateway.submit_mean("drip 400 10").await;
     let mut moving = client.watch_job(request(&drip)).await.unwrap().into_inner();
+    let waits = gateway.submit_mean("drip 2 3500").await;
+    let mut waiting = client.watch_job(request(&waits)).await.unwrap().into_inner();
     let started = Instant::now();
-    let mut last = None;
-    while let Some(event) = next_event(&mut moving).await.expect("the stream that moves is not cut") {
-        last = event.payload;
+    for other in [&mut moving, &mut waiting] {
+        let mut last = None;
+        while let Some(event) = next_event(other).await.expect("only the stream that is not read is reset") {
+            last = event.payload;
+        }
+        assert!(matches!(last, Some(pb::job_event::Payload::EndOfStream(_))), "{last:?}");
     }
     assert!(started.elapsed() > Duration::from_millis(2500), "longer than the time-out");
-    assert!(matches!(last, Some(pb::job_event::Payload::EndOfStream(_))), "{last:?}");
 
-    // Now nothing moves for longer than the time-out, and the connection ends.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
     let mut cursor = 0;
     let status = loop {
         match next_event(&mut unread).await {
@@ -108,8 +110,36 @@ async fn a_grpc_reader_that_takes_nothing_is_closed_once_nothing_else_moves() {
         }
     };
     assert!(cursor > 0 && (cursor as usize) < all.len(), "{cursor} of {}", all.len());
-    assert_ne!(status.code(), tonic::Code::Ok);
+    // HTTP/2's CANCEL (PROTOCOL-HTTP2 of gRPC, "Errors").
+    assert_eq!(status.code(), tonic::Code::Cancelled, "{status}");
     let rest = gateway.watch(&flood, cursor).await;
     assert_eq!(rest.first().unwrap().sequence, cursor + 1, "the last sequence is the cursor");
     assert_eq!(rest.len() + cursor as usize, all.len());
+    assert!(client.list_jobs(pb::ListJobsRequest::default()).await.is_ok(), "the connection is whole");
+}
+
+/// A client that is slow, and takes something all the time, is not one that takes nothing.
+#[tokio::test]
+async fn a_slow_reader_is_kept() {
+    let options = Options::default()
+        .set("server.stall_timeout_seconds", 1)
+        .set("conductor.max_output_bytes", 64 * 1024 * 1024);
+    let gateway = Gateway::mean(options);
+    let flood = gateway.submit_mean("flood 1").await;
+    let all = gateway.watch(&flood, 0).await;
+    let mut client = gateway.grpc().await;
+    let request = pb::WatchJobRequest { job_id: flood, after_sequence: 0 };
+    let mut slow = client.watch_job(request).await.unwrap().into_inner();
+    let mut read = 0;
+    let started = Instant::now();
+    while let Some(event) = next_event(&mut slow).await.expect("it takes something all the time") {
+        read += 1;
+        assert_eq!(event.sequence, read);
+        // As many as make it last for several time-outs.
+        if read as usize % (all.len() / 10).max(1) == 0 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    }
+    assert_eq!(read as usize, all.len());
+    assert!(started.elapsed() > Duration::from_secs(3), "longer than the time-out");
 }
