@@ -387,7 +387,8 @@ impl JobService {
                 _ = interval.tick() => {}
                 () = self.inner.tasks.stopping().cancelled() => return,
             }
-            let removed = self.inner.journal.expire(&self.inner.config.retention()).await;
+            let removed =
+                self.inner.journal.expire(&self.inner.config.retention(), self.inner.tasks.stopping()).await;
             if removed > 0 {
                 tracing::debug!(removed, "retention removed jobs");
             }

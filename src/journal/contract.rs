@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::{
     caller::Caller,
@@ -124,9 +126,10 @@ async fn suite(store: Arc<dyn Store>) {
         journal.finish(appender, &ended(&job_id, 1)).await;
     }
     let keep = Retention { max_age: Duration::from_secs(3600), max_bytes: u64::MAX, max_jobs: 2 };
-    assert_eq!(journal.expire(&keep).await, 3);
+    let never = CancellationToken::new();
+    assert_eq!(journal.expire(&keep, &never).await, 3);
     let none = Retention { max_age: Duration::ZERO, max_bytes: u64::MAX, max_jobs: 9 };
-    assert_eq!(journal.expire(&none).await, 2);
+    assert_eq!(journal.expire(&none, &never).await, 2);
     assert_eq!(journal.list(&caller, &Filter::default(), None, 10).0.len(), 1);
 }
 

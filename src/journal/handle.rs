@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
-    Appender, Counters, Damage, Filter, Follower, JobId, Loaded, Retention, Store, StoredJob, Unfinished,
+    Appender, Counters, Damage, Filter, Follower, JobId, Loaded, MAX_SEQUENCE, Retention, Store, StoredJob,
+    Unfinished,
     follower::Source,
     index::{End, Entry, Index, Trouble},
     live::Log,
@@ -73,7 +76,7 @@ impl Journal {
             let mut entry = Entry::of(&ended.record, None);
             entry.set_state(0, ended.job.state());
             entry.end = Some(End::at(ended.job.end_time.unwrap_or_else(Timestamp::now)));
-            entry.last_sequence = ended.job.last_sequence;
+            entry.last_sequence = ended.job.last_sequence.min(MAX_SEQUENCE);
             entry.log_bytes = ended.log_bytes;
             journal.index().insert(job_id, entry);
         }
@@ -201,7 +204,7 @@ impl Journal {
             None => (Source::Ended { last_sequence: entry.last_sequence }, entry.last_sequence),
         };
         drop(index);
-        if after_sequence > last_sequence {
+        if after_sequence > last_sequence.min(MAX_SEQUENCE) {
             let message = format!(
                 "the cursor {after_sequence} lies beyond the log, whose last sequence is {last_sequence}; read on from there"
             );
@@ -282,12 +285,15 @@ impl Journal {
     }
 
     /// Removes what retention no longer allows, and what late readers no longer use. Answers with the number of jobs
-    /// removed.
-    pub async fn expire(&self, retention: &Retention) -> usize {
+    /// removed. Ends early when it is to stop.
+    pub async fn expire(&self, retention: &Retention, stopping: &CancellationToken) -> usize {
         self.inner.cache.rest();
         let expired = self.index().expired(retention);
         let mut removed = 0;
         for job_id in expired {
+            if stopping.is_cancelled() {
+                break;
+            }
             match self.inner.store.delete(&job_id).await {
                 Ok(()) => {
                     self.index().remove(&job_id);

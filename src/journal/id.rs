@@ -10,6 +10,9 @@ use crate::{
     pb::Timestamp,
 };
 
+/// No job has more events: the sequence behind it is a number too.
+pub(super) const MAX_SEQUENCE: u32 = u32::MAX - 1;
+
 /// The id of a job: sorts by its time of creation, cannot be guessed, opaque to clients.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(Arc<str>);

@@ -32,6 +32,7 @@ pub(crate) use embedded::{read_catalogue, read_job_file};
 pub use follower::{Follower, Slice};
 pub use handle::{Journal, Submitted};
 pub use id::JobId;
+use id::MAX_SEQUENCE;
 pub use index::Filter;
 pub use live::{Appender, Counters, Stored};
 pub use memory::MemoryStore;

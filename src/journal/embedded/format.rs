@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::{Batch, JobId};
+use super::super::{Batch, JobId, MAX_SEQUENCE};
 
 /// The first bytes of a job file; the last digit is the version of the format.
 const MAGIC: [u8; 8] = *b"CGWJOB\n1";
@@ -62,9 +62,10 @@ impl Slot {
         if header[..8] != MAGIC || slot_checksum(job_id, &fields[..20]) != u32_at(fields, 20) {
             return None;
         }
-        Some(Self {
+        let last_sequence = u32_at(fields, 8);
+        (last_sequence <= MAX_SEQUENCE).then(|| Self {
             length: u64_at(fields, 0),
-            last_sequence: u32_at(fields, 8),
+            last_sequence,
             end_position: u64_at(fields, 12),
         })
     }
@@ -128,7 +129,7 @@ impl FrameHead {
             payload_len: u32_at(bytes, 16),
             payload_checksum: u32_at(bytes, 20),
         };
-        let is_within = head.first_sequence.checked_add(head.count).is_some();
+        let is_within = head.first_sequence.checked_add(head.count).is_some_and(|next| next <= MAX_SEQUENCE);
         (is_within && head.payload_len as usize <= MAX_PAYLOAD_LEN).then_some(head)
     }
 

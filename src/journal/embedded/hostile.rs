@@ -9,7 +9,7 @@ use super::{
     super::{Batch, Chunk, JobId},
     catalogue::{Contents, MAGIC, push_content},
     format::{FRAME_MAGIC, FrameKind, HEADER_LEN, Slot, push_batch, push_frame},
-    job_reader::{Inspected, State, inspect_window},
+    job_reader::{Inspected, State, find_frame, inspect_window},
     window::Window,
 };
 use crate::pb::{
@@ -118,6 +118,13 @@ pub(crate) fn read_job_file(bytes: &[u8]) {
     if let Inspected::Unfinished(_, slot) = &inspected {
         assert!(slot.length >= HEADER_LEN, "nothing is written over the header: {slot:?}");
         assert_eq!(slot.end_position, 0);
+        let (mut window, mut position) = (window(&file), HEADER_LEN);
+        while let Some((at, head)) = find_frame(&mut window, &job_id, position).expect("the file can be read")
+        {
+            let is_end = head.kind == FrameKind::End && at + head.frame_len() <= slot.length;
+            assert!(!is_end || slot.length > file.len() as u64, "events would be written behind an end");
+            position = at + head.frame_len();
+        }
     }
     assert!(!matches!(inspected, Inspected::Lost) || !damage.is_empty(), "what is lost is told");
     for last_sequence in [3, 1000, u32::MAX - 1] {

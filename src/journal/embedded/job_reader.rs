@@ -36,7 +36,11 @@ fn open(path: &Path, job_id: &JobId) -> Result<Window> {
 }
 
 /// The head of the frame at `position`, or of the next one behind damage.
-fn find_frame(window: &mut Window, job_id: &JobId, position: u64) -> io::Result<Option<(u64, FrameHead)>> {
+pub(super) fn find_frame(
+    window: &mut Window,
+    job_id: &JobId,
+    position: u64,
+) -> io::Result<Option<(u64, FrameHead)>> {
     let head = window.get(position, FRAME_HEAD_LEN)?;
     if let Some(head) = FrameHead::decode(job_id, position, &head) {
         return Ok(Some((position, head)));
@@ -314,7 +318,7 @@ pub(super) fn inspect_window(
         damage.push(damaged(job_id, "the job's record is damaged; the job is lost"));
         return Ok(Inspected::Lost);
     };
-    let mut scan = Scan { job_id, last_sequence: 0, length: HEADER_LEN, end: None, damage };
+    let mut scan = Scan { job_id, last_sequence: 0, length: HEADER_LEN, end: None, cut_at: None, damage };
     let mut position = HEADER_LEN;
     while let Some((at, head)) = find_frame(window, job_id, position)? {
         let payload = payload(window, at, &head)?;
@@ -323,7 +327,7 @@ pub(super) fn inspect_window(
         }
         position = at + head.frame_len();
     }
-    let Scan { last_sequence, length, end, .. } = scan;
+    let Scan { last_sequence, length, end, cut_at, .. } = scan;
     if let Some(job) = end {
         return Ok(Inspected::Ended(Box::new(record), Box::new(job), length));
     }
@@ -347,8 +351,12 @@ pub(super) fn inspect_window(
         });
     }
     let slot = Slot {
-        // Never over bytes that may still tell something.
-        length: if slot.is_some() && length >= acknowledged.length { length } else { length.max(file_len) },
+        length: match cut_at {
+            Some(cut_at) => cut_at,
+            None if slot.is_some() && length >= acknowledged.length => length,
+            // Never over bytes that may still tell something.
+            None => length.max(file_len),
+        },
         last_sequence: last_sequence.max(acknowledged.last_sequence),
         end_position: 0,
     };
@@ -361,6 +369,8 @@ struct Scan<'a> {
     /// Behind the last whole frame.
     length: u64,
     end: Option<Job>,
+    /// Nothing from here on is of use.
+    cut_at: Option<u64>,
     damage: &'a mut Vec<Damage>,
 }
 
@@ -391,11 +401,27 @@ impl Scan<'_> {
             self.length = at + head.frame_len();
             return ControlFlow::Continue(());
         };
+        if head.kind == FrameKind::End {
+            return self.end(at, head, payload);
+        }
         self.last_sequence = self.last_sequence.max(head.last_sequence());
         self.length = at + head.frame_len();
-        if head.kind == FrameKind::End {
-            self.end = Job::decode(payload).ok();
-        }
         ControlFlow::Continue(())
+    }
+
+    /// An end that says nothing is none: the job goes on in its place.
+    fn end(&mut self, at: u64, head: &FrameHead, payload: Bytes) -> ControlFlow<()> {
+        match Job::decode(payload) {
+            Ok(job) => {
+                self.length = at + head.frame_len();
+                self.end = Some(job);
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                self.damage.push(damaged(self.job_id, format!("the job's end cannot be read: {error}")));
+                self.cut_at = Some(at);
+                ControlFlow::Break(())
+            }
+        }
     }
 }

@@ -65,6 +65,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn closed() -> Error {
+    Error::new(Reason::StoreUnavailable, "the store is closed: the gateway ends; try again later")
+}
+
 /// The error of a store that could not do what it was asked; the file's path goes to the log.
 fn unavailable(path: &Path, error: &io::Error) -> Error {
     let message = match error.kind() {
@@ -116,7 +120,7 @@ impl Inner {
 
     fn with_catalogue<T>(&self, use_it: impl FnOnce(&mut Catalogue) -> io::Result<T>) -> Result<T> {
         let mut catalogue = lock(&self.catalogue);
-        let catalogue = catalogue.as_mut().ok_or_else(|| Error::internal("the store is closed"))?;
+        let catalogue = catalogue.as_mut().ok_or_else(closed)?;
         use_it(catalogue).map_err(|error| unavailable(&self.directory.catalogue_path(), &error))
     }
 
@@ -197,6 +201,8 @@ impl Store for EmbeddedStore {
     async fn delete(&self, job_id: &JobId) -> Result<()> {
         let job_id = job_id.clone();
         self.blocking(move |inner| {
+            // Another gateway may have the store by now.
+            lock(&inner.catalogue).as_ref().ok_or_else(closed)?;
             // The catalogue first: a job that it knows and that has no file would be reported as lost.
             let noted = inner.with_catalogue(|catalogue| catalogue.deleted(&job_id));
             let path = inner.path_of(&job_id);
