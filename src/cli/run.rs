@@ -100,6 +100,7 @@ async fn follow(
         door: Door::Local,
         task: Some(arguments.task()?),
         options: arguments.options(),
+        is_held: false,
     };
     let submitted = core.service.submit(submission).await?;
     let mut follower = core.service.follow(&caller, &submitted.job_id, 0)?;

@@ -11,9 +11,8 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
-    job::{CancelledBy, EventFollower, EventSlice, JobService},
+    job::{EventFollower, EventSlice, HeldJob, JobService},
 };
 
 /// What a stream carries.
@@ -38,33 +37,7 @@ pub(super) struct EventStream {
     step: ReusableBoxFuture<'static, Step>,
     is_over: bool,
     /// Cancels the job when the stream is dropped before its end.
-    guard: Option<DisconnectGuard>,
-}
-
-/// Cancels a job when its client leaves, where it had asked for that.
-pub(super) struct DisconnectGuard {
-    service: JobService,
-    caller: Caller,
-    job_id: crate::job::JobId,
-    is_armed: bool,
-}
-
-impl DisconnectGuard {
-    pub(super) fn new(service: JobService, caller: Caller, job_id: crate::job::JobId) -> Self {
-        Self { service, caller, job_id, is_armed: true }
-    }
-
-    pub(super) fn disarm(&mut self) {
-        self.is_armed = false;
-    }
-}
-
-impl Drop for DisconnectGuard {
-    fn drop(&mut self) {
-        if self.is_armed {
-            self.service.cancel_now(&self.caller, &self.job_id, CancelledBy::Disconnect);
-        }
-    }
+    held: Option<HeldJob>,
 }
 
 async fn step(mut state: State) -> Step {
@@ -85,12 +58,12 @@ async fn step(mut state: State) -> Step {
 impl EventStream {
     pub(super) fn new(service: &JobService, follower: EventFollower, heartbeat: Duration) -> Self {
         let state = State { follower, heartbeat, closing: service.closing().clone() };
-        Self { step: ReusableBoxFuture::new(step(state)), is_over: false, guard: None }
+        Self { step: ReusableBoxFuture::new(step(state)), is_over: false, held: None }
     }
 
     /// Cancels the job when the stream is dropped before its end.
-    pub(super) fn guarded(mut self, guard: Option<DisconnectGuard>) -> Self {
-        self.guard = guard;
+    pub(super) fn holding(mut self, held: Option<HeldJob>) -> Self {
+        self.held = held;
         self
     }
 }
@@ -110,8 +83,8 @@ impl Stream for EventStream {
             }
             ended => {
                 self.is_over = true;
-                if let Some(guard) = &mut self.guard {
-                    guard.disarm();
+                if let Some(held) = self.held.take() {
+                    held.let_go();
                 }
                 Poll::Ready(ended.map_or_else(|error| Some(Err(error)), |_| None))
             }

@@ -100,6 +100,7 @@ impl ToolRunner for JobService {
             door: Door::Mcp,
             task: Some(Task { task: Some(task::Task::ToolCall(tool_call)) }),
             options: TaskOptions { idempotency_key: call.idempotency_key, ..TaskOptions::default() },
+            is_held: false,
         };
         Ok(self.submit(submission).await?.job_id.to_string())
     }

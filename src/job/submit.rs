@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use prost::Message;
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 
-use super::{JobService, admission::Turn, live::Live};
+use super::{HeldJob, JobService, admission::Turn, live::Live};
 use crate::{
     agent,
     caller::Caller,
@@ -29,17 +30,19 @@ pub struct Submission {
     pub task: Option<Task>,
     /// How.
     pub options: TaskOptions,
+    /// Whether a new job is cancelled when the client leaves before its end.
+    pub is_held: bool,
 }
 
 /// What became of it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Submitted {
     /// The job, new or that of the same idempotency key.
     pub job_id: JobId,
     /// Whether it is new.
     pub is_new: bool,
-    /// Whether the job is to be cancelled when the submitting client leaves, where it said so.
-    pub on_disconnect: OnDisconnect,
+    /// The hold on a new job, where one was asked for.
+    pub held: Option<HeldJob>,
 }
 
 fn check_options(options: &TaskOptions) -> Result<()> {
@@ -91,13 +94,12 @@ impl JobService {
     pub async fn submit(&self, submission: Submission) -> Result<Submitted> {
         let task = agent::Task::read(submission.task.as_ref(), &submission.options.conversation_id)?;
         check_options(&submission.options)?;
-        let on_disconnect = submission.options.on_disconnect();
         let wire_task = submission.task.unwrap_or_default();
         let request_digest = digest(&wire_task, &submission.options);
         let key = submission.options.idempotency_key.clone();
         // A repeated submit is answered although the queue may be full by now.
         if let Some(job_id) = self.journal().by_key(&submission.caller, &key, &request_digest)? {
-            return Ok(Submitted { job_id, is_new: false, on_disconnect });
+            return Ok(Submitted { job_id, is_new: false, held: None });
         }
         let job_id = JobId::generate()?;
         let job = Job {
@@ -111,15 +113,19 @@ impl JobService {
             ..Job::default()
         };
         // In a task of its own: a client that leaves now must not leave a stored job behind that nobody runs.
-        let service = self.clone();
-        let accepted = self
-            .tasks()
-            .spawn("submit", async move { service.accept(job_id, job, request_digest, task).await });
+        // The answer carries the hold: nobody takes it, and the job is cancelled.
+        let (service, is_held, caller) = (self.clone(), submission.is_held, submission.caller);
+        let (answer, accepted) = oneshot::channel();
+        self.tasks().spawn("submit", async move {
+            let accepted = service.accept(job_id, job, request_digest, task).await;
+            let submitted = accepted.map(|(job_id, is_new)| {
+                let hold = || HeldJob::new(service.clone(), caller, job_id.clone());
+                Submitted { held: (is_held && is_new).then(hold), job_id, is_new }
+            });
+            let _left = answer.send(submitted);
+        });
         match tokio::time::timeout(STORE_DEADLINE, accepted).await {
-            Ok(accepted) => {
-                let (job_id, is_new) = accepted.map_err(Error::internal)??;
-                Ok(Submitted { job_id, is_new, on_disconnect })
-            }
+            Ok(accepted) => accepted.map_err(Error::internal)?,
             Err(_) => {
                 let message = "the store does not answer; it is not known whether the job was accepted, so ask again with an idempotency key";
                 Err(Error::new(Reason::StoreUnavailable, message))

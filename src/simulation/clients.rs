@@ -6,7 +6,7 @@ use super::world::World;
 use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
-    job::{CancelledBy, JobService, Submission},
+    job::{CancelledBy, JobService, Submission, Submitted},
     journal::{Filter, JobId},
     pb::{self, Door, JobState, TaskOptions},
 };
@@ -30,6 +30,7 @@ fn submission(world: &World, client: u64) -> Submission {
             queue_timeout_seconds: if !has_key && world.percent(10) { 1 } else { 0 },
             ..TaskOptions::default()
         },
+        is_held: world.percent(15),
     }
 }
 
@@ -83,7 +84,7 @@ pub(super) async fn live(world: Arc<World>, service: JobService, client: u64) {
                 continue;
             }
         };
-        let job_id = submitted.job_id;
+        let Submitted { job_id, mut held, .. } = submitted;
         world.note(format_args!("client {client}: {job_id} new {}", submitted.is_new));
         world.accepted(&job_id, &key, by.name());
         for _ in 0..1 + world.below(3) {
@@ -98,6 +99,10 @@ pub(super) async fn live(world: Arc<World>, service: JobService, client: u64) {
                 Err(error) => check_failure(&world, &job_id, &error),
                 Ok(Answered::Whole) => assert!(!is_gone, "{job_id} came back"),
                 Ok(Answered::Left) => {}
+            }
+            // Dropped otherwise, which cancels the job.
+            if let Some(held) = held.take_if(|_| world.percent(30)) {
+                held.let_go();
             }
         }
     }
@@ -209,8 +214,10 @@ pub(super) async fn check_all(world: &World, service: &JobService) {
             }
         }
     }
-    // What is listed is what the store has, once retention is through.
+    // What is listed is what the store has, once retention is through; and what nobody was told of has ended too.
     tokio::time::sleep(Duration::from_secs(60)).await;
+    let is_over = world.kept(|kept| kept.values().all(|kept| kept.ended.is_some()));
+    assert!(is_over, "a job was stored, and nobody ran it");
     let mut listed = Vec::new();
     for by in (0..3).map(caller) {
         let (job_ids, _has_more) = service.journal().list(&by, &Filter::default(), None, 500);

@@ -24,8 +24,9 @@ use tokio::time::Instant;
 use self::{store::SimulatedStore, worker::SimulatedWorker, world::World};
 use crate::{
     ambient::simulated::{self, Random},
-    job::{Config, JobService},
+    job::{Config, Filter, JobService, Submission},
     journal::Journal,
+    pb::JobState,
     task::Group,
 };
 
@@ -170,6 +171,45 @@ fn a_seed_is_the_same_run_again() {
     }
 }
 
+fn submission() -> Submission {
+    Submission {
+        caller: crate::caller::Caller::local(),
+        door: crate::pb::Door::Grpc,
+        task: Some(crate::pb::Task { task: Some(crate::pb::task::Task::Command("x".into())) }),
+        options: crate::pb::TaskOptions::default(),
+        is_held: false,
+    }
+}
+
+/// A client leaves while its job is being stored: one that it held is cancelled, another one runs.
+#[test]
+fn who_leaves_while_it_submits_takes_only_what_it_held() {
+    for (seed, is_held) in (0..20).flat_map(|seed| [(seed, true), (seed, false)]) {
+        simulated::begin(seed);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = Arc::new(World::new(Random(seed), false));
+            let store = Arc::new(SimulatedStore::new(world.clone(), false));
+            let (journal, ..) = Journal::open(store, 1024).await.unwrap();
+            let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));
+            let config = Config { max_running: 4, timeout_seconds: 60, ..Config::default() };
+            let service = JobService::start(config, journal, worker, Vec::new()).await;
+            let submission = Submission { is_held, ..submission() };
+            let left = tokio::time::timeout(Duration::ZERO, service.submit(submission)).await;
+            assert!(left.is_err(), "nobody heard the answer");
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            let by = crate::caller::Caller::local();
+            let page = service.list(&by, &Filter::default(), 0, "").await.unwrap();
+            let [job] = &page.jobs[..] else { panic!("one job: {:?}", page.jobs) };
+            assert!(job.state().is_terminal());
+            assert_eq!(job.state() == JobState::Cancelled, is_held, "{job:?}");
+        });
+        drop(runtime);
+        simulated::end();
+    }
+}
+
 /// The clock on the wall is set by an hour, forth and back, while jobs wait to be removed: only time that has passed counts.
 #[test]
 fn a_clock_that_is_set_makes_nothing_older() {
@@ -186,13 +226,7 @@ fn a_clock_that_is_set_makes_nothing_older() {
         let config = Config { retention_seconds: 1800, max_running: 4, ..Config::default() };
         let service = JobService::start(config, journal, worker, Vec::new()).await;
         let by = crate::caller::Caller::local();
-        let submission = crate::job::Submission {
-            caller: by.clone(),
-            door: crate::pb::Door::Grpc,
-            task: Some(crate::pb::Task { task: Some(crate::pb::task::Task::Command("x".into())) }),
-            options: crate::pb::TaskOptions::default(),
-        };
-        let job_id = service.submit(submission).await.unwrap().job_id;
+        let job_id = service.submit(submission()).await.unwrap().job_id;
         service.wait(&by, &job_id).await.unwrap();
         simulated::set_clock(BEGIN + HOUR);
         tokio::time::sleep(Duration::from_secs(1500)).await;

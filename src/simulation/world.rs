@@ -129,8 +129,8 @@ impl World {
         if !key.is_empty()
             && let Some(first) = state.keys.insert(key.to_owned(), job_id.clone())
         {
-            let is_free = self.keeps_little || state.told[&first].may_go;
-            assert!(first == *job_id || is_free, "one key is one job: {first} and {job_id}");
+            let is_there = state.kept.contains_key(&first) && state.kept.contains_key(job_id);
+            assert!(first == *job_id || !is_there, "one key is one job: {first} and {job_id}");
         }
     }
 
@@ -142,7 +142,9 @@ impl World {
     /// Removes a job; until what this answers is dropped, not everybody has to know.
     pub(super) fn remove(&self, job_id: &JobId) -> impl Drop + '_ {
         let mut state = self.state();
-        state.kept.remove(job_id);
+        let may_go = self.keeps_little || state.told.get(job_id).is_some_and(|told| told.may_go);
+        let removed = state.kept.remove(job_id);
+        assert!(may_go && removed.is_none_or(|kept| kept.ended.is_some()), "{job_id} is removed");
         state.going.insert(job_id.clone());
         Going { world: self, job_id: job_id.clone() }
     }
@@ -150,9 +152,7 @@ impl World {
     /// A client was told that its job is not there.
     pub(super) fn told_gone(&self, job_id: &JobId) {
         let mut state = self.state();
-        let is_running = state.kept.get(job_id).is_some_and(|kept| kept.ended.is_none());
-        let may_go = self.keeps_little || state.told[job_id].may_go;
-        assert!(may_go && !is_running, "{job_id} is not there, and nobody deleted it");
+        assert!(!state.kept.contains_key(job_id), "{job_id} is not there, and the store has it");
         let is_gone = !state.going.contains(job_id);
         state.told.entry(job_id.clone()).or_default().is_gone |= is_gone;
     }

@@ -136,7 +136,7 @@ async fn a_slow_reader_is_kept() {
         read += 1;
         assert_eq!(event.sequence, read);
         // As many as make it last for several time-outs.
-        if read as usize % (all.len() / 10).max(1) == 0 {
+        if (read as usize).is_multiple_of((all.len() / 10).max(1)) {
             tokio::time::sleep(Duration::from_millis(400)).await;
         }
     }

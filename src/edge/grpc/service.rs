@@ -11,10 +11,7 @@ use tonic_health::pb::{
 };
 
 use super::{
-    super::{
-        Addresses, ThroughDoor,
-        events::{DisconnectGuard, EventStream},
-    },
+    super::{Addresses, ThroughDoor, events::EventStream},
     frames::Frames,
     status::to_status,
 };
@@ -55,33 +52,28 @@ impl Gateway {
             door: door(request),
             task,
             options: options.unwrap_or_default(),
+            is_held: false,
         }
     }
 
-    fn guard(&self, caller: &Caller, job_id: &JobId) -> DisconnectGuard {
-        DisconnectGuard::new(self.service.clone(), caller.clone(), job_id.clone())
-    }
-
-    async fn try_execute(&self, submission: Submission) -> Result<pb::Job> {
+    async fn try_execute(&self, mut submission: Submission) -> Result<pb::Job> {
+        // The client that waits for the answer is the reason for the job, unless it said otherwise.
+        submission.is_held = submission.options.on_disconnect() != OnDisconnect::Continue;
         let caller = submission.caller.clone();
         let submitted = self.service.submit(submission).await?;
-        // The client that waits for the answer is the reason for the job, unless it said otherwise.
-        let mut guard = (submitted.on_disconnect != OnDisconnect::Continue && submitted.is_new)
-            .then(|| self.guard(&caller, &submitted.job_id));
         let job = self.service.wait(&caller, &submitted.job_id).await;
-        if let Some(guard) = &mut guard {
-            guard.disarm();
+        if let Some(held) = submitted.held {
+            held.let_go();
         }
         job
     }
 
-    async fn try_stream(&self, submission: Submission) -> Result<Frames> {
+    async fn try_stream(&self, mut submission: Submission) -> Result<Frames> {
+        submission.is_held = submission.options.on_disconnect() == OnDisconnect::Cancel;
         let caller = submission.caller.clone();
         let submitted = self.service.submit(submission).await?;
-        let guard = (submitted.on_disconnect == OnDisconnect::Cancel && submitted.is_new)
-            .then(|| self.guard(&caller, &submitted.job_id));
         let follower = self.service.follow(&caller, &submitted.job_id, 0)?;
-        Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat).guarded(guard)))
+        Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat).holding(submitted.held)))
     }
 
     async fn try_cancel(&self, caller: Caller, request: pb::CancelJobRequest) -> Result<pb::Job> {

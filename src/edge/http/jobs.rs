@@ -11,10 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    super::{
-        events::DisconnectGuard,
-        problem::{json_response, to_response, with_status},
-    },
+    super::problem::{json_response, to_response, with_status},
     Context,
     payload::{self, Payload},
 };
@@ -64,7 +61,9 @@ async fn submit(context: &Context, request: Request, holds_connection: bool) -> 
         let message = "means nothing here: the answer comes at once and no connection is held; leave it out";
         return Err(Error::invalid("on_disconnect", message));
     }
-    let submission = Submission { caller: caller.clone(), door: Door::Http, task: Some(task), options };
+    let is_held = options.on_disconnect() == OnDisconnect::Cancel;
+    let submission =
+        Submission { caller: caller.clone(), door: Door::Http, task: Some(task), options, is_held };
     Ok((caller, context.service.submit(submission).await.map_err(flat)?))
 }
 
@@ -72,11 +71,9 @@ async fn submit(context: &Context, request: Request, holds_connection: bool) -> 
 pub(super) async fn execute(State(context): Shared, request: Request) -> Response<Body> {
     let run = async {
         let (caller, submitted) = submit(&context, request, true).await?;
-        let mut guard = (submitted.on_disconnect == OnDisconnect::Cancel && submitted.is_new)
-            .then(|| DisconnectGuard::new(context.service.clone(), caller.clone(), submitted.job_id.clone()));
         let job = context.service.wait_or_question(&caller, &submitted.job_id).await;
-        if let Some(guard) = &mut guard {
-            guard.disarm();
+        if let Some(held) = submitted.held {
+            held.let_go();
         }
         Ok(executed(&job?))
     };
