@@ -33,7 +33,7 @@ tokio::task_local! {
 
 /// What the body of one stream does.
 #[derive(Debug, Default)]
-pub(super) struct Taking {
+struct Taking {
     /// It has given something and was not asked for more since.
     is_untaken: AtomicBool,
     /// How often it was asked.
