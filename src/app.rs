@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::{self, Autodetect, Mind},
+    caller::Caller,
     config::Config,
     descriptors,
     edge::{self, Addresses, Headers, Server},
@@ -15,9 +16,9 @@ use crate::{
     job::{AgentWorker, Desk, JobService},
     journal::{self, EmbeddedStore, Journal, MemoryStore, Store},
     llm,
-    secret::Secret,
+    secret::{Secret, masked_url},
     task::Group,
-    tool::{AgentTools, McpHandler, OutsideServers, Own, Toolbox, ToolboxConfig},
+    tool::{AgentTools, McpHandler, Names, OutsideServers, Own, Toolbox, ToolboxConfig, upgrade},
 };
 
 /// The last part of the grace period, for what could not be stopped in time.
@@ -58,6 +59,15 @@ impl Core {
                 Arc::new(store)
             }
         };
+        let unusable = |error: std::io::Error| {
+            let message = format!("{}: {error}", data_directory.display());
+            Error::new(Reason::StoreUnavailable, message)
+        };
+        let names = Names::open(&data_directory).map_err(unusable)?;
+        // Only the one that holds the store's lock changes what lies in it.
+        if config.storage.kind == journal::Kind::Embedded {
+            upgrade(&data_directory, &names).map_err(unusable)?;
+        }
         let own_program = own_program()?;
         let engine = Engine::configured(&config.conductor, &own_program)
             .map_err(|message| Error::new(Reason::EngineNotStarted, message))?;
@@ -79,12 +89,13 @@ impl Core {
         }
         let toolbox_config = ToolboxConfig {
             home: home.clone(),
+            names,
             agent_environment: thinking.for_engine(engine.kind),
             engine,
             data_directory: data_directory.clone(),
             conductor: config.conductor.clone(),
         };
-        let toolbox = Toolbox::new(toolbox_config, supervisor.clone());
+        let toolbox = Toolbox::new(toolbox_config, supervisor.clone())?;
         let mind = thinking.mind(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
         let mind = Arc::new(mind);
         let worker = Arc::new(AgentWorker { toolbox: toolbox.clone(), mind: mind.clone() });
@@ -105,6 +116,14 @@ impl Core {
     /// [`Reason::Internal`].
     pub fn mcp_handler(&self) -> Result<McpHandler> {
         McpHandler::for_outside(self.desk.toolbox().clone(), Arc::new(self.service.clone()))
+    }
+
+    /// The tools for one MCP client on standard input and output.
+    ///
+    /// # Errors
+    /// [`Reason::Internal`].
+    pub fn mcp_handler_for_streams(&self, caller: Caller) -> Result<McpHandler> {
+        McpHandler::for_streams(self.desk.toolbox().clone(), Arc::new(self.service.clone()), caller)
     }
 
     /// Ends everything within `grace`, in the order of docs/architecture.md: jobs, engines, last events,
@@ -185,7 +204,7 @@ async fn offer_local_models(desk: &Desk) {
     let found = llm::detect().await;
     for server in &found {
         tracing::info!(
-            base_url = server.base_url, provider = server.provider.name(), models = ?server.models,
+            base_url = masked_url(&server.base_url), provider = server.provider.name(), models = ?server.models,
             "a model server runs here; name it in agent.provider and agent.model to use it"
         );
     }

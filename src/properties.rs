@@ -10,6 +10,7 @@ use crate::{
     config,
     edge::http::{body_task, render},
     engine::{Decoder, Stream, read_outcome},
+    job::normal,
     journal::{Batch, JobId, read_catalogue, read_job_file},
     pb::{self, job_event::Payload},
 };
@@ -132,6 +133,39 @@ pub fn json_body(bytes: &[u8]) {
     );
 }
 
+/// Whatever a door hands in as a task is refused, or is one line for every reader and the same task when it is read again.
+pub fn task(bytes: &[u8]) {
+    use prost::Message;
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let call =
+        |tool: &str| pb::ToolCall { tool: tool.to_owned(), arguments: Some(pb::Json { text: text.clone() }) };
+    let over_grpc = [
+        pb::task::Task::ToolCall(call("get_system_config")),
+        pb::task::Task::ToolCall(call("get_agent_info")),
+        pb::task::Task::Command(text.clone()),
+        pb::task::Task::AgentRun(pb::AgentRun { agent_id: "A".to_owned(), input_text: text.clone() }),
+    ];
+    let tasks = over_grpc.into_iter().map(|task| (pb::Task { task: Some(task) }, pb::TaskOptions::default()));
+    let over_http = body_task(bytes).ok();
+    let encoded = pb::Task::decode(bytes).ok().map(|task| (task, pb::TaskOptions::default()));
+    for (task, options) in tasks.chain(over_http).chain(encoded) {
+        let Ok(normal) = normal(Some(task), options) else { continue };
+        let again =
+            crate::job::normal(Some(normal.task.clone()), normal.options.clone()).expect("it is normal");
+        assert_eq!(again.task, normal.task);
+        assert_eq!(again.digest, normal.digest);
+        let started = pb::JobStarted { task: Some(normal.task), ..pb::JobStarted::default() };
+        let payload = Payload::JobStarted(started);
+        assert!(payload.encoded_len() < pb::MAX_EVENT_BYTES, "it fits an event");
+        let stream = render(&Batch::of(1, std::slice::from_ref(&payload))).bytes;
+        let events = parse_sse(&stream);
+        assert_eq!(events.len(), 1);
+        assert!(!events[0].1.chars().any(crate::text::is_hidden), "one line for every reader");
+        let document: Value = serde_json::from_str(&events[0].1).expect("the data is JSON");
+        assert_eq!(document["event"], "job_started");
+    }
+}
+
 /// Any command is planned or declined. A planned run of an agent has exactly the words between its quotes as input, and
 /// an agent's id never is a flag.
 pub fn command_line(bytes: &[u8]) {
@@ -191,6 +225,7 @@ pub const ALL: &[Property] = &[
     ("sse", sse),
     ("engine_output", engine_output),
     ("json_body", json_body),
+    ("task", task),
     ("command_line", command_line),
     ("configuration", configuration),
     ("catalogue", catalogue),

@@ -1,11 +1,19 @@
-//! A value that must not be seen: it is printed as `***` and never by accident.
+//! Values that must not be seen, and the one place that says which they are: credentials are printed as `***`, in arguments,
+//! configurations and addresses alike.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
+
+/// Names that say it wherever they stand in one; separators and letter case do not count.
+const SECRET_WORDS: &[&str] = &[
+    "password", "passwd", "passphrase", "secret", "authorization", "credential", "apikey", "privatekey",
+    "accesskey", "connectionstring", "cookie",
+];
 
 /// A credential. `Debug` and `Display` hide it. It serialises as itself, because configuration is loaded, and handed
 /// to the bundled engine, by way of serde; what is serialised is never logged.
@@ -40,5 +48,75 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
+    }
+}
+
+/// Whether a member of this name holds a credential: `api_key`, `accessToken`, `Authorization`. A number of tokens
+/// (`max_tokens`) and the path of a file (`api_key_file`) are none.
+pub fn is_secret_name(name: &str) -> bool {
+    let is_path = ["_file", "_path"].iter().any(|end| name.ends_with(end));
+    let joined: String =
+        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    !is_path && (SECRET_WORDS.iter().any(|word| joined.contains(word)) || joined.ends_with("token"))
+}
+
+/// Hides every value whose name says that it is a credential.
+pub fn mask_secrets(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if is_secret_name(name) && !field.is_null() {
+                    *field = Value::from(MASK);
+                } else {
+                    mask_secrets(field);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask_secrets),
+        _ => {}
+    }
+}
+
+/// An address as it may be printed: without the user and the query, which may hold keys.
+pub fn masked_url(url: &str) -> String {
+    let (address, query) = url.split_once('?').map_or((url, ""), |(address, _)| (address, "?***"));
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("{MASK}@{host}"));
+    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    format!("{scheme}{host}{path}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_masked_and_what_is_not_is_shown() {
+        for name in [
+            "api_key", "API-KEY", "accessToken", "token", "Authorization", "client_secret", "db.password",
+            "Set-Cookie",
+        ] {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in [
+            "max_tokens", "max_total_tokens", "api_key_file", "key", "idempotency_key", "tokenizer",
+            "keyboard",
+        ] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+        let mut value = json!({"max_tokens": 5, "nested": [{"apiKey": "canary", "token": null}]});
+        mask_secrets(&mut value);
+        assert_eq!(value, json!({"max_tokens": 5, "nested": [{"apiKey": "***", "token": null}]}));
+        for (url, shown) in [
+            ("https://h/v1?key=canary&x=1", "https://h/v1?***"),
+            ("http://u:canary@h:1/v1", "http://***@h:1/v1"),
+            ("http://h/v1", "http://h/v1"),
+            ("h:1/v1?canary", "h:1/v1?***"),
+        ] {
+            assert_eq!(masked_url(url), shown);
+        }
     }
 }

@@ -87,25 +87,55 @@ impl Group {
     }
 }
 
-/// The signals that ask the process to end: TERM and INT.
+/// The signals that ask the process to end: TERM, INT, and HUP where it was not ignored from the start (nohup(1)).
 #[derive(Debug)]
 pub struct Termination {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Option<Signal>,
 }
+
+/// The name of the signal that a closed terminal sends.
+pub const HANG_UP: &str = "SIGHUP";
 
 impl Termination {
     /// Begins to listen; from here on the signals no longer end the process by themselves.
     pub fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up,
+        })
     }
 
     /// Waits for the next of them and answers with its name.
     pub async fn next(&mut self) -> &'static str {
+        let hung_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            // Both branches only wait for a signal; losing one loses nothing.
+            // Every branch only waits for a signal; losing one loses nothing.
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = hung_up => HANG_UP,
         }
     }
+}
+
+/// Whether whoever started the process has it ignore HUP (proc(5), `/proc/pid/status`: SigIgn, the lowest bit).
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
+}
+
+/// Whether the process has a terminal that can be closed (proc(5), `/proc/pid/stat`: tty_nr, the seventh field).
+pub fn has_terminal() -> bool {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_ascii_whitespace().nth(4).is_some_and(|terminal| terminal != "0")
 }

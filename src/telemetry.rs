@@ -50,6 +50,12 @@ pub fn start(config: &Config) -> Result<(), String> {
         LogFormat::Json => true,
     };
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    // A panic is one line of the log, whoever catches it; the words may be a stranger's.
+    std::panic::set_hook(Box::new(|panic| {
+        let words = panic.payload_as_str().unwrap_or("no words");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, words = crate::text::bounded(words, 1000), "a part of the gateway panicked");
+    }));
     let started = if is_json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
     started.map_err(|error| error.to_string())
 }

@@ -44,27 +44,6 @@ fn shorten(value: &mut Value, limit: usize) {
     }
 }
 
-/// Hides the values of fields whose names say that they are secret.
-pub(super) fn mask_secrets(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                let name = name.to_ascii_lowercase();
-                if ["password", "secret", "token", "api_key", "apikey", "authorization"]
-                    .iter()
-                    .any(|word| name.contains(word))
-                {
-                    *field = Value::String("***".to_owned());
-                } else {
-                    mask_secrets(field);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(mask_secrets),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -5,7 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::error::{Error, Reason, Result};
+use crate::{
+    error::{Error, Reason, Result},
+    text::{bounded, quoted},
+};
 
 /// An answer longer than this is refused.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -56,7 +59,7 @@ impl Inputs {
     /// [`Reason::NoOpenQuestion`]; [`Reason::InvalidArgument`] with what does not fit, and the question stays open.
     pub fn answer(&self, input_id: &str, value: Value, caller: &str) -> Result<oneshot::Receiver<()>> {
         let mut state = self.state();
-        let shown: String = input_id.chars().take(64).collect();
+        let shown = quoted(input_id);
         let open = match &*state {
             Some(open) if open.input_id == input_id => open,
             Some(open) => {
@@ -94,8 +97,8 @@ fn check(schema: &Value, value: &Value) -> Result<()> {
     validator.validate(value).map_err(|error| {
         let path = error.instance_path().to_string();
         Error::invalid(
-            format!("value{}", path.replace('/', ".")),
-            format!("does not fit the question's schema: {error}"),
+            bounded(&format!("value{}", path.replace('/', ".")), 200),
+            format!("does not fit the question's schema: {}", bounded(&error.to_string(), 300)),
         )
     })
 }

@@ -22,5 +22,5 @@ mod writer;
 pub use config::{Autodetect, Config, FewShot};
 pub use inputs::Inputs;
 pub use mind::Mind;
-pub use run::{Agent, Task};
-pub use writer::{Appended, Outcome, Writer};
+pub use run::{Agent, MAX_COMMAND_BYTES, Task};
+pub use writer::{Appended, Outcome, Writer, masked};

@@ -15,6 +15,9 @@ use crate::{
     tool::{Call, Done, ToolName, Toolbox},
 };
 
+/// The longest command, in bytes.
+pub const MAX_COMMAND_BYTES: usize = 131_000;
+
 /// A task that was checked at its submission.
 #[derive(Clone, Debug)]
 pub enum Task {
@@ -44,7 +47,6 @@ impl Task {
                     .at("task.command"))
             }
             pb::task::Task::Command(command) => {
-                const MAX_COMMAND_BYTES: usize = 131_000;
                 if command.len() > MAX_COMMAND_BYTES {
                     let message =
                         format!("is {} bytes long; at most {MAX_COMMAND_BYTES} are taken", command.len());

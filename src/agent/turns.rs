@@ -12,6 +12,7 @@ use super::{
 use crate::{
     error::{Error, Reason, Result},
     llm::{Message, Model, Request, ToolCall, ToolOutcome, Turn},
+    text::{bounded, quoted},
     tool::{Done, Exchange},
 };
 
@@ -126,16 +127,14 @@ impl Agent<'_> {
             error,
         };
         let Some((callable, schema)) = offer.find(&call.name) else {
-            let shown: String = call.name.chars().take(64).collect();
-            let message = format!("there is no tool `{shown}`; there are {}", offer.names());
+            let message = format!("there is no tool `{}`; there are {}", quoted(&call.name), offer.names());
             let arguments = call.arguments.clone().unwrap_or_default();
             return refuse(Error::new(Reason::UnknownTool, message), &arguments);
         };
         let arguments = match &call.arguments {
             Ok(arguments) => arguments.clone(),
             Err(raw) => {
-                let shown: String = raw.chars().take(200).collect();
-                let message = format!("are no JSON object: {shown}");
+                let message = format!("are no JSON object: {}", bounded(raw, 200));
                 return refuse(Error::invalid("arguments", message), &Map::new());
             }
         };

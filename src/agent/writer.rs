@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     chain::Chain,
-    cut::{cut_json, cut_text, mask_secrets},
+    cut::{cut_json, cut_text},
 };
 use crate::{
     engine::{Chunk, Exit, Stream},
@@ -17,6 +17,7 @@ use crate::{
         ResultEvent, StatusReason, StatusUpdate, Task, Timestamp, ToolEnd, ToolOutput, ToolStart,
         job_event::Payload,
     },
+    secret::mask_secrets,
     tool::{Completed, Done, Question},
 };
 
@@ -99,7 +100,8 @@ impl Writer {
     /// The job starts.
     pub async fn started(&mut self, task: &Task, engine: &str) -> Result<()> {
         let message = "the job has started".to_owned();
-        let started = JobStarted { message, task: Some(task.clone()), engine: engine.to_owned() };
+        let task = Some(masked(task.clone()));
+        let started = JobStarted { message, task, engine: engine.to_owned() };
         self.append(Payload::JobStarted(started)).await
     }
 
@@ -163,6 +165,7 @@ impl Writer {
         let stream = match chunk.stream {
             Stream::Stdout => OutputStream::Stdout,
             Stream::Stderr => OutputStream::Stderr,
+            Stream::Log => OutputStream::Log,
         };
         let output = ToolOutput {
             tool_call_id: tool_call_id.to_owned(),
@@ -234,6 +237,18 @@ impl Writer {
         self.append(Payload::EndOfStream(EndOfStream { state: outcome.state() as i32, message })).await?;
         Ok(self.appender)
     }
+}
+
+/// A task as it is shown: secrets among its arguments masked, as they are where its call is told of.
+pub fn masked(mut task: Task) -> Task {
+    if let Some(crate::pb::task::Task::ToolCall(call)) = &mut task.task
+        && let Some(arguments) = &mut call.arguments
+        && let Ok(mut value) = arguments.to_value()
+    {
+        mask_secrets(&mut value);
+        *arguments = Json::from_value(&value);
+    }
+    task
 }
 
 /// The text, with the field that is wrong where one is.

@@ -1,6 +1,6 @@
 //! The answer of an agent: a model's, as it comes, or without one a simulation that says so.
 
-use std::{env, time::Duration};
+use std::{env, path::Path, time::Duration};
 
 use futures_util::StreamExt;
 
@@ -14,6 +14,8 @@ use crate::{
 /// The pause between two words, in milliseconds, so that a reader sees what streaming looks like.
 const PACE_VARIABLE: &str = "CONDUCTOR_SIMULATE_PACE_MS";
 const DEFAULT_PACE_MS: u64 = 10;
+/// No persona is longer.
+const MAX_PERSONA_BYTES: u64 = 1024 * 1024;
 /// A call that nobody has seen anything of is tried this often.
 const MAX_ATTEMPTS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -78,8 +80,10 @@ impl Answerer {
                     .enable_all()
                     .build()
                     .map_err(Failure::failed)?;
-                let persona = workspace.agent_directory(asked.agent_id).join("persona.md");
-                let persona = std::fs::read_to_string(persona).unwrap_or_default();
+                let root = workspace.agent_root(asked.agent_id);
+                let persona =
+                    root.and_then(|root| root.read_text(Path::new("persona.md"), MAX_PERSONA_BYTES));
+                let persona = persona.unwrap_or_default();
                 let request = request(&persona, asked);
                 let answered = async {
                     let answering = ask(selected, request, printer);

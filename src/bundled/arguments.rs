@@ -1,6 +1,6 @@
 //! The command line: the conductor engine's flags, those that this one has.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, io::Read};
 
 use clap::Parser;
 
@@ -32,6 +32,9 @@ struct Flags {
     /// What the agent is told
     #[arg(long, allow_hyphen_values = true)]
     input: Option<String>,
+    /// Read what the agent is told, of so many bytes, from standard input: a command line is for everybody to see
+    #[arg(long, value_name = "BYTES", conflicts_with = "input")]
+    input_bytes: Option<usize>,
     /// Remember the conversation
     #[arg(long)]
     chat: bool,
@@ -57,6 +60,9 @@ struct Flags {
     #[arg(long)]
     environment: Option<String>,
 }
+
+/// More is no input.
+const MAX_INPUT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Flags of the conductor engine that this one lacks, and what to do instead.
 const LACKING: &[(&str, &str)] = &[
@@ -134,6 +140,17 @@ impl Arguments {
     }
 }
 
+/// Reads exactly so much, so that the lines of a dialogue can follow.
+fn read_input(bytes: usize) -> Result<String, Failure> {
+    if bytes > MAX_INPUT_BYTES {
+        return Err(Failure::usage(format_args!("--input-bytes: at most {MAX_INPUT_BYTES} are taken")));
+    }
+    let mut input = vec![0; bytes];
+    let unreadable = |error| Failure::failed(format_args!("the input cannot be read: {error}"));
+    std::io::stdin().lock().read_exact(&mut input).map_err(unreadable)?;
+    String::from_utf8(input).map_err(|_| Failure::usage("the input is no UTF-8"))
+}
+
 fn checked(agent_id: String) -> Result<String, Failure> {
     if is_id(&agent_id) {
         return Ok(agent_id);
@@ -163,7 +180,11 @@ impl Flags {
             ));
         };
         let agent_id = checked(agent_id)?;
-        let input = self.input.filter(|input| !input.trim().is_empty());
+        let input = match self.input_bytes {
+            Some(bytes) => Some(read_input(bytes)?),
+            None => self.input,
+        };
+        let input = input.filter(|input| !input.trim().is_empty());
         if self.interactive && !self.chat {
             return Err(Failure::usage("--interactive needs --chat: each input belongs to one conversation"));
         }

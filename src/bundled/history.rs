@@ -1,16 +1,22 @@
 //! What an agent remembers: session.json and history.log, under a lock for each agent.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
-use crate::engine::workspace::Workspace;
+use crate::{
+    engine::workspace::Workspace,
+    files::{Durability, replace},
+};
+
+const LOG: &str = "history.log";
+/// A log is pruned far below this.
+const MAX_READ_BYTES: u64 = 64 * 1024 * 1024;
 
 /// An agent remembers at least this many interactions, within the bytes below.
 const MAX_INTERACTIONS: usize = 200;
@@ -34,15 +40,15 @@ pub(super) struct Interaction<'a> {
 impl<'a> History<'a> {
     /// Waits for other runs of the agent to end.
     pub(super) fn lock(workspace: &'a Workspace, agent_id: &'a str) -> io::Result<Self> {
-        let locks = workspace.root.join(".locks");
-        fs::create_dir_all(&locks)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(locks.join(agent_id))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(Self { workspace, agent_id, _lock: lock })
+        Ok(Self { workspace, agent_id, _lock: workspace.lock(agent_id)? })
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.workspace.agent_directory(self.agent_id).join(name)
+    }
+
+    fn log(&self) -> io::Result<String> {
+        self.workspace.agent_root(self.agent_id)?.read_text(Path::new(LOG), MAX_READ_BYTES)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -51,7 +57,7 @@ impl<'a> History<'a> {
 
     /// The latest interactions, the oldest of them first: input and answer.
     pub(super) fn latest(&self, max: usize, max_bytes: usize) -> Vec<(String, String)> {
-        let log = fs::read_to_string(self.path("history.log")).unwrap_or_default();
+        let log = self.log().unwrap_or_default();
         let mut bytes = 0;
         let mut latest: Vec<(String, String)> = log
             .lines()
@@ -72,8 +78,7 @@ impl<'a> History<'a> {
 
     /// Forgets the oldest interactions when there are many.
     fn prune(&self) -> io::Result<()> {
-        let path = self.path("history.log");
-        let log = fs::read_to_string(&path)?;
+        let log = self.log()?;
         let lines: Vec<&str> = log.lines().collect();
         if lines.len() <= 2 * MAX_INTERACTIONS && log.len() <= MAX_LOG_BYTES {
             return Ok(());
@@ -85,9 +90,7 @@ impl<'a> History<'a> {
         });
         let mut kept: Vec<&str> = kept.copied().collect();
         kept.reverse();
-        let new = self.path("history.log.new");
-        fs::write(&new, kept.join("\n") + "\n")?;
-        fs::rename(new, path)
+        replace(&self.path(LOG), (kept.join("\n") + "\n").as_bytes(), Durability::Process)
     }
 
     pub(super) fn clear(&self) -> io::Result<usize> {
@@ -103,7 +106,7 @@ impl<'a> History<'a> {
             "summary": summary, "git_commit_hash": "", "timestamp": now, "user_input": said.input,
             "ai_response": said.answer, "output_length": said.answer.len(),
         });
-        let mut log = OpenOptions::new().create(true).append(true).open(self.path("history.log"))?;
+        let mut log = self.workspace.agent_root(self.agent_id)?.append(Path::new(LOG))?;
         log.write_all(format!("{entry}\n").as_bytes())?;
         self.prune()?;
         let session = json!({
@@ -111,9 +114,7 @@ impl<'a> History<'a> {
             "conversation_count": self.len(),
             "state": {"last_task_id": said.task_id, "last_interaction": now, "conversation_count": self.len()},
         });
-        let new = self.path("session.json.new");
-        fs::write(&new, session.to_string())?;
-        fs::rename(new, self.path("session.json"))?;
+        replace(&self.path("session.json"), session.to_string().as_bytes(), Durability::Process)?;
         Ok((session, entry))
     }
 }

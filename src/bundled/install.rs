@@ -8,7 +8,10 @@ use super::{
     output::{Failure, Printer},
     template::{TEMPLATES, Template},
 };
-use crate::engine::workspace::{Definition, Workspace};
+use crate::{
+    engine::workspace::{Definition, Workspace},
+    files::{Durability, create_private_directory, remove_tree, replace},
+};
 
 fn description(template: &Template) -> String {
     serde_saphyr::from_str::<Definition>(template.definition).unwrap_or_default().description
@@ -63,13 +66,13 @@ fn write(workspace: &Workspace, template: &Template) -> io::Result<bool> {
         return Ok(false);
     }
     let new = workspace.agents_directory().join(format!(".new-{}-{}", template.agent_id, std::process::id()));
-    fs::create_dir_all(&new)?;
-    fs::write(new.join("definition.yaml"), template.definition)?;
-    fs::write(new.join("persona.md"), template.persona)?;
+    create_private_directory(&new)?;
+    replace(&new.join("definition.yaml"), template.definition.as_bytes(), Durability::Process)?;
+    replace(&new.join("persona.md"), template.persona.as_bytes(), Durability::Process)?;
     match fs::rename(&new, &directory) {
         Ok(()) => Ok(true),
         // Another install was first.
-        Err(_) if directory.exists() => fs::remove_dir_all(&new).map(|()| false),
+        Err(_) if directory.exists() => remove_tree(&new).map(|()| false),
         Err(error) => Err(error),
     }
 }

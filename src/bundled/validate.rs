@@ -1,9 +1,19 @@
 //! `--validate`: the workspace and every agent in it.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::output::{Failure, Printer};
-use crate::engine::workspace::{Agent, Workspace};
+use crate::{
+    engine::workspace::{Agent, Workspace},
+    files::EntryKind,
+};
+
+fn has_persona(workspace: &Workspace, agent_id: &str) -> bool {
+    let kind = workspace.agent_root(agent_id).and_then(|root| root.kind(Path::new("persona.md")));
+    matches!(kind, Ok(Some(EntryKind::File)))
+}
 
 pub(super) fn validate(workspace: &Workspace, printer: &Printer) -> Result<(), Failure> {
     let agents = workspace.agents().map_err(Failure::failed)?;
@@ -14,7 +24,7 @@ pub(super) fn validate(workspace: &Workspace, printer: &Printer) -> Result<(), F
             Ok(definition) if definition.version.is_empty() => {
                 errors.push(format!("{agent_id}: definition.yaml has no version"));
             }
-            Ok(_) if !workspace.agent_directory(agent_id).join("persona.md").is_file() => {
+            Ok(_) if !has_persona(workspace, agent_id) => {
                 errors.push(format!("{agent_id}: persona.md is missing"));
             }
             Ok(_) => {}

@@ -107,7 +107,7 @@ pub(super) async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Run(arguments)) => run::run(&global, arguments).await,
         Some(Command::Jobs(arguments)) => jobs::jobs(&global, arguments).await,
         Some(Command::Conversations(arguments)) => conversations::conversations(&global, arguments).await,
-        Some(Command::Mcp(arguments)) => mcp::mcp(&global, &arguments).await,
+        Some(Command::Mcp(arguments)) => Box::pin(mcp::mcp(&global, &arguments)).await,
         Some(Command::Config(arguments)) => configuration::configuration(&global, &arguments),
         // Taken before this parser sees it, unless a global flag stood in front.
         Some(Command::Engine { arguments }) => {

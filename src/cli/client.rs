@@ -12,6 +12,7 @@ use super::arguments::Global;
 use crate::{
     error::{Error, Reason, Result},
     pb::gateway_service_client::GatewayServiceClient,
+    text::bounded,
 };
 
 /// Connects to `server`, or to where the configuration says that the gateway listens.
@@ -56,5 +57,5 @@ pub(super) async fn connect(
 pub(super) fn refused(status: &Status) -> Error {
     let details = status.get_error_details();
     let reason = details.error_info().and_then(|info| Reason::from_name(&info.reason));
-    Error::new(reason.unwrap_or(Reason::Unreachable), status.message())
+    Error::new(reason.unwrap_or(Reason::Unreachable), bounded(status.message(), 4096))
 }

@@ -7,7 +7,10 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::{arguments::Global, print};
-use crate::{error::Result, secret::MASK};
+use crate::{
+    error::Result,
+    secret::{MASK, is_secret_name, masked_url},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -23,21 +26,12 @@ enum Command {
     Check,
 }
 
-/// Keys whose values are never printed; `max_tokens` and `api_key_file` are none.
-fn is_secret(name: &str) -> bool {
-    let words = ["key", "secret", "password", "token"];
-    words.iter().any(|word| name.contains(word)) && !name.starts_with("max_") && !name.ends_with("_file")
-}
-
 /// A value with its secrets masked: the keys above, and every value of headers and environments.
 fn masked(name: &str, value: &Value) -> Value {
     match value {
-        Value::String(text) if is_secret(name) && !text.is_empty() => Value::from(MASK),
+        Value::String(text) if is_secret_name(name) && !text.is_empty() => Value::from(MASK),
         // Hosted servers take keys in the query.
-        Value::String(text) if name.ends_with("url") => match text.split_once('?') {
-            Some((address, _)) => Value::from(format!("{address}?{MASK}")),
-            None => value.clone(),
-        },
+        Value::String(text) if name.ends_with("url") => Value::from(masked_url(text)),
         Value::Object(fields) if matches!(name, "headers" | "environment") => {
             fields.keys().map(|field| (field.clone(), Value::from(MASK))).collect()
         }

@@ -35,12 +35,13 @@ fn line(conversation: &pb::Conversation) -> String {
     let agents =
         conversation.agents.iter().map(|agent| format!("{} ({})", agent.agent_id, agent.interactions));
     let updated = conversation.update_time.map(|time| time.to_string()).unwrap_or_default();
-    format!(
+    let line = format!(
         "{}  {updated}  {} commands  {}\n",
         conversation.conversation_id,
         conversation.exchanges,
         agents.collect::<Vec<_>>().join(", ")
-    )
+    );
+    print::shown_line(&line)
 }
 
 pub(super) async fn conversations(global: &Global, arguments: Arguments) -> Result<ExitCode> {
@@ -52,7 +53,7 @@ pub(super) async fn conversations(global: &Global, arguments: Arguments) -> Resu
             for conversation in listed.map_err(|status| client::refused(&status))?.into_inner().conversations
             {
                 print::to_stdout(&match json {
-                    true => format!("{}\n", serde_json::to_string(&conversation).unwrap_or_default()),
+                    true => print::json_line(&conversation),
                     false => line(&conversation),
                 });
             }

@@ -84,7 +84,7 @@ enum Command {
 fn show(job: &pb::Job, is_json: bool) {
     if is_json {
         // A job always renders; what does not is a fault that the empty line shows.
-        print::to_stdout(&format!("{}\n", serde_json::to_string(job).unwrap_or_default()));
+        print::to_stdout(&print::json_line(job));
     } else {
         print::to_stdout(&print::job_details(job));
     }

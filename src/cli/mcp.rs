@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{arguments::Global, print};
 use crate::{
     app::Core,
+    caller::Caller,
     error::{Error, Reason, Result},
     task::Termination,
 };
@@ -49,7 +50,7 @@ enum Form {
 pub(super) async fn mcp(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Some(Command::Config { transport, form }) => print_config(global, *transport, *form),
-        None => serve(global).await,
+        None => Box::pin(serve(global)).await,
     }
 }
 
@@ -58,9 +59,9 @@ async fn serve(global: &Global) -> Result<ExitCode> {
     let config = global.load_for_one_process()?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
-    let handler = Arc::new(core.mcp_handler()?);
+    let handler = Arc::new(core.mcp_handler_for_streams(Caller::local())?);
     let talk = async {
-        match handler.serve(stdio()).await {
+        match Box::pin(handler.serve(stdio())).await {
             Ok(service) => service.waiting().await.map(|_| ()).map_err(Error::internal),
             // A client that closed before it said anything.
             Err(error) => {

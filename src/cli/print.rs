@@ -10,6 +10,7 @@ use crate::{
     edge::http::write_event,
     error::Reason,
     pb::{Job, JobEvent, JobState, OutputStream, job::Outcome, job_event::Payload, task},
+    text::shown,
 };
 
 /// Whether something could not be printed.
@@ -32,13 +33,10 @@ pub(super) fn is_whole() -> bool {
 }
 
 /// Prints to standard error.
+/// Text of others was cleaned before; this cleans once more what nobody thought of.
 pub(super) fn to_stderr(text: &str) {
+    let text = shown(text);
     let _unheard = io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// Control characters of an engine's output must not move the terminal's cursor.
-fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '·' } else { c }).collect()
 }
 
 /// Prints a job's events and remembers how it ended.
@@ -103,7 +101,7 @@ impl EventPrinter {
         if std::mem::take(&mut self.is_in_line) {
             to_stdout("\n");
         }
-        to_stderr(&format!("{}\n", harmless(text)));
+        to_stderr(&format!("{}\n", shown(text)));
     }
 
     fn human(&mut self, sequence: u32, job_id: &str, payload: &Payload) {
@@ -121,11 +119,11 @@ impl EventPrinter {
             )),
             Payload::OnToolStart(start) => {
                 let arguments = start.arguments.as_ref().map(|json| json.text.clone()).unwrap_or_default();
-                let shown: String = arguments.chars().take(200).collect();
-                self.remark(&format!("[{sequence}] {} {shown}", start.tool));
+                let arguments: String = arguments.chars().take(200).collect();
+                self.remark(&format!("[{sequence}] {} {arguments}", start.tool));
             }
             Payload::OnToolOutput(output) => {
-                let text = harmless(&output.text);
+                let text = shown(&output.text);
                 if output.stream() == OutputStream::Stderr {
                     self.remark(text.trim_end());
                 } else {
@@ -138,7 +136,7 @@ impl EventPrinter {
                 }
             }
             Payload::OnLlmNewToken(token) => {
-                to_stdout(&harmless(&token.text));
+                to_stdout(&shown(&token.text));
                 self.is_in_line = !token.text.ends_with('\n');
                 self.has_streamed = true;
             }
@@ -151,7 +149,7 @@ impl EventPrinter {
             }
             Payload::Result(result) => {
                 self.remark(&format!("[{sequence}] {}", result.message));
-                to_stdout(&format!("{}\n", harmless(&result.result)));
+                to_stdout(&format!("{}\n", shown(&result.result)));
             }
             Payload::Error(error) => {
                 self.remark(&format!("[{sequence}] {}: {}", error.reason, error.message))
@@ -196,9 +194,9 @@ pub(super) fn job_line(job: &Job) -> String {
         Some(task::Task::ToolCall(call)) => call.tool.clone(),
         None => String::new(),
     };
-    let task: String = harmless(&task).replace('\n', " ").chars().take(60).collect();
+    let task: String = shown(&task).replace('\n', " ").chars().take(60).collect();
     let created = job.create_time.map(|time| time.to_string()).unwrap_or_default();
-    format!("{}  {:<11}  {created}  {task}\n", job.job_id, job.state().short_name())
+    format!("{}  {:<11}  {created}  {task}\n", shown(&job.job_id), job.state().short_name())
 }
 
 /// All about a job.
@@ -209,15 +207,33 @@ pub(super) fn job_details(job: &Job) -> String {
     }
     text += &format!("  events: {}\n", job.last_sequence);
     if let Some(question) = &job.question {
-        let choices = harmless(&choices(question.schema.as_ref()));
+        let choices = shown(&choices(question.schema.as_ref()));
         let expires = question.expire_time.map(|time| format!(", until {time}")).unwrap_or_default();
-        let prompt = harmless(&question.prompt);
-        text += &format!("  asks: {prompt}{choices} ({}{expires})\n", question.input_id);
+        let prompt = shown(&question.prompt);
+        text += &format!("  asks: {prompt}{choices} ({}{expires})\n", shown(&question.input_id));
     }
     match &job.outcome {
-        Some(Outcome::Result(result)) => text += &format!("{}\n", harmless(&result.text)),
-        Some(Outcome::Error(error)) => text += &format!("  {}: {}\n", error.reason, harmless(&error.message)),
+        Some(Outcome::Result(result)) => text += &format!("{}\n", shown(&result.text)),
+        Some(Outcome::Error(error)) => {
+            text += &format!("  {}: {}\n", shown(&error.reason), shown(&error.message))
+        }
         None => {}
     }
     text
+}
+
+/// A line of others' words that ends as it should.
+pub(super) fn shown_line(line: &str) -> String {
+    format!("{}\n", shown(line.trim_end_matches('\n')).replace('\n', " "))
+}
+
+/// A value as a line of JSON, hidden characters escaped.
+pub(super) fn json_line(value: &impl serde::Serialize) -> String {
+    let mut line = Vec::new();
+    match crate::text::write_json(&mut line, value) {
+        Ok(()) => line.push(b'\n'),
+        // What does not render is a fault that the empty line shows.
+        Err(_) => line = vec![b'\n'],
+    }
+    String::from_utf8_lossy(&line).into_owned()
 }

@@ -8,7 +8,7 @@ use super::arguments::Global;
 use crate::{
     app::App,
     error::{Error, Result},
-    task::Termination,
+    task::{HANG_UP, Termination, has_terminal},
     telemetry,
 };
 
@@ -45,7 +45,14 @@ pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<Exit
     };
     let addresses = app.addresses();
     tracing::info!(address = %addresses.api, mcp = addresses.mcp_url(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
-    let signal = termination.next().await;
+    let signal = loop {
+        let signal = termination.next().await;
+        // Of a closed terminal it means the end; of a service manager's it would mean to read the configuration again.
+        if signal != HANG_UP || has_terminal() {
+            break signal;
+        }
+        tracing::info!(signal, "there is nothing to read again; the configuration is read at the start");
+    };
     tracing::info!(signal, "shutting down");
     let status = tokio::select! {
         () = app.shut_down() => ExitCode::SUCCESS,

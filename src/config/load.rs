@@ -9,6 +9,10 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{Config, tree, validate};
+use crate::{
+    secret::is_secret_name,
+    text::{bounded, quoted},
+};
 
 /// The file that is read when no other is named.
 const DEFAULT_FILE: &str = "config.yaml";
@@ -88,6 +92,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
         let value = match value {
             Ok(value) => value,
             Err(error) => {
+                let error = in_words(&setting.path, &error);
                 mistakes.push(format!("{} ({}): {error}", setting.path, setting.origin));
                 continue;
             }
@@ -98,7 +103,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let config = match serde_json::from_value::<Config>(merged.clone()) {
         Ok(config) => config,
         Err(error) => {
-            mistakes.push(error.to_string());
+            mistakes.push(without_value(&error.to_string()));
             return Err(Mistakes(mistakes));
         }
     };
@@ -117,10 +122,27 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     Ok(Loaded { config, explained })
 }
 
+/// What is wrong with a value. One that may be, or hold, a secret is not quoted.
+fn in_words(path: &str, error: &serde_json::Error) -> String {
+    let holds_secrets =
+        |name: &str| is_secret_name(name) || matches!(name, "headers" | "environment" | "mcp_servers");
+    let sentence = error.to_string();
+    if path.split('.').any(holds_secrets) { without_value(&sentence) } else { bounded(&sentence, 300) }
+}
+
+fn without_value(sentence: &str) -> String {
+    match sentence.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("is of another type; expected {}", bounded(expected, 200)),
+        None => "is not what is expected".to_owned(),
+    }
+}
+
 fn unknown_key(path: &str, origin: &str, known: &[String]) -> String {
     match tree::nearest(path, known) {
-        Some(nearest) => format!("{path} ({origin}): there is no such key; did you mean `{nearest}`?"),
-        None => format!("{path} ({origin}): there is no such key; config.yaml lists them all"),
+        Some(nearest) => {
+            format!("{} ({origin}): there is no such key; did you mean `{nearest}`?", quoted(path))
+        }
+        None => format!("{} ({origin}): there is no such key; config.yaml lists them all", quoted(path)),
     }
 }
 
@@ -145,7 +167,10 @@ fn from_file(
         if text.trim().is_empty() {
             return Ok(None);
         }
-        serde_saphyr::from_str::<Option<Map<String, Value>>>(&text).map_err(|error| error.to_string())
+        serde_saphyr::from_str::<Option<Map<String, Value>>>(&text).map_err(|error| {
+            // Its first line says what and where; what follows shows the text, and with it perhaps a key.
+            bounded(error.to_string().lines().next().unwrap_or_default(), 300)
+        })
     });
     let fields = match parsed {
         Ok(fields) => fields.unwrap_or_default(),
@@ -249,6 +274,23 @@ mod tests {
             "allow_anonymous_remote",
         ] {
             assert!(all.contains(part), "{part} is missing in {all}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_quoted_when_their_values_are_wrong() {
+        for (environment, file) in [
+            (("AGENT_HEADERS", "canary"), ""),
+            (("AGENT_HEADERS", "{a: {b: canary}}"), ""),
+            (("AGENT_MCP_SERVERS", "{a: {url: 'http://x', headers: canary}}"), ""),
+            (("X", ""), "agent:\n  headers: [canary]\n"),
+            (("X", ""), "agent:\n  api_key: {secret: canary}\n"),
+            (("X", ""), "agent:\n  api_key: \"canary\n  model: x\n"),
+            (("X", ""), "agent:\n  base_url: 'http://u:canary@h/v1'\n  model: m\n"),
+        ] {
+            let Mistakes(mistakes) = with(&[environment], Some(file)).unwrap_err();
+            let all = mistakes.join("\n");
+            assert!(!all.contains("canary") && !all.is_empty(), "{all}");
         }
     }
 

@@ -21,6 +21,13 @@ pub(super) fn model(config: &Config, environment: &BTreeMap<String, String>) -> 
     }
 }
 
+/// Headers that clients send for other reasons: one of them as a caller's name would let every client choose its own.
+const NO_IDENTITY: &[&str] = &[
+    "authorization", "host", "content-type", "content-length", "content-encoding", "cookie", "origin",
+    "referer", "user-agent", "accept", "connection", "transfer-encoding", "te", "upgrade", "idempotency-key",
+    "last-event-id", "mcp-session-id", "mcp-protocol-version", "grpc-timeout", "x-api-key",
+];
+
 pub(super) fn validate(config: &Config) -> Vec<String> {
     let mut mistakes = Vec::new();
     let mut require = |holds: bool, mistake: &str| {
@@ -51,6 +58,12 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
             ),
         );
     }
+    for name in &config.server.cors_headers {
+        require(
+            name.parse::<http::HeaderName>().is_ok(),
+            &format!("server.cors_headers: `{name}` is no header's name"),
+        );
+    }
     let positive = [
         ("server.max_body_bytes", config.server.max_body_bytes),
         ("server.max_message_bytes", config.server.max_message_bytes),
@@ -79,6 +92,17 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
     for (key, value) in positive {
         require(value > 0, &format!("{key}: must be at least 1"));
     }
+    // What is taken in is held in memory, and what is kept of it has to be readable again.
+    let bounded = [
+        ("server.max_body_bytes", config.server.max_body_bytes, 64 << 20),
+        ("server.max_message_bytes", config.server.max_message_bytes, 64 << 20),
+        ("conductor.max_output_bytes", config.conductor.max_output_bytes, 64 << 20),
+        ("agent.max_result_bytes", config.agent.max_result_bytes, 16 << 20),
+        ("jobs.tail_bytes", config.jobs.tail_bytes, 256 << 20),
+    ];
+    for (key, value, most) in bounded {
+        require(value <= most, &format!("{key}: must be at most {most}"));
+    }
     for (name, server) in &config.agent.mcp_servers {
         require(
             crate::engine::is_id(name),
@@ -95,6 +119,17 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
     if let Some(header) = &config.auth.caller_header {
         let is_header = header.parse::<http::HeaderName>().is_ok();
         require(is_header, &format!("auth.caller_header: `{header}` is no header's name"));
+        let is_identity = !NO_IDENTITY.iter().any(|name| header.eq_ignore_ascii_case(name));
+        require(
+            is_identity,
+            &format!(
+                "auth.caller_header: `{header}` says something else than who calls, and clients send it themselves"
+            ),
+        );
+        require(
+            !config.server.cors_headers.iter().any(|name| name.eq_ignore_ascii_case(header)),
+            "server.cors_headers: holds auth.caller_header, which is not for pages to send",
+        );
     }
     if let Some(temperature) = config.agent.temperature {
         require((0.0..=2.0).contains(&temperature), "agent.temperature: must be 0 to 2");

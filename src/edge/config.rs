@@ -24,6 +24,8 @@ pub struct Config {
     /// Origins of pages that may call, exact, such as `https://app.example`; `loopback` means every page of
     /// this machine.
     pub cors_origins: Vec<String>,
+    /// Headers that pages may send beside the usual ones.
+    pub cors_headers: Vec<String>,
     /// Host names that requests may name beside loopback ones; `*` allows every name.
     pub allowed_hosts: Vec<String>,
     /// The largest JSON body, in bytes.
@@ -54,6 +56,7 @@ impl Default for Config {
             mcp_session_idle_seconds: 1800,
             allow_anonymous_remote: false,
             cors_origins: vec!["loopback".into()],
+            cors_headers: Vec::new(),
             allowed_hosts: Vec::new(),
             max_body_bytes: 1024 * 1024,
             max_message_bytes: 4 * 1024 * 1024,

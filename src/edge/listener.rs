@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,8 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use http::{Request, Response};
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -21,6 +23,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -29,11 +32,16 @@ use super::{
     AuthConfig, Config, Origins, ThroughDoor,
     access::{Headers, caller_of},
     connection::Connection,
-    grpc, problem,
+    departed::{Departed, UntilDeparted},
+    form, grpc, problem,
     taking::{Streams, TakenBody},
-    timed_body::TimedBody,
+    timed_body::{Rest, TimedBody},
 };
-use crate::{pb::Door, task::Group};
+use crate::{
+    error::{Error, Reason},
+    pb::Door,
+    task::Group,
+};
 
 /// Header blocks beyond this are refused: 431 on HTTP/1.1, by the protocol on HTTP/2.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -63,6 +71,7 @@ struct Shared {
     config: Config,
     caller_header: Option<http::HeaderName>,
     origins: Origins,
+    headers: Headers,
 }
 
 impl Server {
@@ -98,13 +107,14 @@ impl Server {
         doors: Router,
         headers: Headers,
     ) -> io::Result<Self> {
-        let origins = Origins::new(&config.cors_origins, &config.allowed_hosts, &config.host);
+        let origins =
+            Origins::new(&config.cors_origins, &config.allowed_hosts, &config.cors_headers, &config.host);
         let router = doors.fallback(problem::not_found).layer(origins.cors_layer(headers));
         let caller_header =
             auth.caller_header.as_deref().map(str::parse).transpose().map_err(io::Error::other)?;
         Ok(Self {
             listener,
-            shared: Arc::new(Shared { router, config: config.clone(), caller_header, origins }),
+            shared: Arc::new(Shared { router, config: config.clone(), caller_header, origins, headers }),
             connections: Group::new("connections"),
         })
     }
@@ -181,16 +191,19 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, group: Group, 
     let timeout = config.request_timeout();
     let first = Arc::new(FirstRequest::default());
 
-    let (seen, answering) = (first.clone(), shared.clone());
+    let stream = Arc::new(stream);
+    let (seen, answering, departed) = (first.clone(), shared.clone(), Departed::of(&stream));
     let service = service_fn(move |request: Request<Incoming>| {
         if !seen.has_come.swap(true, Ordering::Relaxed) {
             seen.came.notify_one();
         }
-        answer(request, answering.clone())
+        answer(request, answering.clone(), departed.clone())
     });
     let mut builder = Builder::new(Streams { group, stall_timeout: config.stall_timeout() });
     builder
         .http1()
+        // A client may end its side and wait for the answer. One of MCP that does has left.
+        .half_close(shared.headers == Headers::Api)
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(READ_BUFFER_BYTES)
@@ -231,33 +244,99 @@ async fn no_request_within(timeout: Duration, first: &FirstRequest) {
     std::future::pending().await
 }
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<TakenBody>, Infallible> {
-    Ok(route(request, &shared).await?.map(TakenBody::new))
-}
-
-async fn route(mut request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, Infallible> {
-    let content_type = request.headers().get(http::header::CONTENT_TYPE).map(|value| value.as_bytes());
-    let door = match content_type {
-        Some(kind) if kind.starts_with(b"application/grpc-web") => Door::GrpcWeb,
-        Some(kind) if kind.starts_with(b"application/grpc") => Door::Grpc,
-        _ => Door::Http,
-    };
-    if let Err(error) = shared.origins.check(&request) {
-        return Ok(match door {
-            Door::Http => problem::to_response(&error),
-            _ => grpc::refusal(&error),
-        });
+async fn answer(
+    mut request: Request<Incoming>,
+    shared: Arc<Shared>,
+    departed: Departed,
+) -> Result<Response<TakenBody>, Infallible> {
+    let door = form::door_of(request.headers());
+    let is_http1 = request.version() < Version::HTTP_2;
+    if is_http1 {
+        request.extensions_mut().insert(departed.clone());
     }
-    match caller_of(&request, shared.caller_header.as_ref()) {
-        Ok(caller) => request.extensions_mut().insert(caller),
-        Err(error) => {
-            return Ok(match door {
-                Door::Http => problem::to_response(&error),
-                _ => grpc::refusal(&error),
-            });
+    // The panic itself is one line of the log (`telemetry::start`); it ends this request and nothing else.
+    let answering = AssertUnwindSafe(exchange(request, door, &shared)).catch_unwind();
+    // JSON and SSE are answered to clients that send no more; gRPC's mean by it that they have left.
+    if !is_http1 || door == Door::Http {
+        return Ok(answering.await.unwrap_or_else(|_| failed(door)).map(TakenBody::new));
+    }
+    let response = tokio::select! {
+        // Dropped with what it holds.
+        response = answering => response.unwrap_or_else(|_| failed(door)),
+        () = departed.clone().seen() => {
+            let mut response = problem::to_response(&Error::new(Reason::RequestTimedOut, "the client has left"));
+            close(&mut response);
+            response
         }
     };
+    Ok(response.map(|body| TakenBody::new(Body::new(UntilDeparted::new(body, departed)))))
+}
+
+fn failed(door: Door) -> Response<Body> {
+    refusal(door, &Error::new(Reason::Internal, "the gateway failed at this request; its log says why"))
+}
+
+/// Says that the connection carries no further request (RFC 9112, section 9.6).
+fn close(response: &mut Response<Body>) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// An error in the form of a door.
+fn refusal(door: Door, error: &Error) -> Response<Body> {
+    match door {
+        Door::Http => problem::to_response(error),
+        _ => grpc::refusal(error),
+    }
+}
+
+/// One request and its answer. On HTTP/1.1 what nobody read of the request is taken, so that the next one finds its place.
+async fn exchange(request: Request<Incoming>, door: Door, shared: &Shared) -> Response<Body> {
+    let (is_http1, rest) = (request.version() < Version::HTTP_2, Rest::default());
+    let is_asked_for = request.headers().contains_key(header::EXPECT);
+    let deadline = Instant::now() + shared.config.request_timeout();
+    let is_misformed = form::check(&request).err();
+    let request = request.map(|body| Body::new(TimedBody::new(body, deadline, rest.clone())));
+    let mut response = match is_misformed {
+        Some((error, status)) => {
+            drop(request);
+            let mut response = match door {
+                Door::Http => problem::with_status(&error, status.as_u16(), serde_json::json!({})),
+                _ => grpc::refusal(&error),
+            };
+            if is_http1 {
+                close(&mut response);
+            }
+            response
+        }
+        None => route(request, door, shared).await,
+    };
+    if door == Door::Http {
+        response = form::finished(response).await;
+    }
+    if is_http1 && !rest.drain(deadline, is_asked_for).await {
+        close(&mut response);
+    }
+    response
+}
+
+async fn route(mut request: Request<Body>, door: Door, shared: &Shared) -> Response<Body> {
+    if let Err(error) = shared.origins.check(&request) {
+        return refusal(door, &error);
+    }
+    match caller_of(&request, shared.caller_header.as_ref()) {
+        Ok(caller) => caller.map(|caller| request.extensions_mut().insert(caller)),
+        Err(error) => return refusal(door, &error),
+    };
+    if door == Door::Http {
+        if let Some(refused) = form::coded(request.headers()) {
+            return refused;
+        }
+    } else {
+        form::plain_media_type(request.headers_mut());
+    }
+    if let Some(header) = &shared.caller_header {
+        form::not_for_pages(request.headers_mut(), header);
+    }
     request.extensions_mut().insert(ThroughDoor(door));
-    let request = request.map(|body| Body::new(TimedBody::new(body, shared.config.request_timeout())));
-    shared.router.clone().oneshot(request).await
+    shared.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
 }

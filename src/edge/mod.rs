@@ -8,7 +8,9 @@
 mod access;
 mod config;
 mod connection;
+mod departed;
 mod events;
+mod form;
 pub mod grpc;
 pub mod http;
 mod listener;
@@ -26,13 +28,38 @@ use std::net::SocketAddr;
 use axum::Router;
 
 use crate::{
-    job::{Desk, JobService},
-    pb::Door,
+    job::{Desk, JobService, ServerInfo},
+    pb::{Door, Limits},
 };
 
 /// Says through which of the doors on the port a request came.
 #[derive(Clone, Copy, Debug)]
 pub struct ThroughDoor(pub Door);
+
+/// What the doors take at most.
+#[derive(Clone, Copy, Debug)]
+struct DoorLimits {
+    max_body_bytes: u32,
+    max_message_bytes: u32,
+}
+
+impl DoorLimits {
+    fn from_config(config: &Config) -> Self {
+        Self { max_body_bytes: config.max_body_bytes, max_message_bytes: config.max_message_bytes }
+    }
+
+    /// All limits of the gateway.
+    fn with(self, info: &ServerInfo) -> Limits {
+        Limits {
+            max_command_bytes: info.max_command_bytes,
+            max_input_bytes: info.max_input_bytes,
+            max_arguments_bytes: info.max_arguments_bytes,
+            max_output_bytes: info.max_output_bytes,
+            max_body_bytes: self.max_body_bytes,
+            max_message_bytes: self.max_message_bytes,
+        }
+    }
+}
 
 /// Where the two ports are.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,14 @@ use axum::{body::Body, extract::Request};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Reason};
+use crate::{
+    error::{Error, Reason},
+    text::{bounded, quoted, write_json},
+};
+
+/// More of an error's text is not answered.
+const MAX_DETAIL_BYTES: usize = 4096;
+const MAX_FIELD_BYTES: usize = 256;
 
 /// The answer: status by the table, `reason`, and what is wrong where.
 pub(super) fn to_response(error: &Error) -> Response<Body> {
@@ -21,6 +28,7 @@ pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Respons
         Some(field) if error.reason() != Reason::NoTask => format!("{field}: {}", error.message()),
         _ => error.message().to_owned(),
     };
+    let detail = bounded(&detail, MAX_DETAIL_BYTES);
     let mut problem = json!({
         "type": "about:blank",
         "title": status.canonical_reason().unwrap_or_default(),
@@ -33,7 +41,7 @@ pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Respons
             problem[name] = value;
         }
     };
-    add("field", error.field().map(Value::from));
+    add("field", error.field().map(|field| Value::from(bounded(field, MAX_FIELD_BYTES))));
     add("job_id", error.job_id().map(Value::from));
     add("last_sequence", error.sequence().map(Value::from));
     for (name, value) in further.as_object().into_iter().flatten() {
@@ -52,8 +60,9 @@ pub(super) fn json_response(
     document: &impl serde::Serialize,
     kind: &'static str,
 ) -> Response<Body> {
-    let (status, body) = match serde_json::to_vec(document) {
-        Ok(body) => (status, body),
+    let mut body = Vec::new();
+    let (status, body) = match write_json(&mut body, document) {
+        Ok(()) => (status, body),
         Err(error) => {
             tracing::error!(%error, "an answer could not be rendered");
             (StatusCode::INTERNAL_SERVER_ERROR, b"{}".to_vec())
@@ -71,8 +80,7 @@ pub(super) fn json_response(
 /// The answer for a path that is no route, on either door.
 pub(super) async fn not_found(request: Request) -> Response<Body> {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let path: String = request.uri().path().chars().take(200).collect();
-    let message = format!("there is nothing at {path}; see docs/protocol.md");
+    let message = format!("there is nothing at `{}`; see docs/protocol.md", quoted(request.uri().path()));
     if kind.starts_with(b"application/grpc") {
         return tonic_unimplemented(&message);
     }

@@ -129,10 +129,12 @@ impl HttpBody for TakenBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.taking.is_none() {
-            return Pin::new(&mut self.body).poll_frame(context);
-        }
-        let frame = self.poll_piece(context);
+        // A body that panics ends its own response, as one that breaks does.
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match self.taking {
+            None => Pin::new(&mut self.body).poll_frame(context),
+            Some(_) => self.poll_piece(context),
+        }));
+        let frame = polled.unwrap_or_else(|_| Poll::Ready(Some(Err(axum::Error::new("a body panicked")))));
         if let Some(taking) = &self.taking {
             taking.is_untaken.store(frame.is_ready(), Ordering::Relaxed);
             taking.asked.fetch_add(1, Ordering::Relaxed);

@@ -1,14 +1,21 @@
-//! A request's body with a deadline, so that a client that sends it drop by drop holds nothing.
+//! A request's body with a deadline, so that a client that sends it drop by drop holds nothing; and what becomes of the rest of
+//! one that nobody reads.
 
 use std::{
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
+
+/// So much of a body that nobody reads is taken, so that its client gets to read the answer. One that sends more does not wait
+/// for answers.
+const MAX_DRAINED_BYTES: usize = 32 * 1024 * 1024;
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -19,17 +26,60 @@ pub(super) enum BodyError {
     Broken(#[from] hyper::Error),
 }
 
+/// Where a body that was not read to its end is put back.
+#[derive(Clone, Default)]
+pub(super) struct Rest(Arc<Mutex<Option<Incoming>>>);
+
+impl Rest {
+    fn take(&self) -> Option<Incoming> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Reads what is left of the body and drops it, until `deadline` and within a bound. Answers whether the connection can
+    /// carry another request: otherwise the client has to be told that it is closed.
+    pub(super) async fn drain(&self, deadline: Instant, is_asked_for: bool) -> bool {
+        let Some(mut body) = self.take() else { return true };
+        // A client that waits to be told to send is not told.
+        if is_asked_for {
+            return false;
+        }
+        let read = async {
+            let mut drained = 0;
+            while let Some(frame) = body.frame().await {
+                drained += frame
+                    .ok()
+                    .and_then(|frame| frame.into_data().ok())
+                    .map_or(MAX_DRAINED_BYTES, |data| data.len());
+                if drained >= MAX_DRAINED_BYTES {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout_at(deadline, read).await.unwrap_or(false)
+    }
+}
+
 /// See the module's documentation.
 pub(super) struct TimedBody {
-    body: Incoming,
+    body: Option<Incoming>,
     deadline: Instant,
     /// Made at the first wait: most bodies are there already.
     sleep: Option<Pin<Box<Sleep>>>,
+    rest: Rest,
 }
 
 impl TimedBody {
-    pub(super) fn new(body: Incoming, timeout: std::time::Duration) -> Self {
-        Self { body, deadline: Instant::now() + timeout, sleep: None }
+    pub(super) fn new(body: Incoming, deadline: Instant, rest: Rest) -> Self {
+        Self { body: Some(body), deadline, sleep: None, rest }
+    }
+}
+
+impl Drop for TimedBody {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
+            *self.rest.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        }
     }
 }
 
@@ -41,7 +91,11 @@ impl Body for TimedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
+            if frame.is_none() {
+                self.body = None;
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
         }
         let deadline = self.deadline;
@@ -51,10 +105,10 @@ impl Body for TimedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

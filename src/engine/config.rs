@@ -29,6 +29,11 @@ pub struct Config {
     pub session_input_timeout_seconds: u32,
     /// What an interactive session is told when nobody answers in time. Unset: its input is closed, which ends it.
     pub session_default_input: Option<String>,
+    /// How long a real engine wants between two inputs of a session, in seconds; what comes sooner it forgets.
+    pub session_pause_seconds: u32,
+    /// Whether what callers type in a session may be the engine's own commands and name files with `@`. Both reach what is not
+    /// the caller's.
+    pub session_commands: bool,
     /// Directories that backups and migrations may be written to and read from.
     pub backup_roots: Vec<PathBuf>,
 }
@@ -45,6 +50,8 @@ impl Default for Config {
             pass_environment: Vec::new(),
             session_input_timeout_seconds: 300,
             session_default_input: None,
+            session_pause_seconds: 5,
+            session_commands: false,
             backup_roots: vec!["conductor-data/backups".into()],
         }
     }

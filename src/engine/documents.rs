@@ -3,47 +3,71 @@
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
-    fs, io,
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rustix::fs::Stat;
 use serde::de::DeserializeOwned;
+
+use crate::{files::Root, text::bounded};
 
 /// So many are kept; an agent has one, a root another.
 const MAX_KEPT: usize = 1024;
 /// A file that was written this recently may be written again without a sign of it: the clock of files is coarse.
 const SETTLED: Duration = Duration::from_millis(100);
+/// No definition and no configuration is larger.
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 256 * 1024;
+/// More of what is wrong with one is not said.
+const MAX_PROBLEM_BYTES: usize = 300;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
+    device: u64,
     inode: u64,
-    bytes: u64,
+    bytes: i64,
     modified: (i64, i64),
     changed: (i64, i64),
+}
+
+impl Stamp {
+    #[allow(clippy::useless_conversion, clippy::cast_possible_wrap)] // the fields' types differ between architectures
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            bytes: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime, stat.st_ctime_nsec as i64),
+        }
+    }
+
+    /// Whether nothing has happened to it for a while.
+    fn is_settled(&self) -> bool {
+        let modified = UNIX_EPOCH + Duration::from_secs(u64::try_from(self.modified.0).unwrap_or(0) + 1);
+        SystemTime::now().duration_since(modified).is_ok_and(|age| age > SETTLED)
+    }
 }
 
 type Kept = HashMap<(TypeId, PathBuf), (Stamp, Arc<dyn Any + Send + Sync>)>;
 
 static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
 
-/// Reads a YAML file, or takes what was read before where the file has not changed since.
+/// Reads a YAML file beneath `root`, which is at `path`, or takes what was read before where the file has not changed since.
 ///
 /// # Errors
 /// When it cannot be read ([`io::ErrorKind::NotFound`] among others) or is no such document
 /// ([`io::ErrorKind::InvalidData`], with line and column).
-pub fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(path: &Path) -> io::Result<Arc<T>> {
-    let metadata = fs::metadata(path)?;
-    let stamp = Stamp {
-        inode: metadata.ino(),
-        bytes: metadata.len(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    };
-    let key = (TypeId::of::<T>(), path.to_owned());
+pub fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(
+    root: &Root,
+    path: &Path,
+    relative: &Path,
+) -> io::Result<Arc<T>> {
+    let stamp = Stamp::of(&root.status(relative)?);
+    let key = (TypeId::of::<T>(), path.join(relative));
     let known = {
         let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(&key).filter(|(known, _)| *known == stamp).map(|(_, document)| document.clone())
@@ -51,11 +75,16 @@ pub fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(path: &Path) -> io
     if let Some(document) = known.and_then(|document| document.downcast().ok()) {
         return Ok(document);
     }
-    let document: T = serde_saphyr::from_str(&fs::read_to_string(path)?)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    let text = root.read_text(relative, MAX_DOCUMENT_BYTES)?;
+    let wrong =
+        |problem: &str| io::Error::new(io::ErrorKind::InvalidData, bounded(problem, MAX_PROBLEM_BYTES));
+    if text.trim().is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    let document: T = serde_saphyr::from_str(&text)
+        .map_err(|error| wrong(error.to_string().lines().next().unwrap_or("it is no YAML")))?;
     let document = Arc::new(document);
-    let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    if age.is_some_and(|age| age > SETTLED) {
+    if stamp.is_settled() {
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MAX_KEPT {
             kept.clear();
@@ -67,13 +96,19 @@ pub fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(path: &Path) -> io
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_change_is_seen_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.yaml");
-        let read = || read_yaml::<Vec<u32>>(&path).map(|document| document.to_vec());
+        let root = Root::open(directory.path()).unwrap();
+        let read = || {
+            read_yaml::<Vec<u32>>(&root, directory.path(), Path::new("x.yaml"))
+                .map(|document| document.to_vec())
+        };
         assert_eq!(read().unwrap_err().kind(), io::ErrorKind::NotFound);
         for round in 0..200u32 {
             fs::write(&path, format!("[{}]", 100 + round)).unwrap();
@@ -85,7 +120,12 @@ mod tests {
             assert_eq!(read().unwrap(), [100 + round]);
             assert_eq!(read().unwrap(), [100 + round]);
         }
-        fs::write(&path, "{").unwrap();
-        assert_eq!(read().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        for (text, why) in [("{", ""), ("", "empty"), (" \n", "empty"), ("a: b", "")] {
+            fs::write(&path, text).unwrap();
+            let error = read().unwrap_err();
+            assert!(error.kind() == io::ErrorKind::InvalidData && error.to_string().contains(why), "{error}");
+        }
+        fs::write(&path, "x".repeat(300 * 1024)).unwrap();
+        assert!(read().unwrap_err().to_string().contains("larger"));
     }
 }

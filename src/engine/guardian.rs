@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     protocol::{Channel, Pipes, Report, Request},
-    supervisor::OPEN_FILES_VARIABLE,
+    supervisor::{OPEN_FILES_VARIABLE, UMASK_VARIABLE},
     tree,
 };
 
@@ -82,6 +82,9 @@ pub async fn main() -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
     let open_files = std::env::var(OPEN_FILES_VARIABLE).ok().and_then(|limit| limit.parse().ok());
     open_files.into_iter().for_each(crate::descriptors::set_limit);
+    // What engines make in their own places is as wide as whoever started the gateway has it.
+    let umask = std::env::var(UMASK_VARIABLE).ok().and_then(|umask| umask.parse().ok());
+    umask.into_iter().for_each(crate::files::set_umask);
     // Only the socket ends the guardian: a service manager that signals the whole group must not.
     let mut signals = Vec::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {

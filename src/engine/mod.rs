@@ -6,27 +6,32 @@
 //! *Lives here:* the guardian and its protocol, runs and their output, the environment, the reading of a real
 //! engine's outcome, the workspace's layout. *May import:* rank 0. *May not:* know events or jobs.
 
+mod code;
 mod config;
 mod documents;
 mod environment;
 pub mod guardian;
+mod lenient;
 mod outcome;
 mod output;
 mod protocol;
 mod run;
+mod run_root;
 mod supervisor;
 mod sweep;
 mod tree;
 pub mod workspace;
 
+pub use code::Code;
 pub use config::{Config, Engine, Kind, RunEnvironment};
 pub use documents::read_yaml;
 pub use environment::prepare as prepare_environment;
-pub use outcome::{Outcome, read_outcome};
+pub use outcome::{Outcome, read_outcome, unreadable};
 #[cfg(any(test, fuzzing))]
 pub(crate) use output::Decoder;
 pub use output::{Chunk, Stream};
 pub use run::{Attention, Ending, Exit, Finished, Limits, Run};
+pub use run_root::plain_root;
 pub use supervisor::{Command, OurPipes, Process, Supervisor};
 pub use sweep::{HOME_VARIABLE, sweep};
 pub use workspace::is_id;

@@ -9,6 +9,8 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
+    /// What a real engine prints beside its answer on standard output: a banner, log lines, its outcome as a document.
+    Log,
 }
 
 /// A piece of output.

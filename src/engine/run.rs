@@ -78,6 +78,8 @@ pub enum Ending {
     TimedOut,
     /// It was stopped because somebody asked for it.
     Cancelled,
+    /// It had said its outcome and did not end; it was ended.
+    Concluded,
 }
 
 /// A run that is over; nothing of its tree is left.
@@ -93,6 +95,13 @@ pub struct Finished {
     pub is_stdout_cut: bool,
     /// The end of its standard error, at most 16 KiB.
     pub stderr: Vec<u8>,
+}
+
+impl Finished {
+    /// Whether it had said its outcome and had to be ended.
+    pub fn is_concluded(&self) -> bool {
+        self.ending == Ending::Concluded
+    }
 }
 
 /// A process that was started. Dropping it kills its whole tree.
@@ -175,21 +184,38 @@ impl Run {
         }
     }
 
-    /// What the process does about its input in this moment.
-    pub fn attention(&self) -> Attention {
+    /// What the process does about its input in this moment. `/proc` is read off the runtime: it answers for a process that may
+    /// hang in the kernel.
+    pub async fn attention(&self) -> Attention {
         match &self.input {
             // What it was told and has not read yet: it is woken, and asks nothing.
             Some(input) if rustix::io::ioctl_fionread(input).is_ok_and(|unread| unread > 0) => {
                 Attention::Elsewhere
             }
-            Some(_) => tree::attention(self.pid),
+            Some(_) => {
+                let pid = self.pid;
+                tokio::task::spawn_blocking(move || tree::attention(pid))
+                    .await
+                    .unwrap_or(Attention::Elsewhere)
+            }
             None => Attention::Elsewhere,
         }
     }
 
     /// Whether the process has a TCP connection: what it waits for is most likely an answer on that.
-    pub fn is_connected(&self) -> bool {
-        tree::is_connected(self.pid)
+    pub async fn is_connected(&self) -> bool {
+        let pid = self.pid;
+        tokio::task::spawn_blocking(move || tree::is_connected(pid)).await.unwrap_or(false)
+    }
+
+    /// What is kept of its standard output by now.
+    pub fn stdout_so_far(&mut self) -> &[u8] {
+        self.stdout.kept.make_contiguous()
+    }
+
+    /// Ends the process, which has said all that it had to say.
+    pub fn conclude(&mut self) {
+        self.stop(Ending::Concluded);
     }
 
     /// Tells the process something. One that does not read is no error: its end says what became of it.

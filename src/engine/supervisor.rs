@@ -34,6 +34,7 @@ use super::{
 use crate::{
     descriptors,
     error::{Error, Reason, Result},
+    files::started_umask,
     task::Group,
 };
 
@@ -44,6 +45,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(5);
 /// Tells the guardian the limit of open files that engines are to have.
 pub(super) const OPEN_FILES_VARIABLE: &str = "CONDUCTOR_OPEN_FILES";
+/// Tells the guardian the umask that engines are to have.
+pub(super) const UMASK_VARIABLE: &str = "CONDUCTOR_UMASK";
 /// A guardian that takes longer than this to start a process is taken for lost.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -249,6 +252,7 @@ impl Supervisor {
             // It needs nothing else of ours, and the keys of models least of all.
             .env_clear()
             .envs(descriptors::started_with().map(|limit| (OPEN_FILES_VARIABLE, limit.to_string())))
+            .envs(started_umask().map(|umask| (UMASK_VARIABLE, umask.to_string())))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             // A group of its own: Ctrl-C in a terminal is for the gateway.

@@ -1,21 +1,28 @@
 //! The workspace's layout, the same for both engines: `<root>/<storage.path>/agents/<agent_id>/…`.
+//!
+//! Agents write into it, so that every file of it is opened through `files::Root`, beneath the workspace's directory.
 
 use std::{
-    fs, io,
+    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::documents::read_yaml;
+use crate::files::{EntryKind, Root};
 
 /// Where the workspace lies when the engine's own configuration says nothing else.
 pub const DEFAULT_STORAGE_PATH: &str = ".conductor_workspace";
-/// What an agent is made of; the rest of its directory is its history.
-pub const DEFINITION_FILES: [&str; 3] = ["definition.yaml", "persona.md", "playbook.yaml"];
-/// What an agent remembers.
+/// What an agent remembers; the rest of its directory is what it is.
 pub const HISTORY_FILES: [&str; 3] = ["session.json", "knowledge.json", "history.log"];
+/// A workspace with more entries than this is not listed.
+const MAX_AGENTS: usize = 10_000;
+/// Interactions are counted up to here.
+const MAX_HISTORY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// One agent's definition. Missing fields are tolerated, as the engine's listing does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,17 +55,19 @@ pub struct Agent {
     pub definition: Result<Arc<Definition>, String>,
 }
 
-#[derive(Deserialize, Default)]
+/// What the engine's own configuration says of where it keeps its agents.
+#[derive(Clone, Debug, Deserialize, Default)]
 #[serde(default)]
-struct EngineConfig {
-    storage: StorageConfig,
+pub(super) struct EngineConfig {
+    pub(super) storage: StorageConfig,
 }
 
-#[derive(Deserialize, Default)]
+/// Its `storage` section.
+#[derive(Clone, Debug, Deserialize, Default)]
 #[serde(default)]
-struct StorageConfig {
+pub(super) struct StorageConfig {
     #[serde(rename = "type")]
-    kind: Option<String>,
+    pub(super) kind: Option<String>,
     path: Option<String>,
 }
 
@@ -71,17 +80,21 @@ pub struct Workspace {
     pub directory: PathBuf,
 }
 
+pub(super) fn read_config(root: &Path) -> io::Result<Arc<EngineConfig>> {
+    match read_yaml::<EngineConfig>(&Root::open(root)?, root, Path::new("config.yaml")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Arc::default()),
+        Err(error) => Err(io::Error::other(format!("config.yaml: {error}"))),
+        read => read,
+    }
+}
+
 impl Workspace {
     /// The workspace of an engine's root, where its `config.yaml` puts it.
     ///
     /// # Errors
     /// When that file cannot be read, or keeps the agents elsewhere than in files.
     pub fn of(root: &Path) -> io::Result<Self> {
-        let config = match read_yaml::<EngineConfig>(&root.join("config.yaml")) {
-            Ok(config) => config,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Arc::default(),
-            Err(error) => return Err(io::Error::other(format!("config.yaml: {error}"))),
-        };
+        let config = read_config(root)?;
         let kind = config.storage.kind.as_deref().unwrap_or("filesystem");
         if kind != "filesystem" {
             return Err(io::Error::new(
@@ -91,6 +104,11 @@ impl Workspace {
         }
         let path = config.storage.path.as_deref().unwrap_or(DEFAULT_STORAGE_PATH);
         Ok(Self { root: root.to_owned(), directory: root.join(path) })
+    }
+
+    /// The workspace of a root that is a run's, or a conversation's, own. Its place never moves, wherever the shared one goes.
+    pub fn private(directory: &Path) -> Self {
+        Self { root: directory.to_owned(), directory: directory.join(DEFAULT_STORAGE_PATH) }
     }
 
     /// Where the agents are.
@@ -103,107 +121,95 @@ impl Workspace {
         self.agents_directory().join(agent_id)
     }
 
+    /// Where the agents are, opened; `None` where nothing is.
+    fn open(&self) -> io::Result<Option<Root>> {
+        let opened = Root::open(&self.directory).and_then(|root| root.directory(Path::new("agents")));
+        match opened {
+            Ok(agents) => Ok(Some(agents)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One agent's directory, opened.
+    ///
+    /// # Errors
+    /// When it is not there, or a link leads to it.
+    pub fn agent_root(&self, agent_id: &str) -> io::Result<Root> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        self.open()?.ok_or_else(missing)?.directory(Path::new(agent_id))
+    }
+
     /// Every directory that may be an agent, sorted by id. Names that are no ids are left out: no call could
     /// name them.
     ///
     /// # Errors
     /// When the directory cannot be read; one that does not exist holds no agent.
     pub fn agents(&self) -> io::Result<Vec<Agent>> {
-        let entries = match fs::read_dir(self.agents_directory()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut agents = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            let agent_id = entry.file_name().to_string_lossy().into_owned();
-            if is_id(&agent_id) && entry.path().is_dir() {
-                agents.push(self.read_agent(agent_id));
+        let Some(agents) = self.open()? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for entry in agents.entries(MAX_AGENTS)? {
+            let Some(agent_id) = entry.name.to_str().filter(|name| is_id(name)) else { continue };
+            if entry.kind != EntryKind::File {
+                found.push(self.read_agent(&agents, agent_id));
             }
         }
-        agents.sort_by(|a, b| a.agent_id.cmp(&b.agent_id));
-        Ok(agents)
+        Ok(found)
     }
 
     /// One agent; `None` when there is no such directory.
     pub fn agent(&self, agent_id: &str) -> Option<Agent> {
-        (is_id(agent_id) && self.agent_directory(agent_id).is_dir())
-            .then(|| self.read_agent(agent_id.to_owned()))
+        if !is_id(agent_id) {
+            return None;
+        }
+        let agents = self.open().ok()??;
+        let kind = agents.kind(Path::new(agent_id)).ok()??;
+        (kind != EntryKind::File).then(|| self.read_agent(&agents, agent_id))
     }
 
-    fn read_agent(&self, agent_id: String) -> Agent {
-        let path = self.agent_directory(&agent_id).join("definition.yaml");
-        let definition = match read_yaml(&path) {
+    fn read_agent(&self, agents: &Root, agent_id: &str) -> Agent {
+        let relative = Path::new(agent_id).join("definition.yaml");
+        let definition = match read_yaml(agents, &self.agents_directory(), &relative) {
             Ok(definition) => Ok(definition),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err("definition.yaml is missing".to_owned())
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error.to_string()),
             Err(error) => Err(format!("definition.yaml: {error}")),
         };
-        Agent { agent_id, definition }
+        Agent { agent_id: agent_id.to_owned(), definition }
     }
 
     /// How many interactions an agent remembers.
     pub fn history_len(&self, agent_id: &str) -> usize {
-        fs::read_to_string(self.agent_directory(agent_id).join("history.log"))
-            .map_or(0, |log| log.lines().filter(|line| !line.trim().is_empty()).count())
+        let root = self.agent_root(agent_id);
+        root.map_or(0, |root| root.count_lines(Path::new("history.log"), MAX_HISTORY_BYTES))
     }
 
-    /// A root of its own for a private conversation, under `directory`: the same definitions, by links, and a
-    /// history that nobody else reads. Made on first use, brought up to date on every other.
+    fn lock_file(&self, agent_id: &str) -> io::Result<File> {
+        Root::open(&self.root)?.create_directory(Path::new(".locks"))?.append(Path::new(agent_id))
+    }
+
+    /// Waits until no other run of the agent goes on in this root; none begins while the file is open.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn private_root(&self, directory: &Path) -> io::Result<Self> {
-        let private = Self::private(directory);
-        fs::create_dir_all(private.agents_directory())?;
-        self.write_private_config(directory)?;
-        // What the engine reads relative to its root. Its own writings go to the private one.
-        for entry in fs::read_dir(&self.root)? {
-            let name = entry?.file_name();
-            let is_own =
-                [DEFAULT_STORAGE_PATH, "config.yaml", "prompts_log", ".locks"].iter().any(|own| name == *own)
-                    || self.directory == self.root.join(&name);
-            if !is_own {
-                link(&self.root.join(&name), &private.root.join(&name))?;
-            }
-        }
-        for agent in self.agents()? {
-            let (from, to) =
-                (self.agent_directory(&agent.agent_id), private.agent_directory(&agent.agent_id));
-            fs::create_dir_all(&to)?;
-            for name in DEFINITION_FILES {
-                if from.join(name).exists() {
-                    link(&from.join(name), &to.join(name))?;
-                }
-            }
-        }
-        Ok(private)
+    /// When the lock cannot be made.
+    pub fn lock(&self, agent_id: &str) -> io::Result<File> {
+        let lock = self.lock_file(agent_id)?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
     }
 
-    /// The workspace of a private root. Its place never moves, wherever the shared one goes.
-    pub fn private(directory: &Path) -> Self {
-        Self { root: directory.to_owned(), directory: directory.join(DEFAULT_STORAGE_PATH) }
-    }
-
-    /// The engine's configuration with the storage in the private root, whatever the shared one says.
-    fn write_private_config(&self, directory: &Path) -> io::Result<()> {
-        let mut config = match fs::read_to_string(self.root.join("config.yaml")) {
-            Ok(text) => serde_saphyr::from_str::<serde_json::Value>(&text).map_err(io::Error::other)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => serde_json::json!({}),
-            Err(error) => return Err(error),
-        };
-        config["storage"] = serde_json::json!({"type": "filesystem", "path": DEFAULT_STORAGE_PATH});
-        let text = serde_saphyr::to_string(&config).map_err(io::Error::other)?;
-        let path = directory.join("config.yaml");
-        if fs::read_to_string(&path).is_ok_and(|present| present == text) {
-            return Ok(());
+    /// The same without waiting; `None`: a run goes on.
+    ///
+    /// # Errors
+    /// When the lock cannot be made.
+    pub fn try_lock(&self, agent_id: &str) -> io::Result<Option<File>> {
+        let lock = self.lock_file(agent_id)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        // Another run of this conversation may read it meanwhile: it sees the old one or the new one.
-        let new = directory.join(format!(".config.{}.new", std::process::id()));
-        fs::write(&new, text)?;
-        fs::rename(new, path)
     }
 
     /// Removes what an agent remembers. Answers with the interactions removed.
@@ -212,20 +218,14 @@ impl Workspace {
     /// When a file cannot be removed.
     pub fn clear_history(&self, agent_id: &str) -> io::Result<usize> {
         let removed = self.history_len(agent_id);
+        let root = match self.agent_root(agent_id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            root => root?,
+        };
         for name in HISTORY_FILES {
-            match fs::remove_file(self.agent_directory(agent_id).join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            root.remove_file(Path::new(name))?;
         }
         Ok(removed)
-    }
-}
-
-fn link(from: &Path, to: &Path) -> io::Result<()> {
-    match std::os::unix::fs::symlink(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
     }
 }
 
@@ -236,4 +236,47 @@ pub fn is_id(id: &str) -> bool {
     id.len() <= 128
         && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn broken_neighbours_are_named_and_harm_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let workspace = Workspace::private(directory.path());
+        let agents = workspace.agents_directory();
+        let write = |agent_id: &str, text: &str| {
+            fs::create_dir_all(agents.join(agent_id)).unwrap();
+            fs::write(agents.join(agent_id).join("definition.yaml"), text).unwrap();
+        };
+        write("Fine_Agent", "name: x\nunknown: [1]\n");
+        write("Link_Target", "name: x\n");
+        write("List_Agent", "- a\n- b\n");
+        write("Empty_Agent", "");
+        write("Large_Agent", &"# x\n".repeat(100_000));
+        fs::create_dir_all(agents.join("Missing_Agent")).unwrap();
+        std::os::unix::fs::symlink("Link_Target", agents.join("Linked_Agent")).unwrap();
+        fs::create_dir_all(agents.join("Pipe_Agent")).unwrap();
+        let pipe = agents.join("Pipe_Agent/definition.yaml");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
+        let found = workspace.agents().unwrap();
+        let (fine, broken): (Vec<_>, Vec<_>) = found.iter().partition(|agent| agent.definition.is_ok());
+        let names = |agents: &[&Agent]| agents.iter().map(|agent| agent.agent_id.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&fine), ["Fine_Agent", "Link_Target"]);
+        assert_eq!(
+            names(&broken),
+            ["Empty_Agent", "Large_Agent", "Linked_Agent", "List_Agent", "Missing_Agent", "Pipe_Agent"]
+        );
+        fs::write(agents.join("Fine_Agent/history.log"), "{}\n\n{}\n{}").unwrap();
+        assert_eq!(
+            (workspace.history_len("Fine_Agent"), workspace.clear_history("Fine_Agent").unwrap()),
+            (3, 3)
+        );
+        assert_eq!(workspace.history_len("Fine_Agent"), 0);
+    }
 }

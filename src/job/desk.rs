@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use super::{
-    JobService,
+    JobService, MAX_ARGUMENTS_BYTES,
     info::{CAPABILITIES, ServerInfo},
 };
 use crate::{
-    agent::Mind,
+    agent::{self, Mind},
     caller::Caller,
+    engine::MAX_ARGUMENT_BYTES,
     error::{Error, Result},
     pb,
+    secret::masked_url,
     tool::{Conversation, Toolbox, catalogue},
 };
 
@@ -93,12 +95,18 @@ impl Desk {
             provider: identity.map(|identity| identity.provider.clone()).unwrap_or_default(),
             model: identity.map(|identity| identity.model.clone()).unwrap_or_default(),
             why: mind.why.clone(),
-            detected: detected.map(|found| (found.base_url, found.provider.name(), found.models)).collect(),
+            detected: detected
+                .map(|found| (masked_url(&found.base_url), found.provider.name(), found.models))
+                .collect(),
             engine: self.toolbox.engine().kind.name(),
             capabilities: CAPABILITIES,
             running,
             queued,
             live_tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+            max_command_bytes: agent::MAX_COMMAND_BYTES as u32,
+            max_input_bytes: MAX_ARGUMENT_BYTES as u32,
+            max_arguments_bytes: MAX_ARGUMENTS_BYTES as u32,
+            max_output_bytes: self.toolbox.max_output_bytes(),
         }
     }
 }

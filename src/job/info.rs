@@ -25,6 +25,14 @@ pub struct ServerInfo {
     pub queued: usize,
     /// Tasks of the runtime that are alive: of rooms, connections, jobs and readers.
     pub live_tasks: usize,
+    /// The longest command, in bytes.
+    pub max_command_bytes: u32,
+    /// The longest input of an agent, in bytes.
+    pub max_input_bytes: u32,
+    /// The longest arguments of a tool call, as compact JSON, in bytes.
+    pub max_arguments_bytes: u32,
+    /// What is kept of an engine's output, in bytes.
+    pub max_output_bytes: u32,
 }
 
 /// What every gateway of this version can do.

@@ -10,6 +10,7 @@ mod fold;
 mod held;
 mod info;
 mod live;
+mod normal;
 mod outside;
 mod queue;
 mod recover;
@@ -23,6 +24,9 @@ pub use desk::Desk;
 pub use fold::apply;
 pub use held::HeldJob;
 pub use info::ServerInfo;
+pub use normal::MAX_ARGUMENTS_BYTES;
+#[cfg(any(test, fuzzing))]
+pub(crate) use normal::normal;
 pub use service::{CancelledBy, JobPage, JobService};
 pub use submit::{Submission, Submitted};
 pub use worker::{AgentWorker, Assignment, Worker};

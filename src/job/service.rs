@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, admission::Admission, live::Live, worker::Worker};
 use crate::{
+    agent,
     caller::Caller,
     error::{Error, Reason, Result},
     journal::{Filter, Follower, JobId, Journal, Unfinished},
@@ -161,6 +162,12 @@ impl JobService {
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::DataLoss`], [`Reason::StoreUnavailable`].
     pub async fn get(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+        let mut job = self.read(caller, job_id).await?;
+        job.task = job.task.take().map(agent::masked);
+        Ok(job)
+    }
+
+    async fn read(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
             let mut job = live.told();
             if job.state() == JobState::Queued {

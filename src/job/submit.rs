@@ -2,24 +2,26 @@
 
 use std::time::Duration;
 
-use prost::Message;
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use super::{HeldJob, JobService, admission::Turn, live::Live};
+use super::{
+    HeldJob, JobService,
+    admission::Turn,
+    live::Live,
+    normal::{Normal, normal},
+};
 use crate::{
     agent,
     caller::Caller,
-    engine::is_id,
     error::{Error, Reason, Result},
     journal::{self, JobId},
-    pb::{Door, Job, JobState, OnDisconnect, Task, TaskOptions, Timestamp, storage::JobRecord},
+    pb::{Door, Job, JobState, Task, TaskOptions, Timestamp, storage::JobRecord},
 };
 
 /// How long a submit waits for the store.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A task as a door hands it in.
+/// A task as a door hands it in: nobody has looked at its texts.
 #[derive(Clone, Debug)]
 pub struct Submission {
     /// Who.
@@ -45,46 +47,6 @@ pub struct Submitted {
     pub held: Option<HeldJob>,
 }
 
-fn check_options(options: &TaskOptions) -> Result<()> {
-    let key = &options.idempotency_key;
-    if key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Error::invalid("options.idempotency_key", "must be 1 to 255 visible ASCII characters"));
-    }
-    if !options.conversation_id.is_empty() && !is_id(&options.conversation_id) {
-        let message = "must begin with a letter or digit and hold only letters, digits, `_` and `-`, at most 128 of them";
-        return Err(Error::invalid("options.conversation_id", message));
-    }
-    if OnDisconnect::try_from(options.on_disconnect).is_err() {
-        return Err(Error::invalid("options.on_disconnect", "must be CONTINUE or CANCEL"));
-    }
-    if options.labels.len() > 32 {
-        return Err(Error::invalid("options.labels", "must be at most 32"));
-    }
-    for (key, value) in &options.labels {
-        if !is_id(key) || value.len() > 256 {
-            let shown: String = key.chars().take(40).collect();
-            let message = "a label's key must be letters, digits, `_` and `-`, its value at most 256 bytes";
-            return Err(Error::invalid(format!("options.labels.{shown}"), message));
-        }
-    }
-    if !options.working_directory.is_empty() {
-        return Err(Error::new(
-            Reason::Unsupported,
-            "this engine runs in its own root and cannot work in another directory; leave working_directory out",
-        )
-        .at("options.working_directory"));
-    }
-    Ok(())
-}
-
-/// Tells a repeated submit from another one: SHA-256 over the encoded task and options.
-fn digest(task: &Task, options: &TaskOptions) -> bytes::Bytes {
-    let mut hash = Sha256::new();
-    hash.update(task.encode_to_vec());
-    hash.update(options.encode_to_vec());
-    hash.finalize().to_vec().into()
-}
-
 impl JobService {
     /// Takes a task in. When this answers, the job is stored and will end with exactly one outcome.
     ///
@@ -92,21 +54,22 @@ impl JobService {
     /// What is wrong with the task or its options; [`Reason::IdempotencyConflict`]; [`Reason::QueueFull`],
     /// [`Reason::ShuttingDown`] and [`Reason::StoreUnavailable`], which mean that nothing was accepted.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted> {
-        let task = agent::Task::read(submission.task.as_ref(), &submission.options.conversation_id)?;
-        check_options(&submission.options)?;
-        let wire_task = submission.task.unwrap_or_default();
-        let request_digest = digest(&wire_task, &submission.options);
-        let key = submission.options.idempotency_key.clone();
-        // A repeated submit is answered although the queue may be full by now.
-        if let Some(job_id) = self.journal().by_key(&submission.caller, &key, &request_digest)? {
+        let Normal { task, options, read, digest, raw_digest } = normal(submission.task, submission.options)?;
+        // A repeated submit is answered although the queue may be full by now. The job of an earlier build may be known by the
+        // digest of what was handed in.
+        let key = options.idempotency_key.as_str();
+        let known = self.journal().by_key(&submission.caller, key, &digest);
+        let known = known
+            .or_else(|error| self.journal().by_key(&submission.caller, key, &raw_digest).map_err(|_| error));
+        if let Some(job_id) = known? {
             return Ok(Submitted { job_id, is_new: false, held: None });
         }
         let job_id = JobId::generate()?;
         let job = Job {
             job_id: job_id.to_string(),
             state: JobState::Queued as i32,
-            task: Some(wire_task),
-            options: Some(submission.options),
+            task: Some(task),
+            options: Some(options),
             caller: submission.caller.name().to_owned(),
             door: submission.door as i32,
             create_time: Some(Timestamp::now()),
@@ -117,7 +80,7 @@ impl JobService {
         let (service, is_held, caller) = (self.clone(), submission.is_held, submission.caller);
         let (answer, accepted) = oneshot::channel();
         self.tasks().spawn("submit", async move {
-            let accepted = service.accept(job_id, job, request_digest, task).await;
+            let accepted = service.accept(job_id, job, digest, read).await;
             let submitted = accepted.map(|(job_id, is_new)| {
                 let hold = || HeldJob::new(service.clone(), caller, job_id.clone());
                 Submitted { held: (is_held && is_new).then(hold), job_id, is_new }

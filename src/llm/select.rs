@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Detected, Provider, Selected, Timeouts};
-use crate::secret::Secret;
+use crate::secret::{Secret, masked_url};
 
 /// What the configuration says about the model.
 #[derive(Clone, Debug)]
@@ -73,12 +73,12 @@ pub fn choose(
                 selected(wanted, provider, model.clone(), found.base_url.clone(), Secret::default());
             Ok(Choice {
                 selected: Some(selected),
-                why: format!("found at {}, and agent.autodetect is use", found.base_url),
+                why: format!("found at {}, and agent.autodetect is use", masked_url(&found.base_url)),
             })
         }
         Some(found) => none(&format!(
             "a local server was found at {} and not chosen; set agent.provider to {}, or agent.autodetect to use",
-            found.base_url,
+            masked_url(&found.base_url),
             found.provider.name()
         )),
         None => none("no model is configured, no key is in the environment, no local server was chosen"),
@@ -128,10 +128,11 @@ fn configured(
     let default = provider.default_model().filter(|_| base_url == provider.default_base_url());
     let Some(model) = model.or_else(|| default.map(str::to_owned)) else {
         return Err(format!(
-            "agent.model: name the model that {base_url} is to use; {base_url}/models lists them"
+            "agent.model: name the model that {0} is to use; {0}/models lists them",
+            masked_url(&base_url)
         ));
     };
-    let why = format!("{} at {base_url}, with {key_source}", provider.name());
+    let why = format!("{} at {}, with {key_source}", provider.name(), masked_url(&base_url));
     Ok(Choice { selected: Some(selected(wanted, provider, model, base_url, api_key)), why })
 }
 

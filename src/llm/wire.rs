@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::secret::masked_url;
+
 use futures_util::{StreamExt, stream};
 use rig_core::{
     DynModel,
@@ -54,14 +56,13 @@ pub(super) struct WireModel {
 impl WireModel {
     pub(super) fn new(selected: &Selected) -> Result<Self, String> {
         let http = Connection::new(selected)?;
-        let url: http::Uri = selected
-            .base_url
-            .parse()
-            .map_err(|error| format!("agent.base_url: `{}` is no URL: {error}", selected.base_url))?;
+        let url: http::Uri = selected.base_url.parse().map_err(|error| {
+            format!("agent.base_url: `{}` is no URL: {error}", masked_url(&selected.base_url))
+        })?;
         if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none() {
             return Err(format!(
                 "agent.base_url: `{}` must begin with http:// or https://",
-                selected.base_url
+                masked_url(&selected.base_url)
             ));
         }
         let key = selected.api_key.expose();
@@ -297,7 +298,7 @@ fn to_failure(error: &ProviderError, selected: &Selected) -> Failure {
 }
 
 fn transport_failure(error: &http_client::Error, selected: &Selected) -> Failure {
-    let place = &selected.base_url;
+    let place = masked_url(&selected.base_url);
     if let http_client::Error::InvalidContentType(kind) = error {
         let kind = kind.to_str().unwrap_or("?");
         let message =

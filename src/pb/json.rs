@@ -33,9 +33,16 @@ impl Serialize for Json {
         if self.text.is_empty() {
             return serializer.serialize_unit();
         }
-        serde_json::from_str::<&RawValue>(&self.text)
-            .map_err(serde::ser::Error::custom)?
-            .serialize(serializer)
+        // Compact text has no control characters. What an earlier build kept may be anything: it is printed all the same, as
+        // the value that it is, or as the text that it is.
+        let is_compact = !self.text.bytes().any(|byte| byte < b' ');
+        match serde_json::from_str::<&RawValue>(&self.text) {
+            Ok(raw) if is_compact => raw.serialize(serializer),
+            Ok(_) => serde_json::from_str::<serde_json::Value>(&self.text)
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer),
+            Err(_) => serializer.serialize_str(&self.text),
+        }
     }
 }
 
@@ -71,7 +78,7 @@ macro_rules! enum_names_without_prefix {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let name = String::deserialize(deserializer)?;
                 Self::from_short_name(&name)
-                    .ok_or_else(|| de::Error::custom(format!("unknown name `{name}`")))
+                    .ok_or_else(|| de::Error::custom(format!("unknown name `{}`", crate::text::quoted(&name))))
             }
         }
     )*};
@@ -104,5 +111,9 @@ mod tests {
         assert_eq!(serde_json::to_string(&JobState::InputRequired).unwrap(), "\"INPUT_REQUIRED\"");
         assert_eq!(JobState::from_short_name("queued"), Some(JobState::Queued));
         assert!(Json::compact("{").is_err());
+        // What earlier builds let in.
+        let print = |text: &str| serde_json::to_string(&Json { text: text.into() }).unwrap();
+        assert_eq!(print("{\n\n\"a\" : 1}"), "{\"a\":1}");
+        assert_eq!(print("{} x"), "\"{} x\"");
     }
 }

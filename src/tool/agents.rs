@@ -2,7 +2,7 @@
 //!
 //! The first two read the workspace: the engine's own listing cuts fields and takes 0.4 s.
 
-use std::{fmt::Write as _, fs, sync::Arc};
+use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use super::{
     CallContext, Done,
@@ -18,11 +18,15 @@ use crate::{
         workspace::{Agent, Definition, Workspace},
     },
     error::{Error, Reason, Result},
+    files::EntryKind,
     pb,
 };
 
 /// More of a persona is not shown.
 const MAX_PERSONA_BYTES: usize = 16 * 1024;
+const MAX_PERSONA_FILE_BYTES: u64 = 1024 * 1024;
+/// An agent with more files than this is not described.
+const MAX_AGENT_FILES: usize = 100_000;
 
 fn unreadable(error: std::io::Error) -> Error {
     Error::new(Reason::ToolFailed, format!("the workspace cannot be read: {error}"))
@@ -46,7 +50,10 @@ pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definiti
             Some(_) => "list_available_agents shows those that there are".to_owned(),
             None => "none is installed; install_agent_templates lists what can be".to_owned(),
         };
-        return Err(Error::new(Reason::AgentNotFound, format!("there is no agent `{agent_id}`; {hint}")));
+        return Err(Error::new(
+            Reason::AgentNotFound,
+            format!("there is no agent `{}`; {hint}", crate::text::quoted(agent_id)),
+        ));
     };
     agent.definition.map_err(|problem| {
         Error::new(Reason::ToolFailed, format!("the agent `{agent_id}` cannot be used: {problem}"))
@@ -138,21 +145,19 @@ pub(super) async fn info(
         .blocking(move |config| {
             let workspace = config.workspace()?;
             let definition = find(&workspace, &agent_id)?;
-            let directory = workspace.agent_directory(&agent_id);
-            let mut files = Vec::new();
-            for entry in fs::read_dir(&directory).map_err(unreadable)?.flatten() {
-                if let Ok(metadata) = entry.metadata().as_ref()
-                    && metadata.is_file()
-                {
-                    let bytes = u32::try_from(metadata.len()).unwrap_or(u32::MAX);
-                    files.push(AgentFile { name: entry.file_name().to_string_lossy().into_owned(), bytes });
-                }
-            }
-            files.sort_by(|a, b| a.name.cmp(&b.name));
-            let mut persona = fs::read_to_string(directory.join("persona.md")).unwrap_or_default();
+            let root = workspace.agent_root(&agent_id).map_err(unreadable)?;
+            let entries = root.entries(MAX_AGENT_FILES).map_err(unreadable)?.into_iter();
+            let files = entries.filter(|entry| entry.kind == EntryKind::File).filter_map(|entry| {
+                let bytes = root.status(Path::new(&entry.name)).ok()?.st_size;
+                let name = entry.name.to_string_lossy().into_owned();
+                Some(AgentFile { name, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) })
+            });
+            let files = files.collect();
+            let persona = root.read(Path::new("persona.md"), MAX_PERSONA_FILE_BYTES).unwrap_or_default();
+            let mut persona = String::from_utf8_lossy(&persona).into_owned();
             persona.truncate(persona.floor_char_boundary(MAX_PERSONA_BYTES));
             // The caller's own conversation; the shared workspace holds nobody's.
-            let private = Workspace::private(&config.conversation_directory(&caller, &conversation_id));
+            let private = Workspace::private(&config.conversation_root(&caller, &conversation_id, &agent_id));
             let interactions = u32::try_from(private.history_len(&agent_id)).unwrap_or(u32::MAX);
             let allowed_tools = definition.allowed_tools.clone();
             let AgentSummary { agent_id, name, description, version, author, tags, capabilities } =
@@ -186,7 +191,7 @@ pub(super) async fn info(
 }
 
 pub(super) async fn validate(inner: &Inner, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
-    let _use = inner.workspace_use.read().await;
+    let _use = inner.workspace_use.clone().read_owned().await;
     let root = inner.config.engine.root.clone();
     let finished = inner.run_engine(context, &root, EngineRun::plain("--validate"), exit).await?;
     let mut validation = read_validation(inner.config.engine.kind, &finished)?;

@@ -133,6 +133,7 @@ pub struct InstallArguments {
 pub struct BackupArguments {
     /// A directory under one of the configured backup roots: absolute, or relative to the first root. A backup makes
     /// a new directory in it; a restore takes it, or the newest backup in it. Left out, the first root.
+    #[schemars(length(max = 4096))]
     pub backup_path: Option<String>,
 }
 
@@ -142,6 +143,7 @@ pub struct BackupArguments {
 pub struct RestoreArguments {
     /// A backup, or a directory whose newest backup is meant, under one of the configured backup roots: absolute, or
     /// relative to the first root. Left out, the newest backup of the first root.
+    #[schemars(length(max = 4096))]
     pub backup_path: Option<String>,
     /// Your confirmation: backup_path once more, or `newest` where it is left out. Needed where nobody can be asked.
     #[schemars(length(max = 4096))]
@@ -160,6 +162,7 @@ pub struct MigrateArguments {
     /// What shall keep them.
     pub to_type: StorageType,
     /// The directory to copy them to, under one of the configured backup roots: absolute, or relative to the first.
+    #[schemars(length(max = 4096))]
     pub path: Option<String>,
     /// Whether the engine's configuration is left pointing to the old place.
     #[serde(default)]
@@ -186,10 +189,10 @@ pub enum StorageType {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentArguments {
-    /// The environment's name, such as `production`; at most 128 characters.
-    #[schemars(length(min = 1, max = 128))]
+    /// The environment's name, such as `production`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"))]
     pub environment: String,
-    /// The project's name; at most 128 characters. Left out, the project stays as it is; empty removes it.
-    #[schemars(length(max = 128))]
+    /// The project's name. Left out, the project stays as it is; empty removes it.
+    #[schemars(regex(pattern = r"^([A-Za-z0-9][A-Za-z0-9_-]{0,127})?$"))]
     pub project: Option<String>,
 }

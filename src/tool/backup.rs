@@ -1,100 +1,122 @@
 //! `backup_agents` and `restore_agents`: on the workspace, because a real engine's own flags do nothing.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{path::Path, time::Duration};
 
 use super::{
     Done,
     arguments::{BackupArguments, RestoreArguments},
-    paths::copy_directory,
+    paths::Confined,
     result::{BackedUp, Restored},
     toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
     engine::{is_id, workspace::Workspace},
     error::{Error, Reason, Result},
+    files::{CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree, swap_directory},
     pb::Timestamp,
 };
+
+/// Copying everything may take this long.
+pub(super) const COPY_TIME: Duration = Duration::from_secs(600);
+/// One agent, with what it remembers and has made.
+pub(super) const AGENT_LIMITS: CopyLimits =
+    CopyLimits { max_entries: 100_000, max_bytes: 4 * 1024 * 1024 * 1024, max_depth: 32 };
+const MAX_BACKUPS: usize = 100_000;
 
 fn failed(error: std::io::Error) -> Error {
     Error::new(Reason::ToolFailed, format!("the agents could not be copied: {error}"))
 }
 
 /// Copies all agents into a new directory below `directory`.
-fn write_backup(workspace: &Workspace, directory: &Path, name: &str) -> Result<BackedUp> {
-    fs::create_dir_all(directory).map_err(failed)?;
-    let backup = directory.join(format!("{name}_{}", Timestamp::now().unix_millis()));
+fn write_backup(workspace: &Workspace, directory: &Confined, name: &str) -> Result<BackedUp> {
+    directory.create().map_err(failed)?;
     // Never into one that is there already.
-    fs::create_dir(&backup).map_err(failed)?;
-    let agents = workspace.agents().map_err(failed)?;
-    let mut files = 0;
-    for agent in &agents {
-        let target = backup.join("agents").join(&agent.agent_id);
-        files += copy_directory(&workspace.agent_directory(&agent.agent_id), &target).map_err(failed)?;
+    let (backup_id, root) = (0..100)
+        .find_map(|again| {
+            let backup_id = format!("{name}_{}", Timestamp::now().unix_millis() + again);
+            Some((
+                backup_id.clone(),
+                directory.open().ok()?.create_new_directory(Path::new(&backup_id)).ok()?,
+            ))
+        })
+        .ok_or_else(|| failed(std::io::Error::other("no new directory can be made")))?;
+    let target = root.create_directory(Path::new("agents")).map_err(failed)?;
+    let (mut agents, mut files, mut left_out) = (0, 0, Vec::new());
+    for agent in workspace.agents().map_err(failed)? {
+        // A link in an agent's place is somebody else's directory.
+        let Ok(source) = workspace.agent_root(&agent.agent_id) else {
+            left_out.push(agent.agent_id);
+            continue;
+        };
+        let to = target.create_directory(Path::new(&agent.agent_id)).map_err(failed)?;
+        let copied = copy_tree(&source, &to, AGENT_LIMITS, &|_| false).map_err(failed)?;
+        left_out.extend(copied.left_out.iter().map(|path| format!("{}/{}", agent.agent_id, path.display())));
+        agents += 1;
+        files += copied.files;
     }
-    fs::create_dir_all(backup.join("agents")).map_err(failed)?;
-    Ok(BackedUp {
-        backup_id: backup.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        backup_path: backup.display().to_string(),
-        agents: u32::try_from(agents.len()).unwrap_or(u32::MAX),
-        files,
-    })
+    let backup_path = directory.join(&backup_id).path().display().to_string();
+    Ok(BackedUp { backup_id, backup_path, agents, files, left_out })
 }
 
 pub(super) async fn backup(inner: &Inner, arguments: &BackupArguments) -> Result<Done> {
-    let _use = inner.workspace_use.read().await;
+    let in_use = inner.workspace_use.clone().read_owned().await;
     let path = arguments.backup_path.clone();
     let result = inner
-        .blocking(move |config| {
+        .blocking_for(COPY_TIME, move |config| {
+            let _in_use = in_use;
             let directory = config.confined("arguments.backup_path", path.as_deref())?;
             write_backup(&config.workspace()?, &directory, "backup")
         })
         .await?;
-    Done::new(format!("{} agents were backed up to {}", result.agents, result.backup_path), &result)
+    let mut text = format!("{} agents were backed up to {}", result.agents, result.backup_path);
+    if !result.left_out.is_empty() {
+        text += &format!("; links and the like were left out: {}", result.left_out.join(", "));
+    }
+    Done::new(text, &result)
+}
+
+/// Whether a directory is a backup.
+fn is_backup(directory: &Root) -> bool {
+    matches!(directory.kind(Path::new("agents")), Ok(Some(EntryKind::Directory)))
 }
 
 /// The backup that is meant: the directory itself, or the newest one in it.
-fn find_backup(directory: &Path) -> Result<PathBuf> {
-    if directory.join("agents").is_dir() {
-        return Ok(directory.to_owned());
+fn find_backup(directory: &Confined) -> Result<Confined> {
+    let root = directory.open();
+    if root.as_ref().is_ok_and(is_backup) {
+        return Ok(directory.clone());
     }
-    let newest = fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("backup_") && path.join("agents").is_dir()
-        })
-        .max();
-    newest.ok_or_else(|| {
+    let entries = root.and_then(|root| Ok((root.entries(MAX_BACKUPS)?, root)));
+    let newest = entries.ok().and_then(|(entries, root)| {
+        let names = entries.into_iter().rev().filter_map(|entry| entry.name.into_string().ok());
+        names
+            .filter(|name| name.starts_with("backup_"))
+            .find(|name| root.directory(Path::new(name)).is_ok_and(|backup| is_backup(&backup)))
+    });
+    newest.map(|name| directory.join(&name)).ok_or_else(|| {
         Error::invalid(
             "arguments.backup_path",
-            format!("{} holds no backup; backup_agents makes one", directory.display()),
+            format!("{} holds no backup; backup_agents makes one", directory.path().display()),
         )
     })
 }
 
 /// The agents that a backup holds.
-fn agents_of(backup: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(backup.join("agents")).map_err(failed)?.flatten();
-    let mut agents: Vec<String> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+fn agents_of(agents: &Root) -> Result<Vec<String>> {
+    let entries = agents.entries(MAX_BACKUPS).map_err(failed)?.into_iter();
+    let directories = entries.filter(|entry| entry.kind == EntryKind::Directory);
+    Ok(directories
+        .filter_map(|entry| entry.name.into_string().ok())
         .filter(|agent_id| is_id(agent_id))
-        .collect();
-    agents.sort();
-    Ok(agents)
+        .collect())
 }
 
 fn restore_into(config: &ToolboxConfig, path: Option<&str>, is_dry_run: bool) -> Result<Restored> {
     let directory = config.confined("arguments.backup_path", path)?;
     let backup = find_backup(&directory)?;
-    let restored = agents_of(&backup)?;
-    let backup_path = backup.display().to_string();
+    let agents = backup.open().and_then(|root| root.directory(Path::new("agents"))).map_err(failed)?;
+    let restored = agents_of(&agents)?;
+    let backup_path = backup.path().display().to_string();
     if is_dry_run {
         return Ok(Restored { backup_path, restored, safety_backup_path: None, is_dry_run });
     }
@@ -103,24 +125,27 @@ fn restore_into(config: &ToolboxConfig, path: Option<&str>, is_dry_run: bool) ->
     let safety = write_backup(&workspace, &safety_root, "before_restore")?;
     for agent_id in &restored {
         // Beside the agent first, so that it is replaced whole or not at all.
-        let target = workspace.agent_directory(agent_id);
-        let new = workspace.agents_directory().join(format!(".new-{agent_id}"));
-        if new.exists() {
-            fs::remove_dir_all(&new).map_err(failed)?;
-        }
-        copy_directory(&backup.join("agents").join(agent_id), &new).map_err(failed)?;
-        if target.exists() {
-            fs::remove_dir_all(&target).map_err(failed)?;
-        }
-        fs::rename(&new, &target).map_err(failed)?;
+        let new = workspace.agents_directory().join(format!(".new-{agent_id}-{}", std::process::id()));
+        let put = || -> std::io::Result<()> {
+            remove_tree(&new)?;
+            create_private_directory(&new)?;
+            copy_tree(&agents.directory(Path::new(agent_id))?, &Root::open(&new)?, AGENT_LIMITS, &|_| false)?;
+            swap_directory(&new, &workspace.agent_directory(agent_id))
+        };
+        put().map_err(failed)?;
     }
     Ok(Restored { backup_path, restored, safety_backup_path: Some(safety.backup_path), is_dry_run })
 }
 
 pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Result<Done> {
-    let _exclusive = exclusive(inner)?;
+    let exclusive = exclusive(inner)?;
     let (path, is_dry_run) = (arguments.backup_path.clone(), arguments.dry_run);
-    let result = inner.blocking(move |config| restore_into(config, path.as_deref(), is_dry_run)).await?;
+    let result = inner
+        .blocking_for(COPY_TIME, move |config| {
+            let _exclusive = exclusive;
+            restore_into(config, path.as_deref(), is_dry_run)
+        })
+        .await?;
     let count = result.restored.len();
     let text = match &result.safety_backup_path {
         None => format!(
@@ -138,9 +163,10 @@ pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Resu
     Done::new(text, &result)
 }
 
-/// The workspace for this call alone. Refused instead of waited for, so that nobody waits behind it.
-pub(super) fn exclusive(inner: &Inner) -> Result<tokio::sync::RwLockWriteGuard<'_, ()>> {
-    inner.workspace_use.try_write().map_err(|_| {
+/// The workspace for this call alone, held by the thread that works on it. Refused instead of waited for, so that nobody waits
+/// behind it.
+pub(super) fn exclusive(inner: &Inner) -> Result<tokio::sync::OwnedRwLockWriteGuard<()>> {
+    inner.workspace_use.clone().try_write_owned().map_err(|_| {
         Error::new(Reason::Busy, "agents are running or being copied; try again when they have ended")
     })
 }

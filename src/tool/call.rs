@@ -1,6 +1,7 @@
 //! A call of a tool, read and checked. What is checked here never has to be checked again.
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{
     ToolName,
@@ -9,11 +10,13 @@ use super::{
         InstallArguments, ListArguments, MigrateArguments, NoArguments, RestoreArguments, SessionArguments,
         StatelessArguments,
     },
+    schema,
 };
 use crate::{
     engine::{MAX_ARGUMENT_BYTES, is_id},
     error::{Error, Reason, Result},
     pb::Json,
+    text::{bounded, quoted},
 };
 
 /// A tool call whose arguments were checked.
@@ -35,23 +38,28 @@ pub enum Call {
     ClearAgentHistory(ClearArguments),
 }
 
-fn read<T: DeserializeOwned>(arguments: &str) -> Result<T> {
-    if !arguments.trim_start().starts_with('{') {
-        return Err(Error::invalid("arguments", "must be a JSON object"));
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(arguments);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+/// The longest sentence of the deserializer's that is passed on: it may quote what was sent.
+const MAX_SENTENCE_BYTES: usize = 300;
+
+fn read<T: DeserializeOwned>(arguments: &Value) -> Result<T> {
+    serde_path_to_error::deserialize(arguments).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." || path.contains('?') {
             "arguments".to_owned()
         } else {
-            format!("arguments.{path}")
+            format!("arguments.{}", bounded(&path, MAX_SENTENCE_BYTES))
         };
-        let inner = error.into_inner().to_string();
-        // The place in the text says nothing to who wrote a value.
-        let message = inner.split(" at line ").next().unwrap_or_default().to_owned();
-        Error::invalid(field, message)
+        Error::invalid(field, bounded(&unquoted(&error.into_inner().to_string()), MAX_SENTENCE_BYTES))
     })
+}
+
+/// The deserializer's sentence without the value that it quotes, which may be a secret.
+fn unquoted(sentence: &str) -> String {
+    let expected = sentence.rsplit_once(", expected ").filter(|_| sentence.starts_with("invalid "));
+    expected.map_or_else(
+        || sentence.to_owned(),
+        |(_, expected)| format!("is of another type; expected {expected}"),
+    )
 }
 
 fn check_agent_id(agent_id: &str) -> Result<()> {
@@ -92,13 +100,6 @@ pub(crate) fn check_input(field: &str, input: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_name(field: &str, name: &str) -> Result<()> {
-    if name.is_empty() || name.chars().count() > 128 || name.chars().any(char::is_control) {
-        return Err(Error::invalid(field, "must be 1 to 128 characters without control characters"));
-    }
-    Ok(())
-}
-
 fn check_timeout(timeout: Option<u32>) -> Result<()> {
     match timeout {
         Some(0) | Some(86_401..) => Err(Error::invalid("arguments.timeout", "must be 1 to 86400 seconds")),
@@ -114,8 +115,13 @@ impl Call {
     /// [`Reason::TooLarge`].
     pub fn read(tool: &str, arguments: Option<&Json>) -> Result<Self> {
         let name = ToolName::find(tool)?;
-        let arguments = arguments.map(|json| json.text.trim()).filter(|text| !matches!(*text, "" | "null"));
-        let arguments = arguments.unwrap_or("{}");
+        let text = arguments.map(|json| json.text.trim()).filter(|text| !matches!(*text, "" | "null"));
+        let arguments: Value = serde_json::from_str(text.unwrap_or("{}"))
+            .map_err(|error| Error::invalid("arguments", format!("are not one JSON value: {error}")))?;
+        if !arguments.is_object() {
+            return Err(Error::invalid("arguments", "must be a JSON object"));
+        }
+        let arguments = &arguments;
         let none = || read::<NoArguments>(arguments);
         let call = match name {
             ToolName::ListAvailableAgents => Self::ListAvailableAgents(read(arguments)?),
@@ -133,6 +139,7 @@ impl Call {
             ToolName::ClearAgentHistory => Self::ClearAgentHistory(read(arguments)?),
         };
         call.check()?;
+        schema::check(name, arguments)?;
         Ok(call)
     }
 
@@ -170,12 +177,12 @@ impl Call {
                 check_id("arguments.template_name", name)
             }
             Self::SetEnvironment(arguments) => {
-                check_name("arguments.environment", &arguments.environment)?;
+                check_id("arguments.environment", &arguments.environment)?;
                 arguments
                     .project
                     .as_deref()
                     .filter(|project| !project.is_empty())
-                    .map_or(Ok(()), |project| check_name("arguments.project", project))
+                    .map_or(Ok(()), |project| check_id("arguments.project", project))
             }
             _ => Ok(()),
         }
@@ -265,19 +272,20 @@ impl Confirmation<'_> {
             Some(given) if given == self.target => Ok(true),
             Some(_) => Err(Error::invalid(
                 "arguments.confirm",
-                format!("must name what the call is about: `{}`", self.target),
+                format!("must name what the call is about: `{}`", quoted(self.target)),
             )),
         }
     }
 
     /// The question for a person.
     pub fn question(&self) -> String {
-        format!("Really {} `{}`?", self.what, self.target)
+        format!("Really {} `{}`?", self.what, quoted(self.target))
     }
 
     /// The refusal when the person that was asked did not agree.
     pub fn declined(&self) -> Error {
-        let message = format!("the user did not agree to {} `{}`; nothing was done", self.what, self.target);
+        let message =
+            format!("the user did not agree to {} `{}`; nothing was done", self.what, quoted(self.target));
         Error::new(Reason::ConfirmationRequired, message)
     }
 
@@ -285,7 +293,9 @@ impl Confirmation<'_> {
     pub fn missing(&self) -> Error {
         let message = format!(
             "this would {} `{}`; if that is wanted, call again with `confirm` set to `{}`",
-            self.what, self.target, self.target
+            self.what,
+            quoted(self.target),
+            quoted(self.target)
         );
         Error::new(Reason::ConfirmationRequired, message).at("arguments.confirm")
     }

@@ -116,7 +116,7 @@ impl ToolName {
         if let Some(tool) = Self::ALL.iter().find(|tool| tool.as_str() == name) {
             return Ok(*tool);
         }
-        let shown: String = name.chars().take(64).filter(|c| !c.is_control()).collect();
+        let shown = crate::text::quoted(name);
         let nearest = Self::ALL
             .iter()
             .map(|tool| (strsim::sorensen_dice(tool.as_str(), &shown), tool.as_str()))

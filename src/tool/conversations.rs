@@ -1,7 +1,7 @@
 //! Conversations: what a caller said to the gateway's agent and to the engine's agents, private to that caller.
 //!
-//! A conversation is one directory, named by a digest of caller and id. The gateway's agent keeps its exchanges in
-//! `exchanges.jsonl`; the engine's agents keep theirs in a workspace of its own below it.
+//! A conversation is one directory, named by a keyed digest of caller and id. The gateway's agent keeps its exchanges in
+//! `exchanges.jsonl`; each of the engine's agents has a root of its own in it, `agents/<agent_id>`.
 
 use std::{
     collections::HashMap,
@@ -15,24 +15,31 @@ use serde::{Deserialize, Serialize};
 use super::{
     Toolbox,
     exchanges::{self, Exchange},
-    toolbox::{Inner, ToolboxConfig, directory_name},
+    toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
     caller::Caller,
-    engine::workspace::Workspace,
+    engine::{is_id, workspace::Workspace},
     error::{Error, Reason, Result},
+    files::{Durability, Root, create_private_directory, remove_tree, replace},
     pb::Timestamp,
+    text::quoted,
 };
 
-const ABOUT_FILE: &str = "conversation.json";
+pub(super) const ABOUT_FILE: &str = "conversation.json";
+/// Where its agents' roots are.
+pub(super) const AGENTS: &str = "agents";
+const MAX_ABOUT_BYTES: u64 = 64 * 1024;
+/// Agents of one conversation.
+const MAX_AGENTS: usize = 10_000;
 /// More of one exchange's words is not remembered.
 const MAX_WORDS_BYTES: usize = 32 * 1024;
 
 /// Whose a directory is.
 #[derive(Serialize, Deserialize)]
-struct About {
-    caller: String,
-    conversation_id: String,
+pub(super) struct About {
+    pub(super) caller: String,
+    pub(super) conversation_id: String,
     create_time_ms: u64,
 }
 
@@ -119,7 +126,7 @@ fn remove(directory: &Path, in_use: &InUse, wanted: impl FnOnce() -> bool) -> Re
         Some(None) => Ok(Some(false)),
         Some(Some(Err(error))) if error.kind() == io::ErrorKind::NotFound => Ok(Some(false)),
         Some(Some(renamed)) => {
-            renamed.and_then(|()| fs::remove_dir_all(&gone)).map(|()| Some(true)).map_err(unreadable)
+            renamed.and_then(|()| remove_tree(&gone)).map(|()| Some(true)).map_err(unreadable)
         }
     }
 }
@@ -154,43 +161,44 @@ impl ToolboxConfig {
     pub(super) fn open_conversation(&self, caller: &Caller, conversation_id: &str) -> io::Result<PathBuf> {
         let directory = self.conversation_directory(caller, conversation_id);
         let path = directory.join(ABOUT_FILE);
-        if read_about(&directory).is_some() {
+        if self.read_about(&directory).is_some() {
             return Ok(directory);
         }
-        fs::create_dir_all(&directory)?;
+        create_private_directory(&directory)?;
         let about = About {
             caller: caller.name().to_owned(),
             conversation_id: conversation_id.to_owned(),
             create_time_ms: Timestamp::now().unix_millis(),
         };
         // Another call may do the same in this moment; both write the same.
-        let new = directory.join(format!(".{ABOUT_FILE}.{:?}.new", std::thread::current().id()));
-        fs::write(&new, serde_json::to_vec(&about)?)?;
-        fs::rename(new, path)?;
+        replace(&path, &serde_json::to_vec(&about)?, Durability::Process)?;
         Ok(directory)
     }
 
     fn read_conversation(&self, directory: &Path) -> Option<(About, Conversation)> {
-        let about = read_about(directory)?;
-        let workspace = Workspace::private(directory);
+        let about = self.read_about(directory)?;
+        let root = Root::open(directory).ok()?;
         let mut agents = Vec::new();
         let mut updated = about.create_time_ms;
-        let mut touch = |path: &Path| {
-            let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
-            let since = modified.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-            updated = updated.max(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)));
+        let mut touch = |root: &Root, path: &str| {
+            let modified = root.status(Path::new(path)).map_or(0, |stat| stat.st_mtime * 1000);
+            updated = updated.max(u64::try_from(modified).unwrap_or(0));
         };
-        for entry in fs::read_dir(workspace.agents_directory()).into_iter().flatten().flatten() {
-            let agent_id = entry.file_name().to_string_lossy().into_owned();
-            let interactions = workspace.history_len(&agent_id);
+        let entries = root.directory(Path::new(AGENTS)).and_then(|agents| agents.entries(MAX_AGENTS));
+        for entry in entries.unwrap_or_default() {
+            let Some(agent_id) = entry.name.to_str().filter(|name| is_id(name)) else { continue };
+            let workspace = Workspace::private(&directory.join(AGENTS).join(agent_id));
+            let interactions = workspace.history_len(agent_id);
             if interactions > 0 {
-                touch(&workspace.agent_directory(&agent_id).join("history.log"));
-                agents.push((agent_id, u32::try_from(interactions).unwrap_or(u32::MAX)));
+                if let Ok(agent) = workspace.agent_root(agent_id) {
+                    touch(&agent, "history.log");
+                }
+                agents.push((agent_id.to_owned(), u32::try_from(interactions).unwrap_or(u32::MAX)));
             }
         }
         agents.sort();
         let exchanges = exchanges::read(directory).ok()?.len();
-        touch(&directory.join(exchanges::FILE));
+        touch(&root, exchanges::FILE);
         let conversation = Conversation {
             conversation_id: about.conversation_id.clone(),
             create_time: Timestamp::from_unix_millis(about.create_time_ms),
@@ -202,20 +210,30 @@ impl ToolboxConfig {
     }
 }
 
-/// Whose a directory is; nothing where that cannot be read, or is not what the directory is named by.
-fn read_about(directory: &Path) -> Option<About> {
-    let bytes = fs::read(directory.join(ABOUT_FILE)).ok()?;
-    let about = serde_json::from_slice(&bytes).ok().filter(|about: &About| {
-        let name = directory_name(&about.caller, &about.conversation_id);
-        directory.file_name().is_some_and(|own| own == name.as_str())
-    });
-    if about.is_none() {
-        tracing::error!(
-            conversation = %directory.display(),
-            "the note of whose a conversation is, is damaged; its next use writes it again"
-        );
+impl ToolboxConfig {
+    /// Whose a directory is; nothing where that cannot be read, or is not what the directory is named by.
+    fn read_about(&self, directory: &Path) -> Option<About> {
+        if !directory.join(ABOUT_FILE).exists() {
+            return None;
+        }
+        let about = read_about_unchecked(directory).filter(|about| {
+            let name = self.names.conversation(&about.caller, &about.conversation_id);
+            directory.file_name().is_some_and(|own| own == name.as_str())
+        });
+        if about.is_none() {
+            tracing::error!(
+                conversation = %directory.display(),
+                "the note of whose a conversation is, is damaged; its next use writes it again"
+            );
+        }
+        about
     }
-    about
+}
+
+/// Whose a directory says that it is.
+pub(super) fn read_about_unchecked(directory: &Path) -> Option<About> {
+    let bytes = Root::open(directory).ok()?.read(Path::new(ABOUT_FILE), MAX_ABOUT_BYTES).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// The newest exchanges within the limits, the oldest of them first.
@@ -276,7 +294,7 @@ impl Toolbox {
     pub async fn delete_conversation(&self, caller: &Caller, conversation_id: &str) -> Result<()> {
         let directory = self.inner.config.conversation_directory(caller, conversation_id);
         let in_use = self.inner.conversations_in_use.clone();
-        let shown = conversation_id.to_owned();
+        let shown = quoted(conversation_id);
         let removed = self
             .inner
             .blocking(move |_| match remove(&directory, &in_use, || directory.join(ABOUT_FILE).exists())? {

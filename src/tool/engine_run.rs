@@ -4,27 +4,33 @@ use std::{path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
-    CallContext, Progress,
-    toolbox::{Inner, digest},
-};
+use super::{CallContext, Progress, toolbox::Inner};
 use crate::{
-    engine::{Chunk, Command, Ending, Exit, Finished, HOME_VARIABLE, JOB_VARIABLE, Kind, Limits, Run},
+    engine::{
+        Chunk, Command, Ending, Exit, Finished, HOME_VARIABLE, JOB_VARIABLE, Kind, Limits, Run, Stream,
+        read_outcome,
+    },
     error::{Error, Reason, Result},
+    text::bounded,
 };
 
-/// The end of standard output that is kept to read the outcome from. A real engine prints its answer twice on
-/// one line, so that an answer of 2 MB takes 4.
-const MAX_KEPT_BYTES: usize = 8 * 1024 * 1024;
+/// A real engine prints its answer twice on one line, escaped, and what comes before and behind it.
+const KEPT_TIMES: usize = 3;
+const KEPT_BESIDE: usize = 256 * 1024;
+/// An engine that has said its outcome gets this long to end by itself.
+const OUTCOME_GRACE: Duration = Duration::from_secs(5);
 
 /// What is to be run.
 pub(super) struct EngineRun {
     /// The engine's flags.
     pub(super) flags: Vec<String>,
+    /// What the agent is told. The bundled engine takes it by a descriptor; a real one knows no other way than its command
+    /// line, which every user of the machine can read.
+    pub(super) input: Option<String>,
     /// The longest time that the caller wants, in seconds.
     pub(super) timeout: Option<u32>,
-    /// Whether it is spoken to.
-    pub(super) has_input: bool,
+    /// Whether it is spoken to after that.
+    pub(super) is_spoken_to: bool,
     /// Whether an agent runs, which is what needs the model.
     pub(super) is_agent: bool,
 }
@@ -32,7 +38,7 @@ pub(super) struct EngineRun {
 impl EngineRun {
     /// A run that no agent takes part in.
     pub(super) fn plain(flag: impl Into<String>) -> Self {
-        Self { flags: vec![flag.into()], timeout: None, has_input: false, is_agent: false }
+        Self { flags: vec![flag.into()], input: None, timeout: None, is_spoken_to: false, is_agent: false }
     }
 }
 
@@ -64,6 +70,12 @@ impl Started {
                 "the supervisor of the engine's processes was lost and the run with it; try again",
             )),
             (Ending::Natural, _) => Ok(finished),
+            (Ending::Concluded, _) => {
+                tracing::warn!(
+                    "an engine had said its outcome and did not end; it was ended, and the outcome counts"
+                );
+                Ok(finished)
+            }
         }
     }
 }
@@ -91,28 +103,49 @@ impl Inner {
         let own_limit = Duration::from_secs(timeout_seconds.into());
         let timeout = own_limit.min(context.deadline.saturating_duration_since(Instant::now()));
         let mut environment = config.engine.environment.clone();
-        environment.insert(JOB_VARIABLE.into(), context.job_id.clone());
+        if !context.job_id.is_empty() {
+            environment.insert(JOB_VARIABLE.into(), context.job_id.clone());
+        }
         environment.insert(HOME_VARIABLE.into(), config.home.clone());
+        let (mut flags, mut told) = (wanted.flags, None);
         if wanted.is_agent {
             let further = config.agent_environment.iter();
             environment.extend(further.map(|(name, value)| (name.clone(), value.expose().to_owned())));
+            // No repository above the run's root is the run's.
+            let above = root.parent().unwrap_or(root).to_string_lossy().into_owned();
+            environment.entry("GIT_CEILING_DIRECTORIES".to_owned()).or_insert(above);
+            // The engine has a limit of its own, and one that it is not told is not ours.
+            let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+            flags.push(format!("--timeout={}", seconds.max(1)));
+        }
+        match (wanted.input, config.engine.kind) {
+            (Some(input), Kind::Bundled) => {
+                flags.push(format!("--input-bytes={}", input.len()));
+                told = Some(input);
+            }
+            (Some(input), Kind::Conductor) => flags.push(format!("--input={input}")),
+            (None, _) => {}
         }
         let command = Command {
-            program: config.engine.program.iter().cloned().chain(wanted.flags).collect(),
+            program: config.engine.program.iter().cloned().chain(flags).collect(),
             environment,
             directory: root.to_owned(),
-            has_input: wanted.has_input,
+            has_input: wanted.is_spoken_to || told.is_some(),
         };
+        let max_output_bytes = config.conductor.max_output_bytes;
         let limits = Limits {
             timeout,
             kill_grace: Duration::from_secs(config.conductor.kill_grace_seconds.into()),
-            max_output_bytes: config.conductor.max_output_bytes,
-            max_kept_bytes: MAX_KEPT_BYTES,
+            max_output_bytes,
+            max_kept_bytes: match config.engine.kind {
+                Kind::Bundled => max_output_bytes as usize,
+                Kind::Conductor => (max_output_bytes as usize).saturating_mul(KEPT_TIMES) + KEPT_BESIDE,
+            },
         };
         if context.cancel.is_cancelled() {
             return Err(cancelled());
         }
-        let run = self.supervisor.run(command, limits).await.map_err(|error| match error.reason() {
+        let mut run = self.supervisor.run(command, limits).await.map_err(|error| match error.reason() {
             Reason::EngineNotStarted => {
                 let message =
                     format!("{}; check conductor.project_path and conductor.command", error.message());
@@ -120,6 +153,12 @@ impl Inner {
             }
             _ => error,
         })?;
+        if let Some(told) = told {
+            run.say(&told).await;
+        }
+        if !wanted.is_spoken_to {
+            run.close_input();
+        }
         Ok(Started { run, timeout })
     }
 
@@ -135,24 +174,54 @@ impl Inner {
         wanted: EngineRun,
         exit: &mut Option<Exit>,
     ) -> Result<Finished> {
+        let input =
+            wanted.input.clone().filter(|_| wanted.is_agent && self.config.engine.kind == Kind::Conductor);
         let mut started = self.start_engine(context, root, wanted).await?;
-        while let Some(chunk) = started.run.next(&context.cancel).await {
+        // When something was printed that may be the outcome.
+        let mut said_at: Option<Instant> = None;
+        loop {
+            let chunk = tokio::select! {
+                // `next` is cancel safe, the rest only waits.
+                biased;
+                chunk = started.run.next(&context.cancel) => chunk,
+                () = sleep_until(said_at.map(|at| at + OUTCOME_GRACE)) => {
+                    said_at = None;
+                    let (stdout, input) = (started.run.stdout_so_far().to_vec(), input.clone().unwrap_or_default());
+                    let said = self.blocking(move |_| Ok(read_outcome(&stdout, &input).is_some())).await?;
+                    if said {
+                        started.run.conclude();
+                    }
+                    continue;
+                }
+            };
+            let Some(mut chunk) = chunk else { break };
+            if input.is_some() && chunk.stream == Stream::Stdout {
+                chunk.stream = Stream::Log;
+                if chunk.text.contains("\"metadata\"") {
+                    said_at = said_at.or_else(|| Some(Instant::now()));
+                }
+            }
             context.tell(chunk).await;
         }
         started.conclude(exit)
     }
 
-    /// For a real engine, waits until no other run of this agent goes on in this root; says so meanwhile.
+    /// For a real engine, waits until no other run of this agent goes on in this conversation, or in none; says so
+    /// meanwhile.
     pub(super) async fn wait_for_agent(
         &self,
         context: &CallContext,
-        root: &Path,
+        conversation_id: Option<&str>,
         agent_id: &str,
     ) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
         if self.config.engine.kind == Kind::Bundled {
             return Ok(None); // it locks by itself
         }
-        let lock = self.agent_lock(root.to_owned(), agent_id);
+        let root = match conversation_id {
+            Some(id) => self.config.conversation_root(&context.caller, id, agent_id),
+            None => self.config.engine.root.clone(),
+        };
+        let lock = self.agent_lock(root, agent_id);
         if let Ok(guard) = lock.clone().try_lock_owned() {
             return Ok(Some(guard));
         }
@@ -173,13 +242,35 @@ pub(super) fn cancelled() -> Error {
     Error::new(Reason::Cancelled, "the job was cancelled")
 }
 
-/// What an engine that failed said last: the end of standard error, else of standard output.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What an engine that failed said last: the exception of a Python traceback, else the end of standard error, else of standard
+/// output.
 pub(super) fn last_words(finished: &Finished) -> String {
     let source = if finished.stderr.trim_ascii().is_empty() { &finished.stdout } else { &finished.stderr };
     let text = String::from_utf8_lossy(source);
+    if let Some((_, traceback)) = text.rsplit_once("Traceback (most recent call last):") {
+        // Frames are indented; the exception's own line is not.
+        let exception =
+            traceback.lines().find(|line| !line.is_empty() && !line.starts_with(char::is_whitespace));
+        if let Some(exception) = exception {
+            return bounded(exception.trim(), MAX_WORDS_BYTES);
+        }
+    }
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(5)..].join("\n");
-    last.chars().rev().take(1000).collect::<Vec<_>>().into_iter().rev().collect()
+    bounded(&lines[lines.len().saturating_sub(5)..].join("\n"), MAX_WORDS_BYTES)
+}
+
+/// What an engine misses that the configuration can give it: a variable whose name says that it is a key or an address.
+fn missing_variable(words: &str) -> Option<&str> {
+    let names = words.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+    let ends = ["_KEY", "_TOKEN", "_URI", "_URL", "_SECRET", "_PASSWORD", "_CREDENTIALS"];
+    names.into_iter().find(|name| name.len() > 4 && ends.iter().any(|end| name.ends_with(end)))
 }
 
 /// The sentence for an engine that ended with something else than success.
@@ -192,10 +283,33 @@ pub(super) fn failed(finished: &Finished) -> Error {
     let words = last_words(finished);
     let message =
         if words.is_empty() { format!("{how} and said nothing") } else { format!("{how}: {words}") };
+    let message = match missing_variable(&words) {
+        Some(name) => format!("{message}; if the engine needs {name}, name it in conductor.pass_environment"),
+        None => message,
+    };
     Error::new(Reason::EngineFailed, message)
 }
 
-/// A secret-free name for a caller's files.
-pub(super) fn file_name(name: &str) -> String {
-    digest(name)
+/// More of an engine's last words is not told.
+const MAX_WORDS_BYTES: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceback_is_told_by_its_exception_and_a_missing_key_by_what_gives_it() {
+        let traceback = "Traceback (most recent call last):\n  File \"conductor\", line 3, in <module>\n    import x\nKeyError: 'ANTHROPIC_API_KEY'\n";
+        let finished = Finished {
+            exit: Exit::Code(1),
+            ending: Ending::Natural,
+            stdout: b"banner\n".to_vec(),
+            is_stdout_cut: false,
+            stderr: traceback.into(),
+        };
+        assert_eq!(last_words(&finished), "KeyError: 'ANTHROPIC_API_KEY'");
+        let message = failed(&finished).message().to_owned();
+        assert!(message.contains("ANTHROPIC_API_KEY, name it in conductor.pass_environment"), "{message}");
+        assert_eq!(missing_variable("ModuleNotFoundError: No module named 'x'"), None);
+    }
 }

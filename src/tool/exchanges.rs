@@ -3,13 +3,18 @@
 //! A line is a CRC-32C, its number of how many, and the exchange as JSON, so that a line that was changed, torn or lost is
 //! noticed and the others are kept.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::pb::Timestamp;
+use crate::{
+    files::{Durability, Root, replace},
+    pb::Timestamp,
+};
 
 pub(super) const FILE: &str = "exchanges.jsonl";
+/// What the limits of the configuration allow is far less.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// One command and its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +29,8 @@ pub struct Exchange {
 /// answered.
 pub(super) fn read(directory: &Path) -> io::Result<Vec<Exchange>> {
     let path = directory.join(FILE);
-    let bytes = match fs::read(&path) {
+    let read = Root::open(directory).and_then(|root| root.read(Path::new(FILE), MAX_BYTES));
+    let bytes = match read {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read?,
     };
@@ -36,7 +42,7 @@ pub(super) fn read(directory: &Path) -> io::Result<Vec<Exchange>> {
     let exchanges: Vec<Exchange> = lines.into_iter().flatten().map(|line| line.exchange).collect();
     if !is_whole {
         let kept = path.with_extension(format!("damaged-{}", Timestamp::now().unix_millis()));
-        fs::copy(&path, &kept)?;
+        replace(&kept, &bytes, Durability::Process)?;
         write(directory, &exchanges)?;
         tracing::error!(
             conversation = %directory.display(), kept = %kept.display(), whole = exchanges.len(),
@@ -53,9 +59,7 @@ pub(super) fn write(directory: &Path, exchanges: &[Exchange]) -> io::Result<()> 
         let rest = format!("{}/{} {}", index + 1, exchanges.len(), serde_json::to_string(exchange)?);
         text += &format!("{:08x} {rest}\n", crc32c::crc32c(rest.as_bytes()));
     }
-    let new = directory.join(format!(".{FILE}.new"));
-    fs::write(&new, text)?;
-    fs::rename(new, directory.join(FILE))
+    replace(&directory.join(FILE), text.as_bytes(), Durability::Process)
 }
 
 struct Line {
@@ -83,6 +87,8 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

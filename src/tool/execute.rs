@@ -11,18 +11,18 @@ use super::{
     toolbox::Inner,
 };
 use crate::{
-    engine::{Exit, Finished, Kind, read_outcome},
+    engine::{Exit, Finished, Kind, read_outcome, unreadable},
     error::{Error, Reason, Result},
 };
 
 /// One run of an agent.
-pub(super) struct Run<'a> {
-    pub(super) agent_id: &'a str,
-    pub(super) input_text: &'a str,
-    pub(super) timeout: Option<u32>,
-    pub(super) format: OutputFormat,
-    pub(super) conversation_id: Option<String>,
-    pub(super) clears_history: bool,
+struct Run<'a> {
+    agent_id: &'a str,
+    input_text: &'a str,
+    timeout: Option<u32>,
+    format: OutputFormat,
+    conversation_id: Option<String>,
+    clears_history: bool,
 }
 
 pub(super) async fn stateless(
@@ -31,7 +31,7 @@ pub(super) async fn stateless(
     arguments: &StatelessArguments,
     exit: &mut Option<Exit>,
 ) -> Result<Done> {
-    check_directory(inner, arguments.cwd.as_deref())?;
+    check_directory(inner, arguments.cwd.clone()).await?;
     let run = Run {
         agent_id: &arguments.agent_id,
         input_text: &arguments.input_text,
@@ -66,12 +66,12 @@ async fn execute(
     run: Run<'_>,
     exit: &mut Option<Exit>,
 ) -> Result<Done> {
-    let _use = inner.workspace_use.read().await;
+    let _use = inner.workspace_use.clone().read_owned().await;
     let _in_use = run.conversation_id.as_ref().map(|id| inner.use_conversation(&context.caller, id));
-    let root = prepare_root(inner, context, &run).await?;
-    let _turn = inner.wait_for_agent(context, &root, run.agent_id).await?;
+    let _turn = inner.wait_for_agent(context, run.conversation_id.as_deref(), run.agent_id).await?;
+    let prepared = inner.prepare(context, run.agent_id, run.conversation_id.as_deref()).await?;
     let kind = inner.config.engine.kind;
-    let mut flags = vec![format!("--agent={}", run.agent_id), format!("--input={}", run.input_text)];
+    let mut flags = vec![format!("--agent={}", run.agent_id)];
     if run.conversation_id.is_some() {
         flags.push("--chat".into());
     }
@@ -83,32 +83,45 @@ async fn execute(
         flags.push("--output=json".into());
     }
     flags.extend(setting_flags(inner, context).await?);
-    if let Some(timeout) = run.timeout {
-        flags.push(format!("--timeout={timeout}"));
-    }
-    let wanted = EngineRun { flags, timeout: run.timeout, has_input: false, is_agent: true };
-    let finished = inner.run_engine(context, &root, wanted, exit).await?;
-    answer(kind, run, &finished)
+    let wanted = EngineRun {
+        flags,
+        input: Some(run.input_text.to_owned()),
+        timeout: run.timeout,
+        is_spoken_to: false,
+        is_agent: true,
+    };
+    let finished = inner.run_engine(context, &prepared.root, wanted, exit).await?;
+    let created_agents = inner.settle(&prepared, Some(run.agent_id)).await;
+    let (input_text, format) = (run.input_text.to_owned(), run.format);
+    let max_bytes = inner.config.conductor.max_output_bytes as usize;
+    // An answer may be long, and is read off the runtime.
+    let (output, document, is_truncated) =
+        inner.blocking(move |_| answer(kind, &input_text, format, &finished, max_bytes)).await?;
+    let answer = AgentAnswer {
+        agent_id: run.agent_id.to_owned(),
+        output: output.clone(),
+        is_truncated,
+        conversation_id: run.conversation_id,
+        created_agents,
+        document,
+    };
+    Ok(Done { is_truncated: answer.is_truncated, ..Done::new(output, &answer)? })
 }
 
 /// The engine works in its own root: a caller that names that one gets what it asks for, another one is told so.
-fn check_directory(inner: &Inner, directory: Option<&str>) -> Result<()> {
-    let root = &inner.config.engine.root;
-    match directory {
-        None | Some("") => Ok(()),
-        Some(path)
-            if PathBuf::from(path)
-                .canonicalize()
-                .is_ok_and(|path| root.canonicalize().is_ok_and(|root| root == path)) =>
-        {
-            Ok(())
-        }
-        Some(_) => Err(Error::new(
-            Reason::Unsupported,
-            "this engine runs in its own root and cannot work in another directory; leave cwd out",
-        )
-        .at("arguments.cwd")),
-    }
+async fn check_directory(inner: &Inner, directory: Option<String>) -> Result<()> {
+    let Some(directory) = directory.filter(|directory| !directory.is_empty()) else { return Ok(()) };
+    inner
+        .blocking(move |config| {
+            let root = config.engine.root.canonicalize().ok();
+            if root.is_some() && PathBuf::from(directory).canonicalize().ok() == root {
+                return Ok(());
+            }
+            let message =
+                "this engine runs in its own root and cannot work in another directory; leave cwd out";
+            Err(Error::new(Reason::Unsupported, message).at("arguments.cwd"))
+        })
+        .await
 }
 
 /// The caller's settings as flags.
@@ -119,59 +132,48 @@ pub(super) async fn setting_flags(inner: &Inner, context: &CallContext) -> Resul
     Ok(environment.into_iter().chain(project).collect())
 }
 
-fn answer(kind: Kind, run: Run<'_>, finished: &Finished) -> Result<Done> {
-    let (output, document) = match (kind, read_outcome(&finished.stdout, run.input_text)) {
-        // It says 0 for failures too, but never another status for a success.
-        (_, _) if finished.exit != Exit::Code(0) => return Err(failed(finished)),
-        (Kind::Conductor, Some(outcome)) if outcome.is_success => (outcome.output, Some(outcome.document)),
-        (Kind::Conductor, Some(outcome)) => {
+type Answer = (String, Option<serde_json::Value>, bool);
+
+fn answer(
+    kind: Kind,
+    input: &str,
+    format: OutputFormat,
+    finished: &Finished,
+    max_bytes: usize,
+) -> Result<Answer> {
+    // It says 0 for failures too, but never another status for a success. One that had said its outcome and had to be ended
+    // has none that counts.
+    let is_ended_well = finished.exit == Exit::Code(0) || finished.is_concluded();
+    if !is_ended_well {
+        return Err(failed(finished));
+    }
+    if kind == Kind::Bundled && format == OutputFormat::Text {
+        let output = String::from_utf8_lossy(&finished.stdout).trim_end().to_owned();
+        return Ok((output, None, finished.is_stdout_cut));
+    }
+    let too_long = || {
+        let message = format!(
+            "the engine answered more than {max_bytes} bytes, which is all that is kept; raise conductor.max_output_bytes, or let the agent write a file"
+        );
+        Error::new(Reason::EngineFailed, message)
+    };
+    match read_outcome(&finished.stdout, input) {
+        Some(outcome) if outcome.output.len() > max_bytes => Err(too_long()),
+        Some(outcome) if outcome.is_success => {
+            let document = (format == OutputFormat::Json).then_some(outcome.document);
+            Ok((outcome.output, document, false))
+        }
+        Some(outcome) => {
             let message = outcome.output.trim();
             let message = if message.is_empty() { "the engine failed and did not say why" } else { message };
-            return Err(Error::new(Reason::EngineFailed, message));
+            Err(Error::new(Reason::EngineFailed, message))
         }
-        (Kind::Conductor, None) => {
-            return Err(failed(finished).because("no outcome line"));
-        }
-        (Kind::Bundled, Some(outcome)) if run.format == OutputFormat::Json => {
-            (outcome.output, Some(outcome.document))
-        }
-        (Kind::Bundled, _) => (String::from_utf8_lossy(&finished.stdout).trim_end().to_owned(), None),
-    };
-    let answer = AgentAnswer {
-        agent_id: run.agent_id.to_owned(),
-        output: output.clone(),
-        is_truncated: kind == Kind::Bundled && finished.is_stdout_cut,
-        conversation_id: run.conversation_id,
-        document: document.filter(|_| run.format == OutputFormat::Json),
-    };
-    Ok(Done { is_truncated: answer.is_truncated, ..Done::new(output, &answer)? })
-}
-
-/// The root to run in: the engine's own, or the caller's private one for a conversation.
-pub(super) async fn prepare_root(inner: &Inner, context: &CallContext, run: &Run<'_>) -> Result<PathBuf> {
-    let agent_id = run.agent_id.to_owned();
-    let caller = context.caller.clone();
-    let conversation_id = run.conversation_id.clone();
-    inner
-        .blocking(move |config| {
-            let Ok(workspace) = config.workspace() else {
-                // Agents that are not kept in files: the engine itself says whether there is such an agent.
-                return match conversation_id {
-                    None => Ok(config.engine.root.clone()),
-                    Some(_) => Err(Error::new(
-                        Reason::Unsupported,
-                        "conversations need an engine that keeps its agents in files",
-                    )),
-                };
-            };
-            super::agents::find(&workspace, &agent_id)?;
-            let Some(conversation_id) = conversation_id else { return Ok(config.engine.root.clone()) };
-            let directory = config.open_conversation(&caller, &conversation_id);
-            let private = directory.and_then(|directory| workspace.private_root(&directory));
-            private.map(|private| private.root).map_err(|error| {
-                Error::new(Reason::ToolFailed, "the conversation's directory cannot be written")
-                    .because(error)
-            })
-        })
-        .await
+        None if finished.is_stdout_cut => Err(too_long()),
+        None => match unreadable(&finished.stdout) {
+            Some(why) => {
+                Err(Error::new(Reason::EngineFailed, format!("the engine ended without an outcome: {why}")))
+            }
+            None => Err(failed(finished).because("no outcome line")),
+        },
+    }
 }

@@ -1,27 +1,59 @@
 //! `clear_agent_history`.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{CallContext, Done, arguments::ClearArguments, result::HistoryCleared, toolbox::Inner};
 use crate::{
     engine::workspace::Workspace,
     error::{Error, Reason, Result},
 };
 
+/// How long a run that has the lock is waited for.
+const LOCK_TIME: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Clears what an agent remembers while no run of it can write. `None`: one runs.
+fn clear_if_free(workspace: &Workspace, agent_id: &str) -> std::io::Result<Option<usize>> {
+    if !workspace.root.exists() {
+        return Ok(Some(0));
+    }
+    let Some(_lock) = workspace.try_lock(agent_id)? else { return Ok(None) };
+    workspace.clear_history(agent_id).map(Some)
+}
+
 pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &ClearArguments) -> Result<Done> {
     let agent_id = arguments.agent_id.as_str();
     let conversation_id = context.conversation(arguments.conversation_id.as_deref());
     let directory = inner.config.conversation_directory(&context.caller, &conversation_id);
-    let (id, base) = (agent_id.to_owned(), directory.clone());
-    // A run of this agent in this conversation would write what is cleared here.
-    let _turn = inner.wait_for_agent(context, &directory, agent_id).await?;
-    let removed = inner
-        .blocking(move |config| {
+    let root = inner.config.conversation_root(&context.caller, &conversation_id, agent_id);
+    // A run of this agent in this conversation would write what is cleared here: a real engine's runs are waited for by their
+    // turn, the bundled engine's by its own lock.
+    let _turn = inner.wait_for_agent(context, Some(&conversation_id), agent_id).await?;
+    let until = context.deadline.min(Instant::now() + LOCK_TIME);
+    let removed = loop {
+        let (id, base) = (agent_id.to_owned(), root.clone());
+        let cleared = inner.blocking(move |config| {
             let shared = config.workspace()?;
             super::agents::find(&shared, &id)?;
-            Workspace::private(&base).clear_history(&id).map_err(|error| {
+            clear_if_free(&Workspace::private(&base), &id).map_err(|error| {
                 Error::new(Reason::ToolFailed, format!("the history cannot be removed: {error}"))
             })
-        })
-        .await?;
+        });
+        if let Some(removed) = cleared.await? {
+            break removed;
+        }
+        if Instant::now() >= until {
+            let message = format!("{agent_id} is running in this conversation; try again when it has ended");
+            return Err(Error::new(Reason::Busy, message));
+        }
+        tokio::select! {
+            // Both branches only wait.
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = context.cancel.cancelled() => return Err(super::engine_run::cancelled()),
+        }
+    };
     // The last one to forget takes the conversation along.
     inner.remove_if_empty(directory).await?;
     let result = HistoryCleared {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     engine::{Exit, Kind},
     error::{Error, Reason, Result},
+    text::quoted,
 };
 
 pub(super) async fn install(
@@ -20,7 +21,7 @@ pub(super) async fn install(
     arguments: &InstallArguments,
     exit: &mut Option<Exit>,
 ) -> Result<Done> {
-    let _use = inner.workspace_use.read().await;
+    let _use = inner.workspace_use.clone().read_owned().await;
     let root = inner.config.engine.root.clone();
     // The engines' own word for "show what there is".
     let Some(name) = arguments.template_name.as_ref().filter(|name| *name != "list") else {
@@ -32,6 +33,9 @@ pub(super) async fn install(
         let result = Installed { templates: templates(&report), ..Installed::default() };
         return Done::new(report, &result);
     };
+    if inner.config.engine.kind == Kind::Conductor {
+        return install_apart(inner, context, name, exit).await;
+    }
     let before = installed(inner).await?;
     let finished =
         inner.run_engine(context, &root, EngineRun::plain(format!("--install={name}")), exit).await?;
@@ -47,31 +51,69 @@ pub(super) async fn install(
         .map(str::to_owned)
         .collect();
     if named.is_empty() {
-        let instead = match inner.config.engine.kind {
-            Kind::Bundled => String::new(),
-            Kind::Conductor => format!(" ({})", last_words(&finished)),
-        };
-        let message = format!(
-            "nothing was installed: there is no template or category `{name}`{instead}; call without a name to list them"
-        );
-        return Err(Error::new(Reason::ToolFailed, message));
+        return Err(nothing(name, ""));
     }
     let result = Installed {
         installed: after.difference(&before).cloned().collect(),
         skipped: named.intersection(&before).cloned().collect(),
         templates: Vec::new(),
     };
-    let text = format!(
-        "{} installed{}, {} there already",
-        result.installed.len(),
-        if result.installed.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", result.installed.join(", "))
-        },
-        result.skipped.len()
+    told(&result)
+}
+
+fn nothing(name: &str, instead: &str) -> Error {
+    let message = format!(
+        "nothing was installed: there is no template or category `{}`{instead}; call without a name to list them",
+        quoted(name)
     );
-    Done::new(text, &result)
+    Error::new(Reason::ToolFailed, message)
+}
+
+fn told(result: &Installed) -> Result<Done> {
+    let names = match result.installed.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", result.installed.join(", ")),
+    };
+    Done::new(
+        format!("{} installed{names}, {} there already", result.installed.len(), result.skipped.len()),
+        result,
+    )
+}
+
+/// A real engine installs where it always does, whatever its configuration says: into a root of its own, from which the gateway
+/// takes what is new to where the configuration points.
+async fn install_apart(
+    inner: &Inner,
+    context: &CallContext,
+    name: &str,
+    exit: &mut Option<Exit>,
+) -> Result<Done> {
+    let (prepared, private) = inner.prepare_installation().await?;
+    let before = installed(inner).await?;
+    let finished = inner
+        .run_engine(context, &prepared.root, EngineRun::plain(format!("--install={name}")), exit)
+        .await?;
+    if finished.exit != Exit::Code(0) {
+        return Err(failed(&finished));
+    }
+    let made: BTreeSet<String> = inner
+        .blocking(move |_| {
+            let agents = private.agents().map_err(|error| {
+                Error::new(Reason::ToolFailed, format!("what was installed cannot be read: {error}"))
+            })?;
+            Ok(agents.into_iter().map(|agent| agent.agent_id).collect())
+        })
+        .await?;
+    if made.is_empty() {
+        return Err(nothing(name, &format!(" ({})", last_words(&finished))));
+    }
+    let taken = inner.settle(&prepared, None).await;
+    let result = Installed {
+        skipped: made.intersection(&before).cloned().collect(),
+        installed: taken,
+        templates: Vec::new(),
+    };
+    told(&result)
 }
 
 async fn installed(inner: &Inner) -> Result<BTreeSet<String>> {

@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 use super::{
     Done,
     arguments::{MigrateArguments, StorageType},
-    backup::exclusive,
-    paths::copy_directory,
+    backup::{AGENT_LIMITS, COPY_TIME, exclusive},
     result::Migrated,
     toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
     error::{Error, Reason, Result},
+    files::{Durability, Root, copy_tree, replace},
     pb::Timestamp,
 };
+
+const MAX_CONFIG_BYTES: u64 = 256 * 1024;
 
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(Reason::ToolFailed, format!("the agents could not be migrated: {error}"))
@@ -35,9 +37,14 @@ pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Resu
         ));
     };
     let updates_config = !arguments.no_config_update;
-    let _exclusive = exclusive(inner)?;
+    let exclusive = exclusive(inner)?;
     let is_dry_run = arguments.dry_run;
-    let result = inner.blocking(move |config| copy_agents(config, &path, updates_config, is_dry_run)).await?;
+    let result = inner
+        .blocking_for(COPY_TIME, move |config| {
+            let _exclusive = exclusive;
+            copy_agents(config, &path, updates_config, is_dry_run)
+        })
+        .await?;
     let did = if is_dry_run { "would be copied" } else { "were copied" };
     Done::new(format!("{} agents {did} to {}", result.agents.len(), result.path), &result)
 }
@@ -48,24 +55,27 @@ fn copy_agents(
     updates_config: bool,
     is_dry_run: bool,
 ) -> Result<Migrated> {
-    let target = config.confined("arguments.path", Some(path))?;
-    let workspace = config.workspace()?;
+    let confined = config.confined("arguments.path", Some(path))?;
+    let (target, workspace) = (confined.path(), config.workspace()?);
     if target.starts_with(&workspace.directory) || workspace.directory.starts_with(&target) {
         return Err(Error::invalid("arguments.path", "is where the agents are already"));
     }
-    let agents_directory = target.join("agents");
-    let is_taken = fs::read_dir(&agents_directory).is_ok_and(|mut entries| entries.next().is_some());
+    let to = confined.join("agents");
+    let is_taken = to
+        .open()
+        .and_then(|root| root.entries(1))
+        .map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |entries| !entries.is_empty());
     if is_taken {
         return Err(Error::invalid("arguments.path", "holds agents already; choose an empty directory"));
     }
     let mut agents = Vec::new();
     for agent in workspace.agents().map_err(failed)? {
-        if is_dry_run {
-            agents.push(agent.agent_id);
-            continue;
+        // A link in an agent's place is somebody else's directory.
+        let Ok(from) = workspace.agent_root(&agent.agent_id) else { continue };
+        if !is_dry_run {
+            let to = to.join(&agent.agent_id).create().map_err(failed)?;
+            copy_tree(&from, &to, AGENT_LIMITS, &|_| false).map_err(failed)?;
         }
-        let from = workspace.agent_directory(&agent.agent_id);
-        copy_directory(&from, &agents_directory.join(&agent.agent_id)).map_err(failed)?;
         agents.push(agent.agent_id);
     }
     if updates_config && !is_dry_run {
@@ -82,19 +92,20 @@ fn copy_agents(
 /// Points the engine's configuration to the new place; the old file is kept beside it.
 fn update_config(root: &Path, target: &Path) -> io::Result<()> {
     let path = root.join("config.yaml");
-    let mut config: Value = match fs::read_to_string(&path) {
+    let (mut config, mode) = match Root::open(root)?.read_text(Path::new("config.yaml"), MAX_CONFIG_BYTES) {
         Ok(text) => {
             let seconds = Timestamp::now().seconds;
-            fs::copy(&path, root.join(format!("config.yaml.backup.{seconds}")))?;
-            serde_saphyr::from_str(&text).map_err(io::Error::other)?
+            replace(&root.join(format!("config.yaml.backup.{seconds}")), text.as_bytes(), Durability::Power)?;
+            let config: Value = serde_saphyr::from_str(&text).map_err(io::Error::other)?;
+            (config, Some(fs::metadata(&path)?.permissions()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => json!({}),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (json!({}), None),
         Err(error) => return Err(error),
     };
     config["storage"]["type"] = json!("filesystem");
     config["storage"]["path"] = json!(target);
     let text = serde_saphyr::to_string(&config).map_err(io::Error::other)?;
-    let new = root.join("config.yaml.new");
-    fs::write(&new, text)?;
-    fs::rename(new, path)
+    replace(&path, text.as_bytes(), Durability::Power)?;
+    // Whoever could read it before, such as an engine that runs as somebody else, still can.
+    mode.map_or(Ok(()), |mode| fs::set_permissions(&path, mode))
 }

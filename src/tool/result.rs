@@ -120,6 +120,9 @@ pub(super) struct AgentAnswer {
     /// The conversation it remembers this in; absent for a stateless run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<String>,
+    /// Agents that this one has created; they can be run from now on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub created_agents: Vec<String>,
     /// The engine's own document, where JSON was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<serde_json::Value>,
@@ -183,6 +186,9 @@ pub(super) struct BackedUp {
     pub agents: u32,
     /// How many files.
     pub files: u32,
+    /// Links and the like, which are not copied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// A backup that was restored.

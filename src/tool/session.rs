@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::{
     CallContext, Done,
     arguments::SessionArguments,
+    dialogue::{Dialogue, came_too_soon, disarmed},
     engine_run::{EngineRun, failed},
-    execute::{self, Run},
+    execute,
     result::AgentSession,
     toolbox::Inner,
 };
@@ -28,6 +29,10 @@ const IDLE_TIME: Duration = Duration::from_secs(2);
 const CONNECTED_TIME: Duration = Duration::from_secs(60);
 /// A prompt is shown up to this length.
 const MAX_PROMPT_BYTES: usize = 2000;
+/// The engine's clock and ours.
+const PAUSE_MARGIN: Duration = Duration::from_millis(200);
+/// What the engine has forgotten is given again so often.
+const MAX_AGAIN: u32 = 3;
 /// A line must fit a pipe, so that telling it never waits for the engine.
 pub(super) const MAX_LINE_BYTES: u32 = 60_000;
 
@@ -52,39 +57,58 @@ impl Recent {
     }
 }
 
+/// What is known of a dialogue while it lasts.
+struct Talk<'a> {
+    inner: &'a Inner,
+    context: &'a CallContext,
+    dialogue: Dialogue,
+    recent: Recent,
+    inputs: u32,
+    /// What it was told last, and when.
+    told: Option<(String, Instant)>,
+    /// How often that was given again.
+    again: u32,
+}
+
 pub(super) async fn run(
     inner: &Inner,
     context: &CallContext,
     arguments: &SessionArguments,
     exit: &mut Option<Exit>,
 ) -> Result<Done> {
-    let _use = inner.workspace_use.read().await;
+    let _use = inner.workspace_use.clone().read_owned().await;
     let conversation_id = context.conversation(arguments.conversation_id.as_deref());
-    let run = Run {
-        agent_id: &arguments.agent_id,
-        input_text: arguments.initial_input.as_deref().unwrap_or_default(),
-        timeout: arguments.timeout,
-        format: super::arguments::OutputFormat::Text,
-        conversation_id: Some(conversation_id.clone()),
-        clears_history: false,
-    };
     let _in_use = inner.use_conversation(&context.caller, &conversation_id);
-    let root = execute::prepare_root(inner, context, &run).await?;
-    let _turn = inner.wait_for_agent(context, &root, &arguments.agent_id).await?;
-    let mut flags = vec![format!("--agent={}", arguments.agent_id), "--chat".into(), "--interactive".into()];
-    flags.extend(arguments.initial_input.as_ref().map(|input| format!("--input={input}")));
+    let agent_id = arguments.agent_id.as_str();
+    let _turn = inner.wait_for_agent(context, Some(&conversation_id), agent_id).await?;
+    let prepared = inner.prepare(context, agent_id, Some(&conversation_id)).await?;
+    let mut flags = vec![format!("--agent={agent_id}"), "--chat".into(), "--interactive".into()];
     flags.extend(execute::setting_flags(inner, context).await?);
-    let wanted = EngineRun { flags, timeout: arguments.timeout, has_input: true, is_agent: true };
-    let mut started = inner.start_engine(context, &root, wanted).await?;
-    let inputs = talk(inner, context, &mut started.run).await?;
+    let input = arguments.initial_input.as_deref().map(|input| inner.spoken(input));
+    let wanted = EngineRun { flags, input, timeout: arguments.timeout, is_spoken_to: true, is_agent: true };
+    let mut started = inner.start_engine(context, &prepared.root, wanted).await?;
+    let mut talk = Talk {
+        inner,
+        context,
+        dialogue: Dialogue::default(),
+        recent: Recent::default(),
+        inputs: 0,
+        told: None,
+        again: 0,
+    };
+    let inputs = talk.lead(&mut started.run).await?;
+    talk.flush().await;
+    let answers = talk.dialogue.answers().map(str::to_owned);
     let finished = started.conclude(exit)?;
+    inner.settle(&prepared, Some(agent_id)).await;
     if finished.exit != Exit::Code(0) {
         return Err(failed(&finished));
     }
-    let output = String::from_utf8_lossy(&finished.stdout).trim_end().to_owned();
+    let output = answers.unwrap_or_else(|| String::from_utf8_lossy(&finished.stdout).into_owned());
+    let output = output.trim_end().to_owned();
     let session = AgentSession {
         session_id: context.job_id.clone(),
-        agent_id: arguments.agent_id.clone(),
+        agent_id: agent_id.to_owned(),
         conversation_id,
         is_open: false,
         output: output.clone(),
@@ -96,93 +120,166 @@ pub(super) async fn run(
     Ok(Done { is_truncated: session.is_truncated, ..Done::new(output, &session)? })
 }
 
-/// Passes output on and asks whenever the engine waits, until it ends. Answers with the number of answers.
-async fn talk(inner: &Inner, context: &CallContext, run: &mut crate::engine::Run) -> Result<u32> {
-    let settings = &inner.config.conductor;
-    let timeout = Duration::from_secs(settings.session_input_timeout_seconds.into());
-    let schema = json!({
-        "type": ["string", "null"],
-        "maxLength": MAX_LINE_BYTES,
-        "description": "a line for the agent; null ends the session",
-    });
-    let default = settings.session_default_input.clone().map_or(Value::Null, Value::from);
-    let mut recent = Recent::default();
-    let mut inputs = 0;
-    let mut quiet_since = Instant::now();
-    let mut reads_since = None;
-    loop {
-        let chunk = tokio::select! {
-            // Output first: a prompt is asked when it was read. `next` is cancel safe, the rest only waits.
-            biased;
-            chunk = run.next(&context.cancel) => chunk,
-            () = tokio::time::sleep(LOOK_AGAIN) => {
-                let now = Instant::now();
-                let attention = run.attention();
-                reads_since = (attention == Attention::Reads).then(|| reads_since.unwrap_or(now));
-                let asks = match attention {
-                    Attention::Reads => reads_since.is_some_and(|since| now - since >= READ_TIME),
-                    // The bundled engine reads when it asks, and only then.
-                    _ if inner.config.engine.kind == Kind::Bundled => false,
-                    Attention::Idles => {
-                        let quiet = now - quiet_since;
-                        quiet >= CONNECTED_TIME || (quiet >= IDLE_TIME && !run.is_connected())
-                    }
-                    Attention::Elsewhere => false,
-                };
-                if !asks {
-                    continue;
-                }
-                let answer = ask(context, run, &mut recent, (&schema, &default, timeout)).await?;
-                (quiet_since, reads_since) = (Instant::now(), None);
-                match answer {
-                    Some(Value::String(line)) => {
-                        inputs += 1;
-                        // One answer is one line.
-                        let line = line.trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " ");
-                        run.say(&format!("{line}\n")).await;
-                    }
-                    Some(_) => run.close_input(),
-                    None => return Ok(inputs),
-                }
-                continue;
+impl Inner {
+    /// A caller's words as the engine is told them: what is typed is text, unless the configuration says otherwise.
+    fn spoken(&self, words: &str) -> String {
+        let takes_commands =
+            self.config.conductor.session_commands || self.config.engine.kind == Kind::Bundled;
+        if takes_commands { words.to_owned() } else { disarmed(words) }
+    }
+
+    /// How long a real engine wants between two inputs.
+    fn session_pause(&self) -> Duration {
+        match self.config.engine.kind {
+            Kind::Bundled => Duration::ZERO,
+            Kind::Conductor => {
+                let seconds = self.config.conductor.session_pause_seconds;
+                if seconds == 0 { Duration::ZERO } else { Duration::from_secs(seconds.into()) + PAUSE_MARGIN }
             }
-        };
-        let Some(chunk) = chunk else { return Ok(inputs) };
-        (quiet_since, reads_since) = (Instant::now(), None);
-        recent.push(&chunk);
-        context.tell(chunk).await;
+        }
     }
 }
 
-/// Asks while the engine's output is still read. `None`: the engine ended before there was an answer.
-async fn ask(
-    context: &CallContext,
-    run: &mut crate::engine::Run,
-    recent: &mut Recent,
-    (schema, default, timeout): (&Value, &Value, Duration),
-) -> Result<Option<Value>> {
-    let prompt = recent.prompt();
-    *recent = Recent::default();
-    let mut answer = std::pin::pin!(context.ask(prompt, schema.clone(), default.clone(), timeout));
-    loop {
-        tokio::select! {
-            answer = &mut answer => return match answer {
-                // The run itself sees the cancellation, or its time limit, and ends its tree first.
-                Err(error) if matches!(error.reason(), Reason::Cancelled | Reason::TimedOut) => {
-                    while let Some(chunk) = run.next(&context.cancel).await {
-                        context.tell(chunk).await;
+impl Talk<'_> {
+    /// Passes output on, told apart.
+    async fn hear(&mut self, chunk: Chunk) {
+        self.recent.push(&chunk);
+        let pieces = match self.inner.config.engine.kind {
+            Kind::Bundled => vec![chunk],
+            Kind::Conductor => self.dialogue.push(chunk),
+        };
+        for piece in pieces {
+            self.context.tell(piece).await;
+        }
+    }
+
+    async fn flush(&mut self) {
+        for piece in self.dialogue.flush() {
+            self.context.tell(piece).await;
+        }
+    }
+
+    /// Passes output on and asks whenever the engine waits, until it ends. Answers with the number of answers.
+    async fn lead(&mut self, run: &mut crate::engine::Run) -> Result<u32> {
+        let mut quiet_since = Instant::now();
+        let mut reads_since = None;
+        loop {
+            let chunk = tokio::select! {
+                // Output first: a prompt is asked when it was read. `next` is cancel safe, the rest only waits.
+                biased;
+                chunk = run.next(&self.context.cancel) => chunk,
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    let now = Instant::now();
+                    let attention = run.attention().await;
+                    reads_since = (attention == Attention::Reads).then(|| reads_since.unwrap_or(now));
+                    let asks = match attention {
+                        Attention::Reads => reads_since.is_some_and(|since| now - since >= READ_TIME),
+                        // The bundled engine reads when it asks, and only then.
+                        _ if self.inner.config.engine.kind == Kind::Bundled => false,
+                        Attention::Idles => {
+                            let quiet = now - quiet_since;
+                            quiet >= CONNECTED_TIME || (quiet >= IDLE_TIME && !run.is_connected().await)
+                        }
+                        Attention::Elsewhere => false,
+                    };
+                    if !asks {
+                        continue;
                     }
-                    Ok(None)
+                    if !self.turn(run).await? {
+                        return Ok(self.inputs);
+                    }
+                    (quiet_since, reads_since) = (Instant::now(), None);
+                    continue;
                 }
-                answer => answer.map(Some),
-            },
-            chunk = run.next(&context.cancel) => match chunk {
-                Some(chunk) => {
-                    recent.push(&chunk);
-                    context.tell(chunk).await;
+            };
+            let Some(chunk) = chunk else { return Ok(self.inputs) };
+            (quiet_since, reads_since) = (Instant::now(), None);
+            self.hear(chunk).await;
+        }
+    }
+
+    /// The engine waits: it is told again what it has forgotten, or somebody is asked. Answers whether the dialogue goes on.
+    async fn turn(&mut self, run: &mut crate::engine::Run) -> Result<bool> {
+        self.flush().await;
+        if let Some((line, _)) = self.told.clone()
+            && came_too_soon(&self.recent.0)
+            && self.again < MAX_AGAIN
+        {
+            self.again += 1;
+            self.recent = Recent::default();
+            return self.say(run, line).await;
+        }
+        if self.told.is_some() {
+            self.dialogue.asks_again();
+        }
+        match self.ask(run).await? {
+            Some(Value::String(line)) => {
+                self.inputs += 1;
+                self.again = 0;
+                // One answer is one line.
+                let line = line.trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " ");
+                let line = self.inner.spoken(&line);
+                return self.say(run, line).await;
+            }
+            Some(_) => run.close_input(),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Tells the engine a line, no sooner than it wants. Answers whether it still runs.
+    async fn say(&mut self, run: &mut crate::engine::Run, line: String) -> Result<bool> {
+        if let Some((_, at)) = &self.told {
+            let until = *at + self.inner.session_pause();
+            loop {
+                let chunk = tokio::select! {
+                    // The wait first: once it is over nothing has to be read before. `next` is cancel safe.
+                    biased;
+                    () = tokio::time::sleep_until(until) => break,
+                    chunk = run.next(&self.context.cancel) => chunk,
+                };
+                match chunk {
+                    Some(chunk) => self.hear(chunk).await,
+                    None => return Ok(false),
                 }
-                None => return Ok(None),
-            },
+            }
+        }
+        run.say(&format!("{line}\n")).await;
+        self.told = Some((line, Instant::now()));
+        Ok(true)
+    }
+
+    /// Asks while the engine's output is still read. `None`: the engine ended before there was an answer.
+    async fn ask(&mut self, run: &mut crate::engine::Run) -> Result<Option<Value>> {
+        let settings = &self.inner.config.conductor;
+        let timeout = Duration::from_secs(settings.session_input_timeout_seconds.into());
+        let schema = json!({
+            "type": ["string", "null"],
+            "maxLength": MAX_LINE_BYTES,
+            "description": "a line for the agent; null ends the session",
+        });
+        let default = settings.session_default_input.clone().map_or(Value::Null, Value::from);
+        let prompt = self.recent.prompt();
+        self.recent = Recent::default();
+        let context = self.context;
+        let mut answer = std::pin::pin!(context.ask(prompt, schema, default, timeout));
+        loop {
+            tokio::select! {
+                answer = &mut answer => return match answer {
+                    // The run itself sees the cancellation, or its time limit, and ends its tree first.
+                    Err(error) if matches!(error.reason(), Reason::Cancelled | Reason::TimedOut) => {
+                        while let Some(chunk) = run.next(&context.cancel).await {
+                            self.hear(chunk).await;
+                        }
+                        Ok(None)
+                    }
+                    answer => answer.map(Some),
+                },
+                chunk = run.next(&context.cancel) => match chunk {
+                    Some(chunk) => self.hear(chunk).await,
+                    None => return Ok(None),
+                },
+            }
         }
     }
 }

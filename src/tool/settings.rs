@@ -1,6 +1,10 @@
 //! `set_environment` and `get_system_config`.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,14 +12,15 @@ use serde_json::Value;
 use super::{
     CallContext, Done,
     arguments::EnvironmentArguments,
-    engine_run::file_name,
+    names::without_key,
     result::{EnvironmentSet, SystemConfig},
     toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
     caller::Caller,
-    engine::read_yaml,
+    engine::{is_id, read_yaml},
     error::{Error, Reason, Result},
+    files::{Durability, Root, create_private_directory, replace},
 };
 
 /// Keys of the engine's configuration that are shown. What is not listed may be a secret.
@@ -29,20 +34,35 @@ pub(super) struct Settings {
     pub(super) project: Option<String>,
 }
 
-fn path(config: &ToolboxConfig, caller: &Caller) -> PathBuf {
-    config.data_directory.join("settings").join(format!("{}.json", file_name(caller.name())))
-}
+const DIRECTORY: &str = "settings";
+const MAX_BYTES: u64 = 64 * 1024;
 
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(Reason::ToolFailed, format!("the settings cannot be kept: {error}"))
 }
 
 fn read(config: &ToolboxConfig, caller: &Caller) -> Result<Settings> {
-    match fs::read_to_string(path(config, caller)) {
-        Ok(text) => serde_json::from_str(&text).map_err(failed),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Settings::default()),
-        Err(error) => Err(failed(error)),
+    let directory = config.data_directory.join(DIRECTORY);
+    let root = match Root::open(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Settings::default()),
+        root => root.map_err(failed)?,
+    };
+    let name = config.names.settings(caller);
+    // What an earlier build kept is named by a digest alone.
+    let earlier = PathBuf::from(format!("{}.json", without_key(caller.name())));
+    if root.kind(&name).map_err(failed)?.is_none() && root.kind(&earlier).map_err(failed)?.is_some() {
+        fs::rename(directory.join(&earlier), directory.join(&name)).map_err(failed)?;
     }
+    let settings: Settings = match root.read(&name, MAX_BYTES) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Settings::default(),
+        Err(error) => return Err(failed(error)),
+    };
+    // An earlier build took any name.
+    Ok(Settings {
+        environment: settings.environment.filter(|name| is_id(name)),
+        project: settings.project.filter(|name| is_id(name)),
+    })
 }
 
 pub(super) async fn of(inner: &Inner, context: &CallContext) -> Result<Settings> {
@@ -57,16 +77,18 @@ pub(super) async fn set_environment(
 ) -> Result<Done> {
     let caller = context.caller.clone();
     let arguments = arguments.clone();
+    // Read and written in one turn, so that two at once lose neither.
+    let turn = inner.settings_writes.clone().lock_owned().await;
     let settings = inner
         .blocking(move |config| {
+            let _turn = turn;
             let mut settings = read(config, &caller)?;
             settings.environment = Some(arguments.environment);
             settings.project = arguments.project.or(settings.project).filter(|project| !project.is_empty());
-            let path = path(config, &caller);
-            let new = path.with_extension("new");
-            fs::create_dir_all(config.data_directory.join("settings"))
-                .and_then(|()| fs::write(&new, serde_json::to_vec(&settings)?))
-                .and_then(|()| fs::rename(&new, &path))
+            let directory = config.data_directory.join(DIRECTORY);
+            create_private_directory(&directory).map_err(failed)?;
+            let bytes = serde_json::to_vec(&settings).map_err(failed)?;
+            replace(&directory.join(config.names.settings(&caller)), &bytes, Durability::Process)
                 .map_err(failed)?;
             Ok(settings)
         })
@@ -80,7 +102,10 @@ pub(super) async fn set_environment(
 }
 
 fn shown_config(config: &ToolboxConfig) -> Result<BTreeMap<String, Value>> {
-    let document = match read_yaml::<BTreeMap<String, Value>>(&config.engine.root.join("config.yaml")) {
+    let path = &config.engine.root;
+    let read = Root::open(path)
+        .and_then(|root| read_yaml::<BTreeMap<String, Value>>(&root, path, Path::new("config.yaml")));
+    let document = match read {
         Ok(document) => document,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(Error::new(Reason::ToolFailed, format!("config.yaml: {error}"))),

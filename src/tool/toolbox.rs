@@ -9,7 +9,6 @@ use std::{
 
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -17,15 +16,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Question, agents, backup, conversations::InUse, execute, history, install, migrate, recent::Recent,
-    session, settings,
+    Call, Names, Question, agents, backup, conversations::InUse, execute, history, install, migrate,
+    recent::Recent, runs::Runs, session, settings,
 };
 use crate::{
     caller::Caller,
-    engine::{Chunk, Engine, Exit, Supervisor, workspace::Workspace},
+    engine::{Chunk, Code, Engine, Exit, Kind, Supervisor, workspace::Workspace},
     error::{Error, Reason, Result},
+    files::Pool,
     secret::Secret,
 };
+
+/// Reading and writing a few files takes no longer than this.
+const FILE_TIME: Duration = Duration::from_secs(10);
 
 /// The conversation of calls that name none: the caller's own with each agent.
 pub const DEFAULT_CONVERSATION: &str = "default";
@@ -37,6 +40,8 @@ pub struct ToolboxConfig {
     pub engine: Engine,
     /// Where the gateway keeps callers' settings and conversations.
     pub data_directory: PathBuf,
+    /// What callers' and conversations' files are called.
+    pub names: Names,
     /// What the processes of this gateway are marked with, so that its successor, and only that, ends what it left.
     pub home: String,
     /// Limits of the engine's runs.
@@ -59,8 +64,16 @@ pub(super) struct Inner {
     pub(super) config: Arc<ToolboxConfig>,
     pub(super) supervisor: Supervisor,
     pub(super) recent: Recent,
+    /// The threads for files that others can write.
+    pool: Pool,
+    /// Where runs that remember nothing take place.
+    pub(super) runs: Arc<Runs>,
+    /// A real engine's code, as its runs see it.
+    pub(super) code: Option<Arc<Code>>,
+    /// Taken while a caller's settings are read and written.
+    pub(super) settings_writes: Arc<tokio::sync::Mutex<()>>,
     /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
-    pub(super) workspace_use: tokio::sync::RwLock<()>,
+    pub(super) workspace_use: Arc<tokio::sync::RwLock<()>>,
     /// Counts changes of the agents.
     changes: watch::Sender<u64>,
     pub(super) conversations_in_use: InUse,
@@ -138,23 +151,47 @@ pub struct Completed {
 
 impl Toolbox {
     /// Makes the tools.
-    pub fn new(config: ToolboxConfig, supervisor: Supervisor) -> Self {
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`] when the data directory cannot be written.
+    pub fn new(config: ToolboxConfig, supervisor: Supervisor) -> Result<Self> {
+        let runs = Runs::open(&config.data_directory).map_err(|error| {
+            let message = format!("the directory for runs cannot be made: {error}; check storage.path");
+            Error::new(Reason::StoreUnavailable, message)
+        })?;
+        let code = (config.engine.kind == Kind::Conductor).then(|| {
+            let apart = [
+                Workspace::of(&config.engine.root).ok().map(|workspace| workspace.directory),
+                Some(config.data_directory.clone()),
+            ];
+            let copies = config.data_directory.join("code");
+            Arc::new(Code::new(config.engine.root.clone(), copies, apart.into_iter().flatten().collect()))
+        });
         let inner = Inner {
             config: Arc::new(config),
             supervisor,
-            workspace_use: tokio::sync::RwLock::default(),
+            pool: Pool::default(),
+            runs: Arc::new(runs),
+            code,
+            settings_writes: Arc::default(),
+            workspace_use: Arc::default(),
             changes: watch::Sender::new(0),
             conversations_in_use: InUse::default(),
             exchange_writes: tokio::sync::Mutex::default(),
             agent_locks: Mutex::default(),
             recent: Recent::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The engine that the tools drive.
     pub fn engine(&self) -> &Engine {
         &self.inner.config.engine
+    }
+
+    /// What is kept of an engine's output, in bytes, which bounds the longest answer.
+    pub fn max_output_bytes(&self) -> u32 {
+        self.inner.config.conductor.max_output_bytes
     }
 
     /// Tells when a call has changed the agents.
@@ -173,7 +210,7 @@ impl Toolbox {
             Err(error) => Err(error),
         };
         if result.is_ok() && call.changes_agents() {
-            self.inner.changes.send_modify(|count| *count += 1);
+            self.inner.agents_changed();
         }
         let duration = started.elapsed();
         let tool = call.tool().as_str();
@@ -258,13 +295,29 @@ impl Inner {
         }
     }
 
-    /// Runs file work on a thread that may block.
+    /// Tells whoever listens that the agents have changed.
+    pub(super) fn agents_changed(&self) {
+        self.recent.forget();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Runs file work on one of the few threads for it.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ToolboxConfig) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.blocking_for(FILE_TIME, work).await
+    }
+
+    /// The same for work that takes its time.
+    pub(super) async fn blocking_for<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        work: impl FnOnce(&ToolboxConfig) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let config = self.config.clone();
-        tokio::task::spawn_blocking(move || work(&config)).await.map_err(Error::internal)?
+        let done = self.pool.run(deadline, move || work(&config)).await;
+        done.map_err(|late| Error::new(Reason::ToolFailed, late.to_string()))?
     }
 
     /// The lock that serialises a real engine's runs of one agent in one root.
@@ -290,19 +343,10 @@ impl ToolboxConfig {
         })
     }
 
-    /// The root of the caller's own conversation. Made of a digest, so that no name can lead out of it.
+    /// The root of the caller's own conversation. Made of a keyed digest, so that no name can lead out of it,
+    /// or to it.
     pub(super) fn conversation_directory(&self, caller: &Caller, conversation_id: &str) -> PathBuf {
-        let name = directory_name(caller.name(), conversation_id);
+        let name = self.names.conversation(caller.name(), conversation_id);
         self.data_directory.join("conversations").join(name)
     }
-}
-
-/// What a conversation's directory is called.
-pub(super) fn directory_name(caller: &str, conversation_id: &str) -> String {
-    digest(&[caller, conversation_id].join("\0"))
-}
-
-/// A file name for any name.
-pub(super) fn digest(name: &str) -> String {
-    data_encoding::HEXLOWER.encode(&Sha256::digest(name.as_bytes())[..16])
 }

@@ -1,7 +1,7 @@
 //! An engine that misbehaves, for the tests: what it does is what it is told with `--input`.
 //!
-//! It takes the command line of a real conductor engine and prints in its form. Every run is written into
-//! `starts.log` in its working directory, so that a test can count the starts of each job.
+//! It takes the command line of a real conductor engine and prints in its form. Every run is written into the file that
+//! MEAN_ENGINE_LOG names, so that a test can count the starts of each job.
 
 use std::{
     env, fs,
@@ -98,7 +98,10 @@ async fn talk(mode: &str) -> ExitCode {
             ("sair", _) => break,
             ("die", _) => return ExitCode::from(3),
             (_, "hang") if turn == 2 => for_ever().await,
-            (words, _) => say(format!("ouvi: {words}\n").as_bytes()),
+            (words, _) => {
+                let rule = "-".repeat(40);
+                say(format!("🤖 Resposta:\n{rule}\nouvi: {words}\n{rule}\n").as_bytes());
+            }
         }
     }
     ExitCode::SUCCESS
@@ -114,8 +117,8 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let input = flag("--input").unwrap_or_default();
-    if let Ok(job_id) = env::var("CONDUCTOR_JOB_ID") {
-        let log = fs::OpenOptions::new().create(true).append(true).open("starts.log");
+    if let (Ok(job_id), Ok(log)) = (env::var("CONDUCTOR_JOB_ID"), env::var("MEAN_ENGINE_LOG")) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(log);
         log.and_then(|mut log| log.write_all(format!("{job_id}\n").as_bytes()))
             .expect("starts can be logged");
     }

@@ -56,7 +56,7 @@ async fn bodies() {
         for (what, body, status, reason, text) in &cases {
             let answer = send(&gateway.address, "POST", path, &[JSON], Some(body.clone().into_bytes())).await;
             assert_eq!(answer.status, *status, "{what}: {}", answer.text());
-            assert_eq!(answer.headers["content-type"], "application/problem+json", "{what}");
+            assert_eq!(answer.headers["content-type"], "application/problem+json; charset=utf-8", "{what}");
             let problem = answer.json();
             assert_eq!(
                 (problem["reason"].as_str(), problem["status"].as_u64()),

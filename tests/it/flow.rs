@@ -24,7 +24,7 @@ async fn the_two_step_flow() {
     assert_eq!(accepted["stream_url"], format!("/api/v1/stream/{job_id}"));
 
     let mut reader = gateway.sse(job_id, 0).await;
-    assert_eq!(reader.headers["content-type"], "text/event-stream");
+    assert_eq!(reader.headers["content-type"], "text/event-stream; charset=utf-8");
     assert_eq!(reader.headers["x-accel-buffering"], "no");
     let events = reader.rest().await;
     assert_eq!(

@@ -27,7 +27,7 @@ async fn one_key_is_one_job() {
         answers.iter().map(|answer| answer.json()["job_id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 1);
     gateway.events(ids.first().unwrap()).await;
-    let starts = std::fs::read_to_string(gateway.path("engine/starts.log")).unwrap();
+    let starts = std::fs::read_to_string(gateway.path("starts.log")).unwrap();
     assert_eq!(starts.lines().count(), 1);
     let other = submit("k1", &json!({"agent_id": "Mean_Agent", "input_text": "other"})).await;
     assert_eq!((other.status, &other.json()["reason"]), (409, &json!("IDEMPOTENCY_CONFLICT")));
@@ -96,7 +96,7 @@ async fn cancel_ends_the_process_tree_and_says_who() {
     // Once more changes nothing.
     let again = gateway.post(&format!("/api/v1/jobs/{running}/cancel"), &json!({})).await.json();
     assert_eq!((&again["state"], &again["last_sequence"]), (&json!("CANCELLED"), &waited["last_sequence"]));
-    let starts = std::fs::read_to_string(gateway.path("engine/starts.log")).unwrap();
+    let starts = std::fs::read_to_string(gateway.path("starts.log")).unwrap();
     assert!(!starts.contains(&queued));
 }
 

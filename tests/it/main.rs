@@ -14,6 +14,7 @@ mod conversations;
 mod crash;
 mod doors;
 mod flow;
+mod hostile;
 mod inputs;
 mod jobs;
 mod limits;

@@ -4,15 +4,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Gateway, Options};
+use crate::support::{Gateway, Options, eventually};
 
 #[tokio::test]
-async fn it_runs_in_its_root_with_safe_flags() {
+async fn it_runs_in_a_root_of_its_own_with_safe_flags() {
     let gateway = Gateway::mean(Options::default());
     let answer =
         gateway.post("/execute", &json!({"agent_id": "Mean_Agent", "input_text": "cwd"})).await.json();
-    let root = gateway.path("engine").canonicalize().unwrap();
-    assert_eq!(answer["result"].as_str().unwrap(), root.display().to_string());
+    // A root of its own, which is gone with it.
+    let root = std::path::PathBuf::from(answer["result"].as_str().unwrap());
+    assert!(
+        root.starts_with(gateway.path("conductor-data/runs").canonicalize().unwrap()),
+        "{}",
+        root.display()
+    );
+    eventually(Duration::from_secs(5), "the run's root is gone", async || !root.exists()).await;
     // A value that looks like a flag stays a value.
     let answer = gateway
         .post("/execute", &json!({"agent_id": "Mean_Agent", "input_text": "--clear everything"}))
@@ -93,7 +99,7 @@ async fn a_project_path_is_enough() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()["result"].as_str().unwrap().to_owned()
     };
-    assert_eq!(run("cwd").await, root.canonicalize().unwrap().display().to_string());
+    assert!(run("cwd").await.contains("/conductor-data/runs/"));
     assert!(run("environment").await.contains("VIRTUAL_ENV"));
     assert_eq!(gateway.get("/health").await.json()["engine"], "conductor");
 }

@@ -15,6 +15,8 @@ const RANKS: &[(&str, u8)] = &[
     ("task", 0),
     ("caller", 0),
     ("secret", 0),
+    ("text", 0),
+    ("files", 0),
     ("journal", 1),
     ("llm", 1),
     ("engine", 1),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Plan, call, decline};
+use crate::text::quoted;
 
 /// Flags with a value.
 const WITH_VALUE: &[&str] = &["--info", "--install", "--agent", "--input", "--timeout", "--output", "--path"];
@@ -79,8 +80,7 @@ fn read(arguments: &[String]) -> Result<Plan, String> {
         } else if matches!(name, "--restore" | "--migrate-from" | "--migrate-to") {
             return Err(format!("{name} replaces what is there, so it is not run from a command line."));
         } else {
-            let shown: String = word.chars().take(60).collect();
-            return Err(format!("The flag `{shown}` is not known."));
+            return Err(format!("The flag `{}` is not known.", quoted(word)));
         };
         if flags.insert(flag.0, flag.1).is_some() {
             return Err(format!("The flag {} is given twice.", flag.0));
@@ -126,8 +126,9 @@ fn agent(agent_id: Option<&str>, flags: &mut BTreeMap<&str, Option<String>>) -> 
         .ok_or("The flag --agent wants --input with what the agent is told.")?;
     let mut arguments = json!({"agent_id": agent_id, "input_text": input});
     if let Some(timeout) = flags.remove("--timeout").flatten() {
-        let seconds: u32 =
-            timeout.parse().map_err(|_| format!("--timeout wants a number of seconds, not `{timeout}`."))?;
+        let seconds: u32 = timeout
+            .parse()
+            .map_err(|_| format!("--timeout wants a number of seconds, not `{}`.", quoted(&timeout)))?;
         arguments["timeout"] = json!(seconds);
     }
     let is_contextual = flags.remove("--chat").is_some();

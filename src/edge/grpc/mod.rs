@@ -2,15 +2,16 @@
 //!
 //! *May import:* `edge`, `job`, rank 0. *May not:* import the other doors.
 
+mod deadline;
 mod frames;
 mod service;
 mod status;
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, middleware};
 use http::Response;
 use tonic::service::Routes;
 
-use super::{Addresses, Config};
+use super::{Addresses, Config, DoorLimits};
 use crate::{
     error::Error,
     job::{Desk, JobService},
@@ -20,7 +21,12 @@ use crate::{
 /// The gRPC routes. grpc-web is layered on these only: it refuses every other HTTP/1.1 request.
 pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addresses: Addresses) -> Router {
     let limit = config.max_message_bytes as usize;
-    let gateway = service::Gateway::new((service.clone(), desk), config.heartbeat(), addresses);
+    let gateway = service::Gateway::new(
+        (service.clone(), desk),
+        config.heartbeat(),
+        addresses,
+        DoorLimits::from_config(config),
+    );
     let gateway =
         GatewayServiceServer::new(gateway).max_decoding_message_size(limit).max_encoding_message_size(limit);
     let mut routes = Routes::builder();
@@ -40,7 +46,10 @@ pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addre
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "reflection is off"),
     }
     let routes = routes.routes().into_axum_router().reset_fallback();
-    routes.layer(tonic_web::GrpcWebLayer::new())
+    routes
+        .layer(middleware::from_fn(deadline::keep))
+        .layer(tonic_web::GrpcWebLayer::new())
+        .layer(middleware::from_fn(deadline::only_calls))
 }
 
 /// An error as a whole gRPC answer, for requests that reach no method.

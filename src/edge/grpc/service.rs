@@ -11,7 +11,7 @@ use tonic_health::pb::{
 };
 
 use super::{
-    super::{Addresses, ThroughDoor, events::EventStream},
+    super::{Addresses, DoorLimits, ThroughDoor, access::no_caller, events::EventStream},
     frames::Frames,
     status::to_status,
 };
@@ -30,6 +30,7 @@ pub(super) struct Gateway {
     desk: Desk,
     heartbeat: Duration,
     addresses: Addresses,
+    limits: DoorLimits,
 }
 
 impl Gateway {
@@ -37,8 +38,9 @@ impl Gateway {
         (service, desk): (JobService, Desk),
         heartbeat: Duration,
         addresses: Addresses,
+        limits: DoorLimits,
     ) -> Self {
-        Self { service, desk, heartbeat, addresses }
+        Self { service, desk, heartbeat, addresses, limits }
     }
 
     fn submission<T>(
@@ -46,14 +48,14 @@ impl Gateway {
         request: &Request<T>,
         task: Option<pb::Task>,
         options: Option<pb::TaskOptions>,
-    ) -> Submission {
-        Submission {
-            caller: caller_of(request),
+    ) -> Result<Submission, Status> {
+        Ok(Submission {
+            caller: caller_of(request)?,
             door: door(request),
             task,
             options: options.unwrap_or_default(),
             is_held: false,
-        }
+        })
     }
 
     async fn try_execute(&self, mut submission: Submission) -> Result<pb::Job> {
@@ -117,8 +119,8 @@ impl Gateway {
 }
 
 /// Who the listener says is calling.
-fn caller_of<T>(request: &Request<T>) -> Caller {
-    request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::local)
+fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| to_status(&no_caller()))
 }
 
 fn door<T>(request: &Request<T>) -> Door {
@@ -139,7 +141,7 @@ impl GatewayService for Gateway {
         request: Request<pb::ExecuteRequest>,
     ) -> Result<Response<pb::ExecuteResponse>, Status> {
         let (task, options) = (request.get_ref().task.clone(), request.get_ref().options.clone());
-        let submission = self.submission(&request, task, options);
+        let submission = self.submission(&request, task, options)?;
         answer(self.try_execute(submission).await.map(|job| pb::ExecuteResponse { job: Some(job) }))
     }
 
@@ -148,7 +150,7 @@ impl GatewayService for Gateway {
         request: Request<pb::StreamExecuteRequest>,
     ) -> Result<Response<Frames>, Status> {
         let (task, options) = (request.get_ref().task.clone(), request.get_ref().options.clone());
-        let submission = self.submission(&request, task, options);
+        let submission = self.submission(&request, task, options)?;
         answer(self.try_stream(submission).await)
     }
 
@@ -157,7 +159,7 @@ impl GatewayService for Gateway {
         request: Request<pb::SubmitJobRequest>,
     ) -> Result<Response<pb::SubmitJobResponse>, Status> {
         let (task, options) = (request.get_ref().task.clone(), request.get_ref().options.clone());
-        let submission = self.submission(&request, task, options);
+        let submission = self.submission(&request, task, options)?;
         let submitted = async {
             if submission.options.on_disconnect() != OnDisconnect::Unspecified {
                 let message = "means nothing here: SubmitJob holds no connection; leave it out";
@@ -171,7 +173,7 @@ impl GatewayService for Gateway {
     }
 
     async fn watch_job(&self, request: Request<pb::WatchJobRequest>) -> Result<Response<Frames>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         let request = request.into_inner();
         let follow = || {
             let job_id = JobId::parse(&request.job_id)?;
@@ -185,7 +187,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::GetJobRequest>,
     ) -> Result<Response<pb::GetJobResponse>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         let get = async { self.service.get(&caller, &JobId::parse(&request.get_ref().job_id)?).await };
         answer(get.await.map(|job| pb::GetJobResponse { job: Some(job) }))
     }
@@ -194,7 +196,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::ListJobsRequest>,
     ) -> Result<Response<pb::ListJobsResponse>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         answer(self.try_list(caller, request.into_inner()).await)
     }
 
@@ -202,7 +204,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::CancelJobRequest>,
     ) -> Result<Response<pb::CancelJobResponse>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         answer(
             self.try_cancel(caller, request.into_inner())
                 .await
@@ -214,7 +216,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::DeleteJobRequest>,
     ) -> Result<Response<pb::DeleteJobResponse>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         let delete = async { self.service.delete(&caller, &JobId::parse(&request.get_ref().job_id)?).await };
         answer(delete.await.map(|()| pb::DeleteJobResponse {}))
     }
@@ -223,7 +225,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::SendInputRequest>,
     ) -> Result<Response<pb::SendInputResponse>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         let request = request.into_inner();
         let send = async {
             // Checked like every open JSON that enters.
@@ -238,7 +240,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::ListConversationsRequest>,
     ) -> Result<Response<pb::ListConversationsResponse>, Status> {
-        let found = self.desk.conversations(&caller_of(&request)).await;
+        let found = self.desk.conversations(&caller_of(&request)?).await;
         answer(found.map(|found| pb::ListConversationsResponse {
             conversations: found.into_iter().map(to_wire).collect(),
         }))
@@ -248,7 +250,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::DeleteConversationRequest>,
     ) -> Result<Response<pb::DeleteConversationResponse>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         let deleted = self.desk.delete_conversation(&caller, &request.get_ref().conversation_id).await;
         answer(deleted.map(|()| pb::DeleteConversationResponse {}))
     }
@@ -272,6 +274,7 @@ impl GatewayService for Gateway {
         _: Request<pb::GetServerInfoRequest>,
     ) -> Result<Response<pb::GetServerInfoResponse>, Status> {
         let info = self.desk.info();
+        let limits = self.limits.with(&info);
         Ok(Response::new(pb::GetServerInfoResponse {
             version: info.version.to_owned(),
             planner: info.planner.to_owned(),
@@ -284,6 +287,7 @@ impl GatewayService for Gateway {
             running_jobs: u32::try_from(info.running).unwrap_or(u32::MAX),
             queued_jobs: u32::try_from(info.queued).unwrap_or(u32::MAX),
             live_tasks: info.live_tasks as u64,
+            limits: Some(limits),
         }))
     }
 }

@@ -5,10 +5,15 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::error::Error;
+use crate::{error::Error, text::bounded};
 
 /// Who says it, in `ErrorInfo.domain`.
 const DOMAIN: &str = "conductor.gateway";
+
+/// Trailers beyond 8 KiB are refused by some clients, and with them every later call of the connection. The text goes out three
+/// times: percent-encoded, at most three times as long, and twice within the details in base64.
+const MAX_MESSAGE_BYTES: usize = 800;
+const MAX_FIELD_BYTES: usize = 200;
 
 /// The status: code by the table, `ErrorInfo` with the reason, `RetryInfo`, and the field that is wrong.
 pub(super) fn to_status(error: &Error) -> Status {
@@ -24,15 +29,38 @@ pub(super) fn to_status(error: &Error) -> Status {
     if let Some(delay) = error.retry_delay() {
         details.set_retry_info(Some(delay));
     }
-    if let Some(field) = error.field() {
-        details.add_bad_request_violation(field, error.message());
+    let said = bounded(error.message(), MAX_MESSAGE_BYTES);
+    let field = error.field().map(|field| bounded(field, MAX_FIELD_BYTES));
+    if let Some(field) = &field {
+        details.add_bad_request_violation(field, &said);
     }
     if let Some(cause) = error.cause() {
         tracing::warn!(reason = codes.name, cause, "request failed");
     }
-    let message = match error.field() {
-        Some(field) => format!("{field}: {}", error.message()),
-        None => error.message().to_owned(),
+    let message = match field {
+        Some(field) => format!("{field}: {said}"),
+        None => said,
     };
     Status::with_error_details(Code::from_i32(codes.grpc as i32), message, details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Reason;
+
+    #[test]
+    fn trailers_stay_below_8_kib_whatever_is_quoted() {
+        for text in ["x", "é", "\u{1b}", "𝄞", "%"] {
+            let error = Error::invalid(text.repeat(40_000), text.repeat(40_000))
+                .for_job("job_x")
+                .with_sequence(u32::MAX)
+                .retry_after(std::time::Duration::from_secs(1));
+            let response = to_status(&error).into_http::<String>();
+            let bytes: usize =
+                response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(bytes < 8 * 1024, "{text}: {bytes}");
+        }
+        assert_eq!(to_status(&Error::new(Reason::NoTask, "short")).message(), "short");
+    }
 }

@@ -4,22 +4,28 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Extension, Path, Query, Request, State},
+    extract::{Extension, Path, RawQuery, Request, State},
 };
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    super::problem::{json_response, to_response, with_status},
+    super::{
+        access::no_caller,
+        departed::Departed,
+        problem::{json_response, to_response, with_status},
+    },
     Context,
     payload::{self, Payload},
+    query::Pairs,
 };
 use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
     job::{CancelledBy, Conversation, Filter, JobId, Submission, Submitted},
     pb::{Door, Job, JobState, OnDisconnect, job::Outcome},
+    text::quoted,
 };
 
 const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
@@ -28,8 +34,8 @@ type Shared = State<Arc<Context>>;
 type From = Extension<Caller>;
 
 /// Who the listener says is calling.
-fn caller_of(request: &Request) -> Caller {
-    request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::local)
+fn caller_of(request: &Request) -> Result<Caller> {
+    request.extensions().get::<Caller>().cloned().ok_or_else(no_caller)
 }
 
 fn ok(document: &impl serde::Serialize) -> Response<Body> {
@@ -53,7 +59,7 @@ fn flat(error: Error) -> Error {
 }
 
 async fn submit(context: &Context, request: Request, holds_connection: bool) -> Result<(Caller, Submitted)> {
-    let caller = caller_of(&request);
+    let caller = caller_of(&request)?;
     let headers = request.headers().clone();
     let body: Payload = payload::read(request, context.max_body_bytes).await?;
     let (task, options) = body.into_task(&headers)?;
@@ -69,15 +75,34 @@ async fn submit(context: &Context, request: Request, holds_connection: bool) -> 
 
 /// `POST /execute`: submits and waits. 200 means that the job succeeded.
 pub(super) async fn execute(State(context): Shared, request: Request) -> Response<Body> {
+    let departed = request.extensions().get::<Departed>().cloned();
     let run = async {
         let (caller, submitted) = submit(&context, request, true).await?;
-        let job = context.service.wait_or_question(&caller, &submitted.job_id).await;
-        if let Some(held) = submitted.held {
-            held.let_go();
-        }
-        Ok(executed(&job?))
+        let job = context.service.wait_or_question(&caller, &submitted.job_id);
+        let job = match submitted.held {
+            None => job.await?,
+            // A client that wants its job to end with it and sends no more has left.
+            Some(held) => tokio::select! {
+                job = job => {
+                    held.let_go();
+                    job?
+                }
+                () = departed_from(departed) => {
+                    return Err(Error::new(Reason::Cancelled, "the client has left"));
+                }
+            },
+        };
+        Ok(executed(&job))
     };
     answer(run.await)
+}
+
+/// Waits until an HTTP/1.1 client sends no more; on HTTP/2 the request itself is dropped.
+async fn departed_from(client: Option<Departed>) {
+    match client {
+        Some(client) => client.seen().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a job that asks something has no answer yet.
@@ -151,59 +176,63 @@ pub(super) async fn stream_execute(State(context): Shared, request: Request) -> 
     answer(run.await)
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct ListQuery {
-    state: String,
-    label: String,
-    conversation_id: String,
-    page_size: Option<String>,
-    page_token: String,
-}
-
-fn number(field: &str, text: Option<&str>) -> Result<u32> {
-    text.map_or(Ok(0), |text| {
-        text.parse().map_err(|_| Error::invalid(field, format!("`{text}` is no number")))
-    })
-}
-
-impl ListQuery {
-    fn filter(&self) -> Result<Filter> {
-        let parts = |text: &str| -> Vec<String> {
-            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-        };
-        let states = parts(&self.state)
-            .iter()
-            .map(|name| {
-                JobState::from_short_name(name)
-                    .ok_or_else(|| Error::invalid("state", format!("`{name}` is no state of a job")))
-            })
-            .collect::<Result<_>>()?;
-        let labels = parts(&self.label)
-            .iter()
-            .map(|label| {
-                let pair = label.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()));
-                pair.ok_or_else(|| {
-                    Error::invalid("label", "must be `key:value`, several with commas between them")
-                })
-            })
-            .collect::<Result<BTreeMap<_, _>>>()?;
-        Ok(Filter { states, labels, conversation_id: self.conversation_id.clone() })
+/// The filter of a listing. States and labels may be repeated, or stand in one value with commas between them; a comma that no
+/// `key:` follows belongs to the label's value.
+fn filter(query: &Pairs) -> Result<Filter> {
+    let names = query.all("state").flat_map(|states| states.split(',')).map(str::trim);
+    let states = names
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            JobState::from_short_name(name)
+                .ok_or_else(|| Error::invalid("state", format!("`{}` is no state of a job", quoted(name))))
+        })
+        .collect::<Result<_>>()?;
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    for given in query.all("label").filter(|given| !given.is_empty()) {
+        let mut last: Option<String> = None;
+        for part in given.split(',') {
+            match (part.split_once(':'), &last) {
+                (Some((key, value)), _) => {
+                    labels.insert(key.trim().to_owned(), value.to_owned());
+                    last = Some(key.trim().to_owned());
+                }
+                (None, Some(key)) => {
+                    if let Some(value) = labels.get_mut(key) {
+                        value.push(',');
+                        value.push_str(part);
+                    }
+                }
+                (None, None) => {
+                    return Err(Error::invalid(
+                        "label",
+                        "must be `key:value`, several with commas between them",
+                    ));
+                }
+            }
+        }
     }
+    Ok(Filter { states, labels, conversation_id: query.one("conversation_id")?.to_owned() })
 }
 
 /// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=`.
 pub(super) async fn list(
     State(context): Shared,
     Extension(caller): From,
-    Query(query): Query<ListQuery>,
+    RawQuery(query): RawQuery,
 ) -> Response<Body> {
     let run = async {
-        let page_size = number("page_size", query.page_size.as_deref())?;
-        let page = context.service.list(&caller, &query.filter()?, page_size, &query.page_token).await?;
-        Ok(ok(&json!({"jobs": page.jobs, "next_page_token": page.next_page_token})))
+        let query = Pairs::of(query.as_deref());
+        let (page_size, filter) = (query.number("page_size")?, filter(&query)?);
+        let page = context.service.list(&caller, &filter, page_size, query.one("page_token")?).await?;
+        Ok(ok(&Listing { jobs: &page.jobs, next_page_token: &page.next_page_token }))
     };
     answer(run.await)
+}
+
+#[derive(serde::Serialize)]
+struct Listing<'a> {
+    jobs: &'a [Job],
+    next_page_token: &'a str,
 }
 
 /// `GET /api/v1/jobs/{job_id}`.
@@ -243,8 +272,8 @@ pub(super) async fn cancel(
     Path(job_id): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    let caller = caller_of(&request);
     let run = async {
+        let caller = caller_of(&request)?;
         let body: CancelBody = payload::read(request, context.max_body_bytes).await?;
         if body.wait_seconds > MAX_CANCEL_WAIT_SECONDS {
             return Err(Error::invalid("wait_seconds", format!("must be at most {MAX_CANCEL_WAIT_SECONDS}")));
@@ -268,8 +297,8 @@ pub(super) async fn input(
     Path(job_id): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    let caller = caller_of(&request);
     let run = async {
+        let caller = caller_of(&request)?;
         let body: InputBody = payload::read(request, context.max_body_bytes).await?;
         let job_id = JobId::parse(&job_id)?;
         Ok(ok(&context.service.send_input(&caller, &job_id, &body.input_id, body.value).await?))
@@ -301,12 +330,12 @@ pub(super) async fn delete_conversation(
 
 /// `GET /api/v1/agents`.
 pub(super) async fn agents(State(context): Shared) -> Response<Body> {
-    answer(context.desk.agents().await.map(|agents| ok(&json!({"agents": agents}))))
+    answer(context.desk.agents().await.map(|agents| ok(&BTreeMap::from([("agents", agents)]))))
 }
 
 /// `GET /api/v1/tools`.
 pub(super) async fn tools(State(context): Shared) -> Response<Body> {
-    ok(&json!({"tools": context.desk.tools()}))
+    ok(&BTreeMap::from([("tools", context.desk.tools())]))
 }
 
 /// `GET /api/v1/info`.
@@ -324,5 +353,6 @@ pub(super) async fn info(State(context): Shared) -> Response<Body> {
         "running_jobs": info.running,
         "queued_jobs": info.queued,
         "live_tasks": info.live_tasks,
+        "limits": context.limits.with(&info),
     }))
 }

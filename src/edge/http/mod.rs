@@ -5,6 +5,7 @@
 mod health;
 mod jobs;
 mod payload;
+mod query;
 mod render;
 mod sse;
 
@@ -24,10 +25,11 @@ pub(crate) use payload::body_task;
 pub(crate) use render::render;
 pub use render::write_event;
 
-use super::{Addresses, Config, problem::to_response as problem};
+use super::{Addresses, Config, DoorLimits, problem::to_response as problem};
 use crate::{
     error::{Error, Reason},
     job::{Desk, JobService},
+    text::quoted,
 };
 
 /// What every route is given.
@@ -38,6 +40,7 @@ pub(super) struct Context {
     heartbeat: Duration,
     max_body_bytes: usize,
     addresses: Addresses,
+    limits: DoorLimits,
 }
 
 /// The routes.
@@ -48,6 +51,7 @@ pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addre
         heartbeat: config.heartbeat(),
         max_body_bytes: config.max_body_bytes as usize,
         addresses,
+        limits: DoorLimits::from_config(config),
     };
     Router::new()
         .route("/health", get(health::health))
@@ -70,7 +74,10 @@ pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addre
 }
 
 async fn wrong_method(request: Request) -> Response<Body> {
-    let message =
-        format!("{} does not take {}; see docs/protocol.md", request.uri().path(), request.method());
+    let message = format!(
+        "`{}` does not take {}; see docs/protocol.md",
+        quoted(request.uri().path()),
+        quoted(request.method().as_str())
+    );
     problem(&Error::new(Reason::MethodNotAllowed, message))
 }

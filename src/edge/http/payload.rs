@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     error::{Error, Reason, Result},
     pb::{AgentRun, Json, OnDisconnect, Task, TaskOptions, ToolCall, task},
+    text::bounded,
 };
 
 /// A body as clients send it. Members that are not named here are left alone: older clients send more.
@@ -51,22 +52,9 @@ fn too_large(limit: usize) -> Error {
 
 /// The deserializer's message without the names of our types.
 fn in_words(error: &serde_json::Error) -> String {
-    let text = error.to_string();
+    let text = bounded(&error.to_string(), 500);
     let plain = text.replace("expected struct Payload", "expected an object").replace("struct ", "");
     plain.replace("expected u32", "expected a number from 0 to 4294967295")
-}
-
-/// Reads and drops what a client still sends, so that it gets to read the answer instead of a reset connection.
-/// Bounded: a client that sends more than this does not wait for answers.
-async fn drain(mut body: Body) {
-    const MAX_DRAINED_BYTES: usize = 32 * 1024 * 1024;
-    let mut drained = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        drained += frame.data_ref().map_or(0, bytes::Bytes::len);
-        if drained > MAX_DRAINED_BYTES {
-            return;
-        }
-    }
 }
 
 /// Reads a JSON body within its limit and its time. An empty body is an empty object.
@@ -80,7 +68,6 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
     let declared =
         request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: usize| length > limit) {
-        drain(request.into_body()).await;
         return Err(too_large(limit));
     }
     let body = Limited::new(request.into_body(), limit).collect().await.map_err(|error| {
@@ -109,6 +96,8 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
 
 /// Reads the text of a body.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // RFC 8259, section 8.1: a byte order mark may be ignored.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { bytes };
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::new(Reason::MalformedBody, "the body must be a JSON object, not a list"));
@@ -124,7 +113,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
             Reason::MalformedBody,
             format!("the body is not what is expected: {}", in_words(&inner)),
         );
-        if path == "." || path == "?" { malformed } else { malformed.at(path) }
+        if path == "." || path == "?" { malformed } else { malformed.at(bounded(&path, 200)) }
     })?;
     deserializer.end().map_err(|error| {
         Error::new(Reason::MalformedBody, format!("the body goes on behind its JSON: {error}"))
@@ -180,7 +169,12 @@ impl Payload {
     /// Task and options. The header's idempotency key counts too; two different ones are refused.
     pub(super) fn into_task(mut self, headers: &HeaderMap) -> Result<(Task, TaskOptions)> {
         let task = self.task()?;
-        let header_key = match headers.get("idempotency-key") {
+        let mut header_keys = headers.get_all("idempotency-key").iter();
+        let first_key = header_keys.next();
+        if header_keys.any(|key| Some(key) != first_key) {
+            return Err(Error::invalid("Idempotency-Key", "is given more than once, and differs"));
+        }
+        let header_key = match first_key {
             None => None,
             Some(key) => Some(
                 key.to_str()

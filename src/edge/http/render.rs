@@ -7,10 +7,11 @@ use bytes::Bytes;
 use crate::{
     job::{EventBatch, RenderedEvents},
     pb::{self, JobEvent, job_event::Payload},
+    text::write_json,
 };
 
-/// Renders every event of a batch: `id:` and one `data:` line of JSON. serde_json escapes every control
-/// character, so that no payload can break out of its line.
+/// Renders every event of a batch: `id:` and one `data:` line of JSON. Every hidden character is escaped,
+/// so that no payload can break out of its line, whatever its reader takes for the end of one.
 pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
     let mut text = Vec::with_capacity(batch.bytes().len() * 2);
     let mut ends = Vec::with_capacity(batch.len());
@@ -56,20 +57,20 @@ pub fn write_event(text: &mut Vec<u8>, event: &JobEvent) -> Option<()> {
 
 fn write_payload(text: &mut Vec<u8>, payload: &Payload) -> serde_json::Result<()> {
     match payload {
-        Payload::JobStarted(data) => serde_json::to_writer(text, data),
-        Payload::StatusUpdate(data) => serde_json::to_writer(text, data),
-        Payload::OnChainStart(data) => serde_json::to_writer(text, data),
-        Payload::OnChainEnd(data) => serde_json::to_writer(text, data),
-        Payload::OnLlmStart(data) => serde_json::to_writer(text, data),
-        Payload::OnLlmNewToken(data) => serde_json::to_writer(text, data),
-        Payload::OnLlmEnd(data) => serde_json::to_writer(text, data),
-        Payload::OnToolStart(data) => serde_json::to_writer(text, data),
-        Payload::OnToolOutput(data) => serde_json::to_writer(text, data),
-        Payload::OnToolEnd(data) => serde_json::to_writer(text, data),
-        Payload::InputRequired(data) => serde_json::to_writer(text, data),
-        Payload::InputReceived(data) => serde_json::to_writer(text, data),
-        Payload::Result(data) => serde_json::to_writer(text, data),
-        Payload::Error(data) => serde_json::to_writer(text, data),
-        Payload::EndOfStream(data) => serde_json::to_writer(text, data),
+        Payload::JobStarted(data) => write_json(text, data),
+        Payload::StatusUpdate(data) => write_json(text, data),
+        Payload::OnChainStart(data) => write_json(text, data),
+        Payload::OnChainEnd(data) => write_json(text, data),
+        Payload::OnLlmStart(data) => write_json(text, data),
+        Payload::OnLlmNewToken(data) => write_json(text, data),
+        Payload::OnLlmEnd(data) => write_json(text, data),
+        Payload::OnToolStart(data) => write_json(text, data),
+        Payload::OnToolOutput(data) => write_json(text, data),
+        Payload::OnToolEnd(data) => write_json(text, data),
+        Payload::InputRequired(data) => write_json(text, data),
+        Payload::InputReceived(data) => write_json(text, data),
+        Payload::Result(data) => write_json(text, data),
+        Payload::Error(data) => write_json(text, data),
+        Payload::EndOfStream(data) => write_json(text, data),
     }
 }

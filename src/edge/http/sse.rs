@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as Task, Poll, ready},
+    time::Duration,
 };
 
 use axum::{
@@ -14,20 +15,24 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
+use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
 
 use super::{
     super::{
+        departed::Departed,
         events::{EventStream, Item},
         problem::to_response,
     },
     Context,
+    query::Pairs,
     render::render,
 };
 use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
     job::JobId,
+    text::{bounded, quoted},
 };
 
 /// Clients come back after 1 to 3 seconds, not all at once.
@@ -44,15 +49,12 @@ fn after_sequence(headers: &HeaderMap, query: Option<&str>) -> Result<u32> {
     let from_header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").trim().to_owned());
     let (field, text) = match from_header.filter(|id| !id.is_empty()) {
         Some(id) => ("Last-Event-ID", id),
-        None => {
-            let after = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("after="));
-            match after {
-                None | Some("") => return Ok(0),
-                Some(after) => ("after", after.to_owned()),
-            }
-        }
+        None => match Pairs::of(query).one("after")? {
+            "" => return Ok(0),
+            after => ("after", after.to_owned()),
+        },
     };
-    let shown: String = text.chars().take(40).collect();
+    let shown = quoted(&text);
     text.parse()
         .map_err(|_| Error::invalid(field, format!("`{shown}` is no sequence; it is a number from 0")))
 }
@@ -63,6 +65,7 @@ pub(super) async fn stream(
     Extension(caller): Extension<Caller>,
     Path(job_id): Path<String>,
     RawQuery(query): RawQuery,
+    departed: Option<Extension<Departed>>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let follow = || {
@@ -83,7 +86,11 @@ pub(super) async fn stream(
     let events = EventStream::new(&context.service, follower, context.heartbeat);
     // Part of the first event's block: some readers take a block of its own for an empty event.
     let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
-    let mut response = Response::new(Body::new(SseBody { events, preamble: Some(preamble) }));
+    let mut response = Response::new(Body::new(SseBody {
+        events,
+        preamble: Some(preamble),
+        departure: departed.map(|Extension(departed)| Departure::of(departed)),
+    }));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -95,6 +102,34 @@ pub(super) async fn stream(
 struct SseBody {
     events: EventStream,
     preamble: Option<Bytes>,
+    departure: Option<Departure>,
+}
+
+const PING: Bytes = Bytes::from_static(b": ping\n\n");
+/// A reader that sends no more is written to this often, so that one that is gone is noticed.
+const OFTEN: Duration = Duration::from_secs(1);
+
+/// The watch over a reader that may be gone.
+struct Departure {
+    seen: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    again: Pin<Box<Sleep>>,
+}
+
+impl Departure {
+    fn of(departed: Departed) -> Self {
+        Self { seen: Some(departed.seen()), again: Box::pin(tokio::time::sleep(Duration::ZERO)) }
+    }
+
+    /// Ready when a sign of life is due because of it.
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
+        if let Some(seen) = &mut self.seen {
+            ready!(seen.as_mut().poll(task));
+            self.seen = None;
+        }
+        ready!(self.again.as_mut().poll(task));
+        self.again.as_mut().reset(Instant::now() + OFTEN);
+        Poll::Ready(())
+    }
 }
 
 impl http_body::Body for SseBody {
@@ -108,9 +143,15 @@ impl http_body::Body for SseBody {
         if let Some(preamble) = self.preamble.take() {
             return Poll::Ready(Some(Ok(Frame::data(preamble))));
         }
-        let bytes = match ready!(Pin::new(&mut self.events).poll_next(task)) {
+        let next = Pin::new(&mut self.events).poll_next(task);
+        if next.is_pending()
+            && self.departure.as_mut().is_some_and(|departure| departure.poll(task).is_ready())
+        {
+            return Poll::Ready(Some(Ok(Frame::data(PING))));
+        }
+        let bytes = match ready!(next) {
             Some(Ok(Item::Slice(slice))) => slice.batch.rendered(render).from(slice.from),
-            Some(Ok(Item::Heartbeat(_))) => Bytes::from_static(b": ping\n\n"),
+            Some(Ok(Item::Heartbeat(_))) => PING,
             // The end of a stream without `end_of_stream`; what is known is said where people look.
             Some(Err(error)) => comment(&error),
             None => return Poll::Ready(None),
@@ -122,7 +163,7 @@ impl http_body::Body for SseBody {
 /// Why a stream ends early: a comment, because it is no event of the job. The reader comes back with its last
 /// id and goes on from there; behind damage it is told where.
 fn comment(error: &Error) -> Bytes {
-    let text: String = error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = bounded(error.message(), 1024).replace('\n', " ");
     let mut comment = format!(": {} {text}\n\n", error.reason().name());
     if let (Reason::DataLoss, Some(sequence)) = (error.reason(), error.sequence()) {
         // An id without data moves the reader's cursor behind what cannot be read any more.

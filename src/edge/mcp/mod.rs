@@ -21,7 +21,7 @@ use rmcp::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, problem::to_response as problem};
+use super::{Config, access::no_caller, problem::to_response as problem};
 use crate::{
     caller::Caller,
     error::{Error, Reason},
@@ -79,7 +79,9 @@ async fn serve<H: ServerHandler>(
     State(shared): State<Arc<Shared<H>>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::local);
+    let Some(caller) = request.extensions().get::<Caller>().cloned() else {
+        return problem(&no_caller());
+    };
     let session_id = header_text(&request, "mcp-session-id").map(str::to_owned);
     let is_sessionless =
         header_text(&request, "mcp-protocol-version").is_some_and(|version| version >= WITHOUT_SESSIONS);

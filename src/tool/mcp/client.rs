@@ -51,7 +51,7 @@ impl Own {
             ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
         // The server's side is established by the first call only; it ends with the client's.
         Group::new("agent tools").spawn("agent_tools_server", async move {
-            match Arc::new(handler).serve(server_side).await {
+            match Box::pin(Arc::new(handler).serve(server_side)).await {
                 Ok(server) => {
                     let _how_it_ended = server.waiting().await;
                 }

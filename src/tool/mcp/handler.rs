@@ -45,6 +45,8 @@ pub struct McpHandler {
     pub(super) runner: Option<Arc<dyn ToolRunner>>,
     pub(super) codec: RequestStateCodec,
     pub(super) watching: Watching,
+    /// Whose the calls are that come through no door.
+    own_caller: Option<Caller>,
 }
 
 impl McpHandler {
@@ -53,7 +55,15 @@ impl McpHandler {
     /// # Errors
     /// [`Reason::Internal`] without random numbers.
     pub fn for_outside(toolbox: Toolbox, runner: Arc<dyn ToolRunner>) -> Result<Self> {
-        Self::new(toolbox, Some(runner))
+        Self::new(toolbox, Some(runner), None)
+    }
+
+    /// The handler for one client on standard input and output, whose calls are all this caller's.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn for_streams(toolbox: Toolbox, runner: Arc<dyn ToolRunner>, caller: Caller) -> Result<Self> {
+        Self::new(toolbox, Some(runner), Some(caller))
     }
 
     /// The handler for the gateway's own agent: a call comes with the [`CallContext`] of its job among its extensions.
@@ -61,18 +71,66 @@ impl McpHandler {
     /// # Errors
     /// As above.
     pub fn for_agent(toolbox: Toolbox) -> Result<Self> {
-        Self::new(toolbox, None)
+        Self::new(toolbox, None, None)
     }
 
-    fn new(toolbox: Toolbox, runner: Option<Arc<dyn ToolRunner>>) -> Result<Self> {
+    fn new(
+        toolbox: Toolbox,
+        runner: Option<Arc<dyn ToolRunner>>,
+        own_caller: Option<Caller>,
+    ) -> Result<Self> {
         let mut key = [0u8; 32];
         getrandom::fill(&mut key).map_err(Error::internal)?;
         let codec = RequestStateCodec::try_new(key.to_vec()).map_err(Error::internal)?;
-        Ok(Self { toolbox, runner, codec, watching: Watching::default() })
+        Ok(Self { toolbox, runner, codec, watching: Watching::default(), own_caller })
     }
 
     fn tools(&self) -> &'static [Tool] {
         if self.runner.is_some() { &OUTSIDE_TOOLS } else { &CATALOGUE_TOOLS }
+    }
+
+    async fn call(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        if !self.tools().iter().any(|tool| tool.name == request.name) {
+            let error = crate::tool::ToolName::find(&request.name).err();
+            let message = error.map_or_else(
+                || format!("there is no tool `{}`", crate::text::quoted(&request.name)),
+                |error| in_words(&error),
+            );
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
+        let Some(runner) = self.runner.clone() else {
+            let Some(job) = context.extensions.get::<CallContext>() else {
+                return Err(ErrorData::internal_error("a call of the agent came without its job", None));
+            };
+            return Ok(match Call::read(&request.name, Some(&Json::from_value(&arguments))) {
+                Ok(call) => to_mcp(&self.toolbox.call(&call, job).await, "").into(),
+                Err(error) => refused(&error).into(),
+            });
+        };
+        let caller = self.caller(&context)?;
+        if request.name == SEND_SESSION_INPUT {
+            return Ok(self.send_session_input(runner.as_ref(), &caller, &arguments, &context).await);
+        }
+        match Call::read(&request.name, Some(&Json::from_value(&arguments))) {
+            Err(error) => Ok(refused(&error).into()),
+            Ok(call) if call.only_reads() => Ok(self.answer(caller, &call, &context).await.into()),
+            Ok(call) => self.run_as_job(runner.as_ref(), caller, call, request, context).await,
+        }
+    }
+
+    /// Who calls: named by the door that the request came through; on standard input and output, who started the process.
+    pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
+        let parts = context.extensions.get::<http::request::Parts>();
+        let named = match parts {
+            Some(parts) => parts.extensions.get::<Caller>().cloned(),
+            None => self.own_caller.clone(),
+        };
+        named.ok_or_else(|| ErrorData::internal_error("a request came without its caller", None))
     }
 
     /// A call that only reads: answered at once, with its audit line, without a job.
@@ -101,10 +159,13 @@ impl McpHandler {
     }
 }
 
-/// Who calls: named by the door that the request came through; the local caller on standard input and output.
-pub(super) fn caller(context: &RequestContext<RoleServer>) -> Caller {
-    let parts = context.extensions.get::<http::request::Parts>();
-    parts.and_then(|parts| parts.extensions.get::<Caller>().cloned()).unwrap_or_else(Caller::local)
+/// An answer, whatever happens on the way to it.
+async fn answered<T>(answering: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
+    let failed = |_| {
+        let error = Error::new(Reason::Internal, "the gateway failed at this request; its log says why");
+        Err(ErrorData::internal_error(in_words(&error), None))
+    };
+    AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(failed)
 }
 
 /// An error that is the caller's to see as a tool's outcome.
@@ -148,35 +209,8 @@ impl ServerHandler for McpHandler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        if !self.tools().iter().any(|tool| tool.name == request.name) {
-            let error = crate::tool::ToolName::find(&request.name).err();
-            let message = error
-                .map_or_else(|| format!("there is no tool `{}`", request.name), |error| in_words(&error));
-            return Err(ErrorData::invalid_params(message, None));
-        }
-        let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
-        let Some(runner) = self.runner.clone() else {
-            let Some(job) = context.extensions.get::<CallContext>() else {
-                return Err(ErrorData::internal_error("a call of the agent came without its job", None));
-            };
-            return Ok(match Call::read(&request.name, Some(&Json::from_value(&arguments))) {
-                // A call that panicked would never be answered: the library's task for it would just be gone.
-                Ok(call) => match AssertUnwindSafe(self.toolbox.call(&call, job)).catch_unwind().await {
-                    Ok(completed) => to_mcp(&completed, "").into(),
-                    Err(_) => refused(&Error::internal("a tool's call panicked")).into(),
-                },
-                Err(error) => refused(&error).into(),
-            });
-        };
-        let caller = caller(&context);
-        if request.name == SEND_SESSION_INPUT {
-            return Ok(self.send_session_input(runner.as_ref(), &caller, &arguments, &context).await);
-        }
-        match Call::read(&request.name, Some(&Json::from_value(&arguments))) {
-            Err(error) => Ok(refused(&error).into()),
-            Ok(call) if call.only_reads() => Ok(self.answer(caller, &call, &context).await.into()),
-            Ok(call) => self.run_as_job(runner.as_ref(), caller, call, request, context).await,
-        }
+        // A request that panicked would never be answered: the library's task for it would just be gone.
+        answered(self.call(request, context)).await
     }
 
     async fn list_resources(
@@ -184,7 +218,10 @@ impl ServerHandler for McpHandler {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let list = self.resources(&caller(&context)).await.map_err(|error| to_protocol_error(&error))?;
+        let caller = self.caller(&context)?;
+        let list =
+            answered(async { self.resources(&caller).await.map_err(|error| to_protocol_error(&error)) });
+        let list = list.await?;
         Ok(ListResourcesResult::with_all_items(list).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
     }
 
@@ -202,7 +239,8 @@ impl ServerHandler for McpHandler {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        self.resource(&request.uri, &caller(&context)).await.map(Into::into)
+        let caller = self.caller(&context)?;
+        answered(self.resource(&request.uri, &caller)).await.map(Into::into)
     }
 
     async fn list_prompts(
@@ -261,7 +299,7 @@ impl ServerHandler for McpHandler {
         request: CompleteRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        self.complete_agent_id(&request).await
+        answered(self.complete_agent_id(&request)).await
     }
 }
 

@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use crate::{
     engine::Exit,
     error::{Error, Reason, Result},
+    text::bounded,
     tool::{Completed, Done},
 };
 
+/// More of an error is not told; the job holds all of it.
+const MAX_ERROR_BYTES: usize = 16 * 1024;
 const JOB_ID: &str = "conductor.gateway/job_id";
 const REASON: &str = "conductor.gateway/reason";
 const IS_RETRYABLE: &str = "conductor.gateway/is_retryable";
@@ -54,7 +57,7 @@ pub(super) fn to_mcp(completed: &Completed, job_id: &str) -> CallToolResult {
 pub(super) fn in_words(error: &Error) -> String {
     let place = error.field().map(|field| format!("{field}: ")).unwrap_or_default();
     let retry = if error.reason().codes().is_retryable { " (the same call may work later)" } else { "" };
-    format!("{}: {place}{}{retry}", error.reason().name(), error.message())
+    format!("{}: {place}{}{retry}", error.reason().name(), bounded(error.message(), MAX_ERROR_BYTES))
 }
 
 /// What a server answered: ours or another one.

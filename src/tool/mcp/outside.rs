@@ -31,7 +31,7 @@ use super::client::{OutsideTool, await_answer, read_answer};
 use crate::{
     engine::{Command, HOME_VARIABLE, OurPipes, Supervisor, prepare_environment},
     error::{Error, Reason, Result},
-    secret::Secret,
+    secret::{Secret, masked_url},
     task::Group,
     tool::{CallContext, Completed, engine_run::cancelled},
 };
@@ -77,7 +77,7 @@ impl OutsideServer {
             (Some(_), false) => Some("give either url or command, not both".to_owned()),
             (None, true) => Some("give url, or command".to_owned()),
             (Some(url), true) if !url.starts_with("http://") && !url.starts_with("https://") => {
-                Some(format!("`{url}` must begin with http:// or https://"))
+                Some(format!("`{}` must begin with http:// or https://", masked_url(url)))
             }
             _ => None,
         }

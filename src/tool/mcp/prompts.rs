@@ -62,7 +62,8 @@ pub(super) fn all() -> Vec<Prompt> {
 pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
     let invalid = |message: String| ErrorData::invalid_params(message, None);
     let template = TEMPLATES.iter().find(|template| template.name == request.name);
-    let template = template.ok_or_else(|| invalid(format!("there is no prompt `{}`", request.name)))?;
+    let template = template
+        .ok_or_else(|| invalid(format!("there is no prompt `{}`", crate::text::quoted(&request.name))))?;
     let given = serde_json::to_value(request.arguments.clone().unwrap_or_default()).unwrap_or_default();
     let mut text = template.text.to_owned();
     for (name, _, is_required) in template.arguments {

@@ -13,6 +13,7 @@ use super::handler::{McpHandler, to_protocol_error};
 use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
+    text::quoted,
 };
 
 const AGENTS: &str = "conductor://agents/";
@@ -62,7 +63,7 @@ impl McpHandler {
                 return found.map(|conversation| conversation.to_json()).ok_or_else(|| {
                     Error::new(
                         Reason::ConversationNotFound,
-                        format!("there is no conversation `{conversation_id}`"),
+                        format!("there is no conversation `{}`", quoted(conversation_id)),
                     )
                 });
             }
@@ -75,7 +76,7 @@ impl McpHandler {
             Ok(document) => document,
             Err(error) => {
                 let mut error = to_protocol_error(&error);
-                error.data = Some(json!({ "uri": uri }));
+                error.data = Some(json!({ "uri": quoted(uri) }));
                 return Err(error);
             }
         };

@@ -32,6 +32,14 @@ impl Options {
         self
     }
 
+    /// The mean engine notes its starts beside `root`, and wants no pause between the inputs of a session.
+    pub fn with_ledger(mut self, root: &Path) -> Self {
+        self.environment.push(("MEAN_ENGINE_LOG", root.with_file_name("starts.log").display().to_string()));
+        let is_set = self.settings.iter().any(|(key, _)| *key == "conductor.pass_environment");
+        let passed = if is_set { self } else { self.set("conductor.pass_environment", "[MEAN_ENGINE_LOG]") };
+        passed.set("conductor.session_pause_seconds", 0)
+    }
+
     pub fn set(mut self, key: &'static str, value: impl ToString) -> Self {
         self.settings.push((key, value.to_string()));
         self
@@ -111,7 +119,7 @@ impl Gateway {
         let options = options
             .set("conductor.project_path", root.display())
             .set("conductor.command", format!("[{}]", mean_engine().display()));
-        Self::start_in(directory, options)
+        Self::start_in(directory, options.with_ledger(&root))
     }
 
     pub fn start_in(directory: Arc<tempfile::TempDir>, options: Options) -> Self {

@@ -1,0 +1,167 @@
+//! The engine's code as runs see it: a copy of its checkout, made again when that changes, without what is none of it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::files::{CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree};
+
+/// What a checkout may hold.
+const LIMITS: CopyLimits = CopyLimits { max_entries: 50_000, max_bytes: 512 * 1024 * 1024, max_depth: 32 };
+/// Names that are no code, wherever they stand.
+const NEVER: &[&str] = &[
+    ".git", ".venv", "venv", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache",
+    ".tox",
+];
+/// Names at the top that are the engine's writings, or made by us for each root.
+const NOT_AT_THE_TOP: &[&str] = &[
+    "config.yaml",
+    "prompts_log",
+    ".locks",
+    ".github",
+    ".gitignore",
+    ".gitmodules",
+    ".gitattributes",
+    super::workspace::DEFAULT_STORAGE_PATH,
+];
+/// Copies that are kept: runs of a moment ago use the ones before.
+const MAX_KEPT: usize = 4;
+/// A checkout that was looked at is not looked at again for so long.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Where the copies are, and which is the latest.
+#[derive(Debug)]
+pub struct Code {
+    checkout: PathBuf,
+    copies: PathBuf,
+    /// Paths within the checkout that are no code: the agents, the gateway's own data.
+    apart: Vec<PathBuf>,
+    latest: Mutex<Option<(Instant, PathBuf)>>,
+}
+
+impl Code {
+    /// The code of a checkout, copied below `copies`; `apart` is none of it.
+    pub fn new(checkout: PathBuf, copies: PathBuf, apart: Vec<PathBuf>) -> Self {
+        Self { checkout, copies, apart, latest: Mutex::default() }
+    }
+
+    fn is_apart(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_top = path.components().count() == 1;
+        NEVER.contains(&name)
+            || (is_top && (NOT_AT_THE_TOP.contains(&name) || name.starts_with("config.yaml.")))
+            || self.apart.iter().any(|apart| *apart == self.checkout.join(path))
+    }
+
+    /// The copy of the checkout as it is now. Blocks; two at a time wait for one another.
+    ///
+    /// # Errors
+    /// When the checkout cannot be read, or is larger than any engine's.
+    pub fn current(&self) -> io::Result<PathBuf> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, copy)) = latest.as_ref().filter(|(looked, _)| looked.elapsed() < FRESH) {
+            return Ok(copy.clone());
+        }
+        let checkout = Root::open(&self.checkout)?;
+        let mut digest = Sha256::new();
+        let mut count = 0;
+        self.digest(&checkout, Path::new(""), &mut digest, &mut count)?;
+        let copy = self.copies.join(data_encoding::HEXLOWER.encode(&digest.finalize()[..16]));
+        if !copy.exists() {
+            self.make(&checkout, &copy)?;
+        }
+        *latest = Some((Instant::now(), copy.clone()));
+        Ok(copy)
+    }
+
+    fn make(&self, checkout: &Root, copy: &Path) -> io::Result<()> {
+        create_private_directory(&self.copies)?;
+        let new = copy.with_extension(format!("new-{}", std::process::id()));
+        remove_tree(&new)?;
+        create_private_directory(&new)?;
+        let copied = copy_tree(checkout, &Root::open(&new)?, LIMITS, &|path| self.is_apart(path))?;
+        if !copied.left_out.is_empty() {
+            tracing::debug!(left_out = ?copied.left_out, "links of the engine's checkout are no part of its runs' roots");
+        }
+        match fs::rename(&new, copy) {
+            // Another process was first.
+            Err(_) if copy.exists() => remove_tree(&new)?,
+            renamed => renamed?,
+        }
+        let mut copies: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(&self.copies)?
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .filter(|(_, path)| path != copy)
+            .collect();
+        copies.sort();
+        let too_many = copies.len().saturating_sub(MAX_KEPT - 1);
+        for (_, old) in copies.into_iter().take(too_many) {
+            remove_tree(&old)?;
+        }
+        Ok(())
+    }
+
+    fn digest(&self, root: &Root, within: &Path, digest: &mut Sha256, count: &mut usize) -> io::Result<()> {
+        if within.components().count() > LIMITS.max_depth {
+            return Err(io::Error::other("the engine's checkout is nested too deeply"));
+        }
+        for entry in root.entries(LIMITS.max_entries)? {
+            let path = within.join(&entry.name);
+            if self.is_apart(&path) || entry.kind == EntryKind::Other {
+                continue;
+            }
+            *count += 1;
+            if *count > LIMITS.max_entries {
+                return Err(io::Error::other("the engine's checkout holds more files than any engine's"));
+            }
+            digest.update(path.as_os_str().as_encoded_bytes());
+            digest.update([0]);
+            if entry.kind == EntryKind::Directory {
+                self.digest(&root.directory(Path::new(&entry.name))?, &path, digest, count)?;
+            } else {
+                let stat = root.status(Path::new(&entry.name))?;
+                digest.update(format!("{} {} {}", stat.st_size, stat.st_mtime, stat.st_mtime_nsec));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_copied_without_the_rest_and_again_when_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let checkout = directory.path().join("checkout");
+        for path in [
+            "src/a.py", "src/__pycache__/a.pyc", ".git/HEAD", "config.yaml", "prompts_log/x",
+            "agents/A/history.log", ".env",
+        ] {
+            let path = checkout.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "words").unwrap();
+        }
+        let code =
+            || Code::new(checkout.clone(), directory.path().join("copies"), vec![checkout.join("agents")]);
+        let first = code().current().unwrap();
+        let copied: Vec<bool> =
+            ["src/a.py", ".env", "src/__pycache__", ".git", "config.yaml", "prompts_log", "agents"]
+                .iter()
+                .map(|path| first.join(path).exists())
+                .collect();
+        assert_eq!(copied, [true, true, false, false, false, false, false]);
+        assert_eq!(code().current().unwrap(), first);
+        for round in 0..6 {
+            fs::write(checkout.join("src/a.py"), "x".repeat(round + 10)).unwrap();
+            assert_ne!(code().current().unwrap(), first);
+        }
+        assert_eq!(fs::read_dir(directory.path().join("copies")).unwrap().count(), MAX_KEPT);
+    }
+}

@@ -1,0 +1,135 @@
+//! Copying a directory of somebody else's: regular files and directories, within bounds; the rest is named.
+
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use super::guarded::{EntryKind, Root};
+
+/// How much is copied at most.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyLimits {
+    /// Files and directories.
+    pub max_entries: usize,
+    /// Bytes of all files together.
+    pub max_bytes: u64,
+    /// Directories within one another.
+    pub max_depth: usize,
+}
+
+/// What was copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Files.
+    pub files: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files and directories.
+    entries: usize,
+    /// Links, pipes and the like, which were not.
+    pub left_out: Vec<PathBuf>,
+}
+
+/// Names of what was left out that are kept.
+const MAX_NAMED: usize = 20;
+
+/// Copies what stands in `from` into `to`, private; `skip` says which entries, by their path within `from`, are none of it.
+///
+/// # Errors
+/// When something cannot be read or written, or there is more than the limits allow.
+pub fn copy_tree(
+    from: &Root,
+    to: &Root,
+    limits: CopyLimits,
+    skip: &dyn Fn(&Path) -> bool,
+) -> io::Result<Copied> {
+    let mut copied = Copied::default();
+    copy_directory(from, to, Path::new(""), (limits, skip), &mut copied)?;
+    Ok(copied)
+}
+
+fn copy_directory(
+    from: &Root,
+    to: &Root,
+    within: &Path,
+    (limits, skip): (CopyLimits, &dyn Fn(&Path) -> bool),
+    copied: &mut Copied,
+) -> io::Result<()> {
+    if within.components().count() > limits.max_depth {
+        return Err(io::Error::other(format!(
+            "more than {} directories lie within one another",
+            limits.max_depth
+        )));
+    }
+    for entry in from.entries(limits.max_entries)? {
+        let (name, path) = (Path::new(&entry.name), within.join(&entry.name));
+        if skip(&path) {
+            continue;
+        }
+        copied.entries += 1;
+        if copied.entries > limits.max_entries {
+            return Err(io::Error::other(format!("there are more than {} files", limits.max_entries)));
+        }
+        match entry.kind {
+            EntryKind::Directory => {
+                let (from, to) = (from.directory(name)?, to.create_directory(name)?);
+                copy_directory(&from, &to, &path, (limits, skip), copied)?;
+            }
+            EntryKind::File => {
+                let room = limits.max_bytes.saturating_sub(copied.bytes);
+                let source = from.file(name)?;
+                // Made by the mode of our own files; that a program is one is all that is kept of it.
+                let is_program = source.metadata().map(|metadata| is_executable(&metadata))?;
+                let mut target = to.create_file(name)?;
+                copied.bytes += io::copy(&mut source.take(room + 1), &mut target)?;
+                if copied.bytes > limits.max_bytes {
+                    return Err(io::Error::other(format!("there are more than {} bytes", limits.max_bytes)));
+                }
+                if is_program {
+                    rustix::fs::fchmod(&target, rustix::fs::Mode::RWXU)?;
+                }
+                copied.files += 1;
+            }
+            EntryKind::Other if copied.left_out.len() < MAX_NAMED => copied.left_out.push(path),
+            EntryKind::Other => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_executable(metadata: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn links_are_left_out_and_bounds_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        fs::create_dir_all(from.join("a/b")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("a/b/file"), "words").unwrap();
+        fs::write(from.join("a/skipped"), "words").unwrap();
+        std::os::unix::fs::symlink("/etc", from.join("etc")).unwrap();
+        let limits = CopyLimits { max_entries: 10, max_bytes: 10, max_depth: 3 };
+        let copy = |limits, to: &str| {
+            let to = directory.path().join(to);
+            fs::create_dir_all(&to).unwrap();
+            let skip = |path: &Path| path == Path::new("a/skipped");
+            copy_tree(&Root::open(&from).unwrap(), &Root::open(&to).unwrap(), limits, &skip)
+        };
+        let copied = copy(limits, "to").unwrap();
+        assert_eq!((copied.files, copied.bytes, copied.left_out), (1, 5, vec![PathBuf::from("etc")]));
+        assert_eq!(fs::read_to_string(to.join("a/b/file")).unwrap(), "words");
+        assert!(!to.join("etc").exists() && !to.join("a/skipped").exists());
+        assert!(copy(CopyLimits { max_bytes: 4, ..limits }, "bytes").is_err());
+        assert!(copy(CopyLimits { max_entries: 2, ..limits }, "entries").is_err());
+        assert!(copy(CopyLimits { max_depth: 1, ..limits }, "depth").is_err());
+    }
+}

@@ -1,0 +1,354 @@
+//! Opening beneath a directory: no links, regular files only, no wait, a bound.
+//!
+//! Each step is an `openat` that refuses links. `openat2` with RESOLVE_BENEATH would be one call, and is refused by the system
+//! call filters of many containers; a definition lies three steps deep.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::{Component, Path},
+};
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, open, openat, statat, unlinkat,
+};
+
+/// A directory that is trusted, links in its own path included; nothing below it is.
+#[derive(Debug)]
+pub struct Root {
+    directory: OwnedFd,
+}
+
+/// What stands in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: OsString,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What a directory's entry is, links not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A link, a pipe, a socket, a device.
+    Other,
+}
+
+impl EntryKind {
+    fn of(kind: FileType) -> Self {
+        match kind {
+            FileType::Directory => Self::Directory,
+            FileType::RegularFile => Self::File,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn refused(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what.into())
+}
+
+/// What the system says of a link where none is followed.
+fn in_words(error: rustix::io::Errno, path: &Path) -> io::Error {
+    match error {
+        rustix::io::Errno::LOOP => refused(format!("{} is a link, which is not followed", path.display())),
+        error => error.into(),
+    }
+}
+
+impl Root {
+    /// Opens the directory.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { directory: open(path, flags, Mode::empty())? })
+    }
+
+    /// The directory that holds the last part of `relative`, and that part; `None`: this directory itself is meant.
+    fn parent<'p>(&self, relative: &'p Path) -> io::Result<(OwnedFd, Option<&'p std::ffi::OsStr>)> {
+        let mut at = self.directory.try_clone()?;
+        let mut names = Vec::new();
+        for component in relative.components() {
+            match component {
+                Component::Normal(name) => names.push(name),
+                Component::CurDir => {}
+                _ => return Err(refused(format!("{} leads out of its directory", relative.display()))),
+            }
+        }
+        let last = names.pop();
+        for name in names {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            at = openat(&at, name, flags, Mode::empty())
+                .map_err(|error| self.not_a_directory(&at, name, error))?;
+        }
+        Ok((at, last))
+    }
+
+    /// A link where a directory is wanted is ENOTDIR or ELOOP, by the kernel's mood.
+    fn not_a_directory(&self, at: &OwnedFd, name: &std::ffi::OsStr, error: rustix::io::Errno) -> io::Error {
+        let is_link = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+        in_words(if is_link { rustix::io::Errno::LOOP } else { error }, Path::new(name))
+    }
+
+    /// A directory below.
+    ///
+    /// # Errors
+    /// When it is not there, or a link leads to it.
+    pub fn directory(&self, relative: &Path) -> io::Result<Self> {
+        let (at, last) = self.parent(relative)?;
+        let Some(name) = last else { return Ok(Self { directory: at }) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = openat(&at, name, flags, Mode::empty())
+            .map_err(|error| self.not_a_directory(&at, name, error))?;
+        Ok(Self { directory })
+    }
+
+    /// Makes the directories that are missing, private, and opens the last.
+    ///
+    /// # Errors
+    /// When one cannot be made, or is something else.
+    pub fn create_directory(&self, relative: &Path) -> io::Result<Self> {
+        let mut root = Self { directory: self.directory.try_clone()? };
+        for component in relative.components() {
+            let Component::Normal(name) = component else {
+                return Err(refused(format!("{} leads out of its directory", relative.display())));
+            };
+            match mkdirat(&root.directory, name, Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            root = root.directory(Path::new(name))?;
+        }
+        Ok(root)
+    }
+
+    /// Makes a directory, private, where nothing stands, and opens it.
+    ///
+    /// # Errors
+    /// When something stands there.
+    pub fn create_new_directory(&self, name: &Path) -> io::Result<Self> {
+        mkdirat(&self.directory, name, Mode::RWXU)?;
+        self.directory(name)
+    }
+
+    /// What `relative` is, a link not followed.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn status(&self, relative: &Path) -> io::Result<Stat> {
+        let (at, last) = self.parent(relative)?;
+        let Some(name) = last else { return Ok(fstat(&at)?) };
+        Ok(statat(&at, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// What `relative` is; `None` where nothing is.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub fn kind(&self, relative: &Path) -> io::Result<Option<EntryKind>> {
+        match self.status(relative) {
+            Ok(stat) => Ok(Some(EntryKind::of(FileType::from_raw_mode(stat.st_mode)))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A regular file, opened to be read.
+    ///
+    /// # Errors
+    /// When it is not there, is no regular file, or a link leads to it.
+    pub fn file(&self, relative: &Path) -> io::Result<File> {
+        self.open_file(relative, OFlags::RDONLY)
+    }
+
+    /// A regular file, opened to have something added; made, private, where it is not there.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn append(&self, relative: &Path) -> io::Result<File> {
+        self.open_file(relative, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+    }
+
+    fn open_file(&self, relative: &Path, how: OFlags) -> io::Result<File> {
+        let (at, last) = self.parent(relative)?;
+        let name = last.ok_or_else(|| refused("a directory is no file"))?;
+        let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let other = || refused(format!("{} is no regular file", relative.display()));
+        // Looked at first: the opening alone of a device may do something.
+        match statat(&at, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                return Err(in_words(rustix::io::Errno::LOOP, relative));
+            }
+            Ok(stat) if !is_regular(&stat) => return Err(other()),
+            Err(rustix::io::Errno::NOENT) if how.contains(OFlags::CREATE) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        let flags = how | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file =
+            openat(&at, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| in_words(error, relative))?;
+        // And again: another one may stand there by now.
+        if is_regular(&fstat(&file)?) { Ok(File::from(file)) } else { Err(other()) }
+    }
+
+    /// Reads a file of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// As [`Root::file`]; when it is larger.
+    pub fn read(&self, relative: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+        let file = self.file(relative)?;
+        let mut bytes = Vec::new();
+        // Its size may be another one by the time it is read.
+        file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > max_bytes {
+            return Err(refused(format!("{} is larger than {max_bytes} bytes", relative.display())));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a file of text.
+    ///
+    /// # Errors
+    /// As [`Root::read`]; [`io::ErrorKind::InvalidData`] when it is no UTF-8.
+    pub fn read_text(&self, relative: &Path, max_bytes: u64) -> io::Result<String> {
+        String::from_utf8(self.read(relative, max_bytes)?)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8"))
+    }
+
+    /// What stands in this directory, sorted by name, at most `max` of it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds more.
+    pub fn entries(&self, max: usize) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(self.directory.as_fd())? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            if entries.len() == max {
+                return Err(refused(format!("a directory holds more than {max} entries")));
+            }
+            let name = OsString::from_vec(name.to_vec());
+            let kind = match entry.file_type() {
+                FileType::Unknown => self.kind(Path::new(&name))?.unwrap_or(EntryKind::Other),
+                known => EntryKind::of(known),
+            };
+            entries.push(Entry { name, kind });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Removes a file, or a link itself. What is not there is gone.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_file(&self, relative: &Path) -> io::Result<()> {
+        let (at, last) = self.parent(relative)?;
+        let name = last.ok_or_else(|| refused("a directory is no file"))?;
+        match unlinkat(&at, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How many lines with something in them a file has, as far as `max_bytes`; 0 for one that cannot be read.
+    pub fn count_lines(&self, relative: &Path, max_bytes: u64) -> usize {
+        let Ok(file) = self.file(relative) else { return 0 };
+        let (mut file, mut buffer) = (file.take(max_bytes), vec![0; 64 * 1024]);
+        let (mut lines, mut has_words) = (0, false);
+        while let Ok(read @ 1..) = file.read(&mut buffer) {
+            for byte in &buffer[..read] {
+                match byte {
+                    b'\n' => {
+                        lines += usize::from(has_words);
+                        has_words = false;
+                    }
+                    byte => has_words |= !byte.is_ascii_whitespace(),
+                }
+            }
+        }
+        lines + usize::from(has_words)
+    }
+
+    /// A new file, private, that nobody else has made.
+    ///
+    /// # Errors
+    /// When something stands there.
+    pub fn create_file(&self, relative: &Path) -> io::Result<File> {
+        let (at, last) = self.parent(relative)?;
+        let name = last.ok_or_else(|| refused("a directory is no file"))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(openat(&at, name, flags, Mode::RUSR | Mode::WUSR)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_a_file_below_is_read_and_nothing_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("base");
+        fs::create_dir_all(base.join("inside")).unwrap();
+        fs::write(directory.path().join("secret"), "canary").unwrap();
+        fs::write(base.join("inside/file"), "words").unwrap();
+        symlink("../secret", base.join("link")).unwrap();
+        symlink("..", base.join("out")).unwrap();
+        symlink("/dev/zero", base.join("zero")).unwrap();
+        symlink("inside", base.join("linked")).unwrap();
+        let pipe = base.join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        fs::write(base.join("large"), vec![b'x'; 1001]).unwrap();
+        let root = Root::open(&base).unwrap();
+        let read = |path: &str| root.read(Path::new(path), 1000).map_err(|error| error.to_string());
+        assert_eq!(read("inside/file").unwrap(), b"words");
+        assert_eq!(read("./inside/./file").unwrap(), b"words");
+        for (path, why) in [
+            ("link", "link"),
+            ("out/secret", "link"),
+            ("zero", "link"),
+            ("linked/file", "link"),
+            ("pipe", "no regular file"),
+            ("inside", "no regular file"),
+            ("large", "larger than 1000"),
+            ("../secret", "leads out"),
+            ("/etc/passwd", "leads out"),
+            ("inside/../../secret", "leads out"),
+        ] {
+            let error = read(path).unwrap_err();
+            assert!(error.contains(why), "{path}: {error}");
+        }
+        assert!(root.append(Path::new("link")).is_err() && root.append(Path::new("pipe")).is_err());
+        assert!(root.directory(Path::new("linked")).is_err());
+        assert!(root.create_directory(Path::new("out/new")).is_err());
+        assert_eq!(root.kind(Path::new("link")).unwrap(), Some(EntryKind::Other));
+        assert_eq!(root.kind(Path::new("none")).unwrap(), None);
+        assert!(root.entries(3).is_err());
+        assert_eq!(root.entries(100).unwrap().len(), 7);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        root.create_directory(Path::new("a/b")).unwrap().create_file(Path::new("f")).unwrap();
+        assert_eq!((mode(&base.join("a")), mode(&base.join("a/b/f"))), (0o700, 0o600));
+    }
+}

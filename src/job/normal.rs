@@ -1,0 +1,159 @@
+//! A task in its one form: what every door hands in passes here, before anything is looked up or stored.
+//!
+//! Doors hand over wire types whose texts nobody has looked at. Behind this file the arguments of a call are one JSON object,
+//! parsed to its end, compact, within a bound; the same task is the same bytes, whatever door it came through and however it
+//! was spaced; and its record fits what the store reads. `properties::task` and `tests/it/hostile.rs` hold that.
+
+use prost::Message;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    agent,
+    engine::is_id,
+    error::{Error, Reason, Result},
+    pb::{Json, OnDisconnect, Task, TaskOptions, task},
+    text::quoted,
+};
+
+/// The longest arguments of a tool call, compact, in bytes: with everything else of its task they fit one event.
+pub const MAX_ARGUMENTS_BYTES: usize = 192 * 1024;
+
+/// A task that was checked.
+#[derive(Debug)]
+pub(crate) struct Normal {
+    /// As it is stored.
+    pub(crate) task: Task,
+    /// As they are stored.
+    pub(crate) options: TaskOptions,
+    /// As it is run.
+    pub(crate) read: agent::Task,
+    /// Tells a repeated submit from another one under the same key: SHA-256 over task and options.
+    pub(crate) digest: bytes::Bytes,
+    /// The same over what was handed in, which is what earlier builds kept.
+    pub(crate) raw_digest: bytes::Bytes,
+}
+
+/// Brings a task into its one form.
+///
+/// # Errors
+/// [`Reason::NoTask`]; [`Reason::InvalidArgument`], [`Reason::UnknownTool`], [`Reason::TooLarge`] and
+/// [`Reason::Unsupported`] with the field's path.
+pub(crate) fn normal(task: Option<Task>, options: TaskOptions) -> Result<Normal> {
+    check_options(&options)?;
+    let raw_digest = digest(&task.clone().unwrap_or_default(), &options);
+    let mut task = task.unwrap_or_default();
+    if let Some(task::Task::ToolCall(call)) = &mut task.task {
+        let text = call.arguments.take().unwrap_or_default().text;
+        call.arguments = arguments(&text)?;
+    }
+    let read = agent::Task::read(Some(&task), &options.conversation_id)?;
+    Ok(Normal { digest: digest(&task, &options), raw_digest, task, options, read })
+}
+
+/// The arguments of a call, compact; none where they say nothing.
+fn arguments(text: &str) -> Result<Option<Json>> {
+    const FIELD: &str = "task.tool_call.arguments";
+    if matches!(text.trim(), "" | "null") {
+        return Ok(None);
+    }
+    // Before it is parsed: what is this long makes no task, however it is spaced.
+    if text.len() > 8 * MAX_ARGUMENTS_BYTES {
+        return Err(too_large(text.len()));
+    }
+    let value: Value = serde_json::from_str(text.trim_start_matches('\u{FEFF}'))
+        .map_err(|error| Error::invalid(FIELD, format!("are not one JSON value: {error}")))?;
+    if !value.is_object() {
+        return Err(Error::invalid(FIELD, "must be a JSON object"));
+    }
+    let json = Json::from_value(&value);
+    if json.text.len() > MAX_ARGUMENTS_BYTES { Err(too_large(json.text.len())) } else { Ok(Some(json)) }
+}
+
+fn too_large(bytes: usize) -> Error {
+    let message = format!("are {bytes} bytes of JSON; at most {MAX_ARGUMENTS_BYTES} are taken");
+    Error::new(Reason::TooLarge, message).at("task.tool_call.arguments")
+}
+
+fn digest(task: &Task, options: &TaskOptions) -> bytes::Bytes {
+    let mut hash = Sha256::new();
+    hash.update(task.encode_to_vec());
+    hash.update(options.encode_to_vec());
+    hash.finalize().to_vec().into()
+}
+
+fn check_options(options: &TaskOptions) -> Result<()> {
+    let key = &options.idempotency_key;
+    if key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::invalid("options.idempotency_key", "must be 1 to 255 visible ASCII characters"));
+    }
+    if !options.conversation_id.is_empty() && !is_id(&options.conversation_id) {
+        let message = "must begin with a letter or digit and hold only letters, digits, `_` and `-`, at most 128 of them";
+        return Err(Error::invalid("options.conversation_id", message));
+    }
+    if OnDisconnect::try_from(options.on_disconnect).is_err() {
+        return Err(Error::invalid("options.on_disconnect", "must be CONTINUE or CANCEL"));
+    }
+    if options.labels.len() > 32 {
+        return Err(Error::invalid("options.labels", "must be at most 32"));
+    }
+    for (key, value) in &options.labels {
+        if !is_id(key) || value.len() > 256 {
+            let message = "a label's key must be letters, digits, `_` and `-`, its value at most 256 bytes";
+            return Err(Error::invalid(format!("options.labels.{}", quoted(key)), message));
+        }
+    }
+    if !options.working_directory.is_empty() {
+        return Err(Error::new(
+            Reason::Unsupported,
+            "this engine runs in its own root and cannot work in another directory; leave working_directory out",
+        )
+        .at("options.working_directory"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::{MAX_EVENT_BYTES, ToolCall};
+
+    fn call(tool: &str, arguments: &str) -> Option<Task> {
+        let arguments = Some(Json { text: arguments.to_owned() });
+        Some(Task { task: Some(task::Task::ToolCall(ToolCall { tool: tool.to_owned(), arguments })) })
+    }
+
+    #[test]
+    fn one_task_is_one_digest_however_it_is_spaced() {
+        let digest =
+            |tool: &str, text: &str| normal(call(tool, text), TaskOptions::default()).unwrap().digest;
+        let tight = digest("get_agent_info", r#"{"agent_id":"A"}"#);
+        for text in
+            ["{\n \"agent_id\" : \"A\"\n}", "\u{FEFF}{\"agent_id\":\"A\"}", r#" {"agent_id":"\u0041"} "#]
+        {
+            assert_eq!(digest("get_agent_info", text), tight, "{text:?}");
+        }
+        assert_ne!(digest("get_agent_info", r#"{"agent_id":"B"}"#), tight);
+        assert_eq!(digest("get_system_config", " null "), digest("get_system_config", ""));
+    }
+
+    #[test]
+    fn what_is_no_object_or_too_long_is_refused() {
+        let refused = |text: &str| normal(call("get_agent_info", text), TaskOptions::default()).unwrap_err();
+        for text in ["{} x", "{", "[]", "1", "{\"a\":1e400}", "\"{}\"", "{}{}", &"[".repeat(5000)] {
+            assert_eq!(refused(text).reason(), Reason::InvalidArgument, "{text:?}");
+        }
+        let long = format!("{{\"agent_id\":\"{}\"}}", "x".repeat(MAX_ARGUMENTS_BYTES));
+        assert_eq!(refused(&long).reason(), Reason::TooLarge);
+        assert_eq!(
+            refused(&" ".repeat(9 * MAX_ARGUMENTS_BYTES).replace(' ', "\t{")).reason(),
+            Reason::TooLarge
+        );
+        let options = TaskOptions {
+            labels: (0..32).map(|n| (format!("{n:0128}"), "v".repeat(256))).collect(),
+            ..TaskOptions::default()
+        };
+        let bytes = options.encoded_len() + MAX_ARGUMENTS_BYTES;
+        assert!(bytes + 1024 < MAX_EVENT_BYTES, "the longest task fits one event: {bytes}");
+    }
+}

@@ -1,0 +1,138 @@
+//! Text that strangers wrote, as it is shown: cut where it is quoted, and without what moves a terminal's cursor, turns the
+//! direction of writing, hides, or breaks a line that others read.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+/// So much of a stranger's word is quoted in a sentence of ours, in characters.
+const MAX_QUOTED_CHARS: usize = 80;
+/// Stands in the place of a character that is not shown.
+const HIDDEN_MARK: char = '·';
+
+/// Whether a character does something else than being seen: control characters (C0, DEL, C1), marks that turn the
+/// direction of writing (Unicode UAX 9), separators of lines and paragraphs, byte order marks, tags.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
+            | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
+}
+
+/// Text for a terminal: lines and tabs stay, everything else that is hidden becomes a dot.
+pub fn shown(text: &str) -> String {
+    let show = |c: char| if is_hidden(c) && !matches!(c, '\n' | '\t') { HIDDEN_MARK } else { c };
+    text.chars().map(show).collect()
+}
+
+/// A stranger's word within a sentence: one line of at most 80 characters.
+pub fn quoted(text: &str) -> String {
+    let mut quote: String =
+        text.chars().take(MAX_QUOTED_CHARS).map(|c| if is_hidden(c) { HIDDEN_MARK } else { c }).collect();
+    if text.chars().nth(MAX_QUOTED_CHARS).is_some() {
+        quote.push('…');
+    }
+    quote
+}
+
+/// A sentence that may quote somebody: one line of at most `max_bytes`. What is in the middle of a longer one is left out:
+/// it begins with what is wrong and ends with what is right.
+pub fn bounded(text: &str, max_bytes: usize) -> String {
+    let clean: String =
+        text.chars().map(|c| if is_hidden(c) && c != '\n' { HIDDEN_MARK } else { c }).collect();
+    if clean.len() <= max_bytes {
+        return clean;
+    }
+    let room = max_bytes.saturating_sub('…'.len_utf8());
+    let head = clean.floor_char_boundary(room * 2 / 3);
+    let tail = clean.ceil_char_boundary(clean.len() - (room - head));
+    format!("{}…{}", &clean[..head], &clean[tail..])
+}
+
+/// Compact JSON in which every hidden character is escaped, so that it is one line for any reader and shows what it holds.
+/// The value is the same.
+#[derive(Clone, Copy, Debug, Default)]
+struct Escaping;
+
+/// The first bytes, in UTF-8, of the hidden characters that JSON leaves as they are.
+fn may_begin_hidden(byte: u8) -> bool {
+    matches!(byte, 0x7F | 0xC2 | 0xD8 | 0xE2 | 0xEF | 0xF3)
+}
+
+fn write_escaped<W: ?Sized + io::Write>(writer: &mut W, fragment: &str) -> io::Result<()> {
+    if !fragment.bytes().any(may_begin_hidden) {
+        return writer.write_all(fragment.as_bytes());
+    }
+    let mut rest = fragment;
+    while let Some((at, hidden)) = rest.char_indices().find(|(_, c)| is_hidden(*c)) {
+        writer.write_all(&rest.as_bytes()[..at])?;
+        for unit in hidden.encode_utf16(&mut [0; 2]) {
+            write!(writer, "\\u{unit:04x}")?;
+        }
+        rest = &rest[at + hidden.len_utf8()..];
+    }
+    writer.write_all(rest.as_bytes())
+}
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        write_escaped(writer, fragment)
+    }
+
+    fn write_raw_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        write_escaped(writer, fragment)
+    }
+
+    fn write_null<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        CompactFormatter.write_null(writer)
+    }
+}
+
+/// Writes a value as one line of JSON, hidden characters escaped.
+///
+/// # Errors
+/// Those of the value's own serialisation; none for what is made of plain data.
+pub fn write_json(text: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(text, Escaping))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_is_seen_and_what_is_long_is_cut() {
+        let hostile = "a\u{1b}[2J\u{9b}31m\u{202e}x\u{2028}y\u{E0041}z\nw";
+        assert_eq!(shown(hostile), "a·[2J·31m·x·y·z\nw");
+        assert_eq!(quoted("a\nb"), "a·b");
+        assert_eq!(quoted(&"ção".repeat(100)).chars().count(), 81);
+        let sentence = format!("invalid type: string \"{}\", expected u32", "x".repeat(50_000));
+        let short = bounded(&sentence, 300);
+        assert!(
+            short.len() <= 300 && short.starts_with("invalid type") && short.ends_with("expected u32"),
+            "{short}"
+        );
+        assert_eq!(bounded("é", 1).len(), 3);
+        assert_eq!(quoted("👩‍💻 ação"), "👩‍💻 ação");
+    }
+
+    #[test]
+    fn json_is_one_line_for_every_reader_and_the_same_value() {
+        let text = "a\u{85}b\u{2028}c\u{2029}d\u{7f}e\u{202e}f\u{E0041}g\u{FEFF}é👩‍💻\"\\\n";
+        let mut line = Vec::new();
+        write_json(&mut line, &serde_json::json!({ "text": text, (text): [1, null] })).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(!line.chars().any(is_hidden), "{line:?}");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((read["text"].as_str(), &read[text][0]), (Some(text), &serde_json::json!(1)));
+    }
+}

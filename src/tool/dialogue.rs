@@ -1,0 +1,207 @@
+//! How a real engine leads a dialogue: what of its output is the answer and what is beside it, and what of a caller's words it
+//! would take for commands of its own.
+
+use crate::engine::{Chunk, Stream};
+
+/// Stands above each answer, which lies between two rules.
+const ANSWER_MARK: &str = "Resposta:";
+/// A rule is at least this long.
+const MIN_RULE: usize = 10;
+/// A line without end is passed on at this length.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+/// The engine forgets what comes sooner than it wants, and says so.
+const TOO_SOON: &str = "RATE LIMIT";
+/// Words that the engine obeys whoever types them. The three that end the caller's own session are none of them.
+const COMMANDS: &[&str] = &[
+    "state", "history", "clear", "save", "tools", "scope", "debug", "prompt", "prompt save", "status",
+    "reset", "emergency", "simulate", "help",
+];
+
+/// Text that the engine takes as it is: `@` names no file, and no word is a command.
+pub(super) fn disarmed(text: &str) -> String {
+    let text = text.replace('@', "\u{FF20}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    if COMMANDS.contains(&words.as_str()) { format!("“{}”", text.trim()) } else { text }
+}
+
+/// Whether the engine says that it has forgotten what it was told.
+pub(super) fn came_too_soon(said: &str) -> bool {
+    said.contains(TOO_SOON)
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Beside,
+    /// The mark was printed; the rule comes next.
+    Announced,
+    /// Within an answer, to the same rule again.
+    Within(String),
+}
+
+/// Tells the answers of a dialogue apart from what is printed beside them.
+#[derive(Debug, Default)]
+pub(super) struct Dialogue {
+    place: Place,
+    /// A line that has no end yet, and where it begins.
+    begun: String,
+    begun_at: u32,
+    answers: String,
+    has_mark: bool,
+    /// The engine speaks without marks: everything is answer.
+    is_plain: bool,
+}
+
+fn rule(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let first = line.chars().next().filter(|c| matches!(c, '-' | '=' | '─'))?;
+    (line.chars().count() >= MIN_RULE && line.chars().all(|c| c == first)).then_some(line)
+}
+
+impl Dialogue {
+    /// Takes a piece of output; answers with what of it is whole, each with its stream.
+    pub(super) fn push(&mut self, chunk: Chunk) -> Vec<Chunk> {
+        if chunk.stream != Stream::Stdout || self.is_plain {
+            return vec![chunk];
+        }
+        if self.begun.is_empty() {
+            self.begun_at = chunk.byte_offset;
+        }
+        self.begun.push_str(&chunk.text);
+        let mut pieces = Vec::new();
+        while let Some(end) = self.begun.find('\n') {
+            let line: String = self.begun.drain(..=end).collect();
+            self.line(line, &mut pieces);
+        }
+        if self.begun.len() > MAX_LINE_BYTES || chunk.is_truncated {
+            pieces.extend(self.flush());
+        }
+        if let Some(last) = pieces.last_mut() {
+            last.is_truncated |= chunk.is_truncated;
+            last.invalid_bytes += chunk.invalid_bytes;
+        }
+        pieces
+    }
+
+    fn line(&mut self, line: String, pieces: &mut Vec<Chunk>) {
+        let (place, stream) = match std::mem::take(&mut self.place) {
+            Place::Within(opened) if rule(&line) == Some(opened.as_str()) => (Place::Beside, Stream::Log),
+            Place::Within(opened) => {
+                self.answers.push_str(&line);
+                (Place::Within(opened), Stream::Stdout)
+            }
+            Place::Announced => match rule(&line) {
+                Some(opened) => (Place::Within(opened.to_owned()), Stream::Log),
+                None => (Place::Announced, Stream::Log),
+            },
+            Place::Beside if line.contains(ANSWER_MARK) => {
+                self.has_mark = true;
+                (Place::Announced, Stream::Log)
+            }
+            Place::Beside => (Place::Beside, Stream::Log),
+        };
+        self.place = place;
+        self.piece(line, stream, pieces);
+    }
+
+    fn piece(&mut self, text: String, stream: Stream, pieces: &mut Vec<Chunk>) {
+        let byte_offset = self.begun_at;
+        self.begun_at += u32::try_from(text.len()).unwrap_or(0);
+        match pieces.last_mut() {
+            Some(last) if last.stream == stream => last.text.push_str(&text),
+            _ => pieces.push(Chunk { stream, text, byte_offset, invalid_bytes: 0, is_truncated: false }),
+        }
+    }
+
+    /// What has no end yet, when the engine waits or has ended.
+    pub(super) fn flush(&mut self) -> Vec<Chunk> {
+        let mut pieces = Vec::new();
+        let rest = std::mem::take(&mut self.begun);
+        if !rest.is_empty() {
+            let stream = if matches!(self.place, Place::Within(_)) { Stream::Stdout } else { Stream::Log };
+            if stream == Stream::Stdout {
+                self.answers.push_str(&rest);
+            }
+            self.piece(rest, stream, &mut pieces);
+        }
+        pieces
+    }
+
+    /// It was told something and asks again without ever having marked an answer: its output is its answer.
+    pub(super) fn asks_again(&mut self) {
+        self.is_plain |= !self.has_mark;
+    }
+
+    /// The answers; `None` where the engine marks none.
+    pub(super) fn answers(&self) -> Option<&str> {
+        self.has_mark.then_some(self.answers.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(text: &str, byte_offset: usize) -> Chunk {
+        let byte_offset = u32::try_from(byte_offset).unwrap();
+        Chunk {
+            stream: Stream::Stdout,
+            text: text.to_owned(),
+            byte_offset,
+            invalid_bytes: 0,
+            is_truncated: false,
+        }
+    }
+
+    #[test]
+    fn answers_are_told_apart_wherever_the_output_is_cut() {
+        let rule = "-".repeat(40);
+        let said = format!(
+            "banner\n[A]>\r\n\r\n   🤖 Resposta:\n{rule}\nfirst ação\n{}\nlast\n{rule}\n[A]> two, too soon\r\n⚡ RATE LIMIT: Aguarde 4.0s\n[A]> ",
+            "-".repeat(12)
+        );
+        let middle = format!("first ação\n{}\nlast\n", "-".repeat(12));
+        for size in [1, 7, 1000] {
+            let (mut dialogue, mut pieces, mut at) = (Dialogue::default(), Vec::new(), 0);
+            let mut rest = said.as_str();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.ceil_char_boundary(size.min(rest.len())));
+                pieces.extend(dialogue.push(chunk(piece, at)));
+                at += piece.len();
+                rest = after;
+            }
+            pieces.extend(dialogue.flush());
+            let of = |stream: Stream| {
+                pieces
+                    .iter()
+                    .filter(|piece| piece.stream == stream)
+                    .map(|piece| piece.text.as_str())
+                    .collect::<String>()
+            };
+            assert_eq!((of(Stream::Stdout), dialogue.answers()), (middle.clone(), Some(middle.as_str())));
+            assert_eq!(of(Stream::Log).len() + middle.len(), said.len());
+            for piece in &pieces {
+                assert!(said[piece.byte_offset as usize..].starts_with(&piece.text), "{piece:?}");
+            }
+            assert!(came_too_soon(&of(Stream::Log)));
+        }
+        let mut plain = Dialogue::default();
+        plain.push(chunk("hello\n", 0));
+        plain.asks_again();
+        assert_eq!((plain.push(chunk("ok\n", 6))[0].stream, plain.answers()), (Stream::Stdout, None));
+    }
+
+    #[test]
+    fn what_a_caller_types_is_text() {
+        assert_eq!(
+            disarmed("look at @../x/history.log, @/etc/hostname"),
+            "look at ＠../x/history.log, ＠/etc/hostname"
+        );
+        for command in ["clear", " Prompt   SAVE ", "history"] {
+            assert!(disarmed(command).starts_with('“'), "{command}");
+        }
+        for text in ["exit", "sair", "clear the table", "what is the state?"] {
+            assert_eq!(disarmed(text), text);
+        }
+    }
+}

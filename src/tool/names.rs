@@ -1,0 +1,105 @@
+//! What callers' and conversations' files are called: names that nobody can compute who does not have this installation's key,
+//! so that a path to somebody else's cannot be guessed from their name.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    caller::Caller,
+    files::{Durability, Root, create_private_directory, replace},
+};
+
+const KEY_FILE: &str = "installation.key";
+const KEY_BYTES: usize = 32;
+
+/// Makes names.
+#[derive(Clone)]
+pub struct Names {
+    key: [u8; KEY_BYTES],
+}
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(crate::secret::MASK)
+    }
+}
+
+impl Names {
+    /// Reads the key of the installation whose data is in `data_directory`, or makes one.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or is none; a key that is lost makes the conversations unreachable, so that no other
+    /// one is put in its place.
+    pub fn open(data_directory: &Path) -> io::Result<Self> {
+        create_private_directory(data_directory)?;
+        let read = || Root::open(data_directory)?.read(Path::new(KEY_FILE), KEY_BYTES as u64);
+        let bytes = match read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut key = [0; KEY_BYTES];
+                getrandom::fill(&mut key).map_err(io::Error::other)?;
+                let path = data_directory.join(KEY_FILE);
+                // Beside a gateway that starts in the same moment: whoever links first has made the key of both.
+                let new = path.with_extension(format!("key.{}", std::process::id()));
+                replace(&new, &key, Durability::Power)?;
+                let linked = std::fs::hard_link(&new, &path);
+                std::fs::remove_file(&new)?;
+                match linked {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => read()?,
+                }
+            }
+            bytes => bytes?,
+        };
+        let key = bytes.try_into().map_err(|_| io::Error::other(format!("{KEY_FILE} is no key")))?;
+        Ok(Self { key })
+    }
+
+    fn keyed(&self, words: &[&str]) -> String {
+        // A key of any length is taken (RFC 2104, section 2).
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return String::new() };
+        for word in words {
+            mac.update(&(word.len() as u64).to_le_bytes());
+            mac.update(word.as_bytes());
+        }
+        data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes()[..16])
+    }
+
+    /// What a conversation's directory is called.
+    pub(super) fn conversation(&self, caller: &str, conversation_id: &str) -> String {
+        self.keyed(&["conversation", caller, conversation_id])
+    }
+
+    /// What a caller's file of settings is called.
+    pub(super) fn settings(&self, caller: &Caller) -> PathBuf {
+        format!("{}.json", self.keyed(&["settings", caller.name()])).into()
+    }
+}
+
+/// The names of earlier builds, made of a digest alone.
+pub(super) fn without_key(name: &str) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(name.as_bytes())[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_last_and_are_those_of_one_installation() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = |directory: &Path| Names::open(directory).unwrap().conversation("a", "b");
+        assert_eq!(name(one.path()), name(one.path()));
+        assert_ne!(name(one.path()), name(two.path()));
+        let names = Names::open(one.path()).unwrap();
+        assert_ne!(names.conversation("ab", "c"), names.conversation("a", "bc"));
+        let mode = std::fs::metadata(one.path().join(KEY_FILE)).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+        std::fs::write(one.path().join(KEY_FILE), "short").unwrap();
+        assert!(Names::open(one.path()).is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! What a start makes of the data of earlier builds, once: the layout's version stands in the data root.
+//!
+//! Version 1 had no such file. Its conversations were named by a digest without a key and held one root for all their agents,
+//! its files were as wide as the umask left them. A newer version than this build knows is refused.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    conversations::{ABOUT_FILE, AGENTS, read_about_unchecked},
+    names::{Names, without_key},
+};
+use crate::{
+    engine::workspace::{HISTORY_FILES, Workspace, is_id},
+    files::{Durability, EntryKind, Root, create_private_directory, narrow, remove_tree, replace},
+};
+
+const FORMAT_FILE: &str = "format";
+const FORMAT: u32 = 2;
+
+/// Brings a data root to this build's layout. To be called by the one process that holds its lock, before anything in it is
+/// used.
+///
+/// # Errors
+/// When it is of a newer build, or cannot be changed.
+pub fn upgrade(data_directory: &Path, names: &Names) -> io::Result<()> {
+    let written = Root::open(data_directory)?.read_text(Path::new(FORMAT_FILE), 64);
+    let version = match written {
+        Ok(text) => {
+            text.trim().parse::<u32>().map_err(|_| io::Error::other("the file `format` holds no version"))?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
+        Err(error) => return Err(error),
+    };
+    if version > FORMAT {
+        return Err(io::Error::other(format!(
+            "its data is of version {version}, written by a newer build; this one knows {FORMAT}"
+        )));
+    }
+    let narrowed = if version < FORMAT { narrow(data_directory)? } else { narrow_root(data_directory)? };
+    if narrowed > 0 {
+        tracing::warn!(narrowed, path = %data_directory.display(), "files and directories that others could read are private now");
+    }
+    if version < FORMAT {
+        rename_conversations(&data_directory.join("conversations"), names)?;
+        replace(&data_directory.join(FORMAT_FILE), format!("{FORMAT}\n").as_bytes(), Durability::Power)?;
+    }
+    Ok(())
+}
+
+/// Everything lies behind the root's own mode.
+fn narrow_root(data_directory: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(data_directory)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(0);
+    }
+    narrow(data_directory)
+}
+
+fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    for path in paths {
+        if path.extension().is_some() {
+            // Its removal was cut short.
+            remove_tree(&path)?;
+            continue;
+        }
+        let Some(about) = read_about_unchecked(&path) else {
+            tracing::error!(conversation = %path.display(), "whose this is cannot be read; it is left as it is");
+            continue;
+        };
+        let old = without_key(&[about.caller.as_str(), about.conversation_id.as_str()].join("\0"));
+        if path.file_name().is_none_or(|name| name != old.as_str()) {
+            continue;
+        }
+        move_agents(&path)?;
+        let new = directory.join(names.conversation(&about.caller, &about.conversation_id));
+        if new.exists() {
+            // A process beside the gateway has begun it anew; neither is lost.
+            tracing::error!(conversation = %path.display(), "it was begun again under its new name; the earlier one is left as it is");
+            continue;
+        }
+        fs::rename(&path, new)?;
+    }
+    Ok(())
+}
+
+/// From one root for all agents to one for each: their memories are moved, the rest is made again when they run.
+fn move_agents(conversation: &Path) -> io::Result<()> {
+    let old = Workspace::private(conversation);
+    let agents = Root::open(conversation)?.directory(Path::new(".conductor_workspace/agents"));
+    let entries = agents.and_then(|agents| agents.entries(10_000)).unwrap_or_default();
+    for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory) {
+        let Some(agent_id) = entry.name.to_str().filter(|name| is_id(name)) else { continue };
+        if old.history_len(agent_id) == 0 {
+            continue;
+        }
+        let new = Workspace::private(&conversation.join(AGENTS).join(agent_id));
+        create_private_directory(&new.agent_directory(agent_id))?;
+        for name in HISTORY_FILES {
+            let (from, to) =
+                (old.agent_directory(agent_id).join(name), new.agent_directory(agent_id).join(name));
+            match fs::symlink_metadata(&from) {
+                Ok(metadata) if metadata.is_file() => fs::rename(from, to)?,
+                _ => {}
+            }
+        }
+    }
+    for entry in fs::read_dir(conversation)?.flatten() {
+        let name = entry.file_name();
+        let is_kept = [ABOUT_FILE, AGENTS, super::exchanges::FILE].iter().any(|kept| name == *kept);
+        if !is_kept {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! What strangers send, through every door: texts that nobody has looked at, requests that the standards refuse or ask to take.
+
+use std::time::{Duration, Instant};
+
+use axum::{Router, routing::get};
+use conductor_gateway::{
+    edge::{self, Headers, Server},
+    pb::{self, Json, task},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Gateway, Options, send};
+
+/// Sends bytes on a connection and answers with everything that comes back until the other side closes, or is silent.
+async fn talk(address: &str, bytes: &[u8], ends: bool) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
+    if ends {
+        socket.shutdown().await.unwrap();
+    }
+    let mut answer = Vec::new();
+    let read = async {
+        let mut buffer = [0; 65536];
+        while let Ok(got @ 1..) = socket.read(&mut buffer).await {
+            answer.extend_from_slice(&buffer[..got]);
+        }
+    };
+    let _silent = tokio::time::timeout(Duration::from_millis(1500), read).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+fn call(tool: &str, text: &str) -> Option<pb::Task> {
+    let arguments = Some(Json { text: text.to_owned() });
+    Some(pb::Task { task: Some(task::Task::ToolCall(pb::ToolCall { tool: tool.to_owned(), arguments })) })
+}
+
+fn submit(tool: &str, text: &str, key: &str) -> pb::SubmitJobRequest {
+    let options = pb::TaskOptions { idempotency_key: key.to_owned(), ..Default::default() };
+    pb::SubmitJobRequest { task: call(tool, text), options: Some(options) }
+}
+
+#[tokio::test]
+async fn arguments_are_one_compact_object_whichever_door_they_come_through() {
+    let gateway = Gateway::start();
+    let mut grpc = gateway.grpc().await;
+    // Spaced, torn over lines: one line of SSE all the same, and the same request under its key.
+    let spaced = submit("get_system_config", "{\n\n}", "one");
+    let job = grpc.submit_job(spaced).await.unwrap().into_inner().job.unwrap();
+    let events = gateway.events(&job.job_id).await;
+    assert_eq!(events[0]["event"], "job_started", "{events:?}");
+    let again =
+        grpc.submit_job(submit("get_system_config", " { } ", "one")).await.unwrap().into_inner().job.unwrap();
+    assert_eq!(again.job_id, job.job_id);
+    let over_http = gateway
+        .submit(&json!({"tool": "get_system_config", "arguments": {}, "idempotency_key": "one"}))
+        .await;
+    assert_eq!(over_http, job.job_id);
+    // Refused before anything is stored, with a reason and within the bounds of headers.
+    for (text, code) in [
+        ("{} x", tonic::Code::InvalidArgument),
+        ("{", tonic::Code::InvalidArgument),
+        ("[]", tonic::Code::InvalidArgument),
+        (&format!("{{\"x\":\"{}\"}}", "y".repeat(300_000)), tonic::Code::InvalidArgument),
+        (&format!("{{\"{}\":1}}", "y".repeat(16_000)), tonic::Code::InvalidArgument),
+    ] {
+        let refused = grpc.submit_job(submit("get_system_config", text, "")).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+        assert!(
+            refused.message().len() < 1200 && refused.details().len() < 4096,
+            "{}",
+            refused.message().len()
+        );
+    }
+    let page = gateway.get("/api/v1/jobs").await;
+    assert_eq!((page.status, page.json()["jobs"].as_array().unwrap().len()), (200, 1));
+    for body in [
+        json!({"tool": "get_system_config", "arguments": [1]}),
+        json!({"tool": "get_system_config", "arguments": "{} x"}),
+        json!({"tool": "backup_agents", "arguments": {"backup_path": "x".repeat(5000)}}),
+    ] {
+        let answer = gateway.post("/execute", &body).await;
+        assert_eq!(
+            (answer.status, answer.json()["reason"].as_str()),
+            (400, Some("INVALID_ARGUMENT")),
+            "{}",
+            answer.text()
+        );
+    }
+    let large = json!({"tool": "backup_agents", "arguments": {"x": "y".repeat(300_000)}});
+    assert_eq!(gateway.post("/execute", &large).await.json()["reason"], "TOO_LARGE");
+    let info = gateway.get("/api/v1/info").await.json();
+    assert_eq!(info["limits"]["max_arguments_bytes"], 192 * 1024);
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_request_and_nothing_else() {
+    async fn fails() -> &'static str {
+        panic!("by a test")
+    }
+    let config = edge::Config { port: 0, ..Default::default() };
+    let listener = Server::bind(&config, 0).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let doors = Router::new().route("/fails", get(fails)).route("/works", get(async || "fine"));
+    let server = Server::new(listener, &config, &edge::AuthConfig::default(), doors, Headers::Api).unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(stop.clone()));
+    // On one connection: the second request is answered too.
+    let both = "GET /fails HTTP/1.1\r\nhost: localhost\r\n\r\nGET /works HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let answer = talk(&address, both.as_bytes(), false).await;
+    assert_eq!(status(&answer), 500);
+    assert!(answer.contains("\"reason\":\"INTERNAL\"") && answer.ends_with("fine"), "{answer}");
+    let grpc = send(&address, "POST", "/fails", &[("content-type", "application/grpc-web")], None).await;
+    // The route is no gRPC method; the refusal is in gRPC's form.
+    assert!(grpc.headers.contains_key("grpc-status") || grpc.status == 405, "{:?}", grpc.headers);
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn http_is_taken_and_refused_as_the_standards_say() {
+    let gateway = Gateway::start_with(
+        Options::default()
+            .set("server.cors_headers", "[x-team]")
+            .set("server.cors_origins", "['https://app.example']")
+            .set("server.allowed_hosts", "[gw.example]"),
+    );
+    let (api, mcp) = (gateway.address.clone(), gateway.mcp.replace("http://", "").replace("/mcp", ""));
+    let body = "x".repeat(20_000);
+    // A refused request leaves its connection usable, on both ports.
+    for address in [&api, &mcp] {
+        for first in ["POST /nope", "PUT /api/v1/jobs", "POST /mcp"] {
+            let both = format!(
+                "{first} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20000\r\n\r\n{body}GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+            );
+            let answer = talk(address, both.as_bytes(), false).await;
+            assert!((400..500).contains(&status(&answer)), "{first}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 2, "{first} on {address}: {answer}");
+        }
+    }
+    let expecting =
+        "POST /nope HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 20000\r\n\r\n";
+    assert!(talk(&api, expecting.as_bytes(), false).await.to_lowercase().contains("connection: close"));
+    // The form of a request.
+    for (request, code) in [
+        ("GET /health HTTP/1.1\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nhost: [::1].evil.com\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nhost: localhost:x\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nhost: evil.example\r\n\r\n", 403),
+        (
+            "GET /health HTTP/1.1\r\nhost: localhost\r\norigin: http://localhost\r\norigin: http://evil.example\r\n\r\n",
+            403,
+        ),
+        ("GET /health HTTP/1.1\r\nhost: gw.example\r\norigin: https://gw.example\r\n\r\n", 200),
+        ("GET /health HTTP/1.1\r\nhost: gw.example\r\norigin: https://other.example\r\n\r\n", 403),
+        (
+            "POST /execute HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
+        (
+            "POST /execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
+            415,
+        ),
+        ("GET /api/v1/jobs/%FF HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
+        ("GET /api/v1/jobs?page_size=1&page_size=2 HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
+        ("GET /api/v1/jobs?state=RUNNING&state=QUEUED HTTP/1.1\r\nhost: localhost\r\n\r\n", 200),
+        ("GET /api/v1/jobs?label=a:x,y%20&label=b:z HTTP/1.1\r\nhost: localhost\r\n\r\n", 200),
+    ] {
+        let answer = talk(&api, request.as_bytes(), false).await;
+        assert_eq!(status(&answer), code, "{request}: {answer}");
+        if code >= 400 {
+            assert!(answer.contains("application/problem+json; charset=utf-8"), "{request}: {answer}");
+        }
+    }
+    // Labels hold commas and spaces.
+    let labelled = json!({"tool": "get_system_config", "labels": {"a": "x,y "}});
+    gateway.submit(&labelled).await;
+    assert_eq!(gateway.listed("label=a:x,y%20").await.len(), 1);
+    assert_eq!(gateway.listed("label=a:x").await.len(), 0);
+    // A byte order mark is no part of a body; two keys that differ are none.
+    let json_type = ("content-type", "application/json");
+    let marked = "\u{FEFF}{\"tool\":\"get_system_config\"}".as_bytes().to_vec();
+    assert_eq!(send(&api, "POST", "/execute", &[json_type], Some(marked.clone())).await.status, 200);
+    let keys = [json_type, ("idempotency-key", "a"), ("idempotency-key", "b")];
+    assert_eq!(
+        send(&api, "POST", "/execute", &keys, Some(b"{\"tool\":\"get_system_config\"}".to_vec()))
+            .await
+            .status,
+        400
+    );
+    // Preflights.
+    let preflight = async |address: &str, path: &str, origin: &str, asked: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", asked),
+        ];
+        send(address, "OPTIONS", path, &headers, None).await.headers
+    };
+    let headers = preflight(&api, "/execute", "https://app.example", "traceparent").await;
+    let allowed = headers["access-control-allow-headers"].to_str().unwrap().to_owned();
+    for name in ["traceparent", "baggage", "x-api-key", "x-team"] {
+        assert!(allowed.contains(name), "{allowed}");
+    }
+    assert_eq!(headers["access-control-allow-credentials"], "true");
+    // A client that ends its side is answered.
+    let half = format!(
+        "POST /execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 28\r\n\r\n{}",
+        "{\"tool\":\"get_system_config\"}"
+    );
+    assert_eq!(status(&talk(&api, half.as_bytes(), true).await), 200);
+    // gRPC paths take gRPC only, and its media types in any case.
+    let path = "/conductor.gateway.v1.GatewayService/GetServerInfo";
+    let frame = vec![0, 0, 0, 0, 0];
+    for (kind, code) in [
+        ("application/json", 415),
+        ("application/grpc-web+proto; charset=utf-8", 200),
+        ("Application/GRPC-Web", 200),
+    ] {
+        let answer = send(&api, "POST", path, &[("content-type", kind)], Some(frame.clone())).await;
+        assert_eq!(answer.status, code, "{kind}");
+    }
+    let types = gateway.get("/api/v1/info").await.headers["content-type"].clone();
+    assert_eq!(types, "application/json; charset=utf-8");
+}
+
+#[tokio::test]
+async fn a_calls_own_deadline_ends_it() {
+    use prost::Message;
+    let gateway = Gateway::mean(Options::default());
+    let run = pb::AgentRun { agent_id: "Mean_Agent".into(), input_text: "sleep 30000".into() };
+    let task = Some(pb::Task { task: Some(task::Task::AgentRun(run)) });
+    let began = Instant::now();
+    // Over grpc-web, whose client here knows nothing of deadlines.
+    for method in ["Execute", "StreamExecute"] {
+        let message = pb::ExecuteRequest { task: task.clone(), options: None }.encode_to_vec();
+        let frame = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
+        let path = format!("/conductor.gateway.v1.GatewayService/{method}");
+        let headers = [("content-type", "application/grpc-web+proto"), ("grpc-timeout", "700m")];
+        let answer = send(&gateway.address, "POST", &path, &headers, Some(frame)).await;
+        let in_headers = answer.headers.get("grpc-status").is_some_and(|status| status == "4");
+        assert!(
+            in_headers || answer.text().contains("grpc-status:4"),
+            "{method}: {:?} {}",
+            answer.headers,
+            answer.text()
+        );
+    }
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let bad = [("content-type", "application/grpc-web+proto"), ("grpc-timeout", "soon")];
+    let path = "/conductor.gateway.v1.GatewayService/GetServerInfo";
+    let answer = send(&gateway.address, "POST", path, &bad, Some(vec![0; 5])).await;
+    assert!(answer.headers.get("grpc-status").is_some_and(|status| status == "3"), "{:?}", answer.headers);
+}
+
+#[tokio::test]
+async fn a_proxy_may_not_give_the_gateways_own_name_and_pages_may_not_send_its_header() {
+    let gateway = Gateway::start_with(Options::default().set("auth.caller_header", "x-caller"));
+    let mcp = gateway.mcp.replace("http://", "").replace("/mcp", "");
+    for (name, code) in [("alice", 200), ("local", 401), ("", 401)] {
+        let answer = send(&gateway.address, "GET", "/api/v1/jobs", &[("x-caller", name)], None).await;
+        assert_eq!(answer.status, code, "{name}");
+    }
+    assert_eq!(gateway.get("/health/ready").await.status, 200);
+    let headers = [
+        ("origin", "http://localhost:1"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type, X-Caller, mcp-param-x"),
+    ];
+    let allowed = send(&mcp, "OPTIONS", "/mcp", &headers, None).await.headers;
+    let allowed = allowed["access-control-allow-headers"].to_str().unwrap().to_lowercase();
+    assert!(allowed.contains("mcp-param-x") && !allowed.contains("x-caller"), "{allowed}");
+}
+
+/// The value of an answer that names no secret.
+#[tokio::test]
+async fn addresses_and_arguments_are_shown_without_their_secrets() {
+    let gateway = Gateway::start_with(
+        Options::default()
+            .set("agent.provider", "openai")
+            .set("agent.model", "m")
+            .set("agent.base_url", "http://127.0.0.1:9/v1?key=canary")
+            .set("agent.max_attempts", 1),
+    );
+    let job = gateway.submit(&json!({"command": "say something"})).await;
+    let events: Vec<Value> = gateway.events(&job).await;
+    let told = [
+        gateway.get("/health").await.text(),
+        gateway.get("/api/v1/info").await.text(),
+        json!(events).to_string(),
+        gateway.log.lock().unwrap().clone(),
+    ];
+    for text in told {
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
