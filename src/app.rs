@@ -13,7 +13,7 @@ use crate::{
     edge::{self, Addresses, Headers, Server},
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
-    job::{AgentWorker, Desk, JobService},
+    job::{AgentWorker, Condition, Desk, JobService},
     journal::{self, EmbeddedStore, Journal, MemoryStore, Store},
     llm,
     secret::{Secret, masked_url},
@@ -23,6 +23,9 @@ use crate::{
 
 /// The last part of the grace period, for what could not be stopped in time.
 const LAST_RESORT: Duration = Duration::from_millis(700);
+/// How often the engine's files are looked at, and how often one that did not start is started again.
+const ENGINE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+const ENGINE_START_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the store may take for the last events.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 
@@ -194,6 +197,7 @@ impl Thinking {
             why: self.choice.why,
             tools: AgentTools::new(own, outside),
             config: config.agent.clone(),
+            checks: crate::files::Pool::default(),
             detected: self.detected.into(),
         })
     }
@@ -209,6 +213,29 @@ async fn offer_local_models(desk: &Desk) {
         );
     }
     desk.mind().set_detected(found);
+}
+
+/// Looks whether the engine can run: its files often, and by starting it once, and again while that fails.
+async fn check_engine(service: JobService, toolbox: Toolbox, stop: CancellationToken) {
+    tokio::select! {
+        // Given up where it is; a process that it has started ends with it.
+        () = check_engine_for_ever(service, toolbox) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn check_engine_for_ever(service: JobService, toolbox: Toolbox) {
+    let mut start_problem = toolbox.engine_start_problem().await;
+    let mut started_at = tokio::time::Instant::now();
+    loop {
+        if start_problem.is_some() && started_at.elapsed() >= ENGINE_START_INTERVAL {
+            start_problem = toolbox.engine_start_problem().await;
+            started_at = tokio::time::Instant::now();
+        }
+        let problem = toolbox.engine_problem().await.or_else(|| start_problem.clone());
+        service.set_condition(Condition::Engine, problem);
+        tokio::time::sleep(ENGINE_CHECK_INTERVAL).await;
+    }
 }
 
 fn own_program() -> Result<String> {
@@ -295,6 +322,10 @@ impl App {
                 Server::new(listener, server, &config.auth, doors, Headers::Mcp).map_err(Error::internal)?;
             servers.push(group.spawn("mcp_listener", mcp.serve(stop.clone())));
         }
+        group.spawn(
+            "check_engine",
+            check_engine(core.service.clone(), core.desk.toolbox().clone(), stop.clone()),
+        );
         let doors = edge::doors(&core.service, &core.desk, server, addresses);
         let api =
             Server::new(listener, server, &config.auth, doors, Headers::Api).map_err(Error::internal)?;

@@ -98,6 +98,8 @@ reasons! {
     IdempotencyConflict => "IDEMPOTENCY_CONFLICT", AlreadyExists, 409, 65, false;
     /// The job has not ended yet.
     JobNotEnded => "JOB_NOT_ENDED", FailedPrecondition, 409, 65, true;
+    /// The job ended without a result.
+    NoResult => "NO_RESULT", FailedPrecondition, 409, 65, false;
     /// The job goes on and waits for an answer of yours.
     InputRequired => "INPUT_REQUIRED", FailedPrecondition, 409, 75, false;
     /// The job asks nothing.

@@ -18,6 +18,10 @@ pub(super) fn cut_json(mut value: Value, max_bytes: usize) -> (String, bool) {
     if text.len() <= max_bytes {
         return (text, false);
     }
+    // A document that says of itself whether it was cut says the truth.
+    if let Some(flag @ Value::Bool(_)) = value.get_mut("is_truncated") {
+        *flag = Value::Bool(true);
+    }
     let mut limit = max_bytes / 2;
     while limit > 16 {
         shorten(&mut value, limit);
@@ -57,6 +61,8 @@ mod tests {
         assert!(is_cut && text.len() <= 10_000);
         let cut: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(cut["ok"], true);
+        let (text, _) = cut_json(json!({"output": "x".repeat(1000), "is_truncated": false}), 500);
+        assert!(text.contains("\"is_truncated\":true"), "{text}");
         assert_eq!(cut_json(json!([1]), 10), ("[1]".to_owned(), false));
     }
 }

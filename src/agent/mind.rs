@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Config;
 use crate::{
+    files::Pool,
     llm::{Detected, Identity, Model},
     tool::AgentTools,
 };
@@ -18,6 +19,8 @@ pub struct Mind {
     pub tools: AgentTools,
     /// The limits.
     pub config: Config,
+    /// The threads on which values are checked against schemas of others.
+    pub checks: Pool,
     /// Model servers of this machine that were found.
     pub detected: Mutex<Vec<Detected>>,
 }

@@ -23,4 +23,4 @@ pub use config::{Autodetect, Config, FewShot};
 pub use inputs::Inputs;
 pub use mind::Mind;
 pub use run::{Agent, MAX_COMMAND_BYTES, Task};
-pub use writer::{Appended, Outcome, Writer, masked};
+pub use writer::{Appended, MAX_TEXT_BYTES, Outcome, Writer, masked};

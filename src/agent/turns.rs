@@ -1,5 +1,7 @@
 //! The turn loop: the model is asked, its calls are made, it reads what came of them, until it answers.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -11,13 +13,13 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
-    llm::{Message, Model, Request, ToolCall, ToolOutcome, Turn},
+    llm::{MAX_CALLS, Message, Model, Request, TOO_MANY_CALLS, ToolCall, ToolOutcome, Turn},
     text::{bounded, quoted},
     tool::{Done, Exchange},
 };
 
-/// The most calls of one turn.
-const MAX_CALLS: usize = 64;
+/// A value is checked against somebody else's schema for so long.
+const CHECK_TIME: Duration = Duration::from_secs(1);
 /// Told to a model that makes the same calls again.
 const CIRCLE_MARK: &str =
     "\n[You made this call before and this is the same answer. Do not make it again: answer the user now.]";
@@ -71,6 +73,19 @@ impl Agent<'_> {
         let (mut earlier, mut earlier_texts): (Vec<ToolCall>, Vec<String>) = (Vec::new(), Vec::new());
         for step in 1..=max_steps {
             let turn = self.step(model, step, &request, chain).await?;
+            if turn.finish_reason == TOO_MANY_CALLS {
+                mistakes += 1;
+                if mistakes >= config.max_tool_errors {
+                    return Err(too_many_errors(mistakes));
+                }
+                if !turn.message.text.trim().is_empty() {
+                    request.messages.push(Message::Assistant(turn.message));
+                }
+                request.messages.push(Message::User(format!(
+                    "[Your answer began more than {MAX_CALLS} tool calls. None of them was made. Make at most {MAX_CALLS} in one answer.]"
+                )));
+                continue;
+            }
             if turn.message.calls.is_empty() {
                 return Ok(turn);
             }
@@ -83,15 +98,13 @@ impl Agent<'_> {
                 return Err(Error::new(Reason::TokenLimit, message));
             }
             let calls = distinct(&turn.message.calls);
-            let wish = |(index, call)| match index < MAX_CALLS {
-                true => self.wish(call, step, offer),
-                false => too_many(call),
-            };
-            let wishes = calls.iter().enumerate().map(wish).collect();
+            let mut wishes = Vec::with_capacity(calls.len());
+            for call in &calls {
+                wishes.push(self.wish(call, step, offer).await);
+            }
             let made = self.make(wishes, step, chain.tools()).await?;
             chain.count_tool_calls(made.len());
-            // What is beyond the most calls is told, and no mistake.
-            for made in made.iter().take(MAX_CALLS) {
+            for made in &made {
                 mistakes = if made.is_models_mistake { mistakes + 1 } else { 0 };
             }
             // A model that goes round in circles is told so, and not for ever.
@@ -100,10 +113,7 @@ impl Agent<'_> {
             circles = if is_circle { circles + 1 } else { 0 };
             let errors_in_a_row = mistakes.max(circles);
             if errors_in_a_row >= config.max_tool_errors {
-                let message = format!(
-                    "the model called tools wrongly, or made the same call, {errors_in_a_row} times in a row; try a larger one, or give it examples in agent.few_shot"
-                );
-                return Err(Error::new(Reason::TooManyToolErrors, message));
+                return Err(too_many_errors(errors_in_a_row));
             }
             let mut outcomes = outcomes(&turn.message.calls, &calls, &made, config.max_result_bytes as usize);
             if is_circle && let Some(last) = outcomes.last_mut() {
@@ -120,7 +130,7 @@ impl Agent<'_> {
     }
 
     /// What a call of the model means; a mistake is told to the model and made visible like any call.
-    fn wish(&self, call: &ToolCall, step: u32, offer: &Offer) -> Wish {
+    async fn wish(&self, call: &ToolCall, step: u32, offer: &Offer) -> Wish {
         let refuse = |error: Error, arguments: &Map<String, Value>| Wish::Mistake {
             tool: call.name.chars().take(128).collect(),
             arguments: Value::Object(arguments.clone()).to_string(),
@@ -139,11 +149,19 @@ impl Agent<'_> {
             }
         };
         let value = Value::Object(arguments.clone());
-        if let Ok(validator) = jsonschema::validator_for(schema)
-            && let Err(error) = validator.validate(&value)
-        {
-            let place = error.instance_path().to_string().replace('/', ".");
-            return refuse(Error::invalid(format!("arguments{place}"), error.to_string()), &arguments);
+        let error = match callable {
+            // Somebody else's schema: off the runtime, and within a time. What is not checked by then is left to its server.
+            Callable::Outside(tool) => match tool.checked_schema.clone() {
+                Some(schema) => {
+                    let checked = self.mind.checks.run(CHECK_TIME, move || misfit(&schema, &value)).await;
+                    checked.unwrap_or_default()
+                }
+                None => None,
+            },
+            Callable::Own(_) | Callable::AskUser => misfit(schema, &value),
+        };
+        if let Some(error) = error {
+            return refuse(error, &arguments);
         }
         match callable {
             Callable::Own(tool) => Wish::Own(*tool, arguments),
@@ -156,15 +174,19 @@ impl Agent<'_> {
     }
 }
 
-/// A call beyond the most that a turn may make.
-fn too_many(call: &ToolCall) -> Wish {
-    let message =
-        format!("a turn may make {MAX_CALLS} calls, and this is one more; make it again in the next");
-    Wish::Mistake {
-        tool: call.name.chars().take(128).collect(),
-        arguments: "{}".to_owned(),
-        error: Error::new(Reason::TooLarge, message),
-    }
+fn too_many_errors(errors_in_a_row: u32) -> Error {
+    let message = format!(
+        "the model called tools wrongly, or made the same call, {errors_in_a_row} times in a row; try a larger one, or give it examples in agent.few_shot"
+    );
+    Error::new(Reason::TooManyToolErrors, message)
+}
+
+/// Checks a value against a schema: where it does not fit, and why; nothing where the schema is none.
+fn misfit(schema: &Value, value: &Value) -> Option<Error> {
+    let validator = jsonschema::validator_for(schema).ok()?;
+    let error = validator.validate(value).err()?;
+    let place = error.instance_path().to_string().replace('/', ".");
+    Some(Error::invalid(bounded(&format!("arguments{place}"), 200), bounded(&error.to_string(), 300)))
 }
 
 /// Whether two calls of a turn are one call that was sent twice: by its id, or word for word without an id of its own.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Larger texts and documents are cut, so that an event with one of each stays below its bound.
-const MAX_TEXT_BYTES: usize = 96 * 1024;
+pub const MAX_TEXT_BYTES: usize = 96 * 1024;
 
 /// How a job ended.
 #[derive(Clone, Debug)]
@@ -149,12 +149,13 @@ impl Writer {
         self.next_tool_call += 1;
         let mut arguments: Value = serde_json::from_str(arguments).unwrap_or(Value::Null);
         mask_secrets(&mut arguments);
-        let (text, _) = cut_json(arguments, 2 * MAX_TEXT_BYTES);
+        let (text, is_truncated) = cut_json(arguments, 2 * MAX_TEXT_BYTES);
         let start = ToolStart {
             tool_call_id: tool_call_id.clone(),
             tool: tool.to_owned(),
             arguments: Some(Json { text }),
             step,
+            is_truncated,
         };
         self.append(Payload::OnToolStart(start)).await?;
         Ok(tool_call_id)
@@ -193,8 +194,10 @@ impl Writer {
         }
         match &completed.result {
             Ok(done) => {
+                let bytes = serde_json::to_string(&done.value).map_or(0, |text| text.len());
                 let (text, is_cut) = cut_json(done.value.clone(), MAX_TEXT_BYTES);
                 end.result = Some(Json { text });
+                end.result_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
                 end.is_truncated = is_cut || done.is_truncated;
             }
             Err(error) => {
@@ -219,6 +222,7 @@ impl Writer {
                     structured: Some(Json { text }),
                     is_truncated: is_text_cut || is_cut || done.is_truncated,
                     message: message.clone(),
+                    result_bytes: u32::try_from(done.text.len()).unwrap_or(u32::MAX),
                 };
                 (Payload::Result(result), message)
             }

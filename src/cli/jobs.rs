@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
-    pb::{self, JobState, Json},
+    pb::{self, JobState, Json, gateway_service_client::GatewayServiceClient},
 };
+use tonic::transport::Channel;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -41,6 +42,11 @@ enum Command {
     },
     /// Show one job
     Show {
+        /// The job
+        job_id: String,
+    },
+    /// Print the whole answer of a job
+    Result {
         /// The job
         job_id: String,
     },
@@ -90,6 +96,19 @@ fn show(job: &pb::Job, is_json: bool) {
     }
 }
 
+/// Prints a whole answer: as it is for a program, without what moves a cursor on a terminal.
+pub(super) async fn print_result(client: &mut GatewayServiceClient<Channel>, job_id: String) -> Result<()> {
+    let refused = |status: tonic::Status| client::refused(&status);
+    let request = pb::GetJobResultRequest { job_id, offset: 0 };
+    let mut pieces = client.get_job_result(request).await.map_err(refused)?.into_inner();
+    let mut text = Vec::new();
+    while let Some(piece) = pieces.message().await.map_err(refused)? {
+        text.extend_from_slice(&piece.data);
+    }
+    print::answer(&String::from_utf8_lossy(&text));
+    Ok(())
+}
+
 pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCode> {
     let Arguments { server, json, command } = arguments;
     let mut client = client::connect(global, server).await?;
@@ -114,6 +133,7 @@ pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCo
             let job = client.get_job(pb::GetJobRequest { job_id }).await.map_err(refused)?.into_inner().job;
             show(&job.unwrap_or_default(), json);
         }
+        Command::Result { job_id } => print_result(&mut client, job_id).await?,
         Command::Watch { job_id, after } => {
             let request = pb::WatchJobRequest { job_id: job_id.clone(), after_sequence: after };
             let frames = client.watch_job(request).await.map_err(refused)?.into_inner();

@@ -1,7 +1,7 @@
 //! Printing: events as a person likes to read them, or as JSON lines.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -48,6 +48,7 @@ pub(super) struct EventPrinter {
     answered_here: bool,
     outcome: Option<(JobState, Option<Reason>)>,
     last_reason: Option<Reason>,
+    wants_whole: Option<String>,
 }
 
 impl EventPrinter {
@@ -71,6 +72,11 @@ impl EventPrinter {
         if !self.is_json {
             self.remark(&format!("{} is {}; it has no further events", job.job_id, job.state().short_name()));
         }
+    }
+
+    /// The job whose answer was too long for its event and is still to be printed.
+    pub(super) fn wants_whole(&mut self) -> Option<String> {
+        self.wants_whole.take()
     }
 
     /// Whether the job's end was seen.
@@ -124,7 +130,9 @@ impl EventPrinter {
             }
             Payload::OnToolOutput(output) => {
                 let text = shown(&output.text);
-                if output.stream() == OutputStream::Stderr {
+                if output.stream() == OutputStream::Log {
+                    // What an engine prints beside its answer; `--json` has it.
+                } else if output.stream() == OutputStream::Stderr {
                     self.remark(text.trim_end());
                 } else {
                     to_stdout(&text);
@@ -144,12 +152,19 @@ impl EventPrinter {
                 let outcome = if end.is_error { "failed" } else { "done" };
                 self.remark(&format!("[{sequence}] {} {outcome} in {} ms", end.tool, end.duration_ms));
             }
+            // Read whole, and printed, once the job has ended.
+            Payload::Result(result)
+                if !self.has_streamed && result.result_bytes as usize > result.result.len() =>
+            {
+                self.remark(&format!("[{sequence}] {}", result.message));
+                self.wants_whole = Some(job_id.to_owned());
+            }
             Payload::Result(result) if self.has_streamed => {
                 self.remark(&format!("[{sequence}] {}", result.message));
             }
             Payload::Result(result) => {
                 self.remark(&format!("[{sequence}] {}", result.message));
-                to_stdout(&format!("{}\n", shown(&result.result)));
+                answer(&result.result);
             }
             Payload::Error(error) => {
                 self.remark(&format!("[{sequence}] {}: {}", error.reason, error.message))
@@ -236,4 +251,13 @@ pub(super) fn json_line(value: &impl serde::Serialize) -> String {
         Err(_) => line = vec![b'\n'],
     }
     String::from_utf8_lossy(&line).into_owned()
+}
+
+/// Prints an answer: on a terminal without what moves the cursor, for a program as it is.
+pub(super) fn answer(text: &str) {
+    let text = if io::stdout().is_terminal() { shown(text) } else { text.to_owned() };
+    to_stdout(&text);
+    if !text.ends_with('\n') {
+        to_stdout("\n");
+    }
 }

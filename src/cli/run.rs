@@ -5,7 +5,13 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use prost::Message;
 
-use super::{answers::Answers, arguments::Global, client, print::EventPrinter};
+use super::{
+    answers::Answers,
+    arguments::Global,
+    client,
+    jobs::print_result,
+    print::{self, EventPrinter},
+};
 use crate::{
     app::Core,
     caller::Caller,
@@ -109,7 +115,12 @@ async fn follow(
     loop {
         tokio::select! {
             slice = follower.next() => match slice? {
-                None => return Ok(()),
+                None => {
+                    if printer.wants_whole().is_some() {
+                        print::answer(&core.service.result_text(&caller, &submitted.job_id).await?);
+                    }
+                    return Ok(());
+                }
                 Some(slice) => {
                     for index in slice.from..slice.batch.len() {
                         if let Some(event) = slice.batch.decode(index) {
@@ -156,7 +167,12 @@ async fn run_remotely(global: &Global, arguments: &Arguments, printer: &mut Even
                 continue;
             }
         };
-        let Some(frame) = frame else { return Ok(()) };
+        let Some(frame) = frame else {
+            if let Some(job_id) = printer.wants_whole() {
+                print_result(&mut client, job_id).await?;
+            }
+            return Ok(());
+        };
         if let Some(event) = frame.event {
             let event = JobEvent::decode(event).map_err(Error::internal)?;
             printer.event(&event);

@@ -34,7 +34,7 @@ pub use run::{Attention, Ending, Exit, Finished, Limits, Run};
 pub use run_root::plain_root;
 pub use supervisor::{Command, OurPipes, Process, Supervisor};
 pub use sweep::{HOME_VARIABLE, sweep};
-pub use workspace::is_id;
+pub use workspace::{is_id, storage_kind};
 
 /// Names the job in the environment of its processes.
 pub const JOB_VARIABLE: &str = "CONDUCTOR_JOB_ID";

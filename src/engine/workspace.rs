@@ -88,6 +88,14 @@ pub(super) fn read_config(root: &Path) -> io::Result<Arc<EngineConfig>> {
     }
 }
 
+/// What an engine keeps its agents in: `filesystem`, or something that the gateway cannot read.
+///
+/// # Errors
+/// When its configuration cannot be read.
+pub fn storage_kind(root: &Path) -> io::Result<String> {
+    Ok(read_config(root)?.storage.kind.clone().unwrap_or_else(|| "filesystem".to_owned()))
+}
+
 impl Workspace {
     /// The workspace of an engine's root, where its `config.yaml` puts it.
     ///

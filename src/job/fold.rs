@@ -63,6 +63,7 @@ pub fn apply(job: &mut Job, sequence: u32, time: Timestamp, payload: &Payload) {
                 structured: result.structured.clone(),
                 is_truncated: result.is_truncated,
                 message: result.message.clone(),
+                result_bytes: result.result_bytes,
             }));
         }
         Payload::Error(error) => {

@@ -13,7 +13,9 @@ mod live;
 mod normal;
 mod outside;
 mod queue;
+mod readiness;
 mod recover;
+mod result;
 mod run;
 mod service;
 mod submit;
@@ -27,6 +29,8 @@ pub use info::ServerInfo;
 pub use normal::MAX_ARGUMENTS_BYTES;
 #[cfg(any(test, fuzzing))]
 pub(crate) use normal::normal;
+pub use readiness::Condition;
+pub use result::{RESULT_PIECE_BYTES, WholeResult};
 pub use service::{CancelledBy, JobPage, JobService};
 pub use submit::{Submission, Submitted};
 pub use worker::{AgentWorker, Assignment, Worker};

@@ -160,6 +160,10 @@ impl ToolRunner for JobService {
         Ok((asked, call))
     }
 
+    async fn result(&self, caller: &Caller, job_id: &str) -> Result<String> {
+        self.result_text(caller, &JobId::parse(job_id)?).await
+    }
+
     async fn answer(&self, caller: &Caller, job_id: &str, input_id: &str, value: Value) -> Result<()> {
         self.send_input(caller, &JobId::parse(job_id)?, input_id, value).await.map(|_| ())
     }

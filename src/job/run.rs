@@ -17,6 +17,8 @@ use crate::{
 /// A job is not started before the store has its `job_started`, so that it is never started twice.
 const STORE_DEADLINE: Duration = Duration::from_secs(30);
 
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+
 impl JobService {
     /// Starts the job's task.
     pub(super) fn launch(&self, live: Live, task: agent::Task, appender: Appender, turn: Turn) {
@@ -177,7 +179,25 @@ impl JobService {
         }
     }
 
+    /// An answer that is too long for an event is kept whole before the event tells of it.
+    async fn keep_whole(&self, live: &Live, outcome: &Outcome) {
+        let Outcome::Succeeded(done) = outcome else { return };
+        if done.text.len() <= agent::MAX_TEXT_BYTES {
+            return;
+        }
+        let text = bytes::Bytes::copy_from_slice(done.text.as_bytes());
+        let until = Instant::now() + STORE_DEADLINE;
+        while let Err(error) = self.journal().put_result(&live.job_id, text.clone()).await {
+            tracing::error!(job_id = %live.job_id, cause = error.cause(), "a long answer could not be kept whole");
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+
     async fn end(&self, live: &Live, writer: Writer, outcome: &Outcome) {
+        self.keep_whole(live, outcome).await;
         match writer.finish(outcome).await {
             Ok(appender) => {
                 let mut job = live.job();

@@ -2,17 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, admission::Admission, live::Live, worker::Worker};
+use super::{Condition, Config, admission::Admission, live::Live, readiness::Readiness, worker::Worker};
 use crate::{
     agent,
     caller::Caller,
@@ -38,7 +35,7 @@ struct Inner {
     closing: CancellationToken,
     /// Ended jobs are more, or larger, than retention allows.
     retention_due: Notify,
-    is_ready: AtomicBool,
+    readiness: Readiness,
 }
 
 /// Who ended a job.
@@ -69,6 +66,9 @@ const QUEUED_CANCEL_TIME: Duration = Duration::from_secs(5);
 
 /// An answer is written among the events within this time, or it is not known whether it was.
 const INPUT_TIME: Duration = Duration::from_secs(10);
+/// How often it is looked whether the store takes anything, and how long that may take.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+const STORE_CHECK_TIME: Duration = Duration::from_secs(5);
 /// How long a deletion waits for the store.
 const DELETE_TIME: Duration = Duration::from_secs(10);
 
@@ -90,12 +90,14 @@ impl JobService {
             tasks: Group::new("jobs"),
             closing: CancellationToken::new(),
             retention_due: Notify::new(),
-            is_ready: AtomicBool::new(true),
+            readiness: Readiness::default(),
         };
         let service = Self { inner: Arc::new(inner) };
         service.recover(unfinished).await;
         let expirer = service.clone();
         service.inner.tasks.spawn("retention", async move { expirer.expire_until_stopped().await });
+        let checker = service.clone();
+        service.inner.tasks.spawn("store_check", async move { checker.check_store_until_stopped().await });
         service
     }
 
@@ -374,9 +376,33 @@ impl JobService {
         self.inner.admission.counts()
     }
 
-    /// Whether new jobs are taken.
-    pub fn is_ready(&self) -> bool {
-        self.inner.is_ready.load(Ordering::Relaxed)
+    /// Why new jobs should go elsewhere, now and whenever that changes; `None`: they are welcome.
+    pub fn readiness(&self) -> watch::Receiver<Option<String>> {
+        self.inner.readiness.watch()
+    }
+
+    /// Notes what is against new jobs, or that nothing is. They are still taken where they can be.
+    pub fn set_condition(&self, condition: Condition, why: Option<String>) {
+        self.inner.readiness.set(condition, why);
+    }
+
+    async fn check_store_until_stopped(&self) {
+        let mut interval = tokio::time::interval(STORE_CHECK_INTERVAL);
+        loop {
+            tokio::select! {
+                // Both branches only wait.
+                biased;
+                () = self.inner.tasks.stopping().cancelled() => return,
+                _ = interval.tick() => {}
+            }
+            let checked = tokio::time::timeout(STORE_CHECK_TIME, self.inner.journal.check()).await;
+            let why = match checked {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.message().to_owned()),
+                Err(_) => Some("the store does not answer".to_owned()),
+            };
+            self.set_condition(Condition::Store, why);
+        }
     }
 
     /// The tasks that run now, by name.
@@ -404,7 +430,7 @@ impl JobService {
 
     /// Says that new jobs should go elsewhere; they are still taken.
     pub fn set_not_ready(&self) {
-        self.inner.is_ready.store(false, Ordering::Relaxed);
+        self.set_condition(Condition::Leaving, Some("shutting down".to_owned()));
     }
 
     /// Takes no new jobs, and waits up to `grace` for the running ones. Queued ones stay queued: the next start

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -234,6 +235,30 @@ impl Journal {
             reader: None,
             read_ahead: VecDeque::new(),
         }
+    }
+
+    /// Whether the store takes anything now.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`].
+    pub async fn check(&self) -> Result<()> {
+        self.inner.store.check().await
+    }
+
+    /// Keeps the whole of an answer, before the events that tell of it.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`].
+    pub async fn put_result(&self, job_id: &JobId, text: Bytes) -> Result<()> {
+        self.inner.store.put_result(job_id, text).await
+    }
+
+    /// Reads from a place of a kept answer on. Whose it is was checked by the caller.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`], [`Reason::DataLoss`].
+    pub async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<Bytes> {
+        self.inner.store.result(job_id, from, max_bytes).await
     }
 
     /// Reads a job from the store.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::{Batch, Chunk, JobId, Loaded, Reader, Store, StoredJob};
 use crate::{
@@ -18,6 +19,7 @@ struct Kept {
     record: JobRecord,
     log: Arc<Mutex<Vec<Arc<Batch>>>>,
     ended: Option<Job>,
+    result: Bytes,
 }
 
 /// See the module's documentation.
@@ -75,7 +77,19 @@ impl Store for MemoryStore {
     async fn finish(&self, job_id: &JobId, job: &Job) -> Result<u64> {
         self.with(job_id, |kept| {
             kept.ended = Some(job.clone());
-            lock(&kept.log).iter().map(|batch| batch.bytes().len() as u64).sum()
+            let log: u64 = lock(&kept.log).iter().map(|batch| batch.bytes().len() as u64).sum();
+            log + kept.result.len() as u64
+        })
+    }
+
+    async fn put_result(&self, job_id: &JobId, text: Bytes) -> Result<()> {
+        self.with(job_id, |kept| kept.result = text)
+    }
+
+    async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<Bytes> {
+        self.with(job_id, |kept| {
+            let from = usize::try_from(from).unwrap_or(usize::MAX).min(kept.result.len());
+            kept.result.slice(from..kept.result.len().min(from.saturating_add(max_bytes)))
         })
     }
 

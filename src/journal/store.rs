@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::{Batch, Damage, JobId};
 use crate::{
@@ -75,8 +76,15 @@ pub trait Store: Send + Sync + 'static {
     /// another without a gap. After an error the same batches are given again.
     async fn append(&self, job_id: &JobId, batches: &[Arc<Batch>]) -> Result<()>;
 
-    /// Marks a job as ended. Answers with the bytes that its log takes.
+    /// Marks a job as ended. Answers with the bytes that its log and its answer take.
     async fn finish(&self, job_id: &JobId, job: &Job) -> Result<u64>;
+
+    /// Keeps the whole of an answer that is too long for an event. Called once, before the events that tell of it are
+    /// appended.
+    async fn put_result(&self, job_id: &JobId, text: Bytes) -> Result<()>;
+
+    /// Reads from a place of a kept answer on, at most `max_bytes`; nothing behind its end.
+    async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<Bytes>;
 
     /// A reader of a job's events.
     async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>>;
@@ -86,6 +94,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes a job and its events. Readers that are at it may still finish.
     async fn delete(&self, job_id: &JobId) -> Result<()>;
+
+    /// Whether it takes anything now; leaves nothing behind.
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Gives everything up; nothing is called afterwards.
     async fn close(&self);

@@ -116,12 +116,17 @@ pub enum Piece {
     End(Turn),
 }
 
+/// The most tool calls of one answer.
+pub const MAX_CALLS: usize = 64;
+/// Why an answer stopped that began one call more: nothing of it is to be made.
+pub const TOO_MANY_CALLS: &str = "too_many_calls";
+
 /// A complete answer.
 #[derive(Clone, Debug, Default)]
 pub struct Turn {
     /// What was said, to go into the conversation.
     pub message: AssistantMessage,
-    /// Why it stopped: "stop", "tool_calls" or "length".
+    /// Why it stopped: "stop", "tool_calls", "length", or [`TOO_MANY_CALLS`].
     pub finish_reason: &'static str,
     /// Tokens read; unknown where the provider does not say.
     pub input_tokens: Option<u32>,

@@ -20,7 +20,10 @@ mod wire;
 pub use config::{Selected, Timeouts};
 pub use detect::{Detected, detect};
 pub use failure::{Failure, FailureKind};
-pub use message::{AssistantMessage, Message, Piece, Request, ToolCall, ToolDefinition, ToolOutcome, Turn};
+pub use message::{
+    AssistantMessage, MAX_CALLS, Message, Piece, Request, TOO_MANY_CALLS, ToolCall, ToolDefinition,
+    ToolOutcome, Turn,
+};
 pub use model::{Identity, Model, Pieces};
 pub use provider::Provider;
 pub use select::{Choice, Wanted, choose};

@@ -23,7 +23,7 @@ use rig_core::{
             wire::{self as openai, Dialect, Quirks},
         },
     },
-    streaming::{Item, StreamEvent},
+    streaming::{Item, PartKind, StreamEvent},
 };
 
 use super::{
@@ -31,6 +31,7 @@ use super::{
     Selected, ToolCall, ToolOutcome, Turn,
     connection::Connection,
     failure::retry_after,
+    message::{MAX_CALLS, TOO_MANY_CALLS},
     provider::Wire,
     thinking::{Part, Splitter},
 };
@@ -170,10 +171,23 @@ impl Model for WireModel {
         };
         let pieces = async_stream::stream! {
             let mut splitter = Splitter::default();
+            let (mut calls, mut said) = (0, String::new());
             while let Some(item) = answer.next().await {
                 match item {
+                    Ok(Item::Event(StreamEvent::Start { kind: PartKind::ToolCall, .. })) => {
+                        calls += 1;
+                        if calls > MAX_CALLS {
+                            // Ended here: the rest is neither read nor kept.
+                            let message = AssistantMessage { text: said, calls: Vec::new(), native: None };
+                            yield Ok(Piece::End(Turn { message, finish_reason: TOO_MANY_CALLS, ..Turn::default() }));
+                            return;
+                        }
+                    }
                     Ok(Item::Event(StreamEvent::Text { text, .. })) => {
                         for (part, text) in splitter.push(&text) {
+                            if part == Part::Answer {
+                                said.push_str(&text);
+                            }
                             yield Ok(piece(part, text));
                         }
                     }

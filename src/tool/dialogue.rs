@@ -1,6 +1,8 @@
 //! How a real engine leads a dialogue: what of its output is the answer and what is beside it, and what of a caller's words it
 //! would take for commands of its own.
 
+use std::time::Duration;
+
 use crate::engine::{Chunk, Stream};
 
 /// Stands above each answer, which lies between two rules.
@@ -11,6 +13,9 @@ const MIN_RULE: usize = 10;
 const MAX_LINE_BYTES: usize = 64 * 1024;
 /// The engine forgets what comes sooner than it wants, and says so.
 const TOO_SOON: &str = "RATE LIMIT";
+/// It says for how long; where it does not, and at most.
+const DEFAULT_PAUSE: f64 = 5.0;
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Words that the engine obeys whoever types them. The three that end the caller's own session are none of them.
 const COMMANDS: &[&str] = &[
     "state", "history", "clear", "save", "tools", "scope", "debug", "prompt", "prompt save", "status",
@@ -24,9 +29,12 @@ pub(super) fn disarmed(text: &str) -> String {
     if COMMANDS.contains(&words.as_str()) { format!("“{}”", text.trim()) } else { text }
 }
 
-/// Whether the engine says that it has forgotten what it was told.
-pub(super) fn came_too_soon(said: &str) -> bool {
-    said.contains(TOO_SOON)
+/// How long the engine wants to be left alone, where it says that it has forgotten what it was told.
+pub(super) fn came_too_soon(said: &str) -> Option<Duration> {
+    let (_, behind) = said.rsplit_once(TOO_SOON)?;
+    let number = |text: &str| text.trim_end_matches('s').parse::<f64>().ok();
+    let seconds = behind.lines().next()?.split_whitespace().find_map(number);
+    Some(Duration::try_from_secs_f64(seconds.unwrap_or(DEFAULT_PAUSE)).unwrap_or_default().min(LONGEST_PAUSE))
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -183,7 +191,7 @@ mod tests {
             for piece in &pieces {
                 assert!(said[piece.byte_offset as usize..].starts_with(&piece.text), "{piece:?}");
             }
-            assert!(came_too_soon(&of(Stream::Log)));
+            assert_eq!(came_too_soon(&of(Stream::Log)), Some(Duration::from_secs(4)));
         }
         let mut plain = Dialogue::default();
         plain.push(chunk("hello\n", 0));

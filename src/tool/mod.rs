@@ -9,6 +9,7 @@ mod arguments;
 mod backup;
 mod call;
 mod catalogue;
+mod checks;
 mod conversations;
 mod dialogue;
 mod engine_run;

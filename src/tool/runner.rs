@@ -74,6 +74,12 @@ pub trait ToolRunner: Send + Sync {
     /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::NoOpenQuestion`].
     async fn asked(&self, caller: &Caller, job_id: &str) -> Result<(Asked, Call)>;
 
+    /// The whole answer of a job that has succeeded.
+    ///
+    /// # Errors
+    /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::NoResult`]; [`crate::error::Reason::JobNotEnded`].
+    async fn result(&self, caller: &Caller, job_id: &str) -> Result<String>;
+
     /// Answers a job's open question.
     ///
     /// # Errors

@@ -202,12 +202,12 @@ impl Talk<'_> {
     async fn turn(&mut self, run: &mut crate::engine::Run) -> Result<bool> {
         self.flush().await;
         if let Some((line, _)) = self.told.clone()
-            && came_too_soon(&self.recent.0)
+            && let Some(pause) = came_too_soon(&self.recent.0)
             && self.again < MAX_AGAIN
         {
             self.again += 1;
             self.recent = Recent::default();
-            return self.say(run, line).await;
+            return self.say(run, line, Instant::now() + pause + PAUSE_MARGIN).await;
         }
         if self.told.is_some() {
             self.dialogue.asks_again();
@@ -219,7 +219,9 @@ impl Talk<'_> {
                 // One answer is one line.
                 let line = line.trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " ");
                 let line = self.inner.spoken(&line);
-                return self.say(run, line).await;
+                let pause = self.inner.session_pause();
+                let until = self.told.as_ref().map_or_else(Instant::now, |(_, at)| *at + pause);
+                return self.say(run, line, until).await;
             }
             Some(_) => run.close_input(),
             None => return Ok(false),
@@ -228,9 +230,8 @@ impl Talk<'_> {
     }
 
     /// Tells the engine a line, no sooner than it wants. Answers whether it still runs.
-    async fn say(&mut self, run: &mut crate::engine::Run, line: String) -> Result<bool> {
-        if let Some((_, at)) = &self.told {
-            let until = *at + self.inner.session_pause();
+    async fn say(&mut self, run: &mut crate::engine::Run, line: String, until: Instant) -> Result<bool> {
+        if until > Instant::now() {
             loop {
                 let chunk = tokio::select! {
                     // The wait first: once it is over nothing has to be read before. `next` is cancel safe.

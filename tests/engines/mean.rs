@@ -79,6 +79,69 @@ async fn descendant(mode: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// An agent as the engine's own tools scaffold one.
+fn create_agent(agent_id: &str) {
+    let directory = std::path::Path::new(".conductor_workspace/agents").join(agent_id);
+    fs::create_dir_all(&directory).expect("an agent's directory");
+    fs::write(directory.join("definition.yaml"), format!("name: {agent_id}\nversion: \"1\"\n"))
+        .expect("a definition");
+}
+
+/// The repositories that git would find from here, or from behind any of what stands here.
+fn repositories() -> Vec<String> {
+    let here = env::current_dir().expect("a directory");
+    let entries = fs::read_dir(&here).expect("it can be read").flatten().map(|entry| entry.path());
+    let places = entries.filter_map(|path| path.canonicalize().ok()).chain([here.clone()]);
+    let above = places.flat_map(|place| place.ancestors().map(|path| path.join(".git")).collect::<Vec<_>>());
+    above.filter(|path| path.exists()).map(|path| path.display().to_string()).collect()
+}
+
+/// The real engine's rule: what comes sooner after the last input is forgotten.
+const RATE_LIMIT: Duration = Duration::from_millis(1000);
+
+/// The real engine's REPL: it inlines files, obeys its own words, and forgets what comes too soon.
+async fn strict_talk() -> ExitCode {
+    let rule = "-".repeat(40);
+    let mut last: Option<std::time::Instant> = None;
+    loop {
+        say("[Mean_Agent]> ".as_bytes());
+        let mut line = String::new();
+        if io::stdin().read_line(&mut line).is_ok_and(|read| read == 0) {
+            return ExitCode::SUCCESS;
+        }
+        let words = line.trim();
+        match words {
+            "sair" => return ExitCode::SUCCESS,
+            "clear" | "history" | "prompt save" => {
+                say(format!("🤖 Resposta:\n{rule}\nOBEYED {words}\n{rule}\n").as_bytes());
+                continue;
+            }
+            _ => {}
+        }
+        if last.is_some_and(|last| last.elapsed() < RATE_LIMIT) {
+            let left =
+                last.map_or(0.0, |last| (RATE_LIMIT.saturating_sub(last.elapsed())).as_secs_f64() + 0.1);
+            say(format!("⚡ RATE LIMIT: Aguarde {left:.1}s - interações muito rápidas não são humanas\n")
+                .as_bytes());
+            continue;
+        }
+        last = Some(std::time::Instant::now());
+        let inlined: Vec<String> = words
+            .split_whitespace()
+            .map(|word| {
+                word.strip_prefix('@')
+                    .and_then(|path| fs::read_to_string(path).ok())
+                    .unwrap_or(word.to_owned())
+            })
+            .collect();
+        say(format!(
+            "🤔 Processando...\n{{\"message\": \"log\"}}\n   🤖 Resposta:\n{rule}\nECHO[{}]\n{rule}\n",
+            inlined.join(" ")
+        )
+        .as_bytes());
+    }
+}
+
 /// A dialogue as the real engine leads one: a banner, a prompt without a line break, `sair` ends it. With "deaf" it
 /// never reads its input, with "hang" it hangs at the second input.
 async fn talk(mode: &str) -> ExitCode {
@@ -116,6 +179,11 @@ async fn main() -> ExitCode {
         say("📊 Agentes encontrados: 1\n============\n📊 RESUMO DA VALIDAÇÃO\n✅ Configuração totalmente válida!\n".as_bytes());
         return ExitCode::SUCCESS;
     }
+    if let Some(agent_id) = flag("--install").filter(|name| name != "list") {
+        create_agent(&agent_id);
+        say(format!("✅ Agente '{agent_id}' instalado da categoria 'x'\n").as_bytes());
+        return ExitCode::SUCCESS;
+    }
     let input = flag("--input").unwrap_or_default();
     if let (Ok(job_id), Ok(log)) = (env::var("CONDUCTOR_JOB_ID"), env::var("MEAN_ENGINE_LOG")) {
         let log = fs::OpenOptions::new().create(true).append(true).open(log);
@@ -123,7 +191,7 @@ async fn main() -> ExitCode {
             .expect("starts can be logged");
     }
     if env::args().any(|argument| argument == "--interactive") {
-        return talk(&input).await;
+        return if input == "strict" { strict_talk().await } else { talk(&input).await };
     }
     say(format!("🤖 Executando Mean_Agent\n📝 Input: {input}\n{{\"message\": \"log\"}}\n").as_bytes());
     let (mode, rest) = input.split_once([' ', '\n']).unwrap_or((&input, ""));
@@ -228,6 +296,45 @@ async fn main() -> ExitCode {
             say(b"a\0b\xff\xfe c\r\ndata: forged\n\n\x1b[31mred\xe2\x9c");
             say(b"\x85\n");
             outcome("success", "bytes");
+        }
+        "title" => say(
+            b"\x1b]0;title\x07\x1b[32m{\"status\":\"success\",\"output\":\"ok\",\"metadata\":{}}\x1b[0m\n",
+        ),
+        "nan" => {
+            say(b"{\"status\": \"success\", \"output\": \"a\\udcffb\", \"metadata\": {\"score\": NaN}}\n")
+        }
+        "over-lines" => say(b"{\n  \"status\": \"success\",\n  \"output\": \"ok\",\n  \"metadata\": {}\n}\n"),
+        "broken-outcome" => say(b"{\"status\": \"success\", \"output\": ok}\n"),
+        // An answer stands twice on its line.
+        "long" => {
+            let text = "palavra ".repeat(rest.parse::<usize>().unwrap_or(0) / 8);
+            say(format!("{{\"status\": \"success\", \"output\": \"{text}\", \"metadata\": {{}}, \"history_entry\": {{\"ai_response\": \"{text}\"}}}}\n⚡ done\n").as_bytes());
+        }
+        "linger" => {
+            outcome("success", "said it");
+            for_ever().await;
+        }
+        "traceback" => {
+            let text = b"Traceback (most recent call last):\n  File \"conductor\", line 3, in <module>\nKeyError: 'ANTHROPIC_API_KEY'\n";
+            io::stderr().write_all(text).expect("stderr");
+            return ExitCode::FAILURE;
+        }
+        "create" => {
+            create_agent(rest);
+            outcome("success", "created");
+        }
+        "prompts" => {
+            fs::create_dir_all("prompts_log").expect("a directory");
+            fs::write(format!("prompts_log/{rest}_xml.txt"), "the whole prompt").expect("a prompt");
+            let count = fs::read_dir("prompts_log").expect("it can be read").count();
+            outcome("success", &count.to_string());
+        }
+        "git" => outcome("success", &format!("{:?}", repositories())),
+        "become-a-link" => {
+            let own = ".conductor_workspace/agents/Mean_Agent";
+            fs::remove_dir_all(own).expect("its own directory");
+            std::os::unix::fs::symlink(rest, own).expect("a link");
+            outcome("success", "gone");
         }
         "json-error" => outcome("error", "rate limit exceeded"),
         "no-outcome" => say("❌ Agente 'Mean_Agent' não encontrado\n".as_bytes()),

@@ -25,7 +25,7 @@ async fn talk(address: &str, bytes: &[u8], ends: bool) -> String {
     }
     let mut answer = Vec::new();
     let read = async {
-        let mut buffer = [0; 65536];
+        let mut buffer = vec![0; 65536];
         while let Ok(got @ 1..) = socket.read(&mut buffer).await {
             answer.extend_from_slice(&buffer[..got]);
         }

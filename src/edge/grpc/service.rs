@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     caller::Caller,
-    error::{Error, Result},
+    error::{Error, Reason, Result},
     job::{CancelledBy, Conversation, Desk, Filter, JobId, JobService, Submission},
     pb::{self, Door, JobState, OnDisconnect, gateway_service_server::GatewayService},
 };
@@ -135,6 +135,7 @@ fn answer<T>(result: Result<T>) -> Result<Response<T>, Status> {
 impl GatewayService for Gateway {
     type StreamExecuteStream = Frames;
     type WatchJobStream = Frames;
+    type GetJobResultStream = Pin<Box<dyn Stream<Item = Result<pb::GetJobResultResponse, Status>> + Send>>;
 
     async fn execute(
         &self,
@@ -190,6 +191,36 @@ impl GatewayService for Gateway {
         let caller = caller_of(&request)?;
         let get = async { self.service.get(&caller, &JobId::parse(&request.get_ref().job_id)?).await };
         answer(get.await.map(|job| pb::GetJobResponse { job: Some(job) }))
+    }
+
+    async fn get_job_result(
+        &self,
+        request: Request<pb::GetJobResultRequest>,
+    ) -> Result<Response<Self::GetJobResultStream>, Status> {
+        let caller = caller_of(&request)?;
+        let pb::GetJobResultRequest { job_id, offset } = request.into_inner();
+        let find = async { self.service.result(&caller, &JobId::parse(&job_id)?).await };
+        let whole = find.await.map_err(|error| to_status(&error))?;
+        if u64::from(offset) > whole.bytes {
+            let message = format!("lies beyond the answer, which has {} bytes", whole.bytes);
+            return Err(to_status(&Error::invalid("offset", message)));
+        }
+        let (service, total_bytes) = (self.service.clone(), u32::try_from(whole.bytes).unwrap_or(u32::MAX));
+        let pieces = async_stream::try_stream! {
+            let mut at = u64::from(offset);
+            loop {
+                let data = service.result_piece(&whole, at).await.map_err(|error| to_status(&error))?;
+                at += data.len() as u64;
+                if data.is_empty() && at < whole.bytes {
+                    Err(to_status(&Error::new(Reason::DataLoss, "the end of the answer is lost")))?;
+                }
+                yield pb::GetJobResultResponse { data: data.to_vec(), total_bytes };
+                if at >= whole.bytes {
+                    break;
+                }
+            }
+        };
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     async fn list_jobs(
@@ -318,8 +349,7 @@ impl Readiness {
         if !is_known {
             return Err(Status::not_found("no service of that name"));
         }
-        let status = if self.0.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing };
-        Ok(HealthCheckResponse { status: status as i32 })
+        Ok(serving(self.0.readiness().borrow().is_none()))
     }
 }
 
@@ -334,19 +364,38 @@ impl Health for Readiness {
         self.status(&request.get_ref().service).map(Response::new)
     }
 
-    /// The status now, and NOT_SERVING when the gateway closes.
+    /// The status now, and whenever it changes; the last one when the gateway closes.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let now = self.status(&request.get_ref().service)?;
-        let closing = self.0.closing().clone();
-        let closed = async move {
-            closing.cancelled().await;
-            Ok(HealthCheckResponse { status: ServingStatus::NotServing as i32 })
+        self.status(&request.get_ref().service)?;
+        let (mut readiness, closing) = (self.0.readiness(), self.0.closing().clone());
+        let statuses = async_stream::stream! {
+            let mut told = None;
+            loop {
+                let is_ready = readiness.borrow_and_update().is_none();
+                if told != Some(is_ready) {
+                    told = Some(is_ready);
+                    yield Ok(serving(is_ready));
+                }
+                tokio::select! {
+                    // Both branches only wait.
+                    changed = readiness.changed() => if changed.is_err() { return },
+                    () = closing.cancelled() => {
+                        if told != Some(false) {
+                            yield Ok(serving(false));
+                        }
+                        return;
+                    }
+                }
+            }
         };
-        let statuses = futures_util::stream::once(async move { Ok(now) });
-        let closed = futures_util::stream::once(closed);
-        Ok(Response::new(Box::pin(futures_util::StreamExt::chain(statuses, closed))))
+        Ok(Response::new(Box::pin(statuses)))
     }
+}
+
+fn serving(is_ready: bool) -> HealthCheckResponse {
+    let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    HealthCheckResponse { status: status as i32 }
 }

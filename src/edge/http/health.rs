@@ -45,11 +45,13 @@ pub(super) async fn live() -> Response<Body> {
     json_response(StatusCode::OK, &json!({"status": "live"}), "application/json")
 }
 
-/// `GET /health/ready`: new jobs are taken; 503 from the first moment of a shutdown.
+/// `GET /health/ready`: new jobs are taken, the store takes data, the engine can run; 503 with the reason otherwise, and from
+/// the first moment of a shutdown.
 pub(super) async fn ready(State(context): State<Arc<Context>>) -> Response<Body> {
-    let (status, word) = match context.service.is_ready() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+    let against = context.service.readiness().borrow().clone();
+    let (status, word) = match against {
+        None => (StatusCode::OK, "ready".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     };
     json_response(status, &json!({"status": word}), "application/json")
 }

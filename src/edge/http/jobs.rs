@@ -124,7 +124,11 @@ fn executed(job: &Job) -> Response<Body> {
                 "result": result.text,
                 "job_id": job.job_id,
                 "is_truncated": result.is_truncated,
+                "result_bytes": result.result_bytes,
             });
+            if result.result_bytes as usize > result.text.len() {
+                document["result_url"] = Value::from(format!("/api/v1/jobs/{}/result", job.job_id));
+            }
             document["structured"] = serde_json::to_value(&result.structured).unwrap_or(Value::Null);
             ok(&document)
         }

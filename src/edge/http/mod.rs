@@ -7,6 +7,7 @@ mod jobs;
 mod payload;
 mod query;
 mod render;
+mod result;
 mod sse;
 
 use std::{sync::Arc, time::Duration};
@@ -62,6 +63,7 @@ pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addre
         .route("/api/v1/stream/{job_id}", get(sse::stream))
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{job_id}", get(jobs::get).delete(jobs::delete))
+        .route("/api/v1/jobs/{job_id}/result", get(result::result))
         .route("/api/v1/jobs/{job_id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{job_id}/input", post(jobs::input))
         .route("/api/v1/conversations", get(jobs::conversations))

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
+    files::{create_private_directory, open_private},
     pb::{Timestamp, storage::JobRecord},
 };
 
@@ -33,7 +34,7 @@ type Opened = (Catalogue, Loaded, Vec<(JobId, JobFile)>);
 
 fn set_aside(store: &Path, path: &Path) -> io::Result<()> {
     let directory = store.join("damaged");
-    fs::create_dir_all(&directory)?;
+    create_private_directory(&directory)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     fs::copy(path, directory.join(format!("{name}.{}", Timestamp::now().unix_millis()))).map(drop)
 }
@@ -55,8 +56,8 @@ pub(super) fn set_aside_once(path: &Path) {
 impl Directory {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = || -> io::Result<File> {
-            fs::create_dir_all(path.join("jobs"))?;
-            OpenOptions::new().write(true).create(true).truncate(false).open(path.join("lock"))
+            create_private_directory(&path.join("jobs"))?;
+            open_private(&path.join("lock"))
         };
         let lock = open().map_err(|error| unavailable(path, &error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
@@ -81,6 +82,14 @@ impl Directory {
 
     pub(super) fn job_path(&self, job_id: &JobId) -> PathBuf {
         self.path.join("jobs").join(job_id.as_str())
+    }
+
+    pub(super) fn check_path(&self) -> PathBuf {
+        self.path.join(".check")
+    }
+
+    pub(super) fn result_path(&self, job_id: &JobId) -> PathBuf {
+        self.path.join("results").join(job_id.as_str())
     }
 
     /// Keeps a damaged file's bytes as they were found.

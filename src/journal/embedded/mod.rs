@@ -4,6 +4,7 @@
 //! <path>/lock              held by the one gateway that uses the store
 //! <path>/catalogue         created, ended, deleted: read at a start, rebuilt from the job files if damaged
 //! <path>/jobs/<job_id>     header, record, batches of events, end
+//! <path>/results/<job_id>  the whole of an answer that is too long for an event
 //! <path>/damaged/          originals of what was found damaged
 //! ```
 //!
@@ -19,6 +20,7 @@ mod hostile;
 mod job_file;
 mod job_reader;
 mod kept_files;
+mod result_file;
 mod window;
 
 use std::{
@@ -29,6 +31,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use catalogue::Catalogue;
 use directory::Directory;
 use job_file::JobFile;
@@ -43,6 +46,9 @@ use crate::{
     error::{Error, Reason, Result},
     pb::{Job, storage::JobRecord},
 };
+
+/// What a check writes.
+const CHECK_BYTES: usize = 16 * 1024;
 
 /// See the module's documentation. Clones share the store.
 #[derive(Clone, Debug)]
@@ -176,9 +182,37 @@ impl Store for EmbeddedStore {
             let log_bytes = lock(&file)
                 .finish(&job, inner.durability)
                 .map_err(|error| unavailable(&inner.path_of(&job_id), &error))?;
+            let result_bytes =
+                std::fs::metadata(inner.directory.result_path(&job_id)).map_or(0, |file| file.len());
+            let log_bytes = log_bytes + result_bytes;
             inner.with_catalogue(|catalogue| catalogue.ended(&job, log_bytes))?;
             lock(&inner.open).remove(&job_id);
             Ok(log_bytes)
+        })
+        .await
+    }
+
+    async fn put_result(&self, job_id: &JobId, text: Bytes) -> Result<()> {
+        let job_id = job_id.clone();
+        self.blocking(move |inner| {
+            let path = inner.directory.result_path(&job_id);
+            result_file::write(&path, &job_id, &text, inner.durability == Durability::Fsync)
+                .map_err(|error| unavailable(&path, &error))
+        })
+        .await
+    }
+
+    async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<Bytes> {
+        let job_id = job_id.clone();
+        self.blocking(move |inner| {
+            let path = inner.directory.result_path(&job_id);
+            result_file::read(&path, &job_id, from, max_bytes).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                    let message = "the whole answer is lost: it could not be kept, or was damaged; the job shows its beginning";
+                    Error::new(Reason::DataLoss, message).for_job(job_id.as_str()).because(error)
+                }
+                _ => unavailable(&path, &error),
+            })
         })
         .await
     }
@@ -209,11 +243,13 @@ impl Store for EmbeddedStore {
             if noted.is_err() && !path.exists() {
                 return noted;
             }
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(unavailable(&path, &error));
+            for path in [&inner.directory.result_path(&job_id), &path] {
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(unavailable(path, &error));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
             // On a full disk there is room for the note once the file is gone.
             noted.or_else(|_| inner.with_catalogue(|catalogue| catalogue.deleted(&job_id)))?;
@@ -226,6 +262,17 @@ impl Store for EmbeddedStore {
                 }
                 Ok(())
             })
+        })
+        .await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.blocking(|inner| {
+            let path = inner.directory.check_path();
+            // As much as a small job takes: a full disk may still have room for a name.
+            let written = std::fs::write(&path, [0; CHECK_BYTES]);
+            let removed = std::fs::remove_file(&path);
+            written.and(removed).map_err(|error| unavailable(&path, &error))
         })
         .await
     }

@@ -144,8 +144,10 @@ pub struct OutsideTool {
     pub name: String,
     /// When to use it.
     pub description: String,
-    /// The JSON Schema of its arguments.
+    /// The JSON Schema of its arguments, for the model.
     pub input_schema: Value,
+    /// The schema that arguments are checked against; `None`: only its server can check them.
+    pub checked_schema: Option<Value>,
 }
 
 /// Every tool that the agent may call.

@@ -306,10 +306,12 @@ impl ServerHandler for McpHandler {
 /// An error as the protocol's own.
 pub(super) fn to_protocol_error(error: &Error) -> ErrorData {
     match error.reason() {
-        Reason::AgentNotFound | Reason::ConversationNotFound => {
+        Reason::AgentNotFound | Reason::ConversationNotFound | Reason::JobNotFound => {
             ErrorData::resource_not_found(in_words(error), None)
         }
-        Reason::InvalidArgument => ErrorData::invalid_params(in_words(error), None),
+        Reason::InvalidArgument | Reason::NoResult | Reason::JobNotEnded => {
+            ErrorData::invalid_params(in_words(error), None)
+        }
         _ => {
             tracing::warn!(reason = error.reason().name(), cause = error.cause(), "MCP request failed");
             ErrorData::internal_error(in_words(error), None)

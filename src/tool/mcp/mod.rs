@@ -3,6 +3,7 @@
 mod client;
 mod elicit;
 mod handler;
+mod offered;
 mod outcome;
 mod outside;
 mod prompts;

@@ -1,6 +1,6 @@
 //! What a call answers, as MCP says it, and back.
 
-use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
+use rmcp::model::{CallToolResult, ContentBlock, MetaObject, Resource};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,6 +18,13 @@ const IS_RETRYABLE: &str = "conductor.gateway/is_retryable";
 const IS_TRUNCATED: &str = "conductor.gateway/is_truncated";
 const EXIT_CODE: &str = "conductor.gateway/exit_code";
 const SIGNAL: &str = "conductor.gateway/signal";
+
+/// Where a client reads the whole answer of a job.
+pub(super) const RESULT_URI: (&str, &str) = ("conductor://jobs/", "/result");
+
+pub(super) fn result_uri(job_id: &str) -> String {
+    format!("{}{job_id}{}", RESULT_URI.0, RESULT_URI.1)
+}
 
 /// A completed call. An error's stable code goes into `_meta` and not into `structuredContent`: clients check that
 /// against the output schema, for errors too.
@@ -40,6 +47,12 @@ pub(super) fn to_mcp(completed: &Completed, job_id: &str) -> CallToolResult {
                 note(IS_TRUNCATED, json!(true));
             }
             let mut result = CallToolResult::success(vec![ContentBlock::text(done.text.clone())]);
+            if done.is_truncated && !job_id.is_empty() {
+                let whole = Resource::new(result_uri(job_id), "result")
+                    .with_description("The whole answer, of which this is the beginning")
+                    .with_mime_type("text/plain");
+                result.content.push(ContentBlock::resource_link(whole));
+            }
             result.structured_content = Some(done.value.clone());
             result
         }

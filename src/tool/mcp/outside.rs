@@ -27,7 +27,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::client::{OutsideTool, await_answer, read_answer};
+use super::{
+    client::{OutsideTool, await_answer, read_answer},
+    offered::{self, Listed, OfferedSchema},
+};
 use crate::{
     engine::{Command, HOME_VARIABLE, OurPipes, Supervisor, prepare_environment},
     error::{Error, Reason, Result},
@@ -45,6 +48,8 @@ const LIST_AGAIN: Duration = Duration::from_secs(30);
 /// The waits between two attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// No message of a server is longer.
+const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 /// Providers take names of at most this length.
 const MAX_NAME_BYTES: usize = 64;
 
@@ -281,12 +286,23 @@ impl Connection {
     /// Publishes the tools, again when they change, until the connection is lost. Answers whether it ever had tools.
     async fn serve(&self, service: RunningService<RoleClient, Listener>, changed: &Notify) -> bool {
         let mut has_tools = false;
+        // Said once for each connection.
+        let mut is_said = false;
         loop {
             let mut is_current = false;
-            match tokio::time::timeout(CONNECT_TIME, service.peer().list_all_tools()).await {
-                Ok(Ok(tools)) => {
+            match tokio::time::timeout(CONNECT_TIME, offered::list(service.peer())).await {
+                Ok(Ok(Listed { tools, cut })) => {
+                    if let Some(why) = cut.filter(|_| !is_said) {
+                        tracing::warn!(
+                            server = &*self.name,
+                            why,
+                            taken = tools.len(),
+                            "an MCP server's list is cut"
+                        );
+                    }
                     let offered: Vec<OutsideTool> =
-                        tools.into_iter().filter_map(|tool| self.offer(tool)).collect();
+                        tools.into_iter().filter_map(|tool| self.offer(tool, is_said)).collect();
+                    is_said = true;
                     tracing::info!(server = &*self.name, tools = offered.len(), "an MCP server is connected");
                     self.state.send_replace(State::Connected(service.peer().clone(), offered.into()));
                     (has_tools, is_current) = (true, true);
@@ -317,7 +333,7 @@ impl Connection {
         }
     }
 
-    fn offer(&self, tool: rmcp::model::Tool) -> Option<OutsideTool> {
+    fn offer(&self, tool: rmcp::model::Tool, is_said: bool) -> Option<OutsideTool> {
         if !self.config.tools.is_empty() && !self.config.tools.iter().any(|name| *name == tool.name) {
             return None;
         }
@@ -326,12 +342,22 @@ impl Connection {
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' })
             .collect();
         name.truncate(MAX_NAME_BYTES);
+        let OfferedSchema { for_model, for_check, note } = offered::schema(&tool.input_schema);
+        if let Some(why) = note.filter(|_| !is_said) {
+            tracing::warn!(
+                server = &*self.name,
+                tool = name,
+                why,
+                "an outside tool is offered with another schema"
+            );
+        }
         Some(OutsideTool {
             server: self.name.clone(),
             tool: tool.name.into_owned(),
             name,
-            description: tool.description.unwrap_or_default().into_owned(),
-            input_schema: Value::Object((*tool.input_schema).clone()),
+            description: offered::description(&tool.description.unwrap_or_default()),
+            input_schema: for_model,
+            checked_schema: for_check,
         })
     }
 
@@ -423,13 +449,15 @@ impl Connection {
                 }
             }
         });
-        Ok((ProcessOutput { stdout, _process: process }, stdin))
+        Ok((ProcessOutput { stdout, line_bytes: 0, _process: process }, stdin))
     }
 }
 
 /// A process' output; the process lives as long as it is read.
 struct ProcessOutput {
     stdout: Receiver,
+    /// Of the line that is being read: the library keeps all of it.
+    line_bytes: usize,
     _process: crate::engine::Process,
 }
 
@@ -439,6 +467,16 @@ impl AsyncRead for ProcessOutput {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stdout).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stdout).poll_read(context, buffer);
+        let new = &buffer.filled()[before..];
+        match new.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => self.line_bytes = new.len() - end - 1,
+            None => self.line_bytes += new.len(),
+        }
+        if self.line_bytes > MAX_LINE_BYTES {
+            return Poll::Ready(Err(io::Error::other("an MCP server wrote a line that is no message")));
+        }
+        read
     }
 }

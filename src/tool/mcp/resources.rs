@@ -9,7 +9,10 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 
-use super::handler::{McpHandler, to_protocol_error};
+use super::{
+    handler::{McpHandler, to_protocol_error},
+    outcome::{RESULT_URI, result_uri},
+};
 use crate::{
     caller::Caller,
     error::{Error, Reason, Result},
@@ -48,10 +51,23 @@ impl McpHandler {
             ResourceTemplate::new(format!("{CONVERSATIONS}{{conversation_id}}"), "conversation")
                 .with_description("Who took part in one of your conversations, and how often")
                 .with_mime_type(JSON_TYPE),
+            ResourceTemplate::new(result_uri("{job_id}"), "result")
+                .with_description("The whole answer of a call whose own answer was cut")
+                .with_mime_type("text/plain"),
         ]
     }
 
     pub(super) async fn resource(&self, uri: &str, caller: &Caller) -> Result<ReadResourceResult, ErrorData> {
+        let (before, behind) = RESULT_URI;
+        if let (Some(job_id), Some(runner)) =
+            (uri.strip_prefix(before).and_then(|rest| rest.strip_suffix(behind)), &self.runner)
+        {
+            let text = runner.result(caller, job_id).await.map_err(|error| to_protocol_error(&error))?;
+            let contents = ResourceContents::text(text, uri).with_mime_type("text/plain");
+            return Ok(ReadResourceResult::new(vec![contents])
+                .with_ttl_ms(0)
+                .with_cache_scope(CacheScope::Private));
+        }
         let read = async {
             if let Some(agent_id) = uri.strip_prefix(AGENTS) {
                 return self.toolbox.agent_info(caller, agent_id).await;

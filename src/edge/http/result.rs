@@ -1,0 +1,184 @@
+//! `GET /api/v1/jobs/{job_id}/result`: the whole answer as text, or a range of it (RFC 9110, section 14).
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Extension, Path, State},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::{super::problem::to_response, Context};
+use crate::{
+    caller::Caller,
+    error::{Error, Reason},
+    job::{JobId, JobService, WholeResult},
+};
+
+/// What of it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Whole,
+    /// From the first to the last byte, both within it.
+    Part(u64, u64),
+    /// A range that it does not have.
+    Nothing,
+}
+
+/// Reads one range; what is no single range of bytes is as if it were not there.
+fn wanted(range: Option<&str>, length: u64) -> Wanted {
+    let Some((first, last)) = range.and_then(|range| range.trim().strip_prefix("bytes=")?.split_once('-'))
+    else {
+        return Wanted::Whole;
+    };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    match (first.trim(), last.trim()) {
+        ("", last) => match number(last) {
+            Some(0) => Wanted::Nothing,
+            Some(_) if length == 0 => Wanted::Nothing,
+            Some(count) => Wanted::Part(length.saturating_sub(count), length - 1),
+            None => Wanted::Whole,
+        },
+        (first, last) => match (number(first), if last.is_empty() { Some(u64::MAX) } else { number(last) }) {
+            (Some(first), Some(last)) if first > last => Wanted::Whole,
+            (Some(first), Some(_)) if first >= length => Wanted::Nothing,
+            (Some(first), Some(last)) => Wanted::Part(first, last.min(length - 1)),
+            _ => Wanted::Whole,
+        },
+    }
+}
+
+/// The route.
+pub(super) async fn result(
+    State(context): State<Arc<Context>>,
+    Extension(caller): Extension<Caller>,
+    Path(job_id): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let found = async { context.service.result(&caller, &JobId::parse(&job_id)?).await };
+    let result = match found.await {
+        Ok(result) => result,
+        Err(error) => return to_response(&error),
+    };
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    // A result never changes.
+    let tag = format!("\"{}-{}\"", result.job_id.as_str(), result.bytes);
+    let is_known = text(header::IF_NONE_MATCH).is_some_and(|tags| {
+        tags.split(',')
+            .any(|known| matches!(known.trim(), "*") || known.trim().trim_start_matches("W/") == tag)
+    });
+    let is_same = text(header::IF_RANGE).is_none_or(|known| known == tag);
+    let range = text(header::RANGE).filter(|_| is_same);
+    let (status, part) = match wanted(range, result.bytes) {
+        _ if is_known => (StatusCode::NOT_MODIFIED, None),
+        Wanted::Whole => (StatusCode::OK, Some((0, result.bytes))),
+        Wanted::Part(first, last) => (StatusCode::PARTIAL_CONTENT, Some((first, last + 1))),
+        Wanted::Nothing => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+    };
+    let mut response = match (status, part) {
+        (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
+            let message = format!("the answer has {} bytes", result.bytes);
+            let mut response = to_response(&Error::invalid("Range", message));
+            *response.status_mut() = status;
+            response
+        }
+        (_, Some((first, end))) => {
+            // Found before the headers are sent: what is lost is said, not broken off.
+            let piece = match context.service.result_piece(&result, first).await {
+                Ok(piece) if !piece.is_empty() || first == end => piece,
+                Ok(_) => {
+                    return to_response(&Error::new(Reason::DataLoss, "the answer is lost").for_job(&job_id));
+                }
+                Err(error) => return to_response(&error),
+            };
+            let mut response = Response::new(Body::from_stream(pieces(
+                context.service.clone(),
+                result.clone(),
+                piece,
+                first,
+                end,
+            )));
+            *response.status_mut() = status;
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(end - first));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response
+        }
+        (_, None) => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = status;
+            response
+        }
+    };
+    let content_range = match (status, part) {
+        (StatusCode::PARTIAL_CONTENT, Some((first, end))) => {
+            Some(format!("bytes {first}-{}/{}", end - 1, result.bytes))
+        }
+        (StatusCode::RANGE_NOT_SATISFIABLE, _) => Some(format!("bytes */{}", result.bytes)),
+        _ => None,
+    };
+    let headers = response.headers_mut();
+    let further = [(header::ETAG, Some(tag)), (header::CONTENT_RANGE, content_range)];
+    for (name, value) in further {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Private to its caller, and may be kept by that one.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
+}
+
+fn pieces(
+    service: JobService,
+    result: WholeResult,
+    first_piece: Bytes,
+    first: u64,
+    end: u64,
+) -> impl tokio_stream::Stream<Item = Result<Bytes, Error>> + Send {
+    async_stream::try_stream! {
+        let (mut at, mut next) = (first, first_piece);
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            next.truncate(left);
+            at += next.len() as u64;
+            yield next;
+            if at < end {
+                next = service.result_piece(&result, at).await?;
+                if next.is_empty() {
+                    Err(Error::new(Reason::DataLoss, "the end of the answer is lost"))?;
+                }
+            } else {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_standard_has_them() {
+        for (range, read) in [
+            (None, Wanted::Whole),
+            (Some("bytes=0-9"), Wanted::Part(0, 9)),
+            (Some("bytes=90-"), Wanted::Part(90, 99)),
+            (Some("bytes=90-500"), Wanted::Part(90, 99)),
+            (Some("bytes=-10"), Wanted::Part(90, 99)),
+            (Some("bytes=-500"), Wanted::Part(0, 99)),
+            (Some("bytes=100-"), Wanted::Nothing),
+            (Some("bytes=-0"), Wanted::Nothing),
+            (Some("bytes=9-1"), Wanted::Whole),
+            (Some("bytes=0-1,5-6"), Wanted::Whole),
+            (Some("lines=1-2"), Wanted::Whole),
+        ] {
+            assert_eq!(wanted(range, 100), read, "{range:?}");
+        }
+        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Nothing);
+    }
+}

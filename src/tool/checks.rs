@@ -1,0 +1,78 @@
+//! Whether the engine can run at all: what its files say, and what it says itself when it is started.
+
+use std::{path::Path, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    CallContext, DEFAULT_CONVERSATION, Toolbox,
+    engine_run::{EngineRun, last_words},
+    toolbox::ToolboxConfig,
+};
+use crate::{
+    caller::Caller,
+    engine::{Exit, Kind, storage_kind},
+    files::{EntryKind, Root},
+};
+
+/// An engine that takes longer to list its agents is not judged by it.
+const START_TIME: Duration = Duration::from_secs(30);
+
+fn problem_of_files(config: &ToolboxConfig) -> Option<String> {
+    let root = &config.engine.root;
+    if config.engine.kind == Kind::Bundled {
+        return config.workspace().err().map(|error| error.message().to_owned());
+    }
+    let kind = Root::open(root).and_then(|opened| opened.kind(Path::new("config.yaml")));
+    match kind {
+        Err(error) => return Some(format!("the engine's root {} cannot be read: {error}", root.display())),
+        Ok(Some(EntryKind::File)) => {}
+        Ok(_) => return Some(format!("the engine has no config.yaml in {}", root.display())),
+    }
+    match storage_kind(root) {
+        Err(error) => Some(error.to_string()),
+        Ok(kind) if kind == "mongodb" && !config.engine.environment.contains_key("MONGO_URI") => Some(
+            "the engine keeps its agents in MongoDB and is not given MONGO_URI; set it, and name it in conductor.pass_environment"
+                .to_owned(),
+        ),
+        Ok(_) => None,
+    }
+}
+
+impl Toolbox {
+    /// Why the engine cannot run, as far as its files show it.
+    pub async fn engine_problem(&self) -> Option<String> {
+        match self.inner.blocking(|config| Ok(problem_of_files(config))).await {
+            Ok(problem) => problem,
+            Err(error) => Some(error.message().to_owned()),
+        }
+    }
+
+    /// Why it cannot run, tried by starting it: a real engine that misses a package says so then, and nowhere else.
+    pub async fn engine_start_problem(&self) -> Option<String> {
+        if self.engine().kind == Kind::Bundled {
+            return None;
+        }
+        // Nobody listens.
+        let (progress, _) = mpsc::channel(1);
+        let context = CallContext {
+            caller: Caller::local(),
+            job_id: String::new(),
+            conversation_id: DEFAULT_CONVERSATION.to_owned(),
+            cancel: CancellationToken::new(),
+            deadline: Instant::now() + START_TIME,
+            progress,
+            asks_first: false,
+        };
+        let root = self.engine().root.clone();
+        let ended = self.inner.run_engine(&context, &root, EngineRun::plain("--list"), &mut None).await;
+        match ended {
+            Ok(finished) if finished.exit != Exit::Code(0) => {
+                Some(format!("the engine does not start: {}", last_words(&finished)))
+            }
+            Ok(_) => None,
+            Err(error) => Some(format!("the engine does not start: {}", error.message())),
+        }
+    }
+}
