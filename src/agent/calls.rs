@@ -28,7 +28,7 @@ pub(super) enum Wish {
     /// A tool of the catalogue, by the model.
     Own(ToolName, Map<String, Value>),
     /// A tool of an outside server, by the model, with its idempotency key.
-    Outside(OutsideTool, Map<String, Value>, String),
+    Outside(Box<OutsideTool>, Map<String, Value>, String),
     /// A question for the user.
     AskUser(Map<String, Value>),
     /// What the model did wrong.

@@ -22,7 +22,7 @@ shortly. Say nothing that no tool has told you about this system.";
 #[derive(Clone, Debug)]
 pub(super) enum Callable {
     Own(ToolName),
-    Outside(OutsideTool),
+    Outside(Box<OutsideTool>),
     AskUser,
 }
 
@@ -66,7 +66,7 @@ impl Offer {
             if !names.insert(name.clone()) {
                 continue;
             }
-            add(name, description, tool.input_schema.clone(), Callable::Outside(tool));
+            add(name, description, tool.input_schema.clone(), Callable::Outside(Box::new(tool)));
         }
         Self { definitions: definitions.into(), callables }
     }

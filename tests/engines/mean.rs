@@ -91,7 +91,7 @@ fn create_agent(agent_id: &str) {
 fn repositories() -> Vec<String> {
     let here = env::current_dir().expect("a directory");
     let entries = fs::read_dir(&here).expect("it can be read").flatten().map(|entry| entry.path());
-    let places = entries.filter_map(|path| path.canonicalize().ok()).chain([here.clone()]);
+    let places = entries.filter_map(|path| path.canonicalize().ok()).chain([here]);
     let above = places.flat_map(|place| place.ancestors().map(|path| path.join(".git")).collect::<Vec<_>>());
     above.filter(|path| path.exists()).map(|path| path.display().to_string()).collect()
 }

@@ -163,6 +163,24 @@ fn files_are_small_and_say_what_they_are() {
     }
 }
 
+/// Others can write what a tool, a run and the bundled engine read and write: a link or a pipe in the way of a plain call
+/// leads out of the workspace, or holds the thread. The room `files` opens beneath a root and looks before it opens.
+#[test]
+fn files_of_others_go_through_the_room_for_files() {
+    const PLAIN: [&str; 6] =
+        ["fs::read(", "fs::read_to_string(", "File::open(", "fs::copy(", "OpenOptions", "fs::write("];
+    for (name, text) in source() {
+        // The tree of processes is read from the kernel's own files.
+        if !["tool", "engine", "bundled"].contains(&room(&name)) || name == "engine/tree.rs" {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for plain in PLAIN {
+            assert!(!code.contains(plain), "{name} calls {plain} on a path that others can write");
+        }
+    }
+}
+
 #[test]
 fn there_is_one_event_model() {
     for (name, text) in source().iter().filter(|(name, _)| !name.starts_with("pb/")) {
