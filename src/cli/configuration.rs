@@ -1,6 +1,6 @@
 //! `config show` and `config check`.
 
-use std::process::ExitCode;
+use std::{os::unix::fs::PermissionsExt, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::{arguments::Global, print};
 use crate::{
+    config::Config,
     error::Result,
     secret::{MASK, is_secret_name, masked_url},
+    text::shown,
 };
 
 #[derive(Debug, Args)]
@@ -43,10 +45,40 @@ fn masked(name: &str, value: &Value) -> Value {
     }
 }
 
+/// What of the engine and the backups other users of this machine can read, because its owner made it so.
+fn open_to_others(config: &Config) -> Vec<String> {
+    let conductor = &config.conductor;
+    // A workspace within the data root is narrowed with it.
+    let engine = match &conductor.project_path {
+        Some(checkout) => Some(checkout),
+        None => Some(&conductor.workspace).filter(|workspace| !workspace.starts_with(&config.storage.path)),
+    };
+    let backups = conductor.backup_roots.iter().filter(|root| !root.starts_with(&config.storage.path));
+    let mut notes = Vec::new();
+    for path in engine.into_iter().chain(backups) {
+        // One that is not there yet is made private.
+        let Ok(metadata) = std::fs::metadata(path) else { continue };
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let path = shown(&path.display().to_string());
+            notes.push(format!(
+                "other users may look into {path} (mode {mode:03o}): it stays as its owner made it, and only the gateway's own \
+                 new files in it are private"
+            ));
+        }
+    }
+    notes
+}
+
 pub(super) fn configuration(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
     let loaded = global.load(&[])?;
     match arguments.command {
-        Command::Check => print::to_stdout("the configuration is valid\n"),
+        Command::Check => {
+            print::to_stdout("the configuration is valid\n");
+            for note in open_to_others(&loaded.config) {
+                print::to_stdout(&format!("note: {note}\n"));
+            }
+        }
         Command::Show => {
             for (path, value, origin) in &loaded.explained {
                 let value = masked(path.rsplit('.').next().unwrap_or_default(), value);

@@ -96,7 +96,6 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
     let bounded = [
         ("server.max_body_bytes", config.server.max_body_bytes, 64 << 20),
         ("server.max_message_bytes", config.server.max_message_bytes, 64 << 20),
-        ("conductor.max_output_bytes", config.conductor.max_output_bytes, 64 << 20),
         ("agent.max_result_bytes", config.agent.max_result_bytes, 16 << 20),
         ("jobs.tail_bytes", config.jobs.tail_bytes, 256 << 20),
     ];

@@ -57,6 +57,16 @@ impl Default for Config {
     }
 }
 
+/// A longer answer is not kept, however much output is let through: it is held in memory while its run lasts.
+const MAX_ANSWER_BYTES: u32 = 64 * 1024 * 1024;
+
+impl Config {
+    /// The longest answer, in bytes.
+    pub fn max_answer_bytes(&self) -> u32 {
+        self.max_output_bytes.min(MAX_ANSWER_BYTES)
+    }
+}
+
 /// Which of the two engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 
 use super::workspace::{DEFAULT_STORAGE_PATH, HISTORY_FILES, Workspace, is_id};
 use crate::files::{
-    CopyLimits, Durability, EntryKind, Root, copy_tree, create_private_directory, remove_tree, replace,
+    CopyLimits, Durability, Entry, EntryKind, Root, copy_tree, create_private_directory, remove_tree, replace,
 };
 
 /// What a definition may consist of.
 const MAX_DEFINITION_FILES: usize = 64;
+const MAX_AGENT_ENTRIES: usize = 10_000;
 const MAX_DEFINITION_BYTES: u64 = 1024 * 1024;
 /// What an agent may create.
 const CREATED: CopyLimits = CopyLimits { max_entries: 256, max_bytes: 8 * 1024 * 1024, max_depth: 4 };
@@ -32,6 +33,7 @@ impl Workspace {
     /// When it cannot be written, or the definition not read.
     pub fn run_root(&self, directory: &Path, agent_id: &str, code: Option<&Path>) -> io::Result<Self> {
         let private = Self::private(directory);
+        private.clear_the_way(agent_id)?;
         create_private_directory(&private.agent_directory(agent_id))?;
         self.write_config(directory)?;
         if let Some(code) = code {
@@ -39,6 +41,31 @@ impl Workspace {
         }
         self.copy_definition(&private, agent_id)?;
         Ok(private)
+    }
+
+    /// Removes what an earlier run has put in the place of what is ours here: a link would lead the gateway, and the engine,
+    /// to somebody else's files, a pipe would hold the engine.
+    fn clear_the_way(&self, agent_id: &str) -> io::Result<()> {
+        create_private_directory(&self.root)?;
+        let root = Root::open(&self.root)?;
+        let workspace = PathBuf::from(DEFAULT_STORAGE_PATH);
+        let (agents, agent) = (workspace.join("agents"), workspace.join("agents").join(agent_id));
+        for path in [&workspace, &agents, &agent] {
+            match root.kind(path)? {
+                None => return Ok(()),
+                Some(EntryKind::Directory) => {}
+                Some(_) => {
+                    tracing::warn!(path = %self.root.join(path).display(), "no directory stands where a run's is; it is removed");
+                    return root.remove_file(path);
+                }
+            }
+        }
+        let agent = root.directory(&agent)?;
+        for entry in agent.entries(MAX_AGENT_ENTRIES)?.iter().filter(|entry| entry.kind == EntryKind::Other) {
+            tracing::warn!(name = ?entry.name, agent_id, "a link or a pipe stands among an agent's files; it is removed");
+            agent.remove_file(Path::new(&entry.name))?;
+        }
+        Ok(())
     }
 
     /// Makes `directory` a root without any agent.
@@ -73,7 +100,7 @@ impl Workspace {
     /// The agent's files but its memory, as copies, renewed where they have changed.
     fn copy_definition(&self, private: &Self, agent_id: &str) -> io::Result<()> {
         let (from, to) = (self.agent_root(agent_id)?, private.agent_directory(agent_id));
-        for entry in from.entries(10_000)?.into_iter().take(MAX_DEFINITION_FILES) {
+        for entry in from.entries(MAX_AGENT_ENTRIES)?.into_iter().take(MAX_DEFINITION_FILES) {
             let Some(name) = entry.name.to_str().filter(|name| !HISTORY_FILES.contains(name)) else {
                 continue;
             };
@@ -85,7 +112,7 @@ impl Workspace {
     }
 
     /// Takes agents that a run has made in its own root into this workspace, where they are new and their definitions can be
-    /// read. Answers with their ids, and with what was not taken and why.
+    /// read. Answers with their ids, and with what was not taken and why. What was taken is the run's no longer.
     ///
     /// # Errors
     /// When the run's root cannot be read.
@@ -97,22 +124,49 @@ impl Workspace {
         let (mut taken, mut refused) = (Vec::new(), Vec::new());
         for agent in private.agents()? {
             let id = agent.agent_id.as_str();
-            if Some(id) == agent_id || self.agent(id).is_some() {
+            if Some(id) == agent_id {
+                continue;
+            }
+            if self.agent(id).is_some() {
+                refused.push(format!("{id}: there is an agent of that name"));
                 continue;
             }
             let copied = agent.definition.map_err(io::Error::other).and_then(|_| self.take(private, id));
             match copied {
-                Ok(()) => taken.push(agent.agent_id),
+                Ok(left_out) => {
+                    let left_out =
+                        left_out.iter().map(|path| format!("{id}/{}: is no regular file", path.display()));
+                    refused.extend(left_out);
+                    remove_tree(&private.agent_directory(id))?;
+                    taken.push(agent.agent_id);
+                }
                 Err(error) => refused.push(format!("{id}: {error}")),
             }
         }
+        refused.extend(private.unnamed()?);
         Ok((taken, refused))
     }
 
-    fn take(&self, private: &Self, agent_id: &str) -> io::Result<()> {
-        if !is_id(agent_id) {
-            return Err(io::Error::other("is no agent's id"));
-        }
+    /// What stands beside the agents and can be none.
+    fn unnamed(&self) -> io::Result<Vec<String>> {
+        let agents = match Root::open(&self.root)
+            .and_then(|root| root.directory(Path::new(DEFAULT_STORAGE_PATH))?.directory(Path::new("agents")))
+        {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            agents => agents?,
+        };
+        let is_unnamed =
+            |entry: &&Entry| entry.kind != EntryKind::File && !entry.name.to_str().is_some_and(is_id);
+        let entries = agents.entries(MAX_AGENT_ENTRIES)?;
+        Ok(entries
+            .iter()
+            .filter(is_unnamed)
+            .map(|entry| format!("{:?}: is no agent's id", entry.name))
+            .collect())
+    }
+
+    /// Answers with what of it was left out.
+    fn take(&self, private: &Self, agent_id: &str) -> io::Result<Vec<PathBuf>> {
         if !self.agents_directory().exists() {
             create_private_directory(&self.agents_directory())?;
         }
@@ -121,7 +175,7 @@ impl Workspace {
         create_private_directory(&new)?;
         let is_memory = |path: &Path| path.to_str().is_some_and(|name| HISTORY_FILES.contains(&name));
         copy_tree(&private.agent_root(agent_id)?, &Root::open(&new)?, CREATED, &is_memory)
-            .and_then(|_| fs::rename(&new, self.agent_directory(agent_id)))
+            .and_then(|copied| fs::rename(&new, self.agent_directory(agent_id)).map(|()| copied.left_out))
             .inspect_err(|_| {
                 let _gone = remove_tree(&new);
             })
@@ -169,6 +223,9 @@ fn replace_changed(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     let present = Root::open(directory)?.read(Path::new(name), MAX_DEFINITION_BYTES);
     if present.is_ok_and(|present| present == bytes) {
         return Ok(());
+    }
+    if Root::open(directory)?.kind(Path::new(name))? == Some(EntryKind::Directory) {
+        remove_tree(&directory.join(name))?;
     }
     replace(&directory.join(name), bytes, Durability::Process)
 }
@@ -237,9 +294,37 @@ mod tests {
         }
         std::os::unix::fs::symlink("/etc", private.agent_directory("New_Agent").join("etc")).unwrap();
         let (taken, refused) = shared.take_created(&private, Some("A")).unwrap();
-        assert_eq!((taken, refused.len()), (vec!["New_Agent".to_owned()], 1));
+        assert_eq!(taken, ["New_Agent"]);
+        let about = |what: &str| refused.iter().filter(|refused| refused.starts_with(what)).count();
+        assert_eq!(
+            (about("Broken_Agent: "), about("B: there is"), about("New_Agent/etc: ")),
+            (1, 1, 1),
+            "{refused:?}"
+        );
+        assert_eq!(refused.len(), 3);
         assert_eq!(names(&shared.agents_directory()), ["A", "B", "New_Agent"]);
         assert_eq!(names(&shared.agent_directory("New_Agent")), ["definition.yaml"]);
+        // Whatever a run puts in the place of its directories, nothing is written through it.
+        let victim = at("victim");
+        fs::create_dir_all(&victim).unwrap();
+        fs::write(victim.join("definition.yaml"), "name: victim\n").unwrap();
+        for place in [private.agent_directory("A"), private.agents_directory(), private.directory.clone()] {
+            remove_tree(&place).unwrap();
+            std::os::unix::fs::symlink(&victim, &place).unwrap();
+            shared.run_root(&at("run"), "A", None).unwrap();
+            assert_eq!(fs::read_to_string(victim.join("definition.yaml")).unwrap(), "name: victim\n");
+            assert_eq!(names(&victim), ["definition.yaml"]);
+            assert_eq!(names(&private.agent_directory("A")), ["definition.yaml"]);
+        }
+        std::os::unix::fs::symlink(
+            victim.join("definition.yaml"),
+            private.agent_directory("A").join("history.log"),
+        )
+        .unwrap();
+        fs::remove_file(private.agent_directory("A").join("definition.yaml")).unwrap();
+        fs::create_dir(private.agent_directory("A").join("definition.yaml")).unwrap();
+        shared.run_root(&at("run"), "A", None).unwrap();
+        assert_eq!(names(&private.agent_directory("A")), ["definition.yaml"]);
         // Prompts are bounded, the latest kept.
         fs::create_dir(at("run/prompts_log")).unwrap();
         for number in 0..30 {

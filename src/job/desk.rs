@@ -106,7 +106,7 @@ impl Desk {
             max_command_bytes: agent::MAX_COMMAND_BYTES as u32,
             max_input_bytes: MAX_ARGUMENT_BYTES as u32,
             max_arguments_bytes: MAX_ARGUMENTS_BYTES as u32,
-            max_output_bytes: self.toolbox.max_output_bytes(),
+            max_output_bytes: self.toolbox.max_answer_bytes(),
         }
     }
 }

@@ -73,7 +73,7 @@ fn summary(agent_id: &str, definition: &Definition) -> AgentSummary {
 }
 
 async fn read(inner: &Inner) -> Result<AgentList> {
-    inner
+    let read = inner
         .blocking(|config| {
             let mut list = AgentList::default();
             for Agent { agent_id, definition } in config.workspace()?.agents().map_err(unreadable)? {
@@ -84,7 +84,16 @@ async fn read(inner: &Inner) -> Result<AgentList> {
             }
             Ok(list)
         })
-        .await
+        .await;
+    match read {
+        Err(error) if is_kept_elsewhere(&error) => inner.asked_list().await,
+        read => read,
+    }
+}
+
+/// Whether the agents are kept in something else than files, so that the engine itself has to be asked.
+fn is_kept_elsewhere(error: &Error) -> bool {
+    error.reason() == Reason::Unsupported
 }
 
 pub(super) async fn list(inner: &Inner, arguments: &ListArguments) -> Result<Done> {
@@ -141,7 +150,8 @@ pub(super) async fn info(
 ) -> Result<Done> {
     let (agent_id, caller) = (agent_id.to_owned(), caller.clone());
     let conversation_id = conversation_id.to_owned();
-    let info = inner
+    let asked_for = agent_id.clone();
+    let read = inner
         .blocking(move |config| {
             let workspace = config.workspace()?;
             let definition = find(&workspace, &agent_id)?;
@@ -176,7 +186,11 @@ pub(super) async fn info(
                 interactions,
             })
         })
-        .await?;
+        .await;
+    let info = match read {
+        Err(error) if is_kept_elsewhere(&error) => inner.asked_info(&asked_for).await?,
+        read => read?,
+    };
     let text = format!(
         "{}: {}\nversion {} by {}\ntags: {}\ncapabilities: {}\nremembers {} of your interactions",
         info.agent_id,

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     engine::{is_id, workspace::Workspace},
     error::{Error, Reason, Result},
-    files::{CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree, swap_directory},
+    files::{
+        Copied, CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree, swap_directory,
+    },
     pb::Timestamp,
 };
 
@@ -50,7 +52,7 @@ fn write_backup(workspace: &Workspace, directory: &Confined, name: &str) -> Resu
         };
         let to = target.create_directory(Path::new(&agent.agent_id)).map_err(failed)?;
         let copied = copy_tree(&source, &to, AGENT_LIMITS, &|_| false).map_err(failed)?;
-        left_out.extend(copied.left_out.iter().map(|path| format!("{}/{}", agent.agent_id, path.display())));
+        left_out.extend(names_left_out(&agent.agent_id, &copied));
         agents += 1;
         files += copied.files;
     }
@@ -69,9 +71,7 @@ pub(super) async fn backup(inner: &Inner, arguments: &BackupArguments) -> Result
         })
         .await?;
     let mut text = format!("{} agents were backed up to {}", result.agents, result.backup_path);
-    if !result.left_out.is_empty() {
-        text += &format!("; links and the like were left out: {}", result.left_out.join(", "));
-    }
+    text += &say_left_out(&result.left_out);
     Done::new(text, &result)
 }
 
@@ -118,23 +118,32 @@ fn restore_into(config: &ToolboxConfig, path: Option<&str>, is_dry_run: bool) ->
     let restored = agents_of(&agents)?;
     let backup_path = backup.path().display().to_string();
     if is_dry_run {
-        return Ok(Restored { backup_path, restored, safety_backup_path: None, is_dry_run });
+        return Ok(Restored {
+            backup_path,
+            restored,
+            safety_backup_path: None,
+            left_out: Vec::new(),
+            is_dry_run,
+        });
     }
     let workspace = config.workspace()?;
     let safety_root = config.confined("arguments.backup_path", None)?;
     let safety = write_backup(&workspace, &safety_root, "before_restore")?;
+    let mut left_out = Vec::new();
     for agent_id in &restored {
         // Beside the agent first, so that it is replaced whole or not at all.
         let new = workspace.agents_directory().join(format!(".new-{agent_id}-{}", std::process::id()));
-        let put = || -> std::io::Result<()> {
+        let put = || -> std::io::Result<Copied> {
             remove_tree(&new)?;
             create_private_directory(&new)?;
-            copy_tree(&agents.directory(Path::new(agent_id))?, &Root::open(&new)?, AGENT_LIMITS, &|_| false)?;
-            swap_directory(&new, &workspace.agent_directory(agent_id))
+            let from = agents.directory(Path::new(agent_id))?;
+            let copied = copy_tree(&from, &Root::open(&new)?, AGENT_LIMITS, &|_| false)?;
+            swap_directory(&new, &workspace.agent_directory(agent_id))?;
+            Ok(copied)
         };
-        put().map_err(failed)?;
+        left_out.extend(names_left_out(agent_id, &put().map_err(failed)?));
     }
-    Ok(Restored { backup_path, restored, safety_backup_path: Some(safety.backup_path), is_dry_run })
+    Ok(Restored { backup_path, restored, safety_backup_path: Some(safety.backup_path), left_out, is_dry_run })
 }
 
 pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Result<Done> {
@@ -155,12 +164,26 @@ pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Resu
         ),
         Some(kept) => {
             format!(
-                "{count} agents were restored from {}; what was there is kept in {kept}",
-                result.backup_path
+                "{count} agents were restored from {}; what was there is kept in {kept}{}",
+                result.backup_path,
+                say_left_out(&result.left_out),
             )
         }
     };
     Done::new(text, &result)
+}
+
+/// The paths of what of an agent was not copied.
+pub(super) fn names_left_out(agent_id: &str, copied: &Copied) -> Vec<String> {
+    copied.left_out.iter().map(|path| format!("{agent_id}/{}", path.display())).collect()
+}
+
+/// The end of a sentence about them.
+pub(super) fn say_left_out(left_out: &[String]) -> String {
+    if left_out.is_empty() {
+        return String::new();
+    }
+    format!("; links and the like were left out: {}", left_out.join(", "))
 }
 
 /// The workspace for this call alone, held by the thread that works on it. Refused instead of waited for, so that nobody waits

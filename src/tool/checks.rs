@@ -2,16 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
-use super::{
-    CallContext, DEFAULT_CONVERSATION, Toolbox,
-    engine_run::{EngineRun, last_words},
-    toolbox::ToolboxConfig,
-};
+use super::{Toolbox, engine_run::last_words, toolbox::ToolboxConfig};
 use crate::{
-    caller::Caller,
     engine::{Exit, Kind, storage_kind},
     files::{EntryKind, Root},
 };
@@ -54,20 +48,7 @@ impl Toolbox {
         if self.engine().kind == Kind::Bundled {
             return None;
         }
-        // Nobody listens.
-        let (progress, _) = mpsc::channel(1);
-        let context = CallContext {
-            caller: Caller::local(),
-            job_id: String::new(),
-            conversation_id: DEFAULT_CONVERSATION.to_owned(),
-            cancel: CancellationToken::new(),
-            deadline: Instant::now() + START_TIME,
-            progress,
-            asks_first: false,
-        };
-        let root = self.engine().root.clone();
-        let ended = self.inner.run_engine(&context, &root, EngineRun::plain("--list"), &mut None).await;
-        match ended {
+        match self.inner.run_plainly("--list".to_owned(), Instant::now() + START_TIME).await {
             Ok(finished) if finished.exit != Exit::Code(0) => {
                 Some(format!("the engine does not start: {}", last_words(&finished)))
             }

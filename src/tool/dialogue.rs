@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use crate::engine::{Chunk, Stream};
+use crate::{
+    engine::{Chunk, Stream},
+    text::is_hidden,
+};
 
 /// Stands above each answer, which lies between two rules.
 const ANSWER_MARK: &str = "Resposta:";
@@ -22,10 +25,18 @@ const COMMANDS: &[&str] = &[
     "reset", "emergency", "simulate", "help",
 ];
 
+/// Zero-width spaces and joiners, which scripts need and words do not.
+fn is_zero_width(c: char) -> bool {
+    matches!(c, '\u{200B}'..='\u{200D}' | '\u{2060}')
+}
+
 /// Text that the engine takes as it is: `@` names no file, and no word is a command.
 pub(super) fn disarmed(text: &str) -> String {
     let text = text.replace('@', "\u{FF20}");
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    // What nobody sees does not make it another word.
+    let seen: String =
+        text.chars().filter(|c| c.is_whitespace() || !(is_hidden(*c) || is_zero_width(*c))).collect();
+    let words = seen.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     if COMMANDS.contains(&words.as_str()) { format!("“{}”", text.trim()) } else { text }
 }
 
@@ -60,7 +71,8 @@ pub(super) struct Dialogue {
     is_plain: bool,
 }
 
-fn rule(line: &str) -> Option<&str> {
+/// The line, where it is nothing but a rule.
+pub(super) fn rule(line: &str) -> Option<&str> {
     let line = line.trim();
     let first = line.chars().next().filter(|c| matches!(c, '-' | '=' | '─'))?;
     (line.chars().count() >= MIN_RULE && line.chars().all(|c| c == first)).then_some(line)
@@ -205,7 +217,7 @@ mod tests {
             disarmed("look at @../x/history.log, @/etc/hostname"),
             "look at ＠../x/history.log, ＠/etc/hostname"
         );
-        for command in ["clear", " Prompt   SAVE ", "history"] {
+        for command in ["clear", " Prompt   SAVE ", "history", "\u{200B}clear", "cl\u{200D}ear\0"] {
             assert!(disarmed(command).starts_with('“'), "{command}");
         }
         for text in ["exit", "sair", "clear the table", "what is the state?"] {

@@ -17,8 +17,10 @@ use crate::{
 /// A real engine prints its answer twice on one line, escaped, and what comes before and behind it.
 const KEPT_TIMES: usize = 3;
 const KEPT_BESIDE: usize = 256 * 1024;
-/// An engine that has said its outcome gets this long to end by itself.
+/// An engine that has said its outcome, and then nothing, gets this long to end by itself; one that goes on to speak may have
+/// more to say.
 const OUTCOME_GRACE: Duration = Duration::from_secs(5);
+const LONGEST_OUTCOME_GRACE: Duration = Duration::from_secs(60);
 
 /// What is to be run.
 pub(super) struct EngineRun {
@@ -133,13 +135,14 @@ impl Inner {
             has_input: wanted.is_spoken_to || told.is_some(),
         };
         let max_output_bytes = config.conductor.max_output_bytes;
+        let max_answer_bytes = config.conductor.max_answer_bytes() as usize;
         let limits = Limits {
             timeout,
             kill_grace: Duration::from_secs(config.conductor.kill_grace_seconds.into()),
             max_output_bytes,
             max_kept_bytes: match config.engine.kind {
-                Kind::Bundled => max_output_bytes as usize,
-                Kind::Conductor => (max_output_bytes as usize).saturating_mul(KEPT_TIMES) + KEPT_BESIDE,
+                Kind::Bundled => max_answer_bytes,
+                Kind::Conductor => max_answer_bytes.saturating_mul(KEPT_TIMES) + KEPT_BESIDE,
             },
         };
         if context.cancel.is_cancelled() {
@@ -177,15 +180,16 @@ impl Inner {
         let input =
             wanted.input.clone().filter(|_| wanted.is_agent && self.config.engine.kind == Kind::Conductor);
         let mut started = self.start_engine(context, root, wanted).await?;
-        // When something was printed that may be the outcome.
+        // When something was printed that may be the outcome, and how long nothing more has to come.
         let mut said_at: Option<Instant> = None;
+        let mut ends_at: Option<Instant> = None;
         loop {
             let chunk = tokio::select! {
                 // `next` is cancel safe, the rest only waits.
                 biased;
                 chunk = started.run.next(&context.cancel) => chunk,
-                () = sleep_until(said_at.map(|at| at + OUTCOME_GRACE)) => {
-                    said_at = None;
+                () = sleep_until(ends_at) => {
+                    (said_at, ends_at) = (None, None);
                     let (stdout, input) = (started.run.stdout_so_far().to_vec(), input.clone().unwrap_or_default());
                     let said = self.blocking(move |_| Ok(read_outcome(&stdout, &input).is_some())).await?;
                     if said {
@@ -200,6 +204,7 @@ impl Inner {
                 if chunk.text.contains("\"metadata\"") {
                     said_at = said_at.or_else(|| Some(Instant::now()));
                 }
+                ends_at = said_at.map(|at| (at + LONGEST_OUTCOME_GRACE).min(Instant::now() + OUTCOME_GRACE));
             }
             context.tell(chunk).await;
         }
@@ -255,11 +260,13 @@ pub(super) fn last_words(finished: &Finished) -> String {
     let source = if finished.stderr.trim_ascii().is_empty() { &finished.stdout } else { &finished.stderr };
     let text = String::from_utf8_lossy(source);
     if let Some((_, traceback)) = text.rsplit_once("Traceback (most recent call last):") {
-        // Frames are indented; the exception's own line is not.
-        let exception =
-            traceback.lines().find(|line| !line.is_empty() && !line.starts_with(char::is_whitespace));
-        if let Some(exception) = exception {
-            return bounded(exception.trim(), MAX_WORDS_BYTES);
+        // Frames are indented; the exception's own line is not. Its text may go on.
+        let is_exception = |line: &&str| !line.is_empty() && !line.starts_with(char::is_whitespace);
+        let lines: Vec<&str> = traceback.lines().collect();
+        if let Some(at) = lines.iter().position(is_exception) {
+            let is_text = |line: &&&str| line.chars().any(char::is_alphanumeric);
+            let words: Vec<&str> = lines[at..].iter().filter(is_text).map(|line| line.trim()).collect();
+            return bounded(&words.join("\n"), MAX_WORDS_BYTES);
         }
     }
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -310,6 +317,11 @@ mod tests {
         assert_eq!(last_words(&finished), "KeyError: 'ANTHROPIC_API_KEY'");
         let message = failed(&finished).message().to_owned();
         assert!(message.contains("ANTHROPIC_API_KEY, name it in conductor.pass_environment"), "{message}");
+        let settings = "Traceback (most recent call last):\n  File \"config.py\", line 146, in <module>\n    settings = Settings()\n               ^^^^\npydantic_core._pydantic_core.ValidationError: 1 validation error for Settings\n  Value error, \n====\nCONFIGURATION ERROR: No AI credentials found!\n  2. Add your API key (e.g., GEMINI_API_KEY) to the .env file.\n";
+        let finished = Finished { stderr: settings.into(), ..finished };
+        let message = failed(&finished).message().to_owned();
+        assert!(message.contains("No AI credentials found!"), "{message}");
+        assert!(message.contains("GEMINI_API_KEY, name it in conductor.pass_environment"), "{message}");
         assert_eq!(missing_variable("ModuleNotFoundError: No module named 'x'"), None);
     }
 }

@@ -13,7 +13,11 @@ use super::{
 use crate::{
     engine::{Exit, Finished, Kind, read_outcome, unreadable},
     error::{Error, Reason, Result},
+    text::bounded,
 };
+
+/// More of what was not taken is only in the log.
+const MAX_NOTES: usize = 20;
 
 /// One run of an agent.
 struct Run<'a> {
@@ -91,9 +95,17 @@ async fn execute(
         is_agent: true,
     };
     let finished = inner.run_engine(context, &prepared.root, wanted, exit).await?;
-    let created_agents = inner.settle(&prepared, Some(run.agent_id)).await;
+    let (created_agents, refused) = inner.settle(&prepared, Some(run.agent_id)).await;
+    let mut notes: Vec<String> =
+        refused.iter().take(MAX_NOTES).map(|why| format!("not taken: {}", bounded(why, 300))).collect();
+    if finished.is_concluded() {
+        notes.push(
+            "the engine had said its outcome and did not end; it was ended, and the outcome counts"
+                .to_owned(),
+        );
+    }
     let (input_text, format) = (run.input_text.to_owned(), run.format);
-    let max_bytes = inner.config.conductor.max_output_bytes as usize;
+    let max_bytes = inner.config.conductor.max_answer_bytes() as usize;
     // An answer may be long, and is read off the runtime.
     let (output, document, is_truncated) =
         inner.blocking(move |_| answer(kind, &input_text, format, &finished, max_bytes)).await?;
@@ -103,6 +115,7 @@ async fn execute(
         is_truncated,
         conversation_id: run.conversation_id,
         created_agents,
+        notes,
         document,
     };
     Ok(Done { is_truncated: answer.is_truncated, ..Done::new(output, &answer)? })

@@ -107,7 +107,8 @@ async fn install_apart(
     if made.is_empty() {
         return Err(nothing(name, &format!(" ({})", last_words(&finished))));
     }
-    let taken = inner.settle(&prepared, None).await;
+    // What is there already is said with what was skipped.
+    let (taken, _) = inner.settle(&prepared, None).await;
     let result = Installed {
         skipped: made.intersection(&before).cloned().collect(),
         installed: taken,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Done,
     arguments::{MigrateArguments, StorageType},
-    backup::{AGENT_LIMITS, COPY_TIME, exclusive},
+    backup::{AGENT_LIMITS, COPY_TIME, exclusive, names_left_out, say_left_out},
     result::Migrated,
     toolbox::{Inner, ToolboxConfig},
 };
@@ -46,7 +46,8 @@ pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Resu
         })
         .await?;
     let did = if is_dry_run { "would be copied" } else { "were copied" };
-    Done::new(format!("{} agents {did} to {}", result.agents.len(), result.path), &result)
+    let left_out = say_left_out(&result.left_out);
+    Done::new(format!("{} agents {did} to {}{left_out}", result.agents.len(), result.path), &result)
 }
 
 fn copy_agents(
@@ -68,13 +69,17 @@ fn copy_agents(
     if is_taken {
         return Err(Error::invalid("arguments.path", "holds agents already; choose an empty directory"));
     }
-    let mut agents = Vec::new();
+    let (mut agents, mut left_out) = (Vec::new(), Vec::new());
     for agent in workspace.agents().map_err(failed)? {
         // A link in an agent's place is somebody else's directory.
-        let Ok(from) = workspace.agent_root(&agent.agent_id) else { continue };
+        let Ok(from) = workspace.agent_root(&agent.agent_id) else {
+            left_out.push(agent.agent_id);
+            continue;
+        };
         if !is_dry_run {
             let to = to.join(&agent.agent_id).create().map_err(failed)?;
-            copy_tree(&from, &to, AGENT_LIMITS, &|_| false).map_err(failed)?;
+            let copied = copy_tree(&from, &to, AGENT_LIMITS, &|_| false).map_err(failed)?;
+            left_out.extend(names_left_out(&agent.agent_id, &copied));
         }
         agents.push(agent.agent_id);
     }
@@ -84,6 +89,7 @@ fn copy_agents(
     Ok(Migrated {
         path: target.display().to_string(),
         agents,
+        left_out,
         is_config_updated: updates_config && !is_dry_run,
         is_dry_run,
     })

@@ -6,6 +6,7 @@
 
 mod agents;
 mod arguments;
+mod asked;
 mod backup;
 mod call;
 mod catalogue;

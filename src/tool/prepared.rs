@@ -113,11 +113,16 @@ impl Inner {
         .await
     }
 
-    /// Takes in what a run has created, and bounds what it has written down. Answers with the new agents.
-    pub(super) async fn settle(&self, prepared: &Prepared, agent_id: Option<&str>) -> Vec<String> {
+    /// Takes in what a run has created, and bounds what it has written down. Answers with the new agents, and with what was not
+    /// taken and why.
+    pub(super) async fn settle(
+        &self,
+        prepared: &Prepared,
+        agent_id: Option<&str>,
+    ) -> (Vec<String>, Vec<String>) {
         let Some(private) = prepared.private.clone().filter(|_| self.config.engine.kind == Kind::Conductor)
         else {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         };
         let (agent_id, is_remembered) = (agent_id.map(str::to_owned), prepared.is_remembered);
         let settled = self.blocking(move |config| {
@@ -135,12 +140,12 @@ impl Inner {
                     tracing::info!(agents = ?taken, "agents that a run created are in the workspace now");
                     self.agents_changed();
                 }
-                taken
+                (taken, refused)
             }
             // The run itself is over and its answer is good.
             Err(error) => {
                 tracing::warn!(%error, cause = error.cause(), "what a run created could not be looked at");
-                Vec::new()
+                (Vec::new(), vec![error.message().to_owned()])
             }
         }
     }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One agent of a listing.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub(super) struct AgentSummary {
     /// The id to run it by.
     pub agent_id: String,
@@ -46,7 +46,7 @@ pub(super) struct AgentList {
 }
 
 /// One file of an agent.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub(super) struct AgentFile {
     /// Its name.
     pub name: String,
@@ -55,7 +55,7 @@ pub(super) struct AgentFile {
 }
 
 /// All that is known of one agent.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub(super) struct AgentInfo {
     /// The id to run it by.
     pub agent_id: String,
@@ -123,6 +123,10 @@ pub(super) struct AgentAnswer {
     /// Agents that this one has created; they can be run from now on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub created_agents: Vec<String>,
+    /// What the caller should know beside the answer: that the engine had to be ended, or which created agents were not taken
+    /// and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The engine's own document, where JSON was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<serde_json::Value>,
@@ -201,6 +205,9 @@ pub(super) struct Restored {
     /// Where what was there before is kept; absent for a trial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safety_backup_path: Option<String>,
+    /// Links and the like, which are not copied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Whether nothing was done and this is what would have been.
     pub is_dry_run: bool,
 }
@@ -212,6 +219,9 @@ pub(super) struct Migrated {
     pub path: String,
     /// The agents that were copied.
     pub agents: Vec<String>,
+    /// Links and the like, which are not copied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Whether the engine uses the new place.
     pub is_config_updated: bool,
     /// Whether nothing was done and this is what would have been.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     CallContext, Done,
     arguments::SessionArguments,
-    dialogue::{Dialogue, came_too_soon, disarmed},
+    dialogue::{Dialogue, came_too_soon, disarmed, rule},
     engine_run::{EngineRun, failed},
     execute,
     result::AgentSession,
@@ -51,8 +51,8 @@ impl Recent {
 
     /// The last line with something in it: a prompt usually ends without a line break.
     fn prompt(&self) -> String {
-        let line =
-            self.0.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("the agent waits for input");
+        let line = self.0.lines().rev().find(|line| !line.trim().is_empty() && rule(line).is_none());
+        let line = line.unwrap_or("the agent waits for input");
         line.trim()[..line.trim().floor_char_boundary(MAX_PROMPT_BYTES)].to_owned()
     }
 }
@@ -64,6 +64,8 @@ struct Talk<'a> {
     dialogue: Dialogue,
     recent: Recent,
     inputs: u32,
+    /// What it is told before anybody is asked.
+    first: Option<String>,
     /// What it was told last, and when.
     told: Option<(String, Instant)>,
     /// How often that was given again.
@@ -84,7 +86,11 @@ pub(super) async fn run(
     let prepared = inner.prepare(context, agent_id, Some(&conversation_id)).await?;
     let mut flags = vec![format!("--agent={agent_id}"), "--chat".into(), "--interactive".into()];
     flags.extend(execute::setting_flags(inner, context).await?);
-    let input = arguments.initial_input.as_deref().map(|input| inner.spoken(input));
+    // A real engine reads its first words where it reads the others; on its command line everybody would read them too.
+    let (input, first) = match inner.config.engine.kind {
+        Kind::Bundled => (arguments.initial_input.clone(), None),
+        Kind::Conductor => (None, arguments.initial_input.clone()),
+    };
     let wanted = EngineRun { flags, input, timeout: arguments.timeout, is_spoken_to: true, is_agent: true };
     let mut started = inner.start_engine(context, &prepared.root, wanted).await?;
     let mut talk = Talk {
@@ -93,6 +99,7 @@ pub(super) async fn run(
         dialogue: Dialogue::default(),
         recent: Recent::default(),
         inputs: 0,
+        first,
         told: None,
         again: 0,
     };
@@ -212,21 +219,27 @@ impl Talk<'_> {
         if self.told.is_some() {
             self.dialogue.asks_again();
         }
+        if let Some(first) = self.first.take() {
+            self.recent = Recent::default();
+            return self.say(run, self.one_line(&first), Instant::now()).await;
+        }
         match self.ask(run).await? {
             Some(Value::String(line)) => {
                 self.inputs += 1;
                 self.again = 0;
-                // One answer is one line.
-                let line = line.trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " ");
-                let line = self.inner.spoken(&line);
                 let pause = self.inner.session_pause();
                 let until = self.told.as_ref().map_or_else(Instant::now, |(_, at)| *at + pause);
-                return self.say(run, line, until).await;
+                return self.say(run, self.one_line(&line), until).await;
             }
             Some(_) => run.close_input(),
             None => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// One answer is one line.
+    fn one_line(&self, words: &str) -> String {
+        self.inner.spoken(&words.trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " "))
     }
 
     /// Tells the engine a line, no sooner than it wants. Answers whether it still runs.

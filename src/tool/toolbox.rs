@@ -16,8 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Names, Question, agents, backup, conversations::InUse, execute, history, install, migrate,
-    recent::Recent, runs::Runs, session, settings,
+    Call, Names, Question, agents, asked::Asked, backup, conversations::InUse, execute, history, install,
+    migrate, recent::Recent, runs::Runs, session, settings,
 };
 use crate::{
     caller::Caller,
@@ -64,6 +64,7 @@ pub(super) struct Inner {
     pub(super) config: Arc<ToolboxConfig>,
     pub(super) supervisor: Supervisor,
     pub(super) recent: Recent,
+    pub(super) asked: Asked,
     /// The threads for files that others can write.
     pool: Pool,
     /// Where runs that remember nothing take place.
@@ -180,6 +181,7 @@ impl Toolbox {
             exchange_writes: tokio::sync::Mutex::default(),
             agent_locks: Mutex::default(),
             recent: Recent::default(),
+            asked: Asked::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -189,9 +191,9 @@ impl Toolbox {
         &self.inner.config.engine
     }
 
-    /// What is kept of an engine's output, in bytes, which bounds the longest answer.
-    pub fn max_output_bytes(&self) -> u32 {
-        self.inner.config.conductor.max_output_bytes
+    /// The longest answer, in bytes.
+    pub fn max_answer_bytes(&self) -> u32 {
+        self.inner.config.conductor.max_answer_bytes()
     }
 
     /// Tells when a call has changed the agents.

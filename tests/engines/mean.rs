@@ -144,11 +144,8 @@ async fn strict_talk() -> ExitCode {
 
 /// A dialogue as the real engine leads one: a banner, a prompt without a line break, `sair` ends it. With "deaf" it
 /// never reads its input, with "hang" it hangs at the second input.
-async fn talk(mode: &str) -> ExitCode {
+async fn talk() -> ExitCode {
     say("🎮 Modo interativo ativo\n".as_bytes());
-    if mode == "deaf" {
-        for_ever().await;
-    }
     let mut line = String::new();
     for turn in 1.. {
         say(format!("[{turn}] você> ").as_bytes());
@@ -157,11 +154,16 @@ async fn talk(mode: &str) -> ExitCode {
             say("\n👋 fim\n".as_bytes());
             break;
         }
-        match (line.trim(), mode) {
-            ("sair", _) => break,
-            ("die", _) => return ExitCode::from(3),
-            (_, "hang") if turn == 2 => for_ever().await,
-            (words, _) => {
+        match line.trim() {
+            "sair" => break,
+            "die" => return ExitCode::from(3),
+            "deaf" if turn == 1 => for_ever().await,
+            "strict" if turn == 1 => {
+                let rule = "-".repeat(40);
+                say(format!("🤖 Resposta:\n{rule}\nstrict\n{rule}\n").as_bytes());
+                return strict_talk().await;
+            }
+            words => {
                 let rule = "-".repeat(40);
                 say(format!("🤖 Resposta:\n{rule}\nouvi: {words}\n{rule}\n").as_bytes());
             }
@@ -179,6 +181,20 @@ async fn main() -> ExitCode {
         say("📊 Agentes encontrados: 1\n============\n📊 RESUMO DA VALIDAÇÃO\n✅ Configuração totalmente válida!\n".as_bytes());
         return ExitCode::SUCCESS;
     }
+    if env::args().any(|argument| argument == "--list") {
+        say("🤖 Agentes disponíveis em mongodb:\n====\n 1. Kept_Agent\n     Nome: Kept\n     Capacidades: a, b, c...\n     Tags: meta\n\n📊 Total: 1 agentes encontrados\n".as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    if let Some(agent_id) = flag("--info") {
+        let said = match agent_id.as_str() {
+            "Kept_Agent" => {
+                "📋 INFORMAÇÕES BÁSICAS\n   ID: Kept_Agent\n   Nome: Kept\n   Versão: 1\n   Autor: A\n   Descrição: is kept\n"
+            }
+            _ => "❌ Agente não encontrado em x\n💡 Agentes similares disponíveis: Kept_Agent\n",
+        };
+        say(said.as_bytes());
+        return ExitCode::SUCCESS;
+    }
     if let Some(agent_id) = flag("--install").filter(|name| name != "list") {
         create_agent(&agent_id);
         say(format!("✅ Agente '{agent_id}' instalado da categoria 'x'\n").as_bytes());
@@ -191,7 +207,7 @@ async fn main() -> ExitCode {
             .expect("starts can be logged");
     }
     if env::args().any(|argument| argument == "--interactive") {
-        return if input == "strict" { strict_talk().await } else { talk(&input).await };
+        return talk().await;
     }
     say(format!("🤖 Executando Mean_Agent\n📝 Input: {input}\n{{\"message\": \"log\"}}\n").as_bytes());
     let (mode, rest) = input.split_once([' ', '\n']).unwrap_or((&input, ""));

@@ -180,6 +180,16 @@ fn the_configuration_is_explained() {
     assert!(shown.contains("server.port: 7001  # config.yaml"), "{shown}");
     assert!(shown.contains("jobs.max_running: 3  # command line"), "{shown}");
     assert!(shown.contains("storage.kind: \"embedded\"  # default"), "{shown}");
+    // What stays as wide as its owner made it is said.
+    let (wide, narrow) = (directory.path().join("wide"), directory.path().join("narrow"));
+    for (path, mode) in [(&wide, 0o755), (&narrow, 0o700)] {
+        std::fs::create_dir(path).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let roots = format!("conductor.backup_roots=[{},{}]", wide.display(), narrow.display());
+    let checked = run(&["config", "check", "--set", &roots], Some(directory.path())).stdout;
+    assert!(checked.contains("the configuration is valid\nnote: other users may look into"), "{checked}");
+    assert!(checked.contains("wide (mode 755)") && !checked.contains("narrow"), "{checked}");
     std::fs::write(directory.path().join("config.yaml"), "server: {prot: 1}\njobs: {max_running: x}\n")
         .unwrap();
     let checked = run(&["config", "check"], Some(directory.path()));

@@ -32,7 +32,9 @@ async fn an_outcome_is_read_as_it_is_written() {
     }
     // It said its outcome and does not end: the outcome counts, after a grace, and nothing is left.
     let began = Instant::now();
-    assert_eq!(run(&gateway, "linger").await["result"], "said it");
+    let lingered = run(&gateway, "linger").await;
+    assert_eq!(lingered["result"], "said it");
+    assert!(lingered["structured"]["notes"][0].as_str().unwrap().contains("did not end"), "{lingered}");
     assert!((4..25).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     // Beside the answer there is log, and only that.
     let job = gateway.submit_mean("ok").await;
@@ -145,12 +147,19 @@ async fn a_run_has_a_root_of_its_own_and_what_it_creates_is_taken() {
     // What an agent creates can be run.
     let created = run(&gateway, "create New_Agent").await;
     assert_eq!(created["structured"]["created_agents"], json!(["New_Agent"]), "{created}");
+    let refused = run(&gateway, "create Other_Agent").await;
+    let note = refused["structured"]["notes"][0].as_str().unwrap_or_else(|| panic!("{refused}"));
+    assert!(note.contains("Other_Agent: there is an agent of that name"), "{refused}");
     let other = gateway.post("/execute", &json!({"agent_id": "New_Agent", "input_text": "ok"})).await;
     assert_eq!(other.json()["result"], "fine");
     // One that puts a link in its own place harms itself only.
     let body =
         json!({"agent_id": "Mean_Agent", "input_text": "become-a-link /etc", "conversation_id": "own"});
     assert_eq!(gateway.post("/execute", &body).await.status, 200);
+    // The next run of that conversation has its root again, and nothing was written through the link.
+    let body = json!({"agent_id": "Mean_Agent", "input_text": "ok", "conversation_id": "own"});
+    assert_eq!(gateway.post("/execute", &body).await.json()["result"], "fine");
+    assert!(!std::path::Path::new("/etc/definition.yaml").exists());
     let clear = json!({"tool": "clear_agent_history", "conversation_id": "own", "arguments": {"agent_id": "Mean_Agent"}});
     gateway.post("/execute", &clear).await;
     assert!(std::path::Path::new("/etc/hostname").exists());
@@ -215,6 +224,32 @@ async fn what_is_typed_in_a_session_is_text_and_comes_as_the_engine_wants_it() {
     let gateway = Gateway::mean(Options::default().set("conductor.session_commands", true));
     let (_, job) = session(&gateway, &["clear", "sair"]).await;
     assert!(job["result"]["text"].as_str().unwrap().contains("OBEYED clear"));
+}
+
+/// Agents in a database are named by the engine itself; conversations would be everybody's there, and are refused.
+#[tokio::test]
+async fn agents_that_are_no_files_are_asked_for() {
+    let mut options = Options::default().set("conductor.pass_environment", "[MONGO_URI]");
+    options.environment.push(("MONGO_URI", "mongodb://localhost/x".to_owned()));
+    let gateway = Gateway::mean(options);
+    std::fs::write(gateway.path("engine/config.yaml"), "storage: {type: mongodb}\n").unwrap();
+    eventually(Duration::from_secs(10), "the listing is the engine's own", async || {
+        let listed = gateway.get("/api/v1/agents").await.json();
+        listed["agents"][0]["agent_id"] == "Kept_Agent"
+            && listed["agents"][0]["capabilities"] == json!(["a", "b", "c"])
+    })
+    .await;
+    let describe = |agent_id: &str| json!({"tool": "get_agent_info", "arguments": {"agent_id": agent_id}});
+    let described = gateway.post("/execute", &describe("Kept_Agent")).await.json();
+    assert_eq!(described["structured"]["description"], "is kept", "{described}");
+    let missing = gateway.post("/execute", &describe("kept")).await.json();
+    assert_eq!(missing["reason"], "AGENT_NOT_FOUND");
+    assert!(missing["detail"].as_str().unwrap().contains("did you mean `Kept_Agent`?"), "{missing}");
+    let body = json!({"agent_id": "Kept_Agent", "input_text": "ok"});
+    assert_eq!(gateway.post("/execute", &body).await.json()["result"], "fine");
+    let body = json!({"agent_id": "Kept_Agent", "input_text": "ok", "conversation_id": "c"});
+    assert_eq!(gateway.post("/execute", &body).await.json()["reason"], "UNSUPPORTED");
+    assert_eq!(gateway.get("/health/ready").await.status, 200);
 }
 
 #[tokio::test]

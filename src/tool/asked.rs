@@ -1,0 +1,263 @@
+//! Agents as a real engine names them itself, where it keeps them in a database that the gateway does not read.
+//!
+//! Its listing costs a start of the engine, cuts fields after the third entry and knows no descriptions; where the agents are
+//! files, those are read instead.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    CallContext, DEFAULT_CONVERSATION,
+    engine_run::{EngineRun, failed},
+    result::{AgentFile, AgentInfo, AgentList, AgentSummary},
+    toolbox::Inner,
+};
+use crate::{
+    caller::Caller,
+    engine::{Exit, Finished},
+    error::{Error, Reason, Result},
+    text::bounded,
+};
+
+/// So many starts of the engine at the same time, and so long for each.
+const AT_ONCE: usize = 2;
+const TIME: Duration = Duration::from_secs(30);
+/// A listing is as good as a new one for this long.
+const FRESH: Duration = Duration::from_secs(2);
+/// Ends a list that the engine has cut.
+const CUT: &str = "...";
+
+/// What was asked lately.
+#[derive(Debug)]
+pub(super) struct Asked {
+    starts: Semaphore,
+    listed: Mutex<Option<(Instant, Arc<AgentList>)>>,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { starts: Semaphore::new(AT_ONCE), listed: Mutex::default() }
+    }
+}
+
+impl Inner {
+    /// The agents, as `--list` prints them.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`] for what the engine calls an error; as [`Inner::run_engine`].
+    pub(super) async fn asked_list(&self) -> Result<AgentList> {
+        let listed = || self.asked.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_fresh = |(at, _): &(Instant, Arc<AgentList>)| at.elapsed() < FRESH;
+        if let Some((_, list)) = listed().filter(is_fresh) {
+            return Ok(list.as_ref().clone());
+        }
+        let said = self.asked("--list".to_owned(), &listed, &is_fresh).await?;
+        let list = match said {
+            Said::Kept(list) => return Ok(list.as_ref().clone()),
+            Said::New(text) => Arc::new(read_list(&text)?),
+        };
+        *self.asked.listed.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), list.clone()));
+        Ok(list.as_ref().clone())
+    }
+
+    /// One agent, as `--info` prints it. `agent_id` was checked.
+    ///
+    /// # Errors
+    /// [`Reason::AgentNotFound`]; as above.
+    pub(super) async fn asked_info(&self, agent_id: &str) -> Result<AgentInfo> {
+        match self.asked(format!("--info={agent_id}"), &|| None, &|_| false).await? {
+            Said::New(text) => read_info(agent_id, &text),
+            Said::Kept(_) => Err(Error::internal("an agent was asked for and a list was kept")),
+        }
+    }
+
+    /// What the engine prints, or the list that somebody else has got while this one waited for its turn.
+    async fn asked(
+        &self,
+        flag: String,
+        kept: &(dyn Fn() -> Option<(Instant, Arc<AgentList>)> + Sync),
+        is_fresh: &(dyn Fn(&(Instant, Arc<AgentList>)) -> bool + Sync),
+    ) -> Result<Said> {
+        let deadline = Instant::now() + TIME;
+        let late = || Error::new(Reason::TimedOut, "the engine was not asked in time; try again later");
+        let turn = tokio::time::timeout_at(deadline, self.asked.starts.acquire()).await;
+        let _turn = turn.map_err(|_| late())?.map_err(Error::internal)?;
+        if let Some((_, list)) = kept().filter(|kept| is_fresh(kept)) {
+            return Ok(Said::Kept(list));
+        }
+        let finished = self.run_plainly(flag, deadline).await?;
+        if finished.exit != Exit::Code(0) {
+            return Err(failed(&finished));
+        }
+        Ok(Said::New(String::from_utf8_lossy(&finished.stdout).into_owned()))
+    }
+
+    /// Runs the engine in its own root for nobody's job, until the deadline.
+    ///
+    /// # Errors
+    /// As [`Inner::run_engine`].
+    pub(super) async fn run_plainly(&self, flag: String, deadline: Instant) -> Result<Finished> {
+        // Nobody listens.
+        let (progress, _) = mpsc::channel(1);
+        let context = CallContext {
+            caller: Caller::local(),
+            job_id: String::new(),
+            conversation_id: DEFAULT_CONVERSATION.to_owned(),
+            cancel: CancellationToken::new(),
+            deadline,
+            progress,
+            asks_first: false,
+        };
+        let root = self.config.engine.root.clone();
+        self.run_engine(&context, &root, EngineRun::plain(flag), &mut None).await
+    }
+}
+
+enum Said {
+    New(String),
+    Kept(Arc<AgentList>),
+}
+
+/// What the engine calls an error, which its exit status does not.
+fn problem(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.trim().strip_prefix('❌')).map(str::trim)
+}
+
+fn items(text: &str) -> Vec<String> {
+    let text = text.trim().trim_end_matches(CUT);
+    text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+}
+
+/// Reads the numbered agents of a listing.
+fn read_list(text: &str) -> Result<AgentList> {
+    let mut list = AgentList::default();
+    for line in text.lines().map(str::trim) {
+        let numbered = line.split_once(". ").filter(|(number, _)| number.parse::<u32>().is_ok());
+        if let Some((_, agent_id)) = numbered {
+            let agent_id = agent_id.trim().to_owned();
+            list.agents.push(AgentSummary { name: agent_id.clone(), agent_id, ..AgentSummary::default() });
+            continue;
+        }
+        let Some(agent) = list.agents.last_mut() else { continue };
+        match line.split_once(':') {
+            Some(("Nome", name)) => name.trim().clone_into(&mut agent.name),
+            Some(("Capacidades", capabilities)) => agent.capabilities = items(capabilities),
+            Some(("Tags", tags)) => agent.tags = items(tags),
+            _ => {}
+        }
+    }
+    match problem(text) {
+        Some(problem) if list.agents.is_empty() && !problem.starts_with("Nenhum agente") => {
+            let message = format!("the engine cannot list its agents: {}", bounded(problem, 300));
+            Err(Error::new(Reason::ToolFailed, message))
+        }
+        _ => {
+            list.agents.sort_by(|a, b| a.agent_id.cmp(&b.agent_id));
+            Ok(list)
+        }
+    }
+}
+
+/// Reads the sections of a description.
+fn read_info(agent_id: &str, text: &str) -> Result<AgentInfo> {
+    let not_found = || {
+        let similar = text.lines().find_map(|line| line.split_once("similares disponíveis:"));
+        let hint = similar.map_or_else(
+            || "list_available_agents shows those that there are".to_owned(),
+            |(_, similar)| format!("did you mean `{}`?", bounded(similar.trim(), 200)),
+        );
+        Error::new(Reason::AgentNotFound, format!("there is no agent `{agent_id}`; {hint}"))
+    };
+    let (Some(_), Some((_, basics))) = (text.find("ID:"), text.split_once("BÁSICAS")) else {
+        return Err(match problem(text) {
+            Some(problem) if !problem.contains("não encontrado") => {
+                let message = format!("the engine cannot describe {agent_id}: {}", bounded(problem, 300));
+                Error::new(Reason::ToolFailed, message)
+            }
+            _ => not_found(),
+        });
+    };
+    let mut info = AgentInfo { agent_id: agent_id.to_owned(), ..AgentInfo::default() };
+    let mut section = "";
+    for line in basics.lines().map(str::trim) {
+        if let Some(name) =
+            ["TAGS", "CAPACIDADES", "ARQUIVOS", "ESTATÍSTICAS"].iter().find(|name| line.contains(*name))
+        {
+            section = name;
+            continue;
+        }
+        match (section, line.split_once(':')) {
+            ("", Some(("Nome", value))) => value.trim().clone_into(&mut info.name),
+            ("", Some(("Versão", value))) => value.trim().clone_into(&mut info.version),
+            ("", Some(("Autor", value))) => value.trim().clone_into(&mut info.author),
+            ("", Some(("Descrição", value))) => value.trim().clone_into(&mut info.description),
+            ("TAGS", _) => info.tags.extend(line.strip_prefix('•').map(|tag| tag.trim().to_owned())),
+            ("CAPACIDADES", _) => {
+                info.capabilities
+                    .extend(line.strip_prefix('•').map(|capability| capability.trim().to_owned()));
+            }
+            ("ARQUIVOS", _) => info.files.extend(line.strip_prefix('✅').and_then(read_file)),
+            _ => {}
+        }
+    }
+    Ok(info)
+}
+
+/// A file and its size, such as `persona.md (1KB)`.
+fn read_file(line: &str) -> Option<AgentFile> {
+    let (name, size) = line.trim().strip_suffix("B)")?.split_once(" (")?;
+    let (number, unit) = match size.strip_suffix('K') {
+        Some(number) => (number, 1024),
+        None => (size.strip_suffix('M').unwrap_or(size), if size.ends_with('M') { 1024 * 1024 } else { 1 }),
+    };
+    Some(AgentFile { name: name.to_owned(), bytes: number.parse::<u32>().ok()?.saturating_mul(unit) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_engine_prints_of_its_agents_is_read() {
+        let listed = "🤖 Agentes disponíveis em x:\n====\n 1. B_Agent\n     Nome: Bee\n     Capacidades: a, b, c...\n     Tags: meta, git\n\n 2. A_Agent\n     Nome: A_Agent\n\n📊 Total: 2 agentes encontrados\n\n💡 Para executar um agente:\n   conductor execute --agent <agent_id>\n";
+        let list = read_list(listed).unwrap();
+        let ids: Vec<_> = list.agents.iter().map(|agent| agent.agent_id.as_str()).collect();
+        assert_eq!(ids, ["A_Agent", "B_Agent"]);
+        let agent = &list.agents[1];
+        assert_eq!(
+            (agent.name.as_str(), agent.capabilities.join("|"), agent.tags.join("|")),
+            ("Bee", "a|b|c".to_owned(), "meta|git".to_owned())
+        );
+        assert!(read_list("====\n❌ Nenhum agente encontrado.\n").unwrap().agents.is_empty());
+        let error = read_list("====\n❌ Erro ao listar agentes: no servers found\n").unwrap_err();
+        assert!(error.message().contains("no servers found"), "{error}");
+
+        let described = "🔍 Informações do agente: A\n====\n📋 INFORMAÇÕES BÁSICAS\n   ID: A\n   Nome: Aye\n   Versão: 1.0.0\n   Autor: P\n   Descrição: Looks: at code\n\n🏷️  TAGS\n   • python\n\n🛠️  CAPACIDADES\n   • x\n   • y\n\n📁 ARQUIVOS DO AGENTE\n   Localização: /srv\n   ✅ definition.yaml (424B)\n   ✅ persona.md (1KB)\n   ❌ session.json\n\n📊 ESTATÍSTICAS\n   Conversas no histórico: 0\n";
+        let info = read_info("A", described).unwrap();
+        assert_eq!(
+            (info.name.as_str(), info.description.as_str(), info.version.as_str()),
+            ("Aye", "Looks: at code", "1.0.0")
+        );
+        assert_eq!(
+            (info.tags.join("|"), info.capabilities.join("|")),
+            ("python".to_owned(), "x|y".to_owned())
+        );
+        let files: Vec<_> = info.files.iter().map(|file| (file.name.as_str(), file.bytes)).collect();
+        assert_eq!(files, [("definition.yaml", 424), ("persona.md", 1024)]);
+        let similar = "====\n❌ Agente 'a' não encontrado em x\n💡 Agentes similares disponíveis: A\n";
+        let error = read_info("a", similar).unwrap_err();
+        assert_eq!(
+            (error.reason(), error.message().contains("did you mean `A`?")),
+            (Reason::AgentNotFound, true)
+        );
+    }
+}
