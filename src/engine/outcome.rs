@@ -38,7 +38,9 @@ pub fn read_outcome(stdout: &[u8], input: &str) -> Option<Outcome> {
         let start = end - line.len();
         end = start.saturating_sub(1);
         let Some(text) = candidate(line) else { continue };
-        if let Some(outcome) = lenient::parse(&text).and_then(from_document) {
+        // As it stands first: what is within a text of the document is the engine's to say.
+        let raw = std::str::from_utf8(line).ok().and_then(lenient::parse);
+        if let Some(outcome) = raw.or_else(|| lenient::parse(&text)).and_then(from_document) {
             if is_echo(&text) {
                 continue;
             }
@@ -59,14 +61,16 @@ pub fn read_outcome(stdout: &[u8], input: &str) -> Option<Outcome> {
 }
 
 /// Why there is no outcome although the engine's last words look like one.
-pub fn unreadable(stdout: &[u8]) -> Option<String> {
+/// A line that the engine echoes is none of its words.
+pub fn unreadable(stdout: &[u8], input: &str) -> Option<String> {
+    let echoed = bare(&plain(input.as_bytes()));
     let text = plain(&stdout[stdout.len().saturating_sub(MAX_UNREAD_BYTES)..]);
     let (line, says) = text.lines().rev().find_map(|line| {
         let tight: String = line.chars().filter(|c| !c.is_whitespace()).collect();
         let says = ["success", "error"]
             .into_iter()
             .find(|word| tight.contains(&format!("\"status\":\"{word}\"")))?;
-        Some((line, says))
+        (!echoed.contains(&bare(line))).then_some((line, says))
     })?;
     let shown = crate::text::bounded(line.trim(), 300);
     Some(format!("its last line says {says} but cannot be read: {shown}"))
@@ -215,14 +219,16 @@ mod tests {
         let broken = "{\"status\": \"success\", \"output\": ok}\n⚡ done\n";
         assert!(read_outcome(broken.as_bytes(), "x").is_none());
         assert!(
-            unreadable(broken.as_bytes()).unwrap().contains("its last line says success but cannot be read")
+            unreadable(broken.as_bytes(), "x")
+                .unwrap()
+                .contains("its last line says success but cannot be read")
         );
         for broken in
             ["Result: {\"status\": \"success\"}\n", "Result: {\n \"status\" : \"success\",\n}\nend\n"]
         {
-            assert!(unreadable(broken.as_bytes()).unwrap().contains("says success but"), "{broken}");
+            assert!(unreadable(broken.as_bytes(), "x").unwrap().contains("says success but"), "{broken}");
         }
-        assert_eq!(unreadable(b"{\"message\": \"log\"}\n"), None);
+        assert_eq!(unreadable(b"{\"message\": \"log\"}\n", "x"), None);
         let long = "x".repeat(3 << 20);
         let over_lines = format!(
             "banner\n{{\n  \"status\": \"success\",\n  \"output\": \"{long}\",\n  \"metadata\": {{\n    \"a\": [\n      {{\n        \"b\": 1\n      }}\n    ]\n  }}\n}}\n"

@@ -182,7 +182,7 @@ fn answer(
             Err(Error::new(Reason::EngineFailed, message))
         }
         None if finished.is_stdout_cut => Err(too_long()),
-        None => match unreadable(&finished.stdout) {
+        None => match unreadable(&finished.stdout, input) {
             Some(why) => {
                 Err(Error::new(Reason::EngineFailed, format!("the engine ended without an outcome: {why}")))
             }

@@ -23,7 +23,12 @@ fn say(bytes: &[u8]) {
 }
 
 fn outcome(status: &str, output: &str) {
-    let output = output.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let escaped = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    let output: String = output.chars().map(escaped).collect();
     say(format!("{{\"status\": \"{status}\", \"output\": \"{output}\", \"metadata\": {{\"agent_id\": \"Mean_Agent\"}}, \"history_entry\": null}}\n⚡ done\n").as_bytes());
 }
 

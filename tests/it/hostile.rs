@@ -303,3 +303,89 @@ async fn addresses_and_arguments_are_shown_without_their_secrets() {
         assert!(!text.contains("canary"), "{text}");
     }
 }
+
+/// A page of an endless list; the first has tools that are dear to check.
+fn page(number: u64) -> Value {
+    let mut tools = vec![json!({"name": format!("filler_{number}"), "inputSchema": {"type": "object"}})];
+    if number == 0 {
+        // Each level refers twice to the next: 2^40 places to look at.
+        let mut definitions = serde_json::Map::new();
+        for level in 0..40 {
+            let next = json!({"$ref": format!("#/$defs/l{}", level + 1)});
+            definitions.insert(format!("l{level}"), json!({"anyOf": [next, next]}));
+        }
+        definitions.insert("l40".into(), json!({"type": "string"}));
+        let bomb =
+            json!({"type": "object", "properties": {"x": {"$ref": "#/$defs/l0"}}, "$defs": definitions});
+        let mut deep = json!({"type": "string"});
+        for _ in 0..45 {
+            deep = json!({"type": "object", "properties": {"x": deep}});
+        }
+        tools.push(
+            json!({"name": "bomb", "description": "x\u{1b}[2J\u{202E}".repeat(4000), "inputSchema": bomb}),
+        );
+        tools.push(json!({"name": "deep", "inputSchema": deep}));
+    }
+    json!({"tools": tools, "nextCursor": (number + 1).to_string()})
+}
+
+async fn endless(axum::Json(request): axum::Json<Value>) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    let result = match request["method"].as_str().unwrap_or_default() {
+        "initialize" => json!({
+            "protocolVersion": request["params"]["protocolVersion"],
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "endless", "version": "1"},
+        }),
+        "tools/list" => {
+            page(request["params"]["cursor"].as_str().and_then(|cursor| cursor.parse().ok()).unwrap_or(0))
+        }
+        "tools/call" => json!({"content": [{"type": "text", "text": "its server took it"}]}),
+        _ if request.get("id").is_none() => return http::StatusCode::ACCEPTED.into_response(),
+        _ => {
+            let error = json!({"code": -32601, "message": "no such method"});
+            return axum::Json(json!({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+                .into_response();
+        }
+    };
+    axum::Json(json!({"jsonrpc": "2.0", "id": request["id"], "result": result})).into_response()
+}
+
+/// A server whose list never ends and whose schemas multiply is used within bounds, and holds up nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outside_servers_list_is_taken_within_bounds() {
+    use crate::support::{ModelServer, model::openai};
+    // Our own listener, with a stranger's answers behind it.
+    let config = edge::Config { port: 0, ..Default::default() };
+    let listener = Server::bind(&config, 0).await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let doors = Router::new().route("/mcp", axum::routing::post(endless));
+    let server = Server::new(listener, &config, &edge::AuthConfig::default(), doors, Headers::Mcp).unwrap();
+    tokio::spawn(server.serve(CancellationToken::new()));
+    let model = ModelServer::start(vec![
+        openai::call_turn(&[("a", "far_bomb", json!({"x": 1})), ("b", "far_deep", json!({"x": {}}))]),
+        openai::answer_turn(&["done"]),
+    ])
+    .await;
+    let options = Options::default().set("agent.mcp_servers", json!({"far": {"url": url}}));
+    let mut gateway = Gateway::thinking(&model, options);
+    let job_id = gateway.submit(&json!({"command": "look around"})).await;
+    // Meanwhile everybody else is answered at once.
+    for path in ["/health", "/api/v1/agents", "/api/v1/jobs"] {
+        let began = std::time::Instant::now();
+        assert_eq!(gateway.get(path).await.status, 200);
+        assert!(began.elapsed() < Duration::from_secs(1), "{path}: {:?}", began.elapsed());
+    }
+    let events = gateway.events(&job_id).await;
+    let ends: Vec<&Value> = events.iter().filter(|event| event["event"] == "on_tool_end").collect();
+    assert_eq!(ends.len(), 2, "{events:?}");
+    assert!(ends.iter().all(|end| end.to_string().contains("its server took it")), "{ends:?}");
+    let tools = model.asked()[0].body["tools"].clone();
+    let count = tools.as_array().unwrap().len();
+    assert!((100..540).contains(&count), "{count} tools");
+    assert!(tools.to_string().len() < 1024 * 1024);
+    let log = gateway.log.lock().unwrap().clone();
+    assert!(log.contains("more than 100 pages"), "{log}");
+    gateway.signal(rustix::process::Signal::TERM);
+    assert!(gateway.wait(Duration::from_secs(10)).is_some());
+}

@@ -412,3 +412,36 @@ async fn a_hung_tool_blocks_nobody() {
     let answer = handle.cancel(None).await;
     assert!(answer.is_ok());
 }
+
+/// A long answer is a link to the whole of it, over HTTP and over standard streams; a hostile argument is text there too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_is_a_link_to_the_whole() {
+    let gateway = Gateway::mean(Options::default());
+    for lifecycle in [ClientLifecycleMode::Initialize, now()] {
+        let client = connect(&gateway.mcp, Client::default(), lifecycle).await;
+        let long = json!({"agent_id": "Mean_Agent", "input_text": "long 2000000"});
+        let ran = client.call_tool(call("execute_agent_stateless", long)).await.unwrap();
+        assert_eq!(ran.is_error, Some(false), "{}", text(&ran));
+        assert!(serde_json::to_string(&ran).unwrap().len() < 512 * 1024);
+        let job_id = ran.meta.as_ref().unwrap()["conductor.gateway/job_id"].as_str().unwrap().to_owned();
+        let links: Vec<_> = ran.content.iter().filter_map(|block| block.as_resource_link()).collect();
+        assert_eq!(links[0].uri, format!("conductor://jobs/{job_id}/result"));
+        let read = rmcp::model::ReadResourceRequestParams::new(links[0].uri.clone());
+        let whole = serde_json::to_value(client.read_resource(read).await.unwrap()).unwrap();
+        assert_eq!(whole["contents"][0]["text"].as_str().unwrap(), "palavra ".repeat(2_000_000 / 8));
+        // Controls and marks come back as they were given, and as nothing else.
+        let hostile = "a\u{1b}[2J\u{202e}\u{85}\u{2028}b \"\\ é";
+        let echoed = json!({"agent_id": "Mean_Agent", "input_text": hostile});
+        let ran = client.call_tool(call("execute_agent_stateless", echoed)).await.unwrap();
+        assert_eq!(text(&ran), hostile);
+        let odd = call("get_agent_info", json!({"agent_id": hostile}));
+        let refused = client.call_tool(odd).await.unwrap();
+        assert_eq!(refused.is_error, Some(true));
+        assert!(
+            !text(&refused).contains(['\u{1b}', '\u{202e}', '\u{85}', '\u{2028}']),
+            "{:?}",
+            text(&refused)
+        );
+        client.cancel().await.unwrap();
+    }
+}
