@@ -12,11 +12,11 @@ const MAX_QUOTED_CHARS: usize = 80;
 const HIDDEN_MARK: char = '·';
 
 /// Whether a character does something else than being seen: control characters (C0, DEL, C1), marks that turn the
-/// direction of writing (Unicode UAX 9), separators of lines and paragraphs, byte order marks, tags.
+/// direction of writing (Unicode UAX 9), soft hyphens and spaces without a width, separators of lines and paragraphs, byte order marks, tags.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
+            '\u{AD}' | '\u{61C}' | '\u{200B}' | '\u{2060}'..='\u{2064}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
             | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }
 
@@ -105,6 +105,54 @@ pub fn write_json(text: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serd
     value.serialize(&mut Serializer::with_formatter(text, Escaping))
 }
 
+/// Reads one JSON value of a stranger's.
+///
+/// # Errors
+/// When it is none, is nested more than 127 times, or has a name that serde_json keeps for itself.
+pub fn read_json(text: &str) -> serde_json::Result<serde_json::Value> {
+    if has_reserved_name(text) {
+        return Err(serde::de::Error::custom(RESERVED_NAME_REFUSED));
+    }
+    serde_json::from_str(text)
+}
+
+/// Said of such a name.
+pub const RESERVED_NAME_REFUSED: &str = "a name that begins with `$serde_json::private::` is not taken";
+
+/// Whether a name in a JSON text, however it is escaped, is one that serde_json takes for its own: what stands behind it is parsed
+/// once more, with a nesting limit of its own, so that a few kilobytes can ask for any depth.
+pub fn has_reserved_name(json: &str) -> bool {
+    const RESERVED: &str = "$serde_json::private::";
+    // Most texts can have none.
+    if !json.contains("private::") && !json.contains("\\u") {
+        return false;
+    }
+    let mut rest = json.chars();
+    while rest.by_ref().any(|c| c == '"') {
+        let mut expected = RESERVED.chars();
+        let mut is_reserved = true;
+        loop {
+            let c = match rest.next() {
+                None => return false,
+                Some('"') => break,
+                Some('\\') => match rest.next() {
+                    Some('u') => {
+                        let digits: String = rest.by_ref().take(4).collect();
+                        u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32).unwrap_or('\u{FFFD}')
+                    }
+                    c => c.unwrap_or('\u{FFFD}'),
+                },
+                Some(c) => c,
+            };
+            is_reserved &= expected.next().is_none_or(|wanted| wanted == c);
+        }
+        if is_reserved && expected.next().is_none() && rest.as_str().trim_start().starts_with(':') {
+            return true;
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +182,28 @@ mod tests {
         assert!(!line.chars().any(is_hidden), "{line:?}");
         let read: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((read["text"].as_str(), &read[text][0]), (Some(text), &serde_json::json!(1)));
+    }
+
+    #[test]
+    fn names_that_serde_json_keeps_for_itself_are_refused() {
+        let key = "$serde_json::private::RawValue";
+        for text in [
+            format!("{{\"{key}\": \"1\"}}"),
+            format!("[{{\"a\": \"x\\\"\"}}, {{\"{key}\"\n : \"1\"}}]"),
+            "{\"\\u0024serde_json:\\u003aprivate::Number\": \"1\"}".to_owned(),
+            "{\"\\u0024\\u0073erde_json::\\u0070rivate::RawValue\": \"1\"}".to_owned(),
+        ] {
+            assert!(has_reserved_name(&text), "{text}");
+            assert!(read_json(&text).unwrap_err().to_string().contains("is not taken"));
+        }
+        for text in [
+            format!("{{\"a\": \"{key}\"}}"),
+            format!("{{\"x{key}\": 1}}"),
+            "{\"\\u0024\": 1}".into(),
+            "{\"$serde_json\": 1}".into(),
+        ] {
+            assert!(!has_reserved_name(&text), "{text}");
+            assert!(read_json(&text).is_ok());
+        }
     }
 }

@@ -147,7 +147,7 @@ impl Writer {
     pub async fn tool_start(&mut self, tool: &str, arguments: &str, step: u32) -> Result<String> {
         let tool_call_id = format!("call_{}", self.next_tool_call);
         self.next_tool_call += 1;
-        let mut arguments: Value = serde_json::from_str(arguments).unwrap_or(Value::Null);
+        let mut arguments = crate::text::read_json(arguments).unwrap_or(Value::Null);
         mask_secrets(&mut arguments);
         let (text, is_truncated) = cut_json(arguments, 2 * MAX_TEXT_BYTES);
         let start = ToolStart {

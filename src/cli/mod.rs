@@ -19,6 +19,10 @@ use clap::Parser;
 
 use crate::error::Error;
 
+/// What is read of strangers, by libraries too, may nest as deep as its longest text allows: serde_json reads what stands behind a
+/// name of its own with a nesting limit of its own, which doubles the text, so that 64 MiB of it nest some three thousand times.
+/// Memory is taken as it is used.
+const STACK_BYTES: usize = 32 * 1024 * 1024;
 /// Threads for file work, which is all that blocks; more would only wait for the same disk.
 const MAX_BLOCKING_THREADS: usize = 64;
 /// Years.
@@ -47,6 +51,7 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_stack_size(STACK_BYTES)
         // They stay: where the system has no more threads to give, the store's work goes on with those that there are.
         .thread_keep_alive(FOR_EVER)
         .build();

@@ -15,7 +15,7 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::net::TcpStream;
+use tokio::{io::Interest, net::TcpStream};
 
 /// A client that has sent its next request already is looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -36,6 +36,15 @@ impl Departed {
             loop {
                 match stream.peek(&mut [0]).await {
                     Ok(0) | Err(_) => return,
+                    // What it has sent already is not read before this answer is written; the system knows of its end all the same.
+                    Ok(_)
+                        if stream
+                            .ready(Interest::READABLE)
+                            .await
+                            .is_ok_and(|ready| ready.is_read_closed()) =>
+                    {
+                        return;
+                    }
                     Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 }
             }

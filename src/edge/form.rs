@@ -59,12 +59,11 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), (Error, StatusCode)> 
             return refuse(StatusCode::BAD_REQUEST, format!("`{}` is no host", quoted(host)));
         }
     }
-    // RFC 9112, section 6.1: a coding that is not understood.
-    let codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) =
-        codings.map(HeaderValue::as_bytes).find(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
-    {
-        let coding = quoted(&String::from_utf8_lossy(coding));
+    // RFC 9112, section 6.1: a coding that is not understood, and chunked twice, on one line or on two.
+    let lines = headers.get_all(header::TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let codings = lines.collect::<Vec<_>>().join(&b", "[..]);
+    if !codings.is_empty() && !codings.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        let coding = quoted(&String::from_utf8_lossy(&codings));
         return refuse(
             StatusCode::NOT_IMPLEMENTED,
             format!("the transfer coding `{coding}` is not understood; send chunked, or the length"),
@@ -93,9 +92,11 @@ pub(super) fn door_of(headers: &HeaderMap) -> Door {
         .get(header::CONTENT_TYPE)
         .map(|kind| kind.as_bytes().to_ascii_lowercase())
         .unwrap_or_default();
-    match kind.strip_prefix(b"application/grpc") {
-        Some(rest) if rest.starts_with(b"-web") => Door::GrpcWeb,
-        Some([] | [b'+' | b';' | b' ', ..]) => Door::Grpc,
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    // Protobuf is the only message format here; what is no media type of gRPC's is none of its calls.
+    match kind.strip_suffix(b"+proto").unwrap_or(kind) {
+        b"application/grpc-web" | b"application/grpc-web-text" => Door::GrpcWeb,
+        b"application/grpc" => Door::Grpc,
         _ => Door::Http,
     }
 }

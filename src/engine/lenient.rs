@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::text::read_json;
+
 /// What is nested deeper is left out; serde_json reads 128.
 const MAX_DEPTH: usize = 100;
 const DEEP_MARK: &str = "\"… nested too deeply\"";
@@ -10,7 +12,7 @@ const DEEP_MARK: &str = "\"… nested too deeply\"";
 /// Reads one value, and nothing behind it but white space.
 pub(super) fn parse(text: &str) -> Option<Value> {
     // Strict JSON is the rule, and quicker to read.
-    serde_json::from_str(text).ok().or_else(|| {
+    read_json(text).ok().or_else(|| {
         let (value, used) = parse_first(text)?;
         text[used..].trim().is_empty().then_some(value)
     })
@@ -21,7 +23,7 @@ pub(super) fn parse_first(text: &str) -> Option<(Value, usize)> {
     let mut strict = Strict { rest: text, written: String::with_capacity(text.len()) };
     strict.value(0)?;
     let used = text.len() - strict.rest.len();
-    Some((serde_json::from_str(&strict.written).ok()?, used))
+    Some((read_json(&strict.written).ok()?, used))
 }
 
 /// Writes what it reads as strict JSON.

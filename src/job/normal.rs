@@ -5,7 +5,6 @@
 //! was spaced; and its record fits what the store reads. `properties::task` and `tests/it/hostile.rs` hold that.
 
 use prost::Message;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
     engine::is_id,
     error::{Error, Reason, Result},
     pb::{Json, OnDisconnect, Task, TaskOptions, task},
-    text::quoted,
+    text::{quoted, read_json},
 };
 
 /// The longest arguments of a tool call, compact, in bytes: with everything else of its task they fit one event.
@@ -61,11 +60,16 @@ fn arguments(text: &str) -> Result<Option<Json>> {
     if text.len() > 8 * MAX_ARGUMENTS_BYTES {
         return Err(too_large(text.len()));
     }
-    let value: Value = serde_json::from_str(text.trim_start_matches('\u{FEFF}'))
+    let mut value = read_json(text.trim_start_matches('\u{FEFF}'))
         .map_err(|error| Error::invalid(FIELD, format!("are not one JSON value: {error}")))?;
     if !value.is_object() {
         return Err(Error::invalid(FIELD, "must be a JSON object"));
     }
+    if value.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Ok(None);
+    }
+    // Members have no order (RFC 8259, section 4); many clients give them another one each time.
+    value.sort_all_objects();
     let json = Json::from_value(&value);
     if json.text.len() > MAX_ARGUMENTS_BYTES { Err(too_large(json.text.len())) } else { Ok(Some(json)) }
 }
@@ -134,13 +138,27 @@ mod tests {
             assert_eq!(digest("get_agent_info", text), tight, "{text:?}");
         }
         assert_ne!(digest("get_agent_info", r#"{"agent_id":"B"}"#), tight);
-        assert_eq!(digest("get_system_config", " null "), digest("get_system_config", ""));
+        for nothing in [" null ", "{}", "{ }"] {
+            assert_eq!(digest("get_system_config", nothing), digest("get_system_config", ""), "{nothing:?}");
+        }
+        let (one, other) = (r#"{"agent_id":"A","input_text":"x"}"#, r#"{"input_text":"x","agent_id":"A"}"#);
+        assert_eq!(digest("execute_agent_stateless", one), digest("execute_agent_stateless", other));
     }
 
     #[test]
     fn what_is_no_object_or_too_long_is_refused() {
         let refused = |text: &str| normal(call("get_agent_info", text), TaskOptions::default()).unwrap_err();
-        for text in ["{} x", "{", "[]", "1", "{\"a\":1e400}", "\"{}\"", "{}{}", &"[".repeat(5000)] {
+        for text in [
+            "{} x",
+            "{\"\\u0024serde_json::private::RawValue\":\"{}\"}",
+            "{",
+            "[]",
+            "1",
+            "{\"a\":1e400}",
+            "\"{}\"",
+            "{}{}",
+            &"[".repeat(5000),
+        ] {
             assert_eq!(refused(text).reason(), Reason::InvalidArgument, "{text:?}");
         }
         let long = format!("{{\"agent_id\":\"{}\"}}", "x".repeat(MAX_ARGUMENTS_BYTES));

@@ -13,7 +13,7 @@ pub struct CompactError(#[from] serde_json::Error);
 impl Json {
     /// Checks that `text` is one JSON value and drops the white space around its tokens.
     pub fn compact(text: &str) -> Result<Self, CompactError> {
-        let value: serde_json::Value = serde_json::from_str(text)?;
+        let value = crate::text::read_json(text)?;
         Ok(Self::from_value(&value))
     }
 
@@ -24,7 +24,11 @@ impl Json {
 
     /// The value; `null` for the empty text. Text that entered through [`Json::compact`] always parses.
     pub fn to_value(&self) -> Result<serde_json::Value, CompactError> {
-        if self.text.is_empty() { Ok(serde_json::Value::Null) } else { Ok(serde_json::from_str(&self.text)?) }
+        if self.text.is_empty() {
+            Ok(serde_json::Value::Null)
+        } else {
+            Ok(crate::text::read_json(&self.text)?)
+        }
     }
 }
 
@@ -38,9 +42,9 @@ impl Serialize for Json {
         let is_compact = !self.text.bytes().any(|byte| byte < b' ');
         match serde_json::from_str::<&RawValue>(&self.text) {
             Ok(raw) if is_compact => raw.serialize(serializer),
-            Ok(_) => serde_json::from_str::<serde_json::Value>(&self.text)
-                .map_err(serde::ser::Error::custom)?
-                .serialize(serializer),
+            Ok(_) => {
+                crate::text::read_json(&self.text).map_err(serde::ser::Error::custom)?.serialize(serializer)
+            }
             Err(_) => serializer.serialize_str(&self.text),
         }
     }

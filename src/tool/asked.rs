@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, SemaphorePermit, mpsc},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -54,16 +54,15 @@ impl Inner {
     /// # Errors
     /// [`Reason::ToolFailed`] for what the engine calls an error; as [`Inner::run_engine`].
     pub(super) async fn asked_list(&self) -> Result<AgentList> {
-        let listed = || self.asked.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let is_fresh = |(at, _): &(Instant, Arc<AgentList>)| at.elapsed() < FRESH;
-        if let Some((_, list)) = listed().filter(is_fresh) {
+        if let Some(list) = self.listed_lately() {
             return Ok(list.as_ref().clone());
         }
-        let said = self.asked("--list".to_owned(), &listed, &is_fresh).await?;
-        let list = match said {
-            Said::Kept(list) => return Ok(list.as_ref().clone()),
-            Said::New(text) => Arc::new(read_list(&text)?),
-        };
+        let (_turn, deadline) = self.turn_to_ask().await?;
+        // Somebody else may have asked meanwhile.
+        if let Some(list) = self.listed_lately() {
+            return Ok(list.as_ref().clone());
+        }
+        let list = Arc::new(read_list(&self.said("--list".to_owned(), deadline).await?)?);
         *self.asked.listed.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), list.clone()));
         Ok(list.as_ref().clone())
@@ -74,31 +73,28 @@ impl Inner {
     /// # Errors
     /// [`Reason::AgentNotFound`]; as above.
     pub(super) async fn asked_info(&self, agent_id: &str) -> Result<AgentInfo> {
-        match self.asked(format!("--info={agent_id}"), &|| None, &|_| false).await? {
-            Said::New(text) => read_info(agent_id, &text),
-            Said::Kept(_) => Err(Error::internal("an agent was asked for and a list was kept")),
-        }
+        let (_turn, deadline) = self.turn_to_ask().await?;
+        read_info(agent_id, &self.said(format!("--info={agent_id}"), deadline).await?)
     }
 
-    /// What the engine prints, or the list that somebody else has got while this one waited for its turn.
-    async fn asked(
-        &self,
-        flag: String,
-        kept: &(dyn Fn() -> Option<(Instant, Arc<AgentList>)> + Sync),
-        is_fresh: &(dyn Fn(&(Instant, Arc<AgentList>)) -> bool + Sync),
-    ) -> Result<Said> {
+    fn listed_lately(&self) -> Option<Arc<AgentList>> {
+        let listed = self.asked.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, list)| list.clone())
+    }
+
+    async fn turn_to_ask(&self) -> Result<(SemaphorePermit<'_>, Instant)> {
         let deadline = Instant::now() + TIME;
-        let late = || Error::new(Reason::TimedOut, "the engine was not asked in time; try again later");
         let turn = tokio::time::timeout_at(deadline, self.asked.starts.acquire()).await;
-        let _turn = turn.map_err(|_| late())?.map_err(Error::internal)?;
-        if let Some((_, list)) = kept().filter(|kept| is_fresh(kept)) {
-            return Ok(Said::Kept(list));
-        }
+        let late = |_| Error::new(Reason::TimedOut, "the engine was not asked in time; try again later");
+        Ok((turn.map_err(late)?.map_err(Error::internal)?, deadline))
+    }
+
+    async fn said(&self, flag: String, deadline: Instant) -> Result<String> {
         let finished = self.run_plainly(flag, deadline).await?;
         if finished.exit != Exit::Code(0) {
             return Err(failed(&finished));
         }
-        Ok(Said::New(String::from_utf8_lossy(&finished.stdout).into_owned()))
+        Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
     }
 
     /// Runs the engine in its own root for nobody's job, until the deadline.
@@ -120,11 +116,6 @@ impl Inner {
         let root = self.config.engine.root.clone();
         self.run_engine(&context, &root, EngineRun::plain(flag), &mut None).await
     }
-}
-
-enum Said {
-    New(String),
-    Kept(Arc<AgentList>),
 }
 
 /// What the engine calls an error, which its exit status does not.

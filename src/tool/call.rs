@@ -116,7 +116,7 @@ impl Call {
     pub fn read(tool: &str, arguments: Option<&Json>) -> Result<Self> {
         let name = ToolName::find(tool)?;
         let text = arguments.map(|json| json.text.trim()).filter(|text| !matches!(*text, "" | "null"));
-        let arguments: Value = serde_json::from_str(text.unwrap_or("{}"))
+        let arguments = crate::text::read_json(text.unwrap_or("{}"))
             .map_err(|error| Error::invalid("arguments", format!("are not one JSON value: {error}")))?;
         if !arguments.is_object() {
             return Err(Error::invalid("arguments", "must be a JSON object"));

@@ -325,6 +325,7 @@ async fn main() -> ExitCode {
             say(b"{\"status\": \"success\", \"output\": \"a\\udcffb\", \"metadata\": {\"score\": NaN}}\n")
         }
         "over-lines" => say(b"{\n  \"status\": \"success\",\n  \"output\": \"ok\",\n  \"metadata\": {}\n}\n"),
+        "say-raw" => say(format!("{rest}\n").as_bytes()),
         "broken-outcome" => say(b"{\"status\": \"success\", \"output\": ok}\n"),
         // An answer stands twice on its line.
         "long" => {

@@ -304,6 +304,45 @@ async fn addresses_and_arguments_are_shown_without_their_secrets() {
     }
 }
 
+/// Text within a text that asks for any depth, a few bytes a level, through the doors; nobody notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_that_nests_without_end_harms_nobody() {
+    let gateway = Gateway::start();
+    let mut nested = "1".to_owned();
+    for _ in 0..13 {
+        let name = "$serde_json::private::RawValue";
+        nested = format!("{}{}{}", "[".repeat(100), json!({ name: nested }), "]".repeat(100));
+    }
+    let arguments = format!("{{\"zz\":{nested}}}");
+    let status =
+        gateway.grpc().await.submit_job(submit("list_available_agents", &arguments, "")).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+    let body = format!("{{\"tool\":\"list_available_agents\",\"arguments\":{arguments}}}");
+    let json = [("content-type", "application/json")];
+    let answer = send(&gateway.address, "POST", "/execute", &json, Some(body.into_bytes())).await;
+    assert_eq!(
+        (answer.status, &answer.json()["reason"]),
+        (422, &json!("MALFORMED_BODY")),
+        "{}",
+        answer.text()
+    );
+    let call = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"list_available_agents\",\"arguments\":{arguments}}}}}"
+    );
+    let mcp = gateway.mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let headers =
+        [json[0], ("accept", "application/json, text/event-stream"), ("mcp-protocol-version", "2026-07-28")];
+    let answer = send(&mcp, "POST", "/mcp", &headers, Some(call.into_bytes())).await;
+    assert!((400..500).contains(&answer.status) || answer.text().contains("error"), "{}", answer.text());
+    assert_eq!(gateway.get("/health").await.status, 200);
+    // An engine's outcome too.
+    let gateway = Gateway::mean(Options::default());
+    let said = format!("say-raw {{\"status\":\"success\",\"output\":\"x\",\"metadata\":{arguments}}}");
+    let body = json!({"agent_id": "Mean_Agent", "input_text": said});
+    gateway.post("/execute", &body).await;
+    assert_eq!(gateway.get("/health").await.status, 200);
+}
+
 /// A page of an endless list; the first has tools that are dear to check.
 fn page(number: u64) -> Value {
     let mut tools = vec![json!({"name": format!("filler_{number}"), "inputSchema": {"type": "object"}})];

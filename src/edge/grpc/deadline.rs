@@ -49,7 +49,11 @@ fn over() -> Status {
 
 /// Refuses what is no gRPC call on the path of one (415, as the protocol asks).
 pub(super) async fn only_calls(request: Request, next: Next) -> Response<Body> {
-    if form::door_of(request.headers()) == Door::Http && request.method() == http::Method::POST {
+    let is_call = match form::door_of(request.headers()) {
+        Door::Grpc => request.version() == http::Version::HTTP_2,
+        door => door == Door::GrpcWeb,
+    };
+    if !is_call && request.method() == http::Method::POST {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;

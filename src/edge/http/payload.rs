@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     error::{Error, Reason, Result},
     pb::{AgentRun, Json, OnDisconnect, Task, TaskOptions, ToolCall, task},
-    text::bounded,
+    text::{RESERVED_NAME_REFUSED, bounded, has_reserved_name},
 };
 
 /// A body as clients send it. Members that are not named here are left alone: older clients send more.
@@ -105,6 +105,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     // What is left alone is not looked at by the deserializer, and must be text all the same.
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Error::new(Reason::MalformedBody, format!("the body is not UTF-8: {error}")))?;
+    if has_reserved_name(text) {
+        return Err(Error::new(
+            Reason::MalformedBody,
+            format!("the body is not what is expected: {RESERVED_NAME_REFUSED}"),
+        ));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
