@@ -1,7 +1,7 @@
 //! Whether the client of an HTTP/1.1 connection has ended its side (RFC 9112, section 9.6).
 //!
 //! One that has only said that it sends no more is answered; one that is gone looks the same until something is written to it.
-//! So who asked for its job to end with it, a gRPC call and an MCP call are given up at that sign; everybody else is answered,
+//! So who asked for its job to end with it, a gRPC call and, soon after, an MCP call are given up at that sign; everybody else is answered,
 //! and a stream writes a sign of life at once and then often, so that one whose client is gone ends soon.
 
 use std::{
@@ -52,6 +52,16 @@ impl Departed {
     }
 }
 
+impl Departed {
+    /// Waits until that is so for some time.
+    pub(super) fn seen_for(self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            self.seen().await;
+            tokio::time::sleep(time).await;
+        })
+    }
+}
+
 /// A body that breaks off when its client departs.
 pub(super) struct UntilDeparted {
     body: Body,
@@ -59,8 +69,8 @@ pub(super) struct UntilDeparted {
 }
 
 impl UntilDeparted {
-    pub(super) fn new(body: Body, departed: Departed) -> Self {
-        Self { body, departed: departed.seen() }
+    pub(super) fn new(body: Body, departed: Departed, grace: Duration) -> Self {
+        Self { body, departed: departed.seen_for(grace) }
     }
 }
 

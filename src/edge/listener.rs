@@ -55,6 +55,8 @@ const MAX_STREAMS: u32 = 1024;
 const BACKLOG: u32 = 4096;
 /// How long a rest waits when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A client of MCP that sends no more gets what is answered within this time.
+const HALF_CLOSED_TIME: Duration = Duration::from_secs(2);
 /// Connections get this long to say goodbye once their streams have ended.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
@@ -203,7 +205,7 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, group: Group, 
     builder
         .http1()
         // A client may end its side and wait for the answer. One of MCP that does has left.
-        .half_close(shared.headers == Headers::Api)
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(READ_BUFFER_BYTES)
@@ -256,20 +258,23 @@ async fn answer(
     }
     // The panic itself is one line of the log (`telemetry::start`); it ends this request and nothing else.
     let answering = AssertUnwindSafe(exchange(request, door, &shared)).catch_unwind();
-    // JSON and SSE are answered to clients that send no more; gRPC's mean by it that they have left.
-    if !is_http1 || door == Door::Http {
+    // JSON and SSE are answered to clients that send no more; gRPC's mean by it that they have left, and MCP's too, whose calls end
+    // with them: they are answered what takes no time.
+    let is_mcp = shared.headers == Headers::Mcp;
+    if !is_http1 || (door == Door::Http && !is_mcp) {
         return Ok(answering.await.unwrap_or_else(|_| failed(door)).map(TakenBody::new));
     }
+    let grace = if is_mcp { HALF_CLOSED_TIME } else { Duration::ZERO };
     let response = tokio::select! {
         // Dropped with what it holds.
         response = answering => response.unwrap_or_else(|_| failed(door)),
-        () = departed.clone().seen() => {
+        () = departed.clone().seen_for(grace) => {
             let mut response = problem::to_response(&Error::new(Reason::RequestTimedOut, "the client has left"));
             close(&mut response);
             response
         }
     };
-    Ok(response.map(|body| TakenBody::new(Body::new(UntilDeparted::new(body, departed)))))
+    Ok(response.map(|body| TakenBody::new(Body::new(UntilDeparted::new(body, departed, grace)))))
 }
 
 fn failed(door: Door) -> Response<Body> {

@@ -167,6 +167,10 @@ async fn http_is_taken_and_refused_as_the_standards_say() {
             501,
         ),
         (
+            "POST /execute HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
+        (
             "POST /execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
             415,
         ),
@@ -218,11 +222,24 @@ async fn http_is_taken_and_refused_as_the_standards_say() {
         "{\"tool\":\"get_system_config\"}"
     );
     assert_eq!(status(&talk(&api, half.as_bytes(), true).await), 200);
+    let mcp = gateway.mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "half", "version": "1"}}});
+    let hello = hello.to_string();
+    let half = format!(
+        "POST /mcp HTTP/1.1\r\nhost: localhost\r\naccept: application/json, text/event-stream\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{hello}",
+        hello.len()
+    );
+    let answer = talk(&mcp, half.as_bytes(), true).await;
+    assert!(status(&answer) == 200 && answer.contains("serverInfo"), "{answer}");
     // gRPC paths take gRPC only, and its media types in any case.
     let path = "/conductor.gateway.v1.GatewayService/GetServerInfo";
     let frame = vec![0, 0, 0, 0, 0];
     for (kind, code) in [
         ("application/json", 415),
+        ("application/grpc", 415), // of HTTP/2 only
+        ("application/grpc-webx", 415),
+        ("application/grpc-web+json", 415),
         ("application/grpc-web+proto; charset=utf-8", 200),
         ("Application/GRPC-Web", 200),
     ] {
