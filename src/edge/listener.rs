@@ -111,7 +111,9 @@ impl Server {
     ) -> io::Result<Self> {
         let origins =
             Origins::new(&config.cors_origins, &config.allowed_hosts, &config.cors_headers, &config.host);
-        let router = doors.fallback(problem::not_found).layer(origins.cors_layer(headers));
+        // Pages read refusals too, so that these stand behind what lets pages read.
+        let refusing = axum::middleware::from_fn(refuse_coded);
+        let router = doors.fallback(problem::not_found).layer(refusing).layer(origins.cors_layer(headers));
         let caller_header =
             auth.caller_header.as_deref().map(str::parse).transpose().map_err(io::Error::other)?;
         Ok(Self {
@@ -324,6 +326,14 @@ async fn exchange(request: Request<Incoming>, door: Door, shared: &Shared) -> Re
     response
 }
 
+async fn refuse_coded(request: Request<Body>, next: axum::middleware::Next) -> Response<Body> {
+    let is_http = request.extensions().get::<ThroughDoor>().is_some_and(|door| door.0 == Door::Http);
+    match form::coded(request.headers()).filter(|_| is_http) {
+        Some(refused) => refused,
+        None => next.run(request).await,
+    }
+}
+
 async fn route(mut request: Request<Body>, door: Door, shared: &Shared) -> Response<Body> {
     if let Err(error) = shared.origins.check(&request) {
         return refusal(door, &error);
@@ -332,11 +342,7 @@ async fn route(mut request: Request<Body>, door: Door, shared: &Shared) -> Respo
         Ok(caller) => caller.map(|caller| request.extensions_mut().insert(caller)),
         Err(error) => return refusal(door, &error),
     };
-    if door == Door::Http {
-        if let Some(refused) = form::coded(request.headers()) {
-            return refused;
-        }
-    } else {
+    if door != Door::Http {
         form::plain_media_type(request.headers_mut());
     }
     if let Some(header) = &shared.caller_header {

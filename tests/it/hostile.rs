@@ -174,6 +174,10 @@ async fn http_is_taken_and_refused_as_the_standards_say() {
             "POST /execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
             415,
         ),
+        (
+            "POST /execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nidempotency-key:\r\ncontent-length: 28\r\n\r\n{\"tool\":\"get_system_config\"}",
+            400,
+        ),
         ("GET /api/v1/jobs/%FF HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
         ("GET /api/v1/jobs?page_size=1&page_size=2 HTTP/1.1\r\nhost: localhost\r\n\r\n", 400),
         ("GET /api/v1/jobs?state=RUNNING&state=QUEUED HTTP/1.1\r\nhost: localhost\r\n\r\n", 200),
@@ -216,6 +220,17 @@ async fn http_is_taken_and_refused_as_the_standards_say() {
         assert!(allowed.contains(name), "{allowed}");
     }
     assert_eq!(headers["access-control-allow-credentials"], "true");
+    // A page reads why it was refused.
+    let coded = [
+        ("origin", "https://app.example"),
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let refused = send(&api, "POST", "/execute", &coded, Some(b"{}".to_vec())).await;
+    assert_eq!(
+        (refused.status, &refused.headers["access-control-allow-origin"]),
+        (415, &"https://app.example".parse().unwrap())
+    );
     // A client that ends its side is answered.
     let half = format!(
         "POST /execute HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 28\r\n\r\n{}",

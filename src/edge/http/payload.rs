@@ -199,6 +199,10 @@ impl Payload {
                     "is another one than the Idempotency-Key header",
                 ));
             }
+            // Who sends a header believes to be protected by it.
+            (_, Some(header)) if header.is_empty() => {
+                return Err(Error::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters"));
+            }
             (body, header) => body.or(header).unwrap_or_default(),
         };
         let options = TaskOptions {
