@@ -29,6 +29,8 @@ use crate::{
 const LIVE_READERS: usize = 99;
 /// Stalled readers, to measure what one costs.
 const MANY: usize = 16;
+/// A sign of life and its frame, as they are on the wire: `8`, `: ping` and the line breaks.
+const PING_BYTES: u64 = 13;
 
 fn options() -> Options {
     Options::default()
@@ -107,7 +109,10 @@ async fn live_run(gateway: &Gateway, number: usize, mebibytes: u64, stalled: usi
         }
     }
     let time = started.elapsed();
-    assert_eq!(taken.len(), 1, "every reader had the same");
+    // A reader that waited for longer than the others may have had signs of life beside it; an event is larger than all of them.
+    let (least, most) = (*taken.iter().min().unwrap(), *taken.iter().max().unwrap());
+    let is_signs = taken.iter().all(|bytes| (bytes - least) % PING_BYTES == 0) && most - least < 32 * 1024;
+    assert!(is_signs, "every reader had the same: {taken:?}");
     (Paced { time, memory }, Idle { job_id, sockets, streams })
 }
 

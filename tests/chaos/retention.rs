@@ -81,7 +81,7 @@ async fn retention() {
         .set("server.stall_timeout_seconds", 300)
         .set("telemetry.log", "error,conductor_gateway::cli=info");
     let gateway = Gateway::mean(options);
-    let duration = Duration::from_secs(size(6, 60));
+    let duration = Duration::from_secs(size(15, 60));
     let until = Instant::now() + duration;
     // Opened before it is removed, read slowly, and whole all the same.
     let slow = gateway.submit(&run("flood 8", "slow")).await;
