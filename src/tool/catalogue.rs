@@ -2,7 +2,10 @@
 
 use std::sync::OnceLock;
 
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{
+    JsonSchema, SchemaGenerator,
+    generate::{Contract, SchemaSettings},
+};
 use serde_json::Value;
 
 use super::{arguments, result};
@@ -31,8 +34,13 @@ pub struct ToolSpec {
     pub output_schema: Value,
 }
 
-fn schema<T: JsonSchema>() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+/// The schema of what is read, or of what is written: a field that is not written when it is empty is not required of a
+/// result.
+fn schema<T: JsonSchema>(contract: Contract) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.contract = contract;
+    });
     SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value()
 }
 
@@ -64,8 +72,8 @@ macro_rules! tools {
                     is_destructive: hints.contains(&"destructive"),
                     is_idempotent: hints.contains(&"idempotent"),
                     is_open_world: hints.contains(&"open_world"),
-                    input_schema: schema::<$input>(),
-                    output_schema: schema::<$output>(),
+                    input_schema: schema::<$input>(Contract::Deserialize),
+                    output_schema: schema::<$output>(Contract::Serialize),
                 }
             },)*]
         }

@@ -11,7 +11,13 @@ async fn call(gateway: &Gateway, tool: &str, arguments: Value) -> Answer {
 async fn done(gateway: &Gateway, tool: &str, arguments: Value) -> Value {
     let answer = call(gateway, tool, arguments).await;
     assert_eq!(answer.status, 200, "{tool}: {}", answer.text());
-    answer.json()["structured"].clone()
+    let structured = answer.json()["structured"].clone();
+    let tools = gateway.get("/api/v1/tools").await.json();
+    let spec = tools["tools"].as_array().unwrap().iter().find(|spec| spec["name"] == tool).unwrap();
+    if let Err(error) = jsonschema::validate(&spec["output_schema"], &structured) {
+        panic!("{tool} breaks its own schema: {error}\n{structured:#}");
+    }
+    structured
 }
 
 #[tokio::test]
