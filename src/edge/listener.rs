@@ -55,7 +55,7 @@ const MAX_STREAMS: u32 = 1024;
 const BACKLOG: u32 = 4096;
 /// How long a rest waits when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A client of MCP that sends no more gets what is answered within this time.
+/// A client of MCP that sends no more gets what is answered, or begins to be streamed, within this time.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(2);
 /// Connections get this long to say goodbye once their streams have ended.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
@@ -206,7 +206,7 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, group: Group, 
     let mut builder = Builder::new(Streams { group, stall_timeout: config.stall_timeout() });
     builder
         .http1()
-        // A client may end its side and wait for the answer. One of MCP that does has left.
+        // A client may end its side and wait for the answer.
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
@@ -260,8 +260,8 @@ async fn answer(
     }
     // The panic itself is one line of the log (`telemetry::start`); it ends this request and nothing else.
     let answering = AssertUnwindSafe(exchange(request, door, &shared)).catch_unwind();
-    // JSON and SSE are answered to clients that send no more; gRPC's mean by it that they have left, and MCP's too, whose calls end
-    // with them: they are answered what takes no time.
+    // JSON and SSE are answered to clients that send no more; gRPC's mean by it that they have left. MCP's calls end with them,
+    // and whether they have left is known only once a stream of events has begun: until then they are answered what takes no time.
     let is_mcp = shared.headers == Headers::Mcp;
     if !is_http1 || (door == Door::Http && !is_mcp) {
         return Ok(answering.await.unwrap_or_else(|_| failed(door)).map(TakenBody::new));
@@ -276,7 +276,7 @@ async fn answer(
             response
         }
     };
-    Ok(response.map(|body| TakenBody::new(Body::new(UntilDeparted::new(body, departed, grace)))))
+    Ok(UntilDeparted::new(response, departed, grace).map(|body| TakenBody::new(Body::new(body))))
 }
 
 fn failed(door: Door) -> Response<Body> {

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Gateway, Options, send};
+use crate::support::{Gateway, Options, eventually, send};
 
 /// Sends bytes on a connection and answers with everything that comes back until the other side closes, or is silent.
 async fn talk(address: &str, bytes: &[u8], ends: bool) -> String {
@@ -459,4 +459,56 @@ async fn an_outside_servers_list_is_taken_within_bounds() {
     assert!(log.contains("more than 100 pages"), "{log}");
     gateway.signal(rustix::process::Signal::TERM);
     assert!(gateway.wait(Duration::from_secs(10)).is_some());
+}
+
+/// A call over MCP without a session, whose answer is a stream of events.
+fn mcp_call(input: &str) -> String {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "x", "version": "1"},
+    });
+    let arguments = json!({"agent_id": "Mean_Agent", "input_text": input});
+    let params = json!({"name": "execute_agent_stateless", "arguments": arguments, "_meta": meta});
+    let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}).to_string();
+    format!(
+        "POST /mcp HTTP/1.1\r\nhost: localhost\r\naccept: application/json, text/event-stream\r\n\
+         content-type: application/json\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\n\
+         mcp-name: execute_agent_stateless\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// One that has ended its side only is answered, however long that takes; the call of one that is gone ends at once, although its
+/// engine says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_mcp_that_is_gone_and_one_that_is_done_are_told_apart() {
+    let gateway = Gateway::mean(Options::default());
+    let mcp = gateway.mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let mut done = TcpStream::connect(&mcp).await.unwrap();
+    done.write_all(mcp_call("sleep 4000").as_bytes()).await.unwrap();
+    done.shutdown().await.unwrap();
+
+    let mut gone = TcpStream::connect(&mcp).await.unwrap();
+    gone.write_all(mcp_call("hang").as_bytes()).await.unwrap();
+    let hangs = async || {
+        let jobs = gateway.get("/api/v1/jobs").await.json();
+        let hangs = |job: &&serde_json::Value| job["task"].to_string().contains("hang");
+        jobs["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(hangs)
+            .map_or("", |job| job["state"].as_str().unwrap())
+            .to_owned()
+    };
+    eventually(Duration::from_secs(10), "it runs", async || hangs().await == "RUNNING").await;
+    let left = std::time::Instant::now();
+    drop(gone);
+    eventually(Duration::from_secs(10), "it is cancelled", async || hangs().await == "CANCELLED").await;
+    assert!(left.elapsed() < Duration::from_millis(1500), "{:?}", left.elapsed());
+
+    let mut answer = String::new();
+    done.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("\"isError\":false"), "{answer}");
 }

@@ -5,7 +5,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as Task, Poll, ready},
-    time::Duration,
 };
 
 use axum::{
@@ -15,12 +14,11 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
-use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
 
 use super::{
     super::{
-        departed::Departed,
+        departed::{Departed, PING, Probe},
         events::{EventStream, Item},
         problem::to_response,
     },
@@ -89,7 +87,7 @@ pub(super) async fn stream(
     let mut response = Response::new(Body::new(SseBody {
         events,
         preamble: Some(preamble),
-        departure: departed.map(|Extension(departed)| Departure::of(departed)),
+        departure: departed.map(|Extension(departed)| Probe::of(departed)),
     }));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -102,34 +100,7 @@ pub(super) async fn stream(
 struct SseBody {
     events: EventStream,
     preamble: Option<Bytes>,
-    departure: Option<Departure>,
-}
-
-const PING: Bytes = Bytes::from_static(b": ping\n\n");
-/// A reader that sends no more is written to this often, so that one that is gone is noticed.
-const OFTEN: Duration = Duration::from_secs(1);
-
-/// The watch over a reader that may be gone.
-struct Departure {
-    seen: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    again: Pin<Box<Sleep>>,
-}
-
-impl Departure {
-    fn of(departed: Departed) -> Self {
-        Self { seen: Some(departed.seen()), again: Box::pin(tokio::time::sleep(Duration::ZERO)) }
-    }
-
-    /// Ready when a sign of life is due because of it.
-    fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
-        if let Some(seen) = &mut self.seen {
-            ready!(seen.as_mut().poll(task));
-            self.seen = None;
-        }
-        ready!(self.again.as_mut().poll(task));
-        self.again.as_mut().reset(Instant::now() + OFTEN);
-        Poll::Ready(())
-    }
+    departure: Option<Probe>,
 }
 
 impl http_body::Body for SseBody {
@@ -145,7 +116,7 @@ impl http_body::Body for SseBody {
         }
         let next = Pin::new(&mut self.events).poll_next(task);
         if next.is_pending()
-            && self.departure.as_mut().is_some_and(|departure| departure.poll(task).is_ready())
+            && self.departure.as_mut().is_some_and(|departure| departure.poll_due(task).is_ready())
         {
             return Poll::Ready(Some(Ok(Frame::data(PING))));
         }

@@ -14,23 +14,33 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::time::{Instant, Sleep};
 
+use super::super::departed::Departed;
+
 /// A JSON answer is read up to this size; the library's own are far smaller.
 const MAX_JSON_BYTES: usize = 64 * 1024 * 1024;
 
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// Waits `silence` for the answer. One that is not there then is sent as a stream of server-sent events: a comment now
-/// and every `heartbeat`, then the answer itself. Dropping the stream drops `answering`: that ends a call without a session; one in a session
+/// Waits `silence` for the answer, or until its client sends no more. One that is not there then is sent as a stream of
+/// server-sent events: a comment now and every `heartbeat`, then the answer itself. Dropping the stream drops `answering`: that ends a call without a session; one in a session
 /// goes on until it is cancelled by name, as MCP says.
 pub(super) async fn within(
     answering: impl Future<Output = Response<Body>> + Send + 'static,
     silence: Duration,
+    departed: Option<Departed>,
     heartbeat: Duration,
 ) -> Response<Body> {
     let mut answering: Answering = Box::pin(answering);
+    let silent = async {
+        match departed {
+            // A stream is what tells whether its client is gone.
+            Some(departed) => drop(tokio::time::timeout(silence, departed.seen()).await),
+            None => tokio::time::sleep(silence).await,
+        }
+    };
     tokio::select! {
         response = &mut answering => response,
-        () = tokio::time::sleep(silence) => {
+        () = silent => {
             let body = Late {
                 state: State::Waiting(answering),
                 ping: Box::pin(tokio::time::sleep(Duration::ZERO)),

@@ -21,7 +21,7 @@ use rmcp::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, access::no_caller, problem::to_response as problem};
+use super::{Config, access::no_caller, departed::Departed, problem::to_response as problem};
 use crate::{
     caller::Caller,
     error::{Error, Reason},
@@ -102,6 +102,7 @@ async fn serve<H: ServerHandler>(
             .is_some_and(|accept| accept.contains("text/event-stream"));
     let is_json = header_text(&request, header::CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
+    let departed = request.extensions().get::<Departed>().cloned();
     let service = shared.service.clone();
     let sessions = shared.sessions.clone();
     let answering = async move {
@@ -127,7 +128,7 @@ async fn serve<H: ServerHandler>(
         response.map(|body| Body::new(sessions::Counted::new(body, in_use)))
     };
     if takes_stream {
-        keep_alive::within(answering, SILENCE, shared.heartbeat).await
+        keep_alive::within(answering, SILENCE, departed, shared.heartbeat).await
     } else {
         answering.await
     }
