@@ -7,15 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::{self, Autodetect, Mind},
-    caller::Caller,
     config::Config,
     descriptors,
     edge::{self, Addresses, Headers, Server},
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
     job::{AgentWorker, Condition, Desk, JobService},
-    journal::{self, EmbeddedStore, Journal, MemoryStore, Store},
+    journal::{self, Catalogue, EmbeddedStore, EventLog, Journal, MemoryStore, Parts},
     llm,
+    principal::{OwnersOnly, Policy, Principal},
     secret::{Secret, masked_url},
     task::Group,
     tool::{AgentTools, McpHandler, Names, OutsideServers, Own, Toolbox, ToolboxConfig, upgrade},
@@ -50,8 +50,11 @@ impl Core {
             .map_err(|error| Error::new(Reason::StoreUnavailable, format!("storage.path: {error}")))?;
         // Before anything is opened that the limit counts: a start may find as many jobs as the run before it had.
         descriptors::raise_limit();
-        let store: Arc<dyn Store> = match config.storage.kind {
-            journal::Kind::Memory => Arc::new(MemoryStore::default()),
+        let (catalogue, events): (Arc<dyn Catalogue>, Arc<dyn EventLog>) = match config.storage.kind {
+            journal::Kind::Memory => {
+                let store = Arc::new(MemoryStore::default());
+                (store.clone(), store)
+            }
             journal::Kind::Embedded => {
                 let store = EmbeddedStore::open(&data_directory, config.storage.durability)?;
                 // Only the one that holds the store's lock may end what an earlier one left running.
@@ -59,9 +62,11 @@ impl Core {
                 if killed > 0 {
                     tracing::warn!(killed, "processes of an earlier gateway were ended");
                 }
-                Arc::new(store)
+                let store = Arc::new(store);
+                (store.clone(), store)
             }
         };
+        let policy: Arc<dyn Policy> = Arc::new(OwnersOnly);
         let unusable = |error: std::io::Error| {
             let message = format!("{}: {error}", data_directory.display());
             Error::new(Reason::StoreUnavailable, message)
@@ -79,7 +84,9 @@ impl Core {
         if engine.kind == Kind::Bundled {
             seed(&engine, &supervisor).await?;
         }
-        let (journal, unfinished, damage) = Journal::open(store, config.jobs.tail_bytes as usize).await?;
+        let max_tail_bytes = config.jobs.tail_bytes as usize;
+        let parts = Parts { catalogue, events, policy: policy.clone(), max_tail_bytes };
+        let (journal, damage) = Journal::open(parts).await?;
         for damage in &damage {
             tracing::error!(%damage, "the store is damaged; what is readable goes on, the originals are kept in its directory `damaged`");
         }
@@ -97,12 +104,13 @@ impl Core {
             engine,
             data_directory: data_directory.clone(),
             conductor: config.conductor.clone(),
+            policy,
         };
         let toolbox = Toolbox::new(toolbox_config, supervisor.clone())?;
         let mind = thinking.mind(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
         let mind = Arc::new(mind);
         let worker = Arc::new(AgentWorker { toolbox: toolbox.clone(), mind: mind.clone() });
-        let service = JobService::start(config.jobs.clone(), journal.clone(), worker, unfinished).await;
+        let service = JobService::start(config.jobs.clone(), journal.clone(), worker).await;
         let desk = Desk::new(service.clone(), toolbox, mind);
         if config.agent.autodetect == Autodetect::Offer && desk.mind().model.is_none() {
             let desk = desk.clone();
@@ -125,7 +133,7 @@ impl Core {
     ///
     /// # Errors
     /// [`Reason::Internal`].
-    pub fn mcp_handler_for_streams(&self, caller: Caller) -> Result<McpHandler> {
+    pub fn mcp_handler_for_streams(&self, caller: Principal) -> Result<McpHandler> {
         McpHandler::for_streams(self.desk.toolbox().clone(), Arc::new(self.service.clone()), caller)
     }
 

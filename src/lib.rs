@@ -6,7 +6,6 @@ pub mod agent;
 pub mod ambient;
 pub mod app;
 pub mod bundled;
-pub mod caller;
 pub mod cli;
 pub mod config;
 pub mod descriptors;
@@ -18,6 +17,7 @@ pub mod job;
 pub mod journal;
 pub mod llm;
 pub mod pb;
+pub mod principal;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod secret;

@@ -14,6 +14,7 @@ mod client;
 mod mcp;
 mod memory;
 mod model;
+mod scale;
 mod start;
 mod streams;
 
@@ -55,6 +56,10 @@ fn main() -> ExitCode {
             memory::bare_server();
             return ExitCode::SUCCESS;
         }
+        Some("bare-catalogue") => {
+            scale::bare_catalogue(&arguments[1]);
+            return ExitCode::SUCCESS;
+        }
         Some("bare-mcp") => {
             mcp::bare_server();
             return ExitCode::SUCCESS;
@@ -91,6 +96,9 @@ fn main() -> ExitCode {
     if wants("model") {
         show(runtime.block_on(model::tokens()));
         show(runtime.block_on(model::cost()));
+    }
+    if wants("scale") {
+        show(runtime.block_on(scale::figures()));
     }
     if wants("jobs") {
         show(runtime.block_on(start::short_jobs()));

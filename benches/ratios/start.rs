@@ -100,7 +100,7 @@ impl Drop for Process {
     }
 }
 
-fn call(tool: &str) -> Option<Task> {
+pub fn call(tool: &str) -> Option<Task> {
     Some(Task { task: Some(task::Task::ToolCall(ToolCall { tool: tool.into(), arguments: None })) })
 }
 

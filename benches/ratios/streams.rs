@@ -56,17 +56,17 @@ async fn job(gateway: &Gateway, events: u32) -> (JobId, impl Future<Output = ()>
         create_time: Some(Timestamp::now()),
         ..Job::default()
     };
-    let record = JobRecord { job: Some(job.clone()), request_digest: Bytes::new() };
+    let record = JobRecord { job: Some(job.clone()), request_digest: Bytes::new(), principal: None };
     let Submitted::New(appender) = journal.submit(record).await.unwrap() else { unreachable!("a new id") };
     let write = async move {
         for sequence in 1..events {
-            appender.append(&bare::token(sequence), |_| {}).await.unwrap();
+            appender.append(&bare::token(sequence), |_| None).await.unwrap();
         }
         let end = EndOfStream { state: JobState::Succeeded as i32, message: String::new() };
-        appender.append(&Payload::EndOfStream(end), |_| {}).await.unwrap();
-        journal
-            .finish(appender, &Job { end_time: Some(Timestamp::now()), last_sequence: events, ..job })
-            .await;
+        appender.append(&Payload::EndOfStream(end), |_| None).await.unwrap();
+        let ended = Job { end_time: Some(Timestamp::now()), last_sequence: events, ..job };
+        let lost = || unreachable!("nothing is lost");
+        assert!(journal.finish(appender, &ended, lost).await);
     };
     (job_id, write)
 }

@@ -9,9 +9,9 @@ use super::{
     planner::{self, Plan, plan},
 };
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
     pb::{self, Json},
+    principal::Principal,
     tool::{Call, Done, ToolName, Toolbox},
 };
 
@@ -87,7 +87,7 @@ pub struct Agent<'a> {
     /// The model and its tools.
     pub mind: &'a Mind,
     /// Who asked.
-    pub caller: Caller,
+    pub caller: Principal,
     /// The job.
     pub job_id: String,
     /// The conversation that the caller named.

@@ -47,8 +47,9 @@ impl Outcome {
     }
 }
 
-/// Is told of every event once it has its number, before it can be stored. It must not wait.
-pub type Appended = Arc<dyn Fn(u32, &Payload) + Send + Sync>;
+/// Is told of every event once it has its number, before it can be stored, and answers with the job's state where that changes.
+/// It must not wait.
+pub type Appended = Arc<dyn Fn(u32, &Payload) -> Option<JobState> + Send + Sync>;
 
 /// Writes one job's events. `finish` takes it, so that nothing can follow the last event.
 pub struct Writer {

@@ -17,6 +17,9 @@ use crate::{
 };
 use tonic::transport::Channel;
 
+/// What a gateway takes at most.
+const MAX_PAGE_SIZE: u32 = 500;
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The running gateway to use, such as http://127.0.0.1:5006
@@ -109,6 +112,34 @@ pub(super) async fn print_result(client: &mut GatewayServiceClient<Channel>, job
     Ok(())
 }
 
+/// Prints jobs page by page: a page holds fewer than it was asked for where its jobs are large.
+async fn list(
+    client: &mut GatewayServiceClient<Channel>,
+    states: Vec<i32>,
+    limit: u32,
+    is_json: bool,
+) -> Result<()> {
+    let mut request = pb::ListJobsRequest { states, view: pb::JobView::Full as i32, ..Default::default() };
+    let mut left = limit;
+    while left > 0 {
+        request.page_size = left.min(MAX_PAGE_SIZE);
+        let page =
+            client.list_jobs(request.clone()).await.map_err(|status| client::refused(&status))?.into_inner();
+        for job in &page.jobs {
+            match is_json {
+                true => show(job, true),
+                false => print::to_stdout(&print::job_line(job)),
+            }
+        }
+        left = left.saturating_sub(u32::try_from(page.jobs.len()).unwrap_or(u32::MAX));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    Ok(())
+}
+
 pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCode> {
     let Arguments { server, json, command } = arguments;
     let mut client = client::connect(global, server).await?;
@@ -120,14 +151,7 @@ pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCo
                 .map(|name| JobState::from_short_name(name).map(|state| state as i32).ok_or(name))
                 .collect::<Result<_, _>>()
                 .map_err(|name| Error::invalid("--state", format!("`{name}` is no state of a job")))?;
-            let request = pb::ListJobsRequest { page_size: limit, states, ..pb::ListJobsRequest::default() };
-            for job in client.list_jobs(request).await.map_err(refused)?.into_inner().jobs {
-                if json {
-                    show(&job, true);
-                } else {
-                    print::to_stdout(&print::job_line(&job));
-                }
-            }
+            list(&mut client, states, limit, json).await?;
         }
         Command::Show { job_id } => {
             let job = client.get_job(pb::GetJobRequest { job_id }).await.map_err(refused)?.into_inner().job;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{arguments::Global, print};
 use crate::{
     app::Core,
-    caller::Caller,
     error::{Error, Reason, Result},
+    principal::Principal,
     task::Termination,
 };
 
@@ -59,7 +59,7 @@ async fn serve(global: &Global) -> Result<ExitCode> {
     let config = global.load_for_one_process()?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
-    let handler = Arc::new(core.mcp_handler_for_streams(Caller::local())?);
+    let handler = Arc::new(core.mcp_handler_for_streams(Principal::local())?);
     let talk = async {
         match Box::pin(handler.serve(stdio())).await {
             Ok(service) => service.waiting().await.map(|_| ()).map_err(Error::internal),

@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{
     app::Core,
-    caller::Caller,
     error::{Error, Reason, Result},
     job::{CancelledBy, Submission},
     pb::{
         self, AgentRun, Door, JobEvent, Json, OnDisconnect, SendInputRequest, StreamExecuteRequest, Task,
         TaskOptions, ToolCall, task,
     },
+    principal::Principal,
     task::Termination,
 };
 
@@ -100,7 +100,7 @@ async fn follow(
     printer: &mut EventPrinter,
     termination: &mut Termination,
 ) -> Result<()> {
-    let caller = Caller::local();
+    let caller = Principal::local();
     let submission = Submission {
         caller: caller.clone(),
         door: Door::Local,
@@ -109,7 +109,7 @@ async fn follow(
         is_held: false,
     };
     let submitted = core.service.submit(submission).await?;
-    let mut follower = core.service.follow(&caller, &submitted.job_id, 0)?;
+    let mut follower = core.service.follow(&caller, &submitted.job_id, 0).await?;
     let mut is_cancelled = false;
     let mut answers = Answers::default();
     loop {

@@ -8,8 +8,8 @@ use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::form::split_host;
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
+    principal::Principal,
     text::quoted,
 };
 
@@ -35,8 +35,8 @@ fn is_probe(path: &str) -> bool {
 /// # Errors
 /// [`Reason::Unauthenticated`] when the header is missing, is there twice, or holds no name, or the one that the gateway gives
 /// to the caller of a gateway without such a header.
-pub(super) fn caller_of<B>(request: &Request<B>, header: Option<&HeaderName>) -> Result<Option<Caller>> {
-    let Some(header) = header else { return Ok(Some(Caller::local())) };
+pub(super) fn caller_of<B>(request: &Request<B>, header: Option<&HeaderName>) -> Result<Option<Principal>> {
+    let Some(header) = header else { return Ok(Some(Principal::local())) };
     let mut values = request.headers().get_all(header).iter();
     let named = match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok(),
@@ -46,10 +46,10 @@ pub(super) fn caller_of<B>(request: &Request<B>, header: Option<&HeaderName>) ->
         !name.is_empty()
             && name.len() <= MAX_CALLER_BYTES
             && name.bytes().all(|byte| byte.is_ascii_graphic())
-            && *name != Caller::local().name()
+            && *name != Principal::local().name()
     };
     match named.filter(is_name) {
-        Some(name) => Ok(Some(Caller::named(name))),
+        Some(name) => Ok(Some(Principal::from_proxy(name))),
         None if is_probe(request.uri().path()) || request.method() == Method::OPTIONS => Ok(None),
         None => Err(Error::new(
             Reason::Unauthenticated,

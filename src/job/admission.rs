@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 use super::queue::FairQueue;
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
     journal::JobId,
+    principal::Principal,
 };
 
 /// The hint to whoever was refused. About one running job ends in this time when jobs are short; longer waits only cost
@@ -31,25 +31,64 @@ pub(super) struct Admission {
 struct State {
     running: usize,
     /// Places that were promised to submits which are not stored yet, by caller; none is 0.
-    promised: BTreeMap<Caller, usize>,
+    promised: BTreeMap<Principal, usize>,
     waiting: FairQueue<JobId, oneshot::Sender<()>>,
     is_closed: bool,
 }
 
 /// A place that was promised; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Promise<'a> {
-    admission: &'a Admission,
-    caller: Caller,
+pub(super) struct Promise {
+    admission: Arc<Admission>,
+    caller: Principal,
     is_kept: bool,
 }
 
 /// Whether a job runs now or waits for its turn.
 #[derive(Debug)]
 pub(super) enum Turn {
-    Now,
-    /// Its position, from 1, and the signal that its turn has come.
-    Later(u32, oneshot::Receiver<()>),
+    Now(Permit),
+    Later(Waiting),
+}
+
+/// The right to do work. Dropping it, however that comes about, gives the next job its turn.
+#[derive(Debug)]
+pub(super) struct Permit(Arc<Admission>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// A job's place in the queue. Dropping it leaves the queue.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    admission: Arc<Admission>,
+    job_id: JobId,
+    /// Its position when it came, from 1.
+    pub(super) position: u32,
+    turn: Option<oneshot::Receiver<()>>,
+}
+
+impl Waiting {
+    /// Waits for the turn; `None`: there will be none any more. Cancel safe.
+    pub(super) async fn turn(&mut self) -> Option<Permit> {
+        let given = self.turn.as_mut()?.await;
+        self.turn = None;
+        given.is_ok().then(|| Permit(self.admission.clone()))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(mut turn) = self.turn.take() else { return };
+        self.admission.leave(&self.job_id);
+        if turn.try_recv().is_ok() {
+            // It was given in the same moment; it goes to the next.
+            self.admission.release();
+        }
+    }
 }
 
 impl Admission {
@@ -65,7 +104,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`Reason::QueueFull`], [`Reason::ShuttingDown`]; both with a hint when to try again.
-    pub(super) fn promise(&self, caller: &Caller) -> Result<Promise<'_>> {
+    pub(super) fn promise(self: &Arc<Self>, caller: &Principal) -> Result<Promise> {
         let mut state = self.state();
         if state.is_closed {
             return Err(Error::new(
@@ -93,12 +132,23 @@ impl Admission {
             return Err(Error::new(Reason::QueueFull, message).retry_after(RETRY_AFTER));
         }
         *state.promised.entry(caller.clone()).or_default() += 1;
-        Ok(Promise { admission: self, caller: caller.clone(), is_kept: false })
+        Ok(Promise { admission: self.clone(), caller: caller.clone(), is_kept: false })
     }
 
     /// Takes a job in that was accepted earlier, however many there are.
-    pub(super) fn admit(&self, caller: &Caller, job_id: &JobId) -> Turn {
-        self.state().enter(caller, job_id, self.max_running)
+    pub(super) fn admit(self: &Arc<Self>, caller: &Principal, job_id: &JobId) -> Turn {
+        let entered = self.state().enter(caller, job_id, self.max_running);
+        self.turn(job_id, entered)
+    }
+
+    fn turn(self: &Arc<Self>, job_id: &JobId, entered: Option<(u32, oneshot::Receiver<()>)>) -> Turn {
+        let admission = self.clone();
+        match entered {
+            None => Turn::Now(Permit(admission)),
+            Some((position, turn)) => {
+                Turn::Later(Waiting { admission, job_id: job_id.clone(), position, turn: Some(turn) })
+            }
+        }
     }
 
     /// Its position in the queue, from 1.
@@ -107,12 +157,12 @@ impl Admission {
     }
 
     /// A waiting job gives up.
-    pub(super) fn leave(&self, job_id: &JobId) {
+    fn leave(&self, job_id: &JobId) {
         self.state().waiting.remove(job_id);
     }
 
     /// A running job has ended; the next one has its turn.
-    pub(super) fn release(&self) {
+    fn release(&self) {
         let mut state = self.state();
         state.running -= 1;
         while state.running < self.max_running && !state.is_closed {
@@ -138,7 +188,7 @@ impl Admission {
 
 impl State {
     /// One promise of this caller's is kept, or given back.
-    fn settle(&mut self, caller: &Caller) {
+    fn settle(&mut self, caller: &Principal) {
         if let Some(promised) = self.promised.get_mut(caller) {
             *promised -= 1;
             if *promised == 0 {
@@ -147,29 +197,37 @@ impl State {
         }
     }
 
-    fn enter(&mut self, caller: &Caller, job_id: &JobId, max_running: usize) -> Turn {
+    /// Nothing: it runs now. Else its position, from 1, and the signal that its turn has come.
+    fn enter(
+        &mut self,
+        caller: &Principal,
+        job_id: &JobId,
+        max_running: usize,
+    ) -> Option<(u32, oneshot::Receiver<()>)> {
         if self.running < max_running && self.waiting.is_empty() && !self.is_closed {
             self.running += 1;
-            return Turn::Now;
+            return None;
         }
         let (sender, receiver) = oneshot::channel();
         self.waiting.push(caller, job_id.clone(), sender);
         let position = self.waiting.position(job_id).unwrap_or(self.waiting.len());
-        Turn::Later(u32::try_from(position).unwrap_or(u32::MAX), receiver)
+        Some((u32::try_from(position).unwrap_or(u32::MAX), receiver))
     }
 }
 
-impl Promise<'_> {
+impl Promise {
     /// The job is stored: it takes its place.
     pub(super) fn keep(mut self, job_id: &JobId) -> Turn {
         self.is_kept = true;
         let mut state = self.admission.state();
         state.settle(&self.caller);
-        state.enter(&self.caller, job_id, self.admission.max_running)
+        let entered = state.enter(&self.caller, job_id, self.admission.max_running);
+        drop(state);
+        self.admission.turn(job_id, entered)
     }
 }
 
-impl Drop for Promise<'_> {
+impl Drop for Promise {
     fn drop(&mut self) {
         if !self.is_kept {
             self.admission.state().settle(&self.caller);

@@ -19,10 +19,14 @@ pub struct Config {
     pub timeout_seconds: u32,
     /// Ended jobs are removed after this many seconds.
     pub retention_seconds: u32,
-    /// While ended jobs take more than this many bytes, the oldest are removed.
+    /// While ended jobs take more than this many bytes, the oldest of whoever takes most are removed.
     pub retention_max_bytes: u64,
-    /// While there are more ended jobs than this, the oldest are removed.
+    /// The same for each caller alone; null: callers share what there is.
+    pub retention_max_bytes_per_caller: Option<u64>,
+    /// While there are more ended jobs than this, the oldest of whoever has most are removed.
     pub retention_max_jobs: u32,
+    /// The same for each caller alone; null: callers share what there is.
+    pub retention_max_jobs_per_caller: Option<u32>,
     /// How many bytes of a running job's latest events are kept in memory for its readers.
     pub tail_bytes: u32,
 }
@@ -35,7 +39,9 @@ impl Default for Config {
             timeout_seconds: 3600,
             retention_seconds: 24 * 3600,
             retention_max_bytes: 10 * 1024 * 1024 * 1024,
+            retention_max_bytes_per_caller: None,
             retention_max_jobs: 100_000,
+            retention_max_jobs_per_caller: None,
             tail_bytes: 1024 * 1024,
         }
     }
@@ -48,6 +54,8 @@ impl Config {
             max_age: Duration::from_secs(self.retention_seconds.into()),
             max_bytes: self.retention_max_bytes,
             max_jobs: self.retention_max_jobs as usize,
+            max_bytes_per_owner: self.retention_max_bytes_per_caller,
+            max_jobs_per_owner: self.retention_max_jobs_per_caller.map(|most| most as usize),
         }
     }
 

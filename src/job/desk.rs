@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     agent::{self, Mind},
-    caller::Caller,
     engine::MAX_ARGUMENT_BYTES,
     error::{Error, Result},
     pb,
+    principal::Principal,
     secret::masked_url,
     tool::{Conversation, Toolbox, catalogue},
 };
@@ -44,7 +44,7 @@ impl Desk {
     ///
     /// # Errors
     /// [`Reason::ToolFailed`].
-    pub async fn conversations(&self, caller: &Caller) -> Result<Vec<Conversation>> {
+    pub async fn conversations(&self, caller: &Principal) -> Result<Vec<Conversation>> {
         self.toolbox.conversations(caller).await
     }
 
@@ -52,7 +52,7 @@ impl Desk {
     ///
     /// # Errors
     /// [`Reason::InvalidArgument`], [`Reason::ConversationNotFound`]; [`Reason::Busy`] while a job uses it.
-    pub async fn delete_conversation(&self, caller: &Caller, conversation_id: &str) -> Result<()> {
+    pub async fn delete_conversation(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
         if !crate::engine::is_id(conversation_id) {
             return Err(Error::invalid("conversation_id", "is not one that a conversation can have"));
         }

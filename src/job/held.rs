@@ -1,27 +1,66 @@
-//! A job that its client holds: it is cancelled when the client leaves before its end.
+//! A job that its clients hold: it is cancelled when the last of them leaves before its end, and nobody wants it to go on.
 
 use std::fmt;
 
 use super::{CancelledBy, JobId, JobService};
-use crate::caller::Caller;
+use crate::principal::Principal;
 
-/// Cancels its job when it is dropped before it was let go. Made together with the job, so that a client that leaves while
-/// it submits counts too.
+/// One client's hold. Made together with the job, or when a client joins an earlier one by its idempotency key, so that a client
+/// that leaves while it submits counts too. Dropping it before it was let go is leaving.
 pub struct HeldJob {
     service: JobService,
-    caller: Caller,
+    caller: Principal,
     job_id: JobId,
     is_held: bool,
 }
 
-impl HeldJob {
-    pub(super) fn new(service: JobService, caller: Caller, job_id: JobId) -> Self {
-        Self { service, caller, job_id, is_held: true }
+/// Who holds a job that has not ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Holds {
+    holders: usize,
+    /// Somebody submitted it, or joined, without a hold: it goes on whoever leaves.
+    is_wanted: bool,
+}
+
+impl Holds {
+    pub(super) fn join(&mut self, is_held: bool) {
+        match is_held {
+            true => self.holders += 1,
+            false => self.is_wanted = true,
+        }
     }
 
+    /// One holder is gone. Answers whether that ends the job.
+    pub(super) fn leave(&mut self) -> bool {
+        self.holders -= 1;
+        self.holders == 0 && !self.is_wanted
+    }
+}
+
+impl JobService {
+    /// Counts a client among those of a job. Answers with its hold, where it wants one and the job has not ended.
+    pub(super) fn join(&self, caller: &Principal, job_id: &JobId, is_held: bool) -> Option<HeldJob> {
+        let live = self.find_live(caller, job_id)?;
+        live.holds(|holds| holds.join(is_held));
+        let (service, caller, job_id) = (self.clone(), caller.clone(), job_id.clone());
+        is_held.then(|| HeldJob { service, caller, job_id, is_held })
+    }
+
+    fn leave(&self, caller: &Principal, job_id: &JobId) {
+        let Some(live) = self.find_live(caller, job_id) else { return };
+        if live.holds(Holds::leave) {
+            live.request_cancel(CancelledBy::Disconnect);
+        }
+    }
+}
+
+impl HeldJob {
     /// The job may go on, or has ended.
     pub fn let_go(mut self) {
         self.is_held = false;
+        if let Some(live) = self.service.find_live(&self.caller, &self.job_id) {
+            live.holds(|holds| holds.join(false));
+        }
     }
 }
 
@@ -34,7 +73,7 @@ impl fmt::Debug for HeldJob {
 impl Drop for HeldJob {
     fn drop(&mut self) {
         if self.is_held {
-            self.service.cancel_now(&self.caller, &self.job_id, CancelledBy::Disconnect);
+            self.service.leave(&self.caller, &self.job_id);
         }
     }
 }

@@ -7,18 +7,18 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{CancelledBy, fold};
+use super::{CancelledBy, fold, held::Holds};
 use crate::{
     agent::Inputs,
-    caller::Caller,
     journal::{JobId, Stored},
     pb::{Job, JobState, Timestamp, job_event::Payload},
+    principal::Principal,
 };
 
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) job_id: JobId,
-    pub(super) caller: Caller,
+    pub(super) caller: Principal,
     state: Mutex<State>,
     /// How far its events are stored.
     log: Stored,
@@ -40,14 +40,21 @@ struct State {
     /// Written events that matter to `told` and are not in it yet.
     waiting: VecDeque<(u32, Timestamp, Payload)>,
     cancelled_by: Option<CancelledBy>,
+    holds: Holds,
 }
 
 impl Live {
     pub(super) fn new(job: Job, log: Stored) -> Self {
-        let state = State { told: job.clone(), job, waiting: VecDeque::new(), cancelled_by: None };
+        let state = State {
+            told: job.clone(),
+            job,
+            waiting: VecDeque::new(),
+            cancelled_by: None,
+            holds: Holds::default(),
+        };
         Self {
             job_id: log.job_id().clone(),
-            caller: Caller::named(&state.job.caller),
+            caller: log.owner().clone(),
             state: Mutex::new(state),
             log,
             inputs: Arc::default(),
@@ -70,6 +77,16 @@ impl Live {
         let mut state = self.state();
         state.tell(self.log.last_sequence());
         state.told.clone()
+    }
+
+    /// Looks at, or changes, who holds it.
+    pub(super) fn holds<T>(&self, change: impl FnOnce(&mut Holds) -> T) -> T {
+        change(&mut self.state().holds)
+    }
+
+    /// What the job writes waits for the store no more.
+    pub(super) fn relieve(&self) {
+        self.log.relieve();
     }
 
     /// Waits until everything that was written by now is stored.
@@ -99,7 +116,12 @@ impl Live {
             if told.question.is_some() {
                 return;
             }
-            self.log.reaches(told.last_sequence + 1).await;
+            let wanted = told.last_sequence + 1;
+            self.log.reaches(wanted).await;
+            if self.log.last_sequence() < wanted {
+                // Nothing more will be stored.
+                std::future::pending::<()>().await;
+            }
         }
     }
 

@@ -27,10 +27,11 @@ pub(crate) struct Normal {
     pub(crate) options: TaskOptions,
     /// As it is run.
     pub(crate) read: agent::Task,
-    /// Tells a repeated submit from another one under the same key: SHA-256 over task and options.
+    /// Tells a repeated submit from another one under the same key: SHA-256 over task and options, but for what the client's own
+    /// leaving means, which is no part of the request.
     pub(crate) digest: bytes::Bytes,
-    /// The same over what was handed in, which is what earlier builds kept.
-    pub(crate) raw_digest: bytes::Bytes,
+    /// Those that earlier builds kept: with that, of what was handed in and of its one form.
+    pub(crate) earlier_digests: [bytes::Bytes; 2],
 }
 
 /// Brings a task into its one form.
@@ -40,14 +41,16 @@ pub(crate) struct Normal {
 /// [`Reason::Unsupported`] with the field's path.
 pub(crate) fn normal(task: Option<Task>, options: TaskOptions) -> Result<Normal> {
     check_options(&options)?;
-    let raw_digest = digest(&task.clone().unwrap_or_default(), &options);
+    let raw = digest(&task.clone().unwrap_or_default(), &options);
     let mut task = task.unwrap_or_default();
     if let Some(task::Task::ToolCall(call)) = &mut task.task {
         let text = call.arguments.take().unwrap_or_default().text;
         call.arguments = arguments(&text)?;
     }
     let read = agent::Task::read(Some(&task), &options.conversation_id)?;
-    Ok(Normal { digest: digest(&task, &options), raw_digest, task, options, read })
+    let earlier_digests = [raw, digest(&task, &options)];
+    let request = TaskOptions { on_disconnect: OnDisconnect::Unspecified as i32, ..options.clone() };
+    Ok(Normal { digest: digest(&task, &request), earlier_digests, task, options, read })
 }
 
 /// The arguments of a call, compact; none where they say nothing.

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 
 use super::{CancelledBy, JobService, Submission};
 use crate::{
-    caller::Caller,
     engine::Exit,
     error::{Error, Reason, Result},
     journal::JobId,
     pb::{Door, Job, Json, StatusReason, Task, TaskOptions, ToolCall, job_event::Payload, task},
+    principal::Principal,
     tool::{Asked, Call, Completed, Done, OutsideCall, ToolRunner, Watched},
 };
 
@@ -107,12 +107,12 @@ impl ToolRunner for JobService {
 
     async fn follow(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         job_id: &str,
         after_sequence: u32,
         watch: mpsc::Sender<Watched>,
     ) -> Result<Completed> {
-        let mut follower = self.follow(caller, &JobId::parse(job_id)?, after_sequence)?;
+        let mut follower = self.follow(caller, &JobId::parse(job_id)?, after_sequence).await?;
         let mut outcome = Outcome::default();
         loop {
             let slice = tokio::select! {
@@ -136,7 +136,7 @@ impl ToolRunner for JobService {
         }
     }
 
-    async fn cancel(&self, caller: &Caller, job_id: &str) {
+    async fn cancel(&self, caller: &Principal, job_id: &str) {
         let Ok(job_id) = JobId::parse(job_id) else { return };
         let by = CancelledBy::Caller(caller.name().to_owned());
         if let Err(error) = self.cancel(caller, &job_id, by, CANCEL_TIME).await {
@@ -144,7 +144,7 @@ impl ToolRunner for JobService {
         }
     }
 
-    async fn asked(&self, caller: &Caller, job_id: &str) -> Result<(Asked, Call)> {
+    async fn asked(&self, caller: &Principal, job_id: &str) -> Result<(Asked, Call)> {
         let job = self.get(caller, &JobId::parse(job_id)?).await?;
         let call = call_of(&job)?;
         let question = job.question.ok_or_else(|| {
@@ -160,11 +160,11 @@ impl ToolRunner for JobService {
         Ok((asked, call))
     }
 
-    async fn result(&self, caller: &Caller, job_id: &str) -> Result<String> {
+    async fn result(&self, caller: &Principal, job_id: &str) -> Result<String> {
         self.result_text(caller, &JobId::parse(job_id)?).await
     }
 
-    async fn answer(&self, caller: &Caller, job_id: &str, input_id: &str, value: Value) -> Result<()> {
+    async fn answer(&self, caller: &Principal, job_id: &str, input_id: &str, value: Value) -> Result<()> {
         self.send_input(caller, &JobId::parse(job_id)?, input_id, value).await.map(|_| ())
     }
 }

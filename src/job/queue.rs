@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use crate::caller::Caller;
+use crate::principal::Principal;
 
 /// One queue for each caller that waits; the callers are served in turn, so that nobody waits behind more than one job
 /// of each other caller for each of their own.
 #[derive(Debug)]
 pub(super) struct FairQueue<K, T> {
     /// In the order of their turns; none is empty.
-    callers: VecDeque<(Caller, VecDeque<(K, T)>)>,
+    callers: VecDeque<(Principal, VecDeque<(K, T)>)>,
     len: usize,
 }
 
@@ -30,7 +30,7 @@ impl<K: PartialEq, T> FairQueue<K, T> {
     }
 
     /// How many of this caller's wait.
-    pub(super) fn len_of(&self, caller: &Caller) -> usize {
+    pub(super) fn len_of(&self, caller: &Principal) -> usize {
         self.callers.iter().find(|(other, _)| other == caller).map_or(0, |(_, jobs)| jobs.len())
     }
 
@@ -40,7 +40,7 @@ impl<K: PartialEq, T> FairQueue<K, T> {
     }
 
     /// Behind the caller's others; a caller that did not wait has its first turn behind those that do.
-    pub(super) fn push(&mut self, caller: &Caller, key: K, waiting: T) {
+    pub(super) fn push(&mut self, caller: &Principal, key: K, waiting: T) {
         self.len += 1;
         match self.callers.iter_mut().find(|(other, _)| other == caller) {
             Some((_, jobs)) => jobs.push_back((key, waiting)),
@@ -91,7 +91,7 @@ mod tests {
         /// another before a first of their own.
         #[test]
         fn positions_are_true_and_turns_are_fair(callers in proptest::collection::vec(0_usize..5, 1..60), served in 0_usize..20) {
-            let names: Vec<Caller> = (0..5).map(|number| Caller::named(&format!("c{number}"))).collect();
+            let names: Vec<Principal> = (0..5).map(|number| Principal::from_proxy(&format!("c{number}"))).collect();
             let mut queue = FairQueue::default();
             for (key, caller) in callers.iter().enumerate() {
                 queue.push(&names[*caller], key, key);

@@ -1,61 +1,99 @@
-//! What a start does with the jobs that the process before this one left unfinished.
+//! What a gateway does with jobs that whoever held them left unfinished: at its start, and whenever it finds one.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use futures_util::future::join_all;
+use tokio::{task::JoinHandle, time::Instant};
 
-use super::{JobService, fold};
+use super::{JobService, fold, live::Live, run::lost};
 use crate::{
-    agent::{self, Outcome, Writer},
+    agent::{self, Outcome},
     error::{Error, Reason, Result},
     journal::Unfinished,
-    pb::{Job, JobState, Timestamp, job_event::Payload},
+    pb::{Job, Timestamp, job_event::Payload},
 };
 
-/// The doors stay closed so long for jobs that cannot be read, all of them together.
-const STORE_DEADLINE: Duration = Duration::from_secs(10);
-/// How often those are tried again afterwards.
+/// The doors stay closed so long, at most, for a store that gives and takes nothing.
+const START_TIME: Duration = Duration::from_secs(10);
+/// How often it is looked for jobs that nobody holds.
 const LATER: Duration = Duration::from_secs(5);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// How many are claimed in one go.
+const CLAIM_AT_ONCE: usize = 256;
+
+/// What became of a job that was left unfinished.
+enum Recovered {
+    Queued,
+    /// It is being marked as ended, by this task.
+    Ending(JoinHandle<()>),
+}
 
 impl JobService {
-    /// Queued jobs are taken in again, in the order of their submission; running ones end INTERRUPTED. One that
-    /// had written its last event is only marked as ended.
-    pub(super) async fn recover(&self, mut unfinished: Vec<Unfinished>) {
-        // Ids of one millisecond do not sort by their time.
-        unfinished.sort_by_key(|left| {
-            (left.record.job.as_ref().and_then(|job| job.create_time), left.job_id.clone())
-        });
-        let (mut queued, mut interrupted, mut unreadable) = (0, 0, Vec::new());
-        let until = Instant::now() + STORE_DEADLINE;
-        for left in unfinished {
-            match self.recover_until(&left, until).await {
-                Ok(JobState::Queued) => queued += 1,
-                Ok(_) => interrupted += 1,
+    /// Takes in what was left: queued jobs wait again, in the order of their submission; running ones end INTERRUPTED; one that
+    /// had written its last event is only marked as ended. What the store does not give or take now is done when it does: a
+    /// start waits for that a while, and never longer.
+    pub(super) async fn recover(&self) {
+        let until = Instant::now() + START_TIME;
+        let mut unread = VecDeque::new();
+        let taken = tokio::time::timeout_at(until, self.take_in(&mut unread)).await;
+        if taken.is_err() {
+            tracing::error!("the store does not answer; unfinished jobs are taken in when it does");
+        }
+        let service = self.clone();
+        self.tasks().spawn("claims", async move { service.claim_until_stopped(unread).await });
+    }
+
+    /// What is not taken in yet stays in `unread`, whenever this ends.
+    async fn take_in(&self, unread: &mut VecDeque<Unfinished>) {
+        loop {
+            let claimed = match self.journal().claim(CLAIM_AT_ONCE).await {
+                Ok(claimed) => claimed,
                 Err(error) => {
-                    tracing::error!(job_id = %left.job_id, %error, cause = error.cause(), "a job cannot be read, later again");
-                    // Still known, with its key: nothing may be submitted in its place.
-                    self.journal().note_unreadable(&left);
-                    unreadable.push(left);
+                    tracing::error!(cause = error.cause(), "unfinished jobs cannot be looked for now");
+                    break;
+                }
+            };
+            for damage in claimed.damage {
+                tracing::error!(%damage, "the store is damaged");
+            }
+            if claimed.jobs.is_empty() {
+                break;
+            }
+            unread.extend(claimed.jobs);
+        }
+        // Ids of one millisecond do not sort by their time.
+        unread.make_contiguous().sort_by_key(|left| {
+            (left.record.job.as_ref().and_then(|job| job.create_time), left.claim.job_id.clone())
+        });
+        let (mut queued, mut ending) = (0, Vec::new());
+        let until = Instant::now() + START_TIME / 2;
+        for _ in 0..unread.len() {
+            let Some(left) = unread.front() else { break };
+            let recovered = self.recover_until(left, until).await;
+            let Some(left) = unread.pop_front() else { break };
+            match recovered {
+                Ok(Recovered::Queued) => queued += 1,
+                Ok(Recovered::Ending(task)) => ending.push(task),
+                Err(error) => {
+                    let job_id = &left.claim.job_id;
+                    tracing::error!(%job_id, %error, cause = error.cause(), "a job cannot be read, later again");
+                    unread.push_back(left);
                 }
             }
         }
-        self.journal().line_up();
-        if !unreadable.is_empty() {
-            let service = self.clone();
-            self.tasks().spawn("recover_later", async move { service.recover_later(unreadable).await });
+        if queued + ending.len() > 0 {
+            tracing::info!(queued, interrupted = ending.len(), "unfinished jobs were recovered");
         }
-        if queued + interrupted > 0 {
-            tracing::info!(queued, interrupted, "unfinished jobs were recovered");
-        }
+        // Whoever asks first should find them ended; a store that takes nothing now takes them later.
+        let _late = tokio::time::timeout_at(until, join_all(ending)).await;
     }
 
     /// A store that cannot be read in this moment is asked again.
-    async fn recover_until(&self, left: &Unfinished, until: Instant) -> Result<JobState> {
+    async fn recover_until(&self, left: &Unfinished, until: Instant) -> Result<Recovered> {
         loop {
             match self.recover_one(left).await {
                 Err(error) if error.reason() == Reason::StoreUnavailable && Instant::now() < until => {
-                    tracing::warn!(job_id = %left.job_id, cause = error.cause(), "a job cannot be read, trying again");
+                    tracing::warn!(job_id = %left.claim.job_id, cause = error.cause(), "a job cannot be read, trying again");
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
                 done => return done,
@@ -63,74 +101,81 @@ impl JobService {
         }
     }
 
-    /// Goes on with the jobs that could not be read at the start, until all are or the gateway ends.
-    async fn recover_later(self, mut unreadable: Vec<Unfinished>) {
-        while !unreadable.is_empty() {
+    /// Goes on with the jobs whose events could not be read, and with those that nobody holds any more.
+    async fn claim_until_stopped(self, mut unread: VecDeque<Unfinished>) {
+        loop {
             tokio::select! {
                 // Both branches only wait.
                 biased;
                 () = self.tasks().stopping().cancelled() => return,
                 () = tokio::time::sleep(LATER) => {}
             }
-            let mut still = Vec::new();
-            for left in unreadable {
+            match self.journal().claim(CLAIM_AT_ONCE).await {
+                Ok(claimed) => {
+                    for damage in claimed.damage {
+                        tracing::error!(%damage, "the store is damaged");
+                    }
+                    unread.extend(claimed.jobs);
+                }
+                Err(error) => {
+                    tracing::warn!(cause = error.cause(), "unfinished jobs cannot be looked for now")
+                }
+            }
+            for left in std::mem::take(&mut unread) {
+                let job_id = &left.claim.job_id;
                 match self.recover_one(&left).await {
-                    Ok(_) => tracing::info!(job_id = %left.job_id, "a job can be read again"),
+                    Ok(_) => tracing::info!(%job_id, "a job that was left is taken in"),
                     Err(error) => {
-                        tracing::debug!(job_id = %left.job_id, cause = error.cause(), "a job still cannot be read");
-                        still.push(left);
+                        tracing::debug!(%job_id, cause = error.cause(), "a job still cannot be read");
+                        unread.push_back(left);
                     }
                 }
             }
-            unreadable = still;
         }
     }
 
-    async fn recover_one(&self, left: &Unfinished) -> Result<JobState> {
+    async fn recover_one(&self, left: &Unfinished) -> Result<Recovered> {
         let mut job = left.record.job.clone().unwrap_or_default();
         let has_ended = self.refold(left, &mut job).await?;
+        let service = self.clone();
         if has_ended {
             // The last event is stored; only the mark is missing. Its log takes no more events.
-            self.journal().note(left);
-            self.journal().mark_ended(&left.job_id, &job).await;
-            return Ok(job.state());
+            let appender = self.journal().reopen_ended(left);
+            let live = Arc::new(Live::new(job.clone(), appender.stored()));
+            self.insert_live(live.clone());
+            let task = self.tasks().spawn("end", async move {
+                service.journal().finish(appender, &job, || lost(&job)).await;
+                service.remove_live(&live.job_id);
+                live.ended.cancel();
+            });
+            return Ok(Recovered::Ending(task));
         }
         let appender = self.journal().reopen(left);
-        self.journal().set_state(&left.job_id, 0, job.state());
         let conversation_id = job.options.as_ref().map_or("", |options| &options.conversation_id);
         let task = agent::Task::read(job.task.as_ref(), conversation_id);
-        let is_task_lost = job.task.is_none();
-        match task {
+        let error = match task {
             Ok(task) if job.start_time.is_none() => {
                 self.resubmit(job, task, appender);
-                Ok(JobState::Queued)
+                return Ok(Recovered::Queued);
             }
-            _ => {
-                let shared = std::sync::Arc::new(std::sync::Mutex::new(job));
-                let folded = shared.clone();
-                let appended = move |sequence, payload: &Payload| {
-                    let mut job = folded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    fold::apply(&mut job, sequence, Timestamp::now(), payload);
-                };
-                let writer = Writer::new(appender, std::sync::Arc::new(appended));
-                let error = match is_task_lost {
-                    true => Error::new(
-                        Reason::DataLoss,
-                        "the store was damaged and the job's task is lost; submit it again",
-                    ),
-                    false => Error::new(
-                        Reason::Interrupted,
-                        "the gateway ended while the job ran; it was not run again, submit it again if that is wanted",
-                    ),
-                };
-                let outcome = Outcome::Interrupted(error);
-                let appender = writer.finish(&outcome).await?;
-                let mut job = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-                job.expire_time = job.end_time.map(|ended| ended.after(self.config().retention().max_age));
-                self.journal().finish(appender, &job).await;
-                Ok(JobState::Interrupted)
-            }
-        }
+            _ if job.task.is_none() => Error::new(
+                Reason::DataLoss,
+                "the store was damaged and the job's task is lost; submit it again",
+            ),
+            _ => Error::new(
+                Reason::Interrupted,
+                "the gateway ended while the job ran; it was not run again, submit it again if that is wanted",
+            ),
+        };
+        let live = Arc::new(Live::new(job, appender.stored()));
+        self.insert_live(live.clone());
+        let task = self.tasks().spawn("end", async move {
+            let writer = service.writer(&live, appender);
+            service.end(&live, writer, &Outcome::Interrupted(error)).await;
+            service.remove_live(&live.job_id);
+            live.ended.cancel();
+        });
+        Ok(Recovered::Ending(task))
     }
 
     /// Reads the job's events again. Damaged ones are left out: what is known stays known.

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::{JobId, JobService};
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
     pb::job::Outcome,
+    principal::Principal,
 };
 
 /// So much is read at a time.
@@ -29,7 +29,7 @@ impl JobService {
     /// # Errors
     /// [`Reason::JobNotFound`], also where retention took it; [`Reason::JobNotEnded`]; [`Reason::NoResult`] of a job that ended
     /// otherwise.
-    pub async fn result(&self, caller: &Caller, job_id: &JobId) -> Result<WholeResult> {
+    pub async fn result(&self, caller: &Principal, job_id: &JobId) -> Result<WholeResult> {
         let job = self.get(caller, job_id).await?;
         match job.outcome {
             Some(Outcome::Result(result)) => {
@@ -68,7 +68,7 @@ impl JobService {
     ///
     /// # Errors
     /// As [`JobService::result`] and [`JobService::result_piece`].
-    pub async fn result_text(&self, caller: &Caller, job_id: &JobId) -> Result<String> {
+    pub async fn result_text(&self, caller: &Principal, job_id: &JobId) -> Result<String> {
         let result = self.result(caller, job_id).await?;
         let mut text = Vec::new();
         while (text.len() as u64) < result.bytes {

@@ -5,12 +5,16 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{Assignment, CancelledBy, JobService, admission::Turn, live::Live};
+use super::{
+    Assignment, CancelledBy, JobService,
+    admission::{Permit, Turn},
+    live::Live,
+};
 use crate::{
     agent::{self, Outcome, Writer},
     error::{Error, Reason, Result},
     journal::Appender,
-    pb::{Job, JobState, StatusReason},
+    pb::{CANCELLED_BY_DISCONNECT, Job, JobError, JobState, StatusReason, Timestamp},
     tool::Done,
 };
 
@@ -31,19 +35,20 @@ impl JobService {
     async fn drive(&self, live: Arc<Live>, task: agent::Task, appender: Appender, turn: Turn) {
         let mut writer = self.writer(&live, appender);
         let waited = self.wait_for_turn(&live, &mut writer, turn).await;
-        // From the turn on the job holds a place, whether or not it comes to its start.
-        let holds_place = matches!(waited, Ok(Waited::Started));
         let outcome = match waited {
-            Ok(Waited::Started) => Some(self.start_and_run(&live, &task, &mut writer).await),
+            Ok(Waited::Started(permit)) => {
+                let outcome = self.start_and_run(&live, &task, &mut writer).await;
+                // The work is done: nobody waits for a turn until the store has heard of it.
+                drop(permit);
+                Some(outcome)
+            }
             Ok(Waited::LeftQueued) => None,
             Err(error) => Some(self.outcome(&live, Err(error))),
         };
         let has_ended = outcome.is_some();
         if let Some(outcome) = outcome {
+            live.relieve();
             self.end(&live, writer, &outcome).await;
-        }
-        if holds_place {
-            self.admission().release();
         }
         // One that stays queued is told of as it is until the gateway is gone.
         if has_ended {
@@ -52,21 +57,19 @@ impl JobService {
         live.ended.cancel();
     }
 
-    fn writer(&self, live: &Arc<Live>, appender: Appender) -> Writer {
-        let (journal, live) = (self.journal().clone(), live.clone());
-        let appended = move |sequence, payload: &_| {
-            if let Some(state) = live.apply(sequence, payload) {
-                journal.set_state(&live.job_id, sequence, state);
-            }
-        };
-        Writer::new(appender, Arc::new(appended))
+    pub(super) fn writer(&self, live: &Arc<Live>, appender: Appender) -> Writer {
+        let live = live.clone();
+        Writer::new(appender, Arc::new(move |sequence, payload: &_| live.apply(sequence, payload)))
     }
 
     async fn wait_for_turn(&self, live: &Live, writer: &mut Writer, turn: Turn) -> Result<Waited> {
-        let Turn::Later(position, mut turn) = turn else { return Ok(Waited::Started) };
+        let mut waiting = match turn {
+            Turn::Now(permit) => return Ok(Waited::Started(permit)),
+            Turn::Later(waiting) => waiting,
+        };
         if live.job().last_sequence == 0 {
-            let message = "the job waits for a free place";
-            writer.status(JobState::Queued, StatusReason::Queued, Some(position), message).await?;
+            let message = "the job waits for its turn";
+            writer.status(JobState::Queued, StatusReason::Queued, Some(waiting.position), message).await?;
         }
         let job = live.job();
         let queue_timeout = job.options.map_or(0, |options| options.queue_timeout_seconds);
@@ -84,18 +87,14 @@ impl JobService {
             }
         };
         let left = tokio::select! {
-            // The turn first: a place that was given must be used or released.
+            // The turn first: one that was given is used, or goes to the next. All only wait.
             biased;
-            given = &mut turn => return Ok(if given.is_ok() { Waited::Started } else { Waited::LeftQueued }),
+            given = waiting.turn() => return Ok(given.map_or(Waited::LeftQueued, Waited::Started)),
             () = live.cancel.cancelled() => Left::Cancelled,
             () = expired => Left::Expired,
             () = self.tasks().stopping().cancelled() => Left::Shutdown,
         };
-        self.admission().leave(&live.job_id);
-        if turn.try_recv().is_ok() {
-            // The place was given in the same moment; it goes to the next.
-            self.admission().release();
-        }
+        drop(waiting);
         match left {
             Left::Cancelled if matches!(live.cancelled_by(), Some(CancelledBy::Shutdown)) => {
                 self.leave_queued(writer).await
@@ -121,26 +120,50 @@ impl JobService {
     }
 
     async fn start_and_run(&self, live: &Live, task: &agent::Task, writer: &mut Writer) -> Outcome {
+        let deadline = Instant::now() + self.timeout(&live.job());
         // A panic in a job ends that job, with an event, and nothing else.
-        let run = AssertUnwindSafe(self.try_run(live, task, writer)).catch_unwind().await;
-        let result = run.unwrap_or_else(|_| Err(Error::internal("a job's task panicked")));
-        self.outcome(live, result)
+        let run = AssertUnwindSafe(self.try_run(live, task, writer, deadline)).catch_unwind();
+        // From its cancellation or its deadline on, its way out does not lead through a store that is stuck.
+        let relief = async {
+            let _late = tokio::time::timeout_at(deadline, live.cancel.cancelled()).await;
+            live.relieve();
+            std::future::pending::<()>().await
+        };
+        let ran = tokio::select! {
+            biased;
+            ran = run => ran,
+            () = relief => Ok(Err(Error::internal("relief has no end"))),
+        };
+        self.outcome(live, ran.unwrap_or_else(|_| Err(Error::internal("a job's task panicked"))))
     }
 
-    async fn try_run(&self, live: &Live, task: &agent::Task, writer: &mut Writer) -> Result<Done> {
+    async fn try_run(
+        &self,
+        live: &Live,
+        task: &agent::Task,
+        writer: &mut Writer,
+        deadline: Instant,
+    ) -> Result<Done> {
         let job = live.job();
+        let cancelled = || Error::new(Reason::Cancelled, "the job was cancelled before it started");
         if live.cancel.is_cancelled() {
-            return Err(Error::new(Reason::Cancelled, "the job was cancelled before it started"));
+            return Err(cancelled());
         }
         let wire_task = job.task.clone().unwrap_or_default();
         writer.started(&wire_task, self.worker().engine()).await?;
-        writer.flushed(STORE_DEADLINE).await?;
+        tokio::select! {
+            // Both only wait.
+            biased;
+            stored = writer.flushed(STORE_DEADLINE) => stored?,
+            () = live.cancel.cancelled() => return Err(cancelled()),
+        }
         let assignment = Assignment {
             job: &job,
             task,
             inputs: &live.inputs,
             cancel: live.cancel.clone(),
-            deadline: Instant::now() + self.timeout(&job),
+            owner: live.caller.clone(),
+            deadline,
         };
         self.worker().work(assignment, writer).await
     }
@@ -173,7 +196,10 @@ impl JobService {
             }
             (Err(error), Some(CancelledBy::Disconnect)) if error.reason() == Reason::Cancelled => {
                 let message = "the job was cancelled because its client left";
-                Outcome::Failed(Error::new(Reason::Cancelled, message), Some("disconnect".to_owned()))
+                Outcome::Failed(
+                    Error::new(Reason::Cancelled, message),
+                    Some(CANCELLED_BY_DISCONNECT.to_owned()),
+                )
             }
             (Err(error), _) => Outcome::Failed(error, None),
         }
@@ -196,14 +222,14 @@ impl JobService {
         }
     }
 
-    async fn end(&self, live: &Live, writer: Writer, outcome: &Outcome) {
+    pub(super) async fn end(&self, live: &Live, writer: Writer, outcome: &Outcome) {
         self.keep_whole(live, outcome).await;
         match writer.finish(outcome).await {
             Ok(appender) => {
                 let mut job = live.job();
                 let retention = Duration::from_secs(self.config().retention_seconds.into());
                 job.expire_time = job.end_time.map(|ended| ended.after(retention));
-                self.journal().finish(appender, &job).await;
+                self.journal().finish(appender, &job, || lost(&job)).await;
                 self.check_retention();
             }
             Err(error) => {
@@ -213,8 +239,26 @@ impl JobService {
     }
 }
 
+/// How a job ends whose log fails for good: the store has lost what it did.
+pub(super) fn lost(job: &Job) -> Job {
+    let message = "the store failed for this job: what it did later is lost, and it may have done it";
+    let error = JobError {
+        reason: Reason::DataLoss.name().to_owned(),
+        message: message.to_owned(),
+        ..JobError::default()
+    };
+    let now = Timestamp::now();
+    Job {
+        state: JobState::Interrupted as i32,
+        end_time: Some(job.end_time.unwrap_or(now)),
+        question: None,
+        outcome: Some(crate::pb::job::Outcome::Error(error)),
+        ..job.clone()
+    }
+}
+
 enum Waited {
-    Started,
+    Started(Permit),
     LeftQueued,
 }
 

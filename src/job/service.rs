@@ -6,16 +6,17 @@ use std::{
     time::Duration,
 };
 
+use prost::Message;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Condition, Config, admission::Admission, live::Live, readiness::Readiness, worker::Worker};
 use crate::{
     agent,
-    caller::Caller,
     error::{Error, Reason, Result},
-    journal::{Filter, Follower, JobId, Journal, Unfinished},
+    journal::{Filter, Follower, JobId, Journal, summary},
     pb::{Job, JobState},
+    principal::Principal,
     task::Group,
 };
 
@@ -29,7 +30,7 @@ struct Inner {
     config: Config,
     journal: Journal,
     worker: Arc<dyn Worker>,
-    admission: Admission,
+    admission: Arc<Admission>,
     live: Mutex<BTreeMap<JobId, Arc<Live>>>,
     tasks: Group,
     closing: CancellationToken,
@@ -69,18 +70,16 @@ const INPUT_TIME: Duration = Duration::from_secs(10);
 /// How often it is looked whether the store takes anything, and how long that may take.
 const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const STORE_CHECK_TIME: Duration = Duration::from_secs(5);
+/// A page of whole jobs holds no more than this, as protobuf; JSON takes up to twice as much. Below what gRPC clients take by
+/// default.
+const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// How long a deletion waits for the store.
 const DELETE_TIME: Duration = Duration::from_secs(10);
 
 impl JobService {
     /// Makes the service and takes in what the process before this one left unfinished.
-    pub async fn start(
-        config: Config,
-        journal: Journal,
-        worker: Arc<dyn Worker>,
-        unfinished: Vec<Unfinished>,
-    ) -> Self {
-        let admission = Admission::new(config.max_running, config.max_queued);
+    pub async fn start(config: Config, journal: Journal, worker: Arc<dyn Worker>) -> Self {
+        let admission = Arc::new(Admission::new(config.max_running, config.max_queued));
         let inner = Inner {
             config,
             journal,
@@ -93,7 +92,7 @@ impl JobService {
             readiness: Readiness::default(),
         };
         let service = Self { inner: Arc::new(inner) };
-        service.recover(unfinished).await;
+        service.recover().await;
         let expirer = service.clone();
         service.inner.tasks.spawn("retention", async move { expirer.expire_until_stopped().await });
         let checker = service.clone();
@@ -110,7 +109,7 @@ impl JobService {
         &*self.inner.worker
     }
 
-    pub(super) fn admission(&self) -> &Admission {
+    pub(super) fn admission(&self) -> &Arc<Admission> {
         &self.inner.admission
     }
 
@@ -124,9 +123,7 @@ impl JobService {
 
     /// A job has ended: the disk is bounded by retention at once, not only when retention looks.
     pub(super) fn check_retention(&self) {
-        if self.inner.journal.is_over(&self.inner.config.retention()) {
-            self.inner.retention_due.notify_one();
-        }
+        self.inner.retention_due.notify_one();
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Live>>> {
@@ -141,17 +138,17 @@ impl JobService {
         self.live().remove(job_id);
     }
 
-    fn find_live(&self, caller: &Caller, job_id: &JobId) -> Option<Arc<Live>> {
+    pub(super) fn find_live(&self, caller: &Principal, job_id: &JobId) -> Option<Arc<Live>> {
         let live = self.live().get(job_id).cloned()?;
-        caller.may_access(live.caller.name()).then_some(live)
+        self.inner.journal.policy().may_access(caller, &live.caller).then_some(live)
     }
 
     /// Follows a job's events behind `after_sequence`, live or late.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::CursorBeyondLog`].
-    pub fn follow(&self, caller: &Caller, job_id: &JobId, after_sequence: u32) -> Result<Follower> {
-        self.inner.journal.follow(caller, job_id, after_sequence)
+    pub async fn follow(&self, caller: &Principal, job_id: &JobId, after_sequence: u32) -> Result<Follower> {
+        self.inner.journal.follow(caller, job_id, after_sequence).await
     }
 
     /// Is cancelled when streams have to end because the gateway does.
@@ -163,13 +160,13 @@ impl JobService {
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::DataLoss`], [`Reason::StoreUnavailable`].
-    pub async fn get(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+    pub async fn get(&self, caller: &Principal, job_id: &JobId) -> Result<Job> {
         let mut job = self.read(caller, job_id).await?;
         job.task = job.task.take().map(agent::masked);
         Ok(job)
     }
 
-    async fn read(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+    async fn read(&self, caller: &Principal, job_id: &JobId) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
             let mut job = live.told();
             if job.state() == JobState::Queued {
@@ -185,13 +182,13 @@ impl JobService {
     ///
     /// # Errors
     /// As [`JobService::get`]; [`Reason::Shutdown`] when the gateway ends first.
-    pub async fn wait(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+    pub async fn wait(&self, caller: &Principal, job_id: &JobId) -> Result<Job> {
         // The log tells the end of every job, also of one that is being launched in this moment.
-        let mut follower = self.follow(caller, job_id, 0)?;
+        let mut follower = self.follow(caller, job_id, 0).await?;
         tokio::select! {
             // Both branches only wait.
             biased;
-            () = follower.wait_for_end() => {}
+            ended = follower.wait_for_end() => ended?,
             () = self.inner.closing.cancelled() => {}
         }
         if let Some(live) = self.find_live(caller, job_id) {
@@ -214,7 +211,7 @@ impl JobService {
     ///
     /// # Errors
     /// As [`JobService::wait`].
-    pub async fn wait_or_question(&self, caller: &Caller, job_id: &JobId) -> Result<Job> {
+    pub async fn wait_or_question(&self, caller: &Principal, job_id: &JobId) -> Result<Job> {
         let live = self.find_live(caller, job_id);
         loop {
             let asks = async {
@@ -241,16 +238,17 @@ impl JobService {
         }
     }
 
-    /// The caller's jobs, newest first.
+    /// The caller's jobs, newest first: summaries, or whole jobs as many as [`MAX_PAGE_BYTES`] hold.
     ///
     /// # Errors
     /// [`Reason::InvalidArgument`] for a page token that is none.
     pub async fn list(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         filter: &Filter,
         page_size: u32,
         page_token: &str,
+        is_whole: bool,
     ) -> Result<JobPage> {
         let limit = match page_size {
             0 => 50,
@@ -264,21 +262,34 @@ impl JobService {
                     .map_err(|_| Error::invalid("page_token", "is not one that a page gave"))?,
             ),
         };
-        let (job_ids, has_more) = self.inner.journal.list(caller, filter, before.as_ref(), limit);
-        let next_page_token =
-            job_ids.last().filter(|_| has_more).map(ToString::to_string).unwrap_or_default();
-        let mut jobs = Vec::with_capacity(job_ids.len());
-        for job_id in &job_ids {
-            match self.get(caller, job_id).await {
-                Ok(job) => jobs.push(job),
-                // Removed since the page was made.
-                Err(error) if error.reason() == Reason::JobNotFound => {}
-                Err(error) if error.reason() == Reason::DataLoss => {
-                    jobs.push(Job { job_id: job_id.to_string(), ..Job::default() });
-                }
-                Err(error) => return Err(error),
+        let page = self.inner.journal.list(caller, filter, before.as_ref(), limit).await?;
+        let mut jobs: Vec<Job> = Vec::with_capacity(page.jobs.len());
+        let (mut bytes, mut has_more) = (0, page.has_more);
+        let mut last = None;
+        for listed in page.jobs {
+            let job_id = JobId::parse(&listed.job_id)?;
+            let job = match is_whole {
+                false => self.find_live(caller, &job_id).map_or(listed, |live| summary(&live.told())),
+                true => match self.get(caller, &job_id).await {
+                    Ok(job) => job,
+                    // Removed since the page was made.
+                    Err(error) if error.reason() == Reason::JobNotFound => continue,
+                    // The summary is what is left of it, or all that can be read now.
+                    Err(error) if matches!(error.reason(), Reason::DataLoss | Reason::StoreUnavailable) => {
+                        listed
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            bytes += job.encoded_len();
+            if bytes > MAX_PAGE_BYTES && !jobs.is_empty() {
+                has_more = true;
+                break;
             }
+            jobs.push(job);
+            last = Some(job_id);
         }
+        let next_page_token = last.filter(|_| has_more).map(|last| last.to_string()).unwrap_or_default();
         Ok(JobPage { jobs, next_page_token })
     }
 
@@ -288,7 +299,7 @@ impl JobService {
     /// As [`JobService::get`].
     pub async fn cancel(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         job_id: &JobId,
         by: CancelledBy,
         wait: Duration,
@@ -305,7 +316,7 @@ impl JobService {
     }
 
     /// Asks a job to end, without waiting or asking back. For a client that has left.
-    pub fn cancel_now(&self, caller: &Caller, job_id: &JobId, by: CancelledBy) {
+    pub fn cancel_now(&self, caller: &Principal, job_id: &JobId, by: CancelledBy) {
         if let Some(live) = self.find_live(caller, job_id) {
             live.request_cancel(by);
         }
@@ -315,7 +326,7 @@ impl JobService {
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::JobNotEnded`], [`Reason::StoreUnavailable`].
-    pub async fn delete(&self, caller: &Caller, job_id: &JobId) -> Result<()> {
+    pub async fn delete(&self, caller: &Principal, job_id: &JobId) -> Result<()> {
         // In a task of its own: a client that leaves now must not leave a job behind that is listed and not there.
         let (service, caller, job_id) = (self.clone(), caller.clone(), job_id.clone());
         let deleted = self
@@ -338,7 +349,7 @@ impl JobService {
     /// question's schema, which then stays open.
     pub async fn send_input(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         job_id: &JobId,
         input_id: &str,
         value: serde_json::Value,

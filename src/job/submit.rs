@@ -5,17 +5,17 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{
-    HeldJob, JobService,
+    CancelledBy, HeldJob, JobService,
     admission::Turn,
     live::Live,
     normal::{Normal, normal},
 };
 use crate::{
     agent,
-    caller::Caller,
     error::{Error, Reason, Result},
     journal::{self, JobId},
     pb::{Door, Job, JobState, Task, TaskOptions, Timestamp, storage::JobRecord},
+    principal::Principal,
 };
 
 /// How long a submit waits for the store.
@@ -25,14 +25,14 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Submission {
     /// Who.
-    pub caller: Caller,
+    pub caller: Principal,
     /// Through which door.
     pub door: Door,
     /// What.
     pub task: Option<Task>,
     /// How.
     pub options: TaskOptions,
-    /// Whether a new job is cancelled when the client leaves before its end.
+    /// Whether the job is cancelled when the client leaves before its end, unless others hold it too or want it to go on.
     pub is_held: bool,
 }
 
@@ -43,7 +43,7 @@ pub struct Submitted {
     pub job_id: JobId,
     /// Whether it is new.
     pub is_new: bool,
-    /// The hold on a new job, where one was asked for.
+    /// The hold on the job, where one was asked for and it has not ended.
     pub held: Option<HeldJob>,
 }
 
@@ -54,15 +54,19 @@ impl JobService {
     /// What is wrong with the task or its options; [`Reason::IdempotencyConflict`]; [`Reason::QueueFull`],
     /// [`Reason::ShuttingDown`] and [`Reason::StoreUnavailable`], which mean that nothing was accepted.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted> {
-        let Normal { task, options, read, digest, raw_digest } = normal(submission.task, submission.options)?;
+        let Normal { task, options, read, digest, earlier_digests } =
+            normal(submission.task, submission.options)?;
+        self.journal().policy().may_submit(&submission.caller, &task)?;
         // A repeated submit is answered although the queue may be full by now. The job of an earlier build may be known by the
-        // digest of what was handed in.
+        // digest that was made then.
         let key = options.idempotency_key.as_str();
-        let known = self.journal().by_key(&submission.caller, key, &digest);
-        let known = known
-            .or_else(|error| self.journal().by_key(&submission.caller, key, &raw_digest).map_err(|_| error));
-        if let Some(job_id) = known? {
-            return Ok(Submitted { job_id, is_new: false, held: None });
+        let digests: [&[u8]; 3] = [&digest, &earlier_digests[0], &earlier_digests[1]];
+        while let Some(job_id) = self.journal().by_key(&submission.caller, key, &digests).await? {
+            if self.is_given_up(&submission.caller, &job_id).await {
+                continue;
+            }
+            let held = self.join(&submission.caller, &job_id, submission.is_held);
+            return Ok(Submitted { job_id, is_new: false, held });
         }
         let job_id = JobId::generate()?;
         let job = Job {
@@ -80,10 +84,12 @@ impl JobService {
         let (service, is_held, caller) = (self.clone(), submission.is_held, submission.caller);
         let (answer, accepted) = oneshot::channel();
         self.tasks().spawn("submit", async move {
-            let accepted = service.accept(job_id, job, digest, read).await;
+            let record =
+                JobRecord { job: Some(job), request_digest: digest, principal: Some(caller.to_stored()) };
+            let accepted = service.accept(job_id, &caller, record, read).await;
             let submitted = accepted.map(|(job_id, is_new)| {
-                let hold = || HeldJob::new(service.clone(), caller, job_id.clone());
-                Submitted { held: (is_held && is_new).then(hold), job_id, is_new }
+                let held = service.join(&caller, &job_id, is_held);
+                Submitted { held, job_id, is_new }
             });
             let _left = answer.send(submitted);
         });
@@ -96,16 +102,23 @@ impl JobService {
         }
     }
 
+    /// Whether a job ends in this moment because its clients have left: it gives its key back then. Waits for that a while.
+    async fn is_given_up(&self, caller: &Principal, job_id: &JobId) -> bool {
+        let Some(live) = self.find_live(caller, job_id) else { return false };
+        live.cancelled_by() == Some(CancelledBy::Disconnect)
+            && tokio::time::timeout(STORE_DEADLINE, live.ended.cancelled()).await.is_ok()
+    }
+
     /// Promises a place, stores the job, launches it. Answers with the job and whether it is new.
     async fn accept(
         &self,
         job_id: JobId,
-        job: Job,
-        request_digest: bytes::Bytes,
+        caller: &Principal,
+        record: JobRecord,
         task: agent::Task,
     ) -> Result<(JobId, bool)> {
-        let promise = self.admission().promise(&Caller::named(&job.caller))?;
-        let record = JobRecord { job: Some(job.clone()), request_digest };
+        let promise = self.admission().promise(caller)?;
+        let job = record.job.clone().unwrap_or_default();
         match self.journal().submit(record).await? {
             journal::Submitted::Existing(job_id) => Ok((job_id, false)),
             journal::Submitted::New(appender) => {
@@ -119,7 +132,7 @@ impl JobService {
     /// Takes a stored job in again that was queued when the process before this one ended.
     pub(super) fn resubmit(&self, job: Job, task: agent::Task, appender: journal::Appender) {
         let job_id = appender.job_id().clone();
-        let turn: Turn = self.admission().admit(&Caller::named(&job.caller), &job_id);
+        let turn: Turn = self.admission().admit(appender.stored().owner(), &job_id);
         self.launch(Live::new(job, appender.stored()), task, appender, turn);
     }
 }

@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::{self, Agent, Inputs, Mind, Writer},
-    caller::Caller,
     error::Result,
     pb::Job,
+    principal::Principal,
     tool::{DEFAULT_CONVERSATION, Done, Toolbox},
 };
 
@@ -19,6 +19,8 @@ use crate::{
 pub struct Assignment<'a> {
     /// The job.
     pub job: &'a Job,
+    /// Whose it is.
+    pub owner: Principal,
     /// Its task, checked.
     pub task: &'a agent::Task,
     /// Where answers to questions come in.
@@ -58,13 +60,13 @@ impl Worker for AgentWorker {
     }
 
     async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done> {
-        let Assignment { job, task, inputs, cancel, deadline } = assignment;
+        let Assignment { job, owner, task, inputs, cancel, deadline } = assignment;
         let options = job.options.clone().unwrap_or_default();
         let named = Some(options.conversation_id).filter(|id| !id.is_empty());
         let agent = Agent {
             toolbox: &self.toolbox,
             mind: &self.mind,
-            caller: Caller::named(&job.caller),
+            caller: owner,
             job_id: job.job_id.clone(),
             named_conversation: named.clone(),
             conversation_id: named.unwrap_or_else(|| DEFAULT_CONVERSATION.to_owned()),

@@ -47,8 +47,12 @@ pub enum Durability {
 pub struct Retention {
     /// Ended jobs older than this are removed.
     pub max_age: Duration,
-    /// While the ended jobs' logs take more than this, the oldest are removed.
+    /// While the ended jobs' logs take more than this, the oldest of whoever takes most are removed.
     pub max_bytes: u64,
-    /// While there are more ended jobs than this, the oldest are removed.
+    /// While there are more ended jobs than this, the oldest of whoever has most are removed.
     pub max_jobs: usize,
+    /// What one owner's ended jobs may take; `None`: no bound of its own.
+    pub max_bytes_per_owner: Option<u64>,
+    /// How many ended jobs one owner may have; `None`: no bound of its own.
+    pub max_jobs_per_owner: Option<usize>,
 }

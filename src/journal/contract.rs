@@ -6,9 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    caller::Caller,
     error::Reason,
     pb::{self, Job, JobState, TaskOptions, Timestamp, job_event::Payload, storage::JobRecord},
+    principal::{OwnersOnly, Principal},
 };
 
 fn record(job_id: &JobId, key: &str, digest: u8) -> JobRecord {
@@ -21,7 +21,7 @@ fn record(job_id: &JobId, key: &str, digest: u8) -> JobRecord {
         create_time: Some(Timestamp::now()),
         ..Job::default()
     };
-    JobRecord { job: Some(job), request_digest: vec![digest; 32].into() }
+    JobRecord { job: Some(job), request_digest: vec![digest; 32].into(), principal: None }
 }
 
 fn token(text: &str) -> Payload {
@@ -62,39 +62,57 @@ async fn texts(mut follower: Follower) -> Vec<(u32, String)> {
     seen
 }
 
+async fn open<S: Catalogue + EventLog>(store: S) -> (Journal, Vec<Damage>) {
+    let store = Arc::new(store);
+    let parts =
+        Parts { catalogue: store.clone(), events: store, policy: Arc::new(OwnersOnly), max_tail_bytes: 4096 };
+    Journal::open(parts).await.unwrap()
+}
+
+/// Whoever names a principal in a test names it here.
+fn principal(name: &str) -> Principal {
+    if name == "local" { Principal::local() } else { Principal::from_proxy(name) }
+}
+
+fn lost() -> Job {
+    panic!("nothing is lost")
+}
+
 /// Everything that the journal promises over any store.
-async fn suite(store: Arc<dyn Store>) {
-    let (journal, unfinished, damage) = Journal::open(store, 4096).await.unwrap();
-    assert!(unfinished.is_empty() && damage.is_empty());
-    let caller = Caller::local();
+async fn suite(store: impl Catalogue + EventLog) {
+    let (journal, damage) = open(store).await;
+    let unfinished = journal.claim(10).await.unwrap();
+    assert!(unfinished.jobs.is_empty() && unfinished.damage.is_empty() && damage.is_empty());
+    let caller = Principal::local();
 
     // Live and late readers see the same events, a resumed one the rest, in spite of a small tail.
     let appender = submit(&journal, "", 0).await;
     let job_id = appender.job_id().clone();
-    let live = texts(journal.follow(&caller, &job_id, 0).unwrap());
+    let live = texts(journal.follow(&caller, &job_id, 0).await.unwrap());
     let write = async {
         for number in 0..5000 {
-            appender.append(&token(&format!("{number} {}", "x".repeat(number % 50))), |_| {}).await.unwrap();
+            let text = format!("{number} {}", "x".repeat(number % 50));
+            appender.append(&token(&text), |_| None).await.unwrap();
             if number % 1000 == 0 {
                 appender.flushed(Duration::from_secs(5)).await.unwrap();
             }
         }
-        appender.append(&end(), |_| {}).await.unwrap();
-        assert!(appender.append(&end(), |_| {}).await.is_err(), "nothing follows the last event");
-        journal.finish(appender, &ended(&job_id, 5001)).await;
+        appender.append(&end(), |_| None).await.unwrap();
+        assert!(appender.append(&end(), |_| None).await.is_err(), "nothing follows the last event");
+        assert!(journal.finish(appender, &ended(&job_id, 5001), lost).await);
     };
     let (live, ()) = tokio::join!(live, write);
     assert_eq!(live.len(), 5001);
     assert!(live.iter().zip(1..).all(|((sequence, _), expected)| *sequence == expected));
-    assert_eq!(texts(journal.follow(&caller, &job_id, 0).unwrap()).await, live);
-    assert_eq!(texts(journal.follow(&caller, &job_id, 4321).unwrap()).await, live[4321..]);
-    assert_eq!(texts(journal.follow(&caller, &job_id, 5001).unwrap()).await, []);
-    let beyond = journal.follow(&caller, &job_id, 5002).err().unwrap();
+    assert_eq!(texts(journal.follow(&caller, &job_id, 0).await.unwrap()).await, live);
+    assert_eq!(texts(journal.follow(&caller, &job_id, 4321).await.unwrap()).await, live[4321..]);
+    assert_eq!(texts(journal.follow(&caller, &job_id, 5001).await.unwrap()).await, []);
+    let beyond = journal.follow(&caller, &job_id, 5002).await.err().unwrap();
     assert_eq!((beyond.reason(), beyond.sequence()), (Reason::CursorBeyondLog, Some(5001)));
 
     // Nobody else sees it; a job that is not there is not found.
-    let other = Caller::named("other");
-    assert_eq!(journal.follow(&other, &job_id, 0).err().unwrap().reason(), Reason::JobNotFound);
+    let other = principal("other");
+    assert_eq!(journal.follow(&other, &job_id, 0).await.err().unwrap().reason(), Reason::JobNotFound);
     assert_eq!(journal.delete(&other, &job_id).await.unwrap_err().reason(), Reason::JobNotFound);
     assert_eq!(journal.job(&caller, &job_id).await.unwrap().ended.unwrap().last_sequence, 5001);
 
@@ -108,41 +126,201 @@ async fn suite(store: Arc<dyn Store>) {
     // Deleting wants an ended job, and frees its key; a reader that is at it still finishes.
     let keyed_id = keyed.job_id().clone();
     assert_eq!(journal.delete(&caller, &keyed_id).await.unwrap_err().reason(), Reason::JobNotEnded);
-    keyed.append(&end(), |_| {}).await.unwrap();
-    journal.finish(keyed, &ended(&keyed_id, 1)).await;
-    let mut reader = journal.follow(&caller, &job_id, 0).unwrap();
+    keyed.append(&end(), |_| None).await.unwrap();
+    journal.finish(keyed, &ended(&keyed_id, 1), lost).await;
+    let mut reader = journal.follow(&caller, &job_id, 0).await.unwrap();
     let first = reader.next().await.unwrap().unwrap();
     journal.delete(&caller, &keyed_id).await.unwrap();
     journal.delete(&caller, &job_id).await.unwrap();
     assert_eq!(texts(reader).await.len(), 5001 - first.last_sequence() as usize);
-    assert_eq!(journal.follow(&caller, &job_id, 0).err().unwrap().reason(), Reason::JobNotFound);
+    assert_eq!(journal.follow(&caller, &job_id, 0).await.err().unwrap().reason(), Reason::JobNotFound);
     drop(submit(&journal, "key", 3).await);
 
     // Retention removes the oldest ended jobs, never a running one.
     for _ in 0..5 {
         let appender = submit(&journal, "", 0).await;
         let job_id = appender.job_id().clone();
-        appender.append(&end(), |_| {}).await.unwrap();
-        journal.finish(appender, &ended(&job_id, 1)).await;
+        appender.append(&end(), |_| None).await.unwrap();
+        journal.finish(appender, &ended(&job_id, 1), lost).await;
     }
-    let keep = Retention { max_age: Duration::from_secs(3600), max_bytes: u64::MAX, max_jobs: 2 };
+    let keep = |max_age, max_jobs| Retention {
+        max_age,
+        max_bytes: u64::MAX,
+        max_jobs,
+        max_bytes_per_owner: None,
+        max_jobs_per_owner: None,
+    };
     let never = CancellationToken::new();
-    assert_eq!(journal.expire(&keep, &never).await, 3);
-    let none = Retention { max_age: Duration::ZERO, max_bytes: u64::MAX, max_jobs: 9 };
-    assert_eq!(journal.expire(&none, &never).await, 2);
-    assert_eq!(journal.list(&caller, &Filter::default(), None, 10).0.len(), 1);
+    assert_eq!(journal.expire(&keep(Duration::from_secs(3600), 2), &never).await, 3);
+    assert_eq!(journal.expire(&keep(Duration::ZERO, 9), &never).await, 2);
+    let page = journal.list(&caller, &Filter::default(), None, 10).await.unwrap();
+    assert!(page.jobs.len() == 1 && !page.has_more && page.jobs[0].is_summary);
+}
+
+fn lease(holder: &Holder) -> Lease {
+    Lease { holder: holder.clone(), time: Duration::from_secs(30) }
+}
+
+fn batch(job_id: &JobId, first: u32, texts: &[&str]) -> Arc<Batch> {
+    let payloads: Vec<_> = texts.iter().map(|text| token(text)).collect();
+    Arc::new(Batch::encoded(job_id, first, &payloads))
+}
+
+async fn append(store: &impl EventLog, claim: &Claim, batches: Vec<Arc<Batch>>) -> Result<(), Refusal> {
+    store.append(vec![Append { claim: claim.clone(), batches }]).await.remove(0)
+}
+
+/// Two gateways at one store: a job is one's at a time, and what the other still writes is refused.
+async fn two_holders(store: impl Catalogue + EventLog) {
+    store.open().await.unwrap();
+    let (first, second) = (Holder::generate().unwrap(), Holder::generate().unwrap());
+    let job_id = JobId::generate().unwrap();
+    let created = store.create(&record(&job_id, "key", 1), &lease(&first)).await.unwrap();
+    let Created::New(claim) = created else { panic!("{created:?}") };
+    // Of two submits at once under one key one is new.
+    let (one, other) = (
+        record(&JobId::generate().unwrap(), "at once", 1),
+        record(&JobId::generate().unwrap(), "at once", 1),
+    );
+    let (first_lease, second_lease) = (lease(&first), lease(&second));
+    let (one, other) = tokio::join!(store.create(&one, &first_lease), store.create(&other, &second_lease));
+    match (one.unwrap(), other.unwrap()) {
+        (Created::New(claim), Created::Existing(id)) | (Created::Existing(id), Created::New(claim)) => {
+            assert_eq!(claim.job_id, id);
+        }
+        both => panic!("{both:?}"),
+    }
+    // An append is conditional on where the log ends, and made again it is stored once.
+    append(&store, &claim, vec![batch(&job_id, 1, &["a", "b"])]).await.unwrap();
+    let again = vec![batch(&job_id, 1, &["a", "b"]), batch(&job_id, 3, &["c"])];
+    append(&store, &claim, again).await.unwrap();
+    assert!(matches!(append(&store, &claim, vec![batch(&job_id, 5, &["e"])]).await, Err(Refusal::Stale)));
+    store.set_state(&claim, JobState::Running).await.unwrap();
+    let known = store.get(&job_id).await.unwrap();
+    assert_eq!((known.last_sequence, known.state, known.is_ended), (3, JobState::Running, false));
+
+    // Nobody takes what is held, and a lease that is renewed goes on.
+    let held_by_second = store.claim(&lease(&second), 10).await.unwrap();
+    assert!(held_by_second.jobs.is_empty(), "{held_by_second:?}");
+    tokio::time::advance(Duration::from_secs(20)).await;
+    store.renew(&lease(&first)).await.unwrap();
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let claimed = store.claim(&lease(&second), 10).await.unwrap();
+    assert!(claimed.jobs.iter().all(|left| left.claim.job_id != job_id), "{claimed:?}");
+    // When it has run out, the other takes the job over, with everything that is stored.
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let claimed = store.claim(&lease(&second), 10).await.unwrap();
+    let left = claimed.jobs.into_iter().find(|left| left.claim.job_id == job_id).unwrap();
+    assert_eq!((left.claim.epoch, left.last_sequence), (claim.epoch + 1, 3));
+    assert!(matches!(append(&store, &claim, vec![batch(&job_id, 4, &["stale"])]).await, Err(Refusal::Stale)));
+    assert!(matches!(store.set_state(&claim, JobState::Failed).await, Err(Refusal::Stale)));
+    assert!(matches!(store.end(&claim, &ended(&job_id, 3)).await, Err(Refusal::Stale)));
+    // Of one write the stale part is refused, and the other goes through.
+    let appends = vec![
+        Append { claim: claim.clone(), batches: vec![batch(&job_id, 4, &["stale"])] },
+        Append { claim: left.claim.clone(), batches: vec![batch(&job_id, 4, &["d"])] },
+    ];
+    let waiting = store.changed(&job_id, 3);
+    let (changed, answers) = tokio::join!(waiting, store.append(appends));
+    assert!(matches!(&answers[..], [Err(Refusal::Stale), Ok(())]), "{answers:?}");
+    assert_eq!(changed.unwrap(), Head { last_sequence: 4, is_ended: false });
+    let mut reader = store.reader(&job_id).await.unwrap();
+    let read = reader.read(1, 4, 1 << 20).await.unwrap();
+    let texts: Vec<_> =
+        read.batches.iter().flat_map(|batch| batch.payloads(0)).map(|(sequence, _)| sequence).collect();
+    assert_eq!(texts, [1, 2, 3, 4]);
+    // The end, told once or twice.
+    let end = ended(&job_id, 4);
+    let (changed, bytes) = tokio::join!(store.changed(&job_id, 4), store.end(&left.claim, &end));
+    assert!(changed.unwrap().is_ended);
+    assert_eq!(store.end(&left.claim, &end).await.unwrap(), bytes.unwrap());
+    assert!(matches!(append(&store, &left.claim, vec![batch(&job_id, 5, &["f"])]).await, Err(Refusal::Gone)));
+    assert_eq!(store.read(&job_id).await.unwrap().ended.unwrap().last_sequence, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_one_holders_at_a_time() {
+    two_holders(MemoryStore::default()).await;
+    for durability in [Durability::Process, Durability::Fsync] {
+        let directory = tempfile::tempdir().unwrap();
+        two_holders(EmbeddedStore::open(directory.path(), durability).unwrap()).await;
+    }
+}
+
+/// A reader at a gateway that does not run the job reads what whoever does writes, also across a takeover.
+#[tokio::test(start_paused = true)]
+async fn readers_follow_a_job_that_was_taken_over() {
+    let store = Arc::new(MemoryStore::default());
+    let parts = || Parts {
+        catalogue: store.clone(),
+        events: store.clone(),
+        policy: Arc::new(OwnersOnly),
+        max_tail_bytes: 4096,
+    };
+    let (stuck, _) = Journal::open(parts()).await.unwrap();
+    let (other, _) = Journal::open(parts()).await.unwrap();
+    let appender = submit(&stuck, "", 0).await;
+    let job_id = appender.job_id().clone();
+    appender.append(&token("a"), |_| None).await.unwrap();
+    appender.flushed(Duration::from_secs(5)).await.unwrap();
+    let takes_over = async {
+        // The lease was renewed by the first journal; it is dead now.
+        stuck.close(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let left = other.claim(10).await.unwrap().jobs.remove(0);
+        let taken = other.reopen(&left);
+        taken.append(&token("b"), |_| None).await.unwrap();
+        taken.append(&end(), |_| None).await.unwrap();
+        assert!(other.finish(taken, &ended(&job_id, 3), lost).await);
+    };
+    let elsewhere = texts(other.follow(&principal("local"), &job_id, 0).await.unwrap());
+    let ((), elsewhere) = tokio::join!(takes_over, elsewhere);
+    assert_eq!(elsewhere.len(), 3);
+}
+
+/// Retention takes from whoever has most, oldest first, and never from somebody with less.
+#[tokio::test]
+async fn nobodys_jobs_make_room_for_anothers() {
+    let store = MemoryStore::default();
+    store.open().await.unwrap();
+    let holder = Holder::generate().unwrap();
+    let mut jobs = Vec::new();
+    for number in 0..60 {
+        let job_id = JobId::generate().unwrap();
+        let name = if number < 3 { "modest" } else { "greedy" };
+        let mut new = record(&job_id, &format!("key {number}"), 0);
+        new.principal = Some(principal(name).to_stored());
+        let Created::New(claim) = store.create(&new, &lease(&holder)).await.unwrap() else { panic!() };
+        store.end(&claim, &ended(&job_id, 0)).await.unwrap();
+        jobs.push(job_id);
+    }
+    let keep = Retention {
+        max_age: Duration::from_secs(3600),
+        max_bytes: u64::MAX,
+        max_jobs: 50,
+        max_bytes_per_owner: None,
+        max_jobs_per_owner: None,
+    };
+    assert_eq!(store.expired(&keep, 100).await.unwrap(), jobs[3..13]);
+    assert_eq!(store.expired(&keep, 4).await.unwrap(), jobs[3..7]);
+    let own = Retention { max_jobs: 100, max_jobs_per_owner: Some(2), ..keep };
+    let expired = store.expired(&own, 100).await.unwrap();
+    assert_eq!(expired.len(), 1 + 55);
+    assert!(expired.contains(&jobs[0]) && !expired.contains(&jobs[1]));
+    let all = Retention { max_jobs: 0, ..keep };
+    assert_eq!(store.expired(&all, 100).await.unwrap().len(), 60);
 }
 
 #[tokio::test]
 async fn memory_store() {
-    suite(Arc::new(MemoryStore::default())).await;
+    suite(MemoryStore::default()).await;
 }
 
 #[tokio::test]
 async fn embedded_store() {
     for durability in [Durability::Process, Durability::Fsync] {
         let directory = tempfile::tempdir().unwrap();
-        suite(Arc::new(EmbeddedStore::open(directory.path(), durability).unwrap())).await;
+        suite(EmbeddedStore::open(directory.path(), durability).unwrap()).await;
     }
 }
 
@@ -157,20 +335,20 @@ async fn a_store_has_one_user() {
 /// A store with one ended and one unfinished job of ten batches each. Answers with their ids.
 async fn written(path: &Path) -> (JobId, JobId) {
     let store = EmbeddedStore::open(path, Durability::Process).unwrap();
-    let (journal, ..) = Journal::open(Arc::new(store), 4096).await.unwrap();
+    let (journal, _) = open(store).await;
     let mut ids = Vec::new();
     for is_ended in [true, false] {
         let appender = submit(&journal, "", 0).await;
         let job_id = appender.job_id().clone();
         for number in 0..100 {
-            appender.append(&token(&format!("event {number}")), |_| {}).await.unwrap();
+            appender.append(&token(&format!("event {number}")), |_| None).await.unwrap();
             if number % 10 == 9 {
                 appender.flushed(Duration::from_secs(5)).await.unwrap();
             }
         }
         if is_ended {
-            appender.append(&end(), |_| {}).await.unwrap();
-            journal.finish(appender, &ended(&job_id, 101)).await;
+            appender.append(&end(), |_| None).await.unwrap();
+            journal.finish(appender, &ended(&job_id, 101), lost).await;
         }
         ids.push(job_id);
     }
@@ -208,20 +386,21 @@ async fn read_all(mut follower: Follower) -> (Vec<u32>, Vec<u32>) {
 /// Opens a damaged store and reads everything. Answers with whether the damage was noticed.
 async fn noticed(path: &Path, (ended, unfinished): &(JobId, JobId), max_lost: usize) -> bool {
     let store = EmbeddedStore::open(path, Durability::Process).unwrap();
-    let (journal, left, damage) = Journal::open(Arc::new(store), 4096).await.unwrap();
-    let mut is_noticed = !damage.is_empty();
-    match journal.follow(&Caller::local(), ended, 0) {
+    let (journal, damage) = open(store).await;
+    let Claimed { jobs: left, damage: of_jobs } = journal.claim(10).await.unwrap();
+    let mut is_noticed = !damage.is_empty() || !of_jobs.is_empty();
+    match journal.follow(&Principal::local(), ended, 0).await {
         Err(_) => {}
         Ok(follower) => {
             let (seen, lost) = read_all(follower).await;
-            is_noticed |= !lost.is_empty() || journal.job(&Caller::local(), ended).await.is_err();
+            is_noticed |= !lost.is_empty() || journal.job(&Principal::local(), ended).await.is_err();
             let mut all: Vec<_> = seen.iter().chain(&lost).copied().collect();
             all.sort_unstable();
             assert_eq!(all, (1..=101).collect::<Vec<_>>(), "each event is read or named as lost");
             assert!(lost.len() <= max_lost, "the rest is readable: {lost:?}");
         }
     }
-    match left.iter().find(|left| left.job_id == *unfinished) {
+    match left.iter().find(|left| left.claim.job_id == *unfinished) {
         None => assert!(is_noticed, "an unfinished job vanished"),
         Some(left) => {
             let (seen, lost) = read_all(journal.replay(left)).await;
@@ -230,7 +409,7 @@ async fn noticed(path: &Path, (ended, unfinished): &(JobId, JobId), max_lost: us
             assert!(is_noticed || left.last_sequence == 100, "events vanished: {}", left.last_sequence);
             // It goes on behind everything that was ever seen.
             let appender = journal.reopen(left);
-            let next = appender.append(&token("more"), |_| {}).await.unwrap();
+            let next = appender.append(&token("more"), |_| None).await.unwrap();
             assert_eq!(next, left.last_sequence + 1);
             appender.flushed(Duration::from_secs(5)).await.unwrap();
             assert_eq!(read_next(&journal, unfinished, next - 1).await, next);
@@ -241,7 +420,7 @@ async fn noticed(path: &Path, (ended, unfinished): &(JobId, JobId), max_lost: us
 }
 
 async fn read_next(journal: &Journal, job_id: &JobId, after: u32) -> u32 {
-    let mut follower = journal.follow(&Caller::local(), job_id, after).unwrap();
+    let mut follower = journal.follow(&Principal::local(), job_id, after).await.unwrap();
     follower.next().await.unwrap().unwrap().first_sequence()
 }
 

@@ -35,8 +35,13 @@ pub(super) fn encode(
     payload.encode(buffer);
 }
 
-#[cfg(any(test, fuzzing))]
 impl super::Batch {
+    /// The first batch of a job, of these events, at the beginning of time: what a journal would append, for whoever writes to a
+    /// store without one.
+    pub fn of_events(job_id: &JobId, payloads: &[Payload]) -> Self {
+        Self::encoded(job_id, 1, payloads)
+    }
+
     /// A batch of these events.
     pub(crate) fn encoded(job_id: &JobId, first_sequence: u32, payloads: &[Payload]) -> Self {
         let (mut bytes, mut ends) = (bytes::BytesMut::new(), Vec::new());

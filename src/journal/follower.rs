@@ -2,7 +2,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Batch, Chunk, JobId, Reader, Store, live::Log, mark::Published, read_cache::ReadCache};
+use super::{
+    Batch, Chunk, EventLog, Head, JobId, Reader,
+    live::Log,
+    mark::{Broken, Published},
+    read_cache::ReadCache,
+};
 use crate::error::{Error, Reason, Result};
 
 /// How much a reader that is behind takes from the store at once. Bounds what it holds, in bytes.
@@ -32,7 +37,7 @@ impl Slice {
 /// Follows one job. It pulls: what it does not ask for costs nothing. Dropping it ends it.
 pub struct Follower {
     pub(super) job_id: JobId,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) events: Arc<dyn EventLog>,
     pub(super) cache: Arc<ReadCache>,
     pub(super) source: Source,
     pub(super) next_sequence: u32,
@@ -42,7 +47,11 @@ pub struct Follower {
 }
 
 pub(super) enum Source {
+    /// This process writes it.
     Live(Arc<Log>),
+    /// Somebody else does, or nobody now: this far, and more may come.
+    Elsewhere { last_sequence: u32 },
+    /// Nothing more comes.
     Ended { last_sequence: u32 },
 }
 
@@ -50,7 +59,12 @@ impl Source {
     fn published(&self) -> Published {
         match self {
             Self::Live(log) => log.mark.now(),
-            Self::Ended { last_sequence } => Published { last_sequence: *last_sequence, is_ended: true },
+            Self::Elsewhere { last_sequence } => {
+                Published { last_sequence: *last_sequence, is_ended: false, broken: None }
+            }
+            Self::Ended { last_sequence } => {
+                Published { last_sequence: *last_sequence, is_ended: true, broken: None }
+            }
         }
     }
 }
@@ -76,11 +90,38 @@ impl Follower {
         self.source.published().last_sequence
     }
 
-    /// Waits until the job's last event is stored, reading nothing.
-    pub async fn wait_for_end(&mut self) {
-        if let Source::Live(log) = &self.source {
-            log.mark.wait_for(|now| now.is_ended).await;
+    /// Waits until the job's last event is stored, or nothing more will be, reading nothing.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`] when the store cannot be asked now; [`Reason::JobNotFound`] when the job is removed.
+    pub async fn wait_for_end(&mut self) -> Result<()> {
+        loop {
+            match &self.source {
+                Source::Ended { .. } => return Ok(()),
+                Source::Live(log) => match log.mark.wait_for(Published::is_over).await.broken {
+                    Some(Broken::TakenOver) => self.look_elsewhere(),
+                    _ => return Ok(()),
+                },
+                Source::Elsewhere { last_sequence } => {
+                    let last_sequence = *last_sequence;
+                    self.wait_elsewhere(last_sequence).await?;
+                }
+            }
         }
+    }
+
+    /// The job is somebody else's now: what they write is read from the store.
+    fn look_elsewhere(&mut self) {
+        self.source = Source::Elsewhere { last_sequence: self.source.published().last_sequence };
+    }
+
+    async fn wait_elsewhere(&mut self, last_sequence: u32) -> Result<()> {
+        let Head { last_sequence, is_ended } = self.events.changed(&self.job_id, last_sequence).await?;
+        self.source = match is_ended {
+            true => Source::Ended { last_sequence },
+            false => Source::Elsewhere { last_sequence },
+        };
+        Ok(())
     }
 
     /// The next events; waits for them while the job runs. `None` after the last one.
@@ -106,9 +147,28 @@ impl Follower {
             if published.is_ended {
                 return Ok(None);
             }
-            let Source::Live(log) = &self.source else { return Ok(None) };
             let next_sequence = self.next_sequence;
-            log.mark.wait_for(|now| now.last_sequence >= next_sequence || now.is_ended).await;
+            match (&self.source, published.broken) {
+                (Source::Live(_), Some(Broken::TakenOver)) => self.look_elsewhere(),
+                (Source::Live(_), Some(Broken::Failed)) => {
+                    // Told once; a reader that goes on then finds the end.
+                    let last_sequence = published.last_sequence;
+                    self.source = Source::Ended { last_sequence };
+                    let message =
+                        "the store failed for this job and its later events are lost; the job has ended";
+                    return Err(Error::new(Reason::DataLoss, message)
+                        .with_sequence(last_sequence)
+                        .for_job(self.job_id.as_str()));
+                }
+                (Source::Live(log), None) => {
+                    log.mark.wait_for(|now| now.last_sequence >= next_sequence || now.is_over()).await;
+                }
+                (Source::Elsewhere { last_sequence }, _) => {
+                    let last_sequence = *last_sequence;
+                    self.wait_elsewhere(last_sequence).await?;
+                }
+                (Source::Ended { .. }, _) => return Ok(None),
+            }
         }
     }
 
@@ -139,7 +199,7 @@ impl Follower {
     async fn read(&mut self, last_sequence: u32) -> Result<()> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
-            none => none.insert(self.store.reader(&self.job_id).await?),
+            none => none.insert(self.events.reader(&self.job_id).await?),
         };
         let Chunk { batches, damage } = reader.read(self.next_sequence, last_sequence, READ_BYTES).await?;
         if let Some(damage) = damage {

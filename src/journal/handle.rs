@@ -1,7 +1,7 @@
-//! The journal: one index, one store, the live logs.
+//! The journal: a catalogue, an event log, the live logs of this process.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,22 +10,28 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Appender, Counters, Damage, Filter, Follower, JobId, Loaded, MAX_SEQUENCE, Retention, Store, StoredJob,
-    Unfinished,
-    follower::Source,
-    index::{End, Entry, Index, Trouble},
-    live::Log,
+    Appender, Catalogue, Claim, Claimed, Counters, Created, Damage, EventLog, Filter, Follower, Holder,
+    JobId, Known, Lease, MAX_SEQUENCE, Query, Refusal, Retention, StoredJob, Unfinished,
+    catalogue::unreadable, committer::Committer, follower::Source, live::Log, mark::Broken,
     read_cache::ReadCache,
 };
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
-    pb::{Job, JobState, Timestamp, storage::JobRecord},
+    pb::{Job, storage::JobRecord},
+    principal::{Policy, Principal},
     task::Group,
 };
 
 /// How long the store rests before an ended job is marked once more.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
+/// For how long this process has its jobs to itself without saying that it lives.
+const LEASE_TIME: Duration = Duration::from_secs(30);
+/// How often it says so.
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+/// A job that cannot be marked as ended for so long, while the store takes other things, has failed for good.
+const FAILS_FOR_GOOD: Duration = Duration::from_secs(180);
+/// How many jobs are removed in one go.
+const EXPIRE_AT_ONCE: usize = 256;
 
 /// Jobs and their events. Clones share the journal.
 #[derive(Clone)]
@@ -34,14 +40,28 @@ pub struct Journal {
 }
 
 struct Inner {
-    store: Arc<dyn Store>,
-    index: Mutex<Index>,
+    catalogue: Arc<dyn Catalogue>,
+    events: Arc<dyn EventLog>,
+    policy: Arc<dyn Policy>,
+    holder: Holder,
+    /// The logs that this process writes.
+    live: Mutex<BTreeMap<JobId, Arc<Log>>>,
     cache: Arc<ReadCache>,
-    /// Submits under an idempotency key take turns, so that two of them cannot both be first.
-    keyed_submits: tokio::sync::Mutex<()>,
-    writers: Group,
+    committer: Arc<Committer>,
+    tasks: Group,
     max_tail_bytes: usize,
-    counters: Arc<Counters>,
+}
+
+/// What a journal is made of.
+pub struct Parts {
+    /// Which jobs there are.
+    pub catalogue: Arc<dyn Catalogue>,
+    /// Their events.
+    pub events: Arc<dyn EventLog>,
+    /// Who may see which.
+    pub policy: Arc<dyn Policy>,
+    /// How many bytes of a running job's latest events are kept in memory.
+    pub max_tail_bytes: usize,
 }
 
 /// What became of a submit.
@@ -52,65 +72,58 @@ pub enum Submitted {
     Existing(JobId),
 }
 
+/// A page of summaries, newest first.
+#[derive(Debug)]
+pub struct Page {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+    /// Whether there are more.
+    pub has_more: bool,
+}
+
 impl Journal {
-    /// Opens the journal over a store. Answers too with the jobs that had not ended and with what is damaged.
+    /// Opens the journal. Answers too with what is damaged.
     ///
     /// # Errors
     /// [`Reason::StoreUnavailable`] when the store cannot be read at all.
-    pub async fn open(
-        store: Arc<dyn Store>,
-        max_tail_bytes: usize,
-    ) -> Result<(Self, Vec<Unfinished>, Vec<Damage>)> {
-        let Loaded { ended, unfinished, lost, damage } = store.load().await?;
+    pub async fn open(parts: Parts) -> Result<(Self, Vec<Damage>)> {
+        let Parts { catalogue, events, policy, max_tail_bytes } = parts;
+        let damage = catalogue.open().await?;
         let inner = Inner {
-            store,
-            index: Mutex::default(),
+            catalogue,
+            events,
+            policy,
+            holder: Holder::generate()?,
+            live: Mutex::default(),
             cache: Arc::default(),
-            keyed_submits: tokio::sync::Mutex::default(),
-            writers: Group::new("journal"),
+            committer: Arc::default(),
+            tasks: Group::new("journal"),
             max_tail_bytes,
-            counters: Arc::default(),
         };
-        let journal = Self { inner: Arc::new(inner) };
-        for ended in ended {
-            let Ok(job_id) = JobId::parse(&ended.job.job_id) else { continue };
-            let mut entry = Entry::of(&ended.record, None);
-            entry.set_state(0, ended.job.state());
-            entry.end = Some(End::at(ended.job.end_time.unwrap_or_else(Timestamp::now)));
-            entry.last_sequence = ended.job.last_sequence.min(MAX_SEQUENCE);
-            entry.log_bytes = ended.log_bytes;
-            journal.index().insert(job_id, entry);
-        }
-        for (record, ended) in lost {
-            let job = record.job.clone().unwrap_or_default();
-            let Ok(job_id) = JobId::parse(&job.job_id) else { continue };
-            let mut entry = Entry::of(&record, None);
-            entry.trouble = Some(Trouble::Lost);
-            entry.set_state(0, ended.as_ref().map_or(JobState::Interrupted, Job::state));
-            let time = ended.and_then(|ended| ended.end_time).or(job.create_time);
-            entry.end = Some(End::at(time.unwrap_or_else(Timestamp::now)));
-            journal.index().insert(job_id, entry);
-        }
-        journal.index().line_up_by_time();
-        let mut left = Vec::new();
-        for (record, last_sequence) in unfinished {
-            let Ok(job_id) =
-                JobId::parse(&record.job.as_ref().map(|job| job.job_id.clone()).unwrap_or_default())
-            else {
-                continue;
-            };
-            left.push(Unfinished { job_id, record, last_sequence });
-        }
-        Ok((journal, left, damage))
+        let inner = Arc::new(inner);
+        let committing = inner.committer.clone().run(
+            inner.catalogue.clone(),
+            inner.events.clone(),
+            inner.tasks.stopping().clone(),
+        );
+        inner.tasks.spawn("committer", committing);
+        let renewing = renew_until(inner.catalogue.clone(), inner.lease(), inner.tasks.stopping().clone());
+        inner.tasks.spawn("leases", renewing);
+        Ok((Self { inner }, damage))
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.inner.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Log>>> {
+        self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who may do and see what.
+    pub fn policy(&self) -> &dyn Policy {
+        &*self.inner.policy
     }
 
     /// The counters of shared work.
     pub fn counters(&self) -> &Counters {
-        &self.inner.counters
+        &self.inner.committer.counters
     }
 
     /// Stores a new job, or finds the earlier one of its idempotency key.
@@ -118,78 +131,112 @@ impl Journal {
     /// # Errors
     /// [`Reason::IdempotencyConflict`], [`Reason::StoreUnavailable`].
     pub async fn submit(&self, record: JobRecord) -> Result<Submitted> {
-        let job = record.job.as_ref().ok_or_else(|| Error::internal("a record without a job"))?;
-        let job_id = JobId::parse(&job.job_id)?;
-        let caller = Caller::named(&job.caller);
-        let key = job.options.as_ref().map(|options| options.idempotency_key.clone()).unwrap_or_default();
-        let _turn = if key.is_empty() { None } else { Some(self.inner.keyed_submits.lock().await) };
-        if let Some(existing) = self.index().by_key(&caller, &key, &record.request_digest)? {
-            return Ok(Submitted::Existing(existing));
+        match self.inner.catalogue.create(&record, &self.inner.lease()).await? {
+            Created::Existing(job_id) => Ok(Submitted::Existing(job_id)),
+            Created::New(claim) => Ok(Submitted::New(self.open_log(claim, &record, 0))),
         }
-        self.inner.store.create(&job_id, &record).await?;
-        Ok(Submitted::New(self.open_log(job_id, &record, 0)))
     }
 
-    /// The earlier job of an idempotency key, without submitting.
+    /// The earlier job of an idempotency key, without submitting. Any of the digests is the same request.
     ///
     /// # Errors
-    /// [`Reason::IdempotencyConflict`].
-    pub fn by_key(&self, caller: &Caller, key: &str, digest: &[u8]) -> Result<Option<JobId>> {
-        self.index().by_key(caller, key, digest)
+    /// [`Reason::IdempotencyConflict`], [`Reason::StoreUnavailable`].
+    pub async fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        self.inner.catalogue.by_key(owner, key, digests).await
     }
 
-    /// Opens the log of an unfinished job for its next events.
+    /// Takes over up to `limit` unfinished jobs that nobody holds.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`].
+    pub async fn claim(&self, limit: usize) -> Result<Claimed> {
+        self.inner.catalogue.claim(&self.inner.lease(), limit).await
+    }
+
+    /// Opens the log of a claimed job for its next events.
     pub fn reopen(&self, unfinished: &Unfinished) -> Appender {
-        self.open_log(unfinished.job_id.clone(), &unfinished.record, unfinished.last_sequence)
+        self.open_log(unfinished.claim.clone(), &unfinished.record, unfinished.last_sequence)
     }
 
-    /// Lists an unfinished job that needs no more events.
-    pub fn note(&self, unfinished: &Unfinished) {
-        self.index().insert(unfinished.job_id.clone(), Entry::of(&unfinished.record, None));
+    /// Opens the log of a claimed job whose last event is stored, and that is not marked as ended yet.
+    pub fn reopen_ended(&self, unfinished: &Unfinished) -> Appender {
+        let appender = self.reopen(unfinished);
+        appender.log.set_ended();
+        appender
     }
 
-    /// Lists an unfinished job that cannot be read now: it is known, with its key, and its readers are told to come again.
-    pub fn note_unreadable(&self, unfinished: &Unfinished) {
-        let mut entry = Entry::of(&unfinished.record, None);
-        entry.trouble = Some(Trouble::Unreadable);
-        self.index().insert(unfinished.job_id.clone(), entry);
-    }
-
-    fn open_log(&self, job_id: JobId, record: &JobRecord, last_sequence: u32) -> Appender {
+    fn open_log(&self, claim: Claim, record: &JobRecord, last_sequence: u32) -> Appender {
         let inner = &self.inner;
-        let log =
-            Arc::new(Log::new(job_id.clone(), last_sequence, inner.max_tail_bytes, inner.counters.clone()));
-        self.index().insert(job_id, Entry::of(record, Some(log.clone())));
-        inner.writers.spawn("log_writer", log.clone().store_until_ended(inner.store.clone()));
+        let job_id = claim.job_id.clone();
+        let whose = (claim, Principal::of_record(record));
+        let log = Arc::new(Log::new(whose, last_sequence, inner.max_tail_bytes, inner.committer.clone()));
+        self.live().insert(job_id, log.clone());
         Appender { log }
     }
 
-    /// Notes a live job's state from an event on, for listings.
-    pub fn set_state(&self, job_id: &JobId, since: u32, state: JobState) {
-        self.index().set_state(job_id, since, state);
+    /// Marks a job as ended, once its last event is stored. Tries until the store takes it; what fails for good while the
+    /// store takes other things is given up as lost, with `lost` as its end. Answers whether the end was stored.
+    pub async fn finish(&self, appender: Appender, job: &Job, lost: impl FnOnce() -> Job + Send) -> bool {
+        let log = appender.log;
+        let now = log.mark.wait_for(|now| now.is_over()).await;
+        match now.broken {
+            None => self.mark_ended(&log.claim, job, lost).await,
+            Some(Broken::Failed) => {
+                self.give_up(&log.claim, lost()).await;
+                self.live().remove(log.job_id());
+                false
+            }
+            Some(Broken::TakenOver) => {
+                self.live().remove(log.job_id());
+                false
+            }
+        }
     }
 
-    /// Marks a job as ended, once its last event is stored. Tries until the store takes it.
-    pub async fn finish(&self, appender: Appender, job: &Job) {
-        let job_id = appender.job_id().clone();
-        appender.log.mark.wait_for(|now| now.is_ended).await;
-        self.mark_ended(&job_id, job).await;
-    }
-
-    /// Marks a job as ended whose last event is stored. Tries until the store takes it.
-    pub async fn mark_ended(&self, job_id: &JobId, job: &Job) {
-        let log_bytes = loop {
-            match self.inner.store.finish(job_id, job).await {
-                Ok(log_bytes) => break log_bytes,
-                Err(error) => {
-                    tracing::error!(%job_id, cause = error.cause(), "the end of a job not stored, trying again");
+    /// Marks a job as ended whose last event is stored. See [`Journal::finish`].
+    async fn mark_ended(&self, claim: &Claim, job: &Job, lost: impl FnOnce() -> Job + Send) -> bool {
+        let since = tokio::time::Instant::now();
+        let mut is_told = false;
+        let is_marked = loop {
+            match self.inner.catalogue.end(claim, job).await {
+                Ok(_) => break true,
+                Err(Refusal::Unavailable(error)) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::error!(job_id = %claim.job_id, cause = error.cause(), "the end of a job not stored, trying again");
+                    }
+                    if since.elapsed() >= FAILS_FOR_GOOD && self.inner.catalogue.check().await.is_ok() {
+                        self.give_up(claim, lost()).await;
+                        break false;
+                    }
                     tokio::time::sleep(RETRY_DELAY).await;
+                }
+                Err(refusal) => {
+                    tracing::error!(job_id = %claim.job_id, %refusal, "the end of a job is refused");
+                    break false;
                 }
             }
         };
-        let mut index = self.index();
-        index.set_state(job_id, 0, job.state());
-        index.end(job_id, job.last_sequence, job.end_time.unwrap_or_default(), log_bytes);
+        self.live().remove(&claim.job_id);
+        is_marked
+    }
+
+    async fn give_up(&self, claim: &Claim, lost: Job) {
+        while let Err(Refusal::Unavailable(error)) = self.inner.catalogue.give_up(claim, &lost).await {
+            tracing::error!(job_id = %claim.job_id, cause = error.cause(), "a lost job not marked, trying again");
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+
+    /// What is known of the principal's job; somebody else's does not exist.
+    async fn known(&self, principal: &Principal, job_id: &JobId) -> Result<Known> {
+        let known = self.inner.catalogue.get(job_id).await?;
+        match self.inner.policy.may_access(principal, &known.owner) {
+            true => Ok(known),
+            false => Err(JobId::not_found(job_id.as_str())),
+        }
     }
 
     /// Follows a job's events behind `after_sequence`.
@@ -197,14 +244,33 @@ impl Journal {
     /// # Errors
     /// [`Reason::JobNotFound`]; [`Reason::CursorBeyondLog`] with the log's last sequence; [`Reason::DataLoss`] where
     /// nothing is left of the job.
-    pub fn follow(&self, caller: &Caller, job_id: &JobId, after_sequence: u32) -> Result<Follower> {
-        let index = self.index();
-        let entry = index.get_whole(caller, job_id)?;
-        let (source, last_sequence) = match &entry.live {
-            Some(log) => (Source::Live(log.clone()), log.mark.now().last_sequence),
-            None => (Source::Ended { last_sequence: entry.last_sequence }, entry.last_sequence),
+    pub async fn follow(
+        &self,
+        principal: &Principal,
+        job_id: &JobId,
+        after_sequence: u32,
+    ) -> Result<Follower> {
+        let log = self.live().get(job_id).cloned();
+        let (source, last_sequence) = match log {
+            Some(log) if !self.inner.policy.may_access(principal, &log.owner) => {
+                return Err(JobId::not_found(job_id.as_str()));
+            }
+            Some(log) => {
+                let last_sequence = log.mark.now().last_sequence;
+                (Source::Live(log), last_sequence)
+            }
+            None => {
+                let known = self.known(principal, job_id).await?;
+                if let Some(trouble) = known.trouble {
+                    return Err(unreadable(job_id, trouble));
+                }
+                let last_sequence = known.last_sequence.min(MAX_SEQUENCE);
+                match known.is_ended {
+                    true => (Source::Ended { last_sequence }, last_sequence),
+                    false => (Source::Elsewhere { last_sequence }, last_sequence),
+                }
+            }
         };
-        drop(index);
         if after_sequence > last_sequence.min(MAX_SEQUENCE) {
             let message = format!(
                 "the cursor {after_sequence} lies beyond the log, whose last sequence is {last_sequence}; read on from there"
@@ -213,28 +279,25 @@ impl Journal {
                 .with_sequence(last_sequence)
                 .for_job(job_id.as_str()));
         }
-        Ok(Follower {
+        Ok(self.follower(job_id, source, after_sequence))
+    }
+
+    fn follower(&self, job_id: &JobId, source: Source, after_sequence: u32) -> Follower {
+        Follower {
             job_id: job_id.clone(),
-            store: self.inner.store.clone(),
+            events: self.inner.events.clone(),
             cache: self.inner.cache.clone(),
             source,
             next_sequence: after_sequence + 1,
             reader: None,
             read_ahead: VecDeque::new(),
-        })
+        }
     }
 
-    /// Follows an unfinished job before it is opened again: what is stored of it, to its end.
+    /// Follows a claimed job before it is opened again: what is stored of it, to its end.
     pub fn replay(&self, unfinished: &Unfinished) -> Follower {
-        Follower {
-            job_id: unfinished.job_id.clone(),
-            store: self.inner.store.clone(),
-            cache: self.inner.cache.clone(),
-            source: Source::Ended { last_sequence: unfinished.last_sequence },
-            next_sequence: 1,
-            reader: None,
-            read_ahead: VecDeque::new(),
-        }
+        let source = Source::Ended { last_sequence: unfinished.last_sequence };
+        self.follower(&unfinished.claim.job_id, source, 0)
     }
 
     /// Whether the store takes anything now.
@@ -242,15 +305,20 @@ impl Journal {
     /// # Errors
     /// [`Reason::StoreUnavailable`].
     pub async fn check(&self) -> Result<()> {
-        self.inner.store.check().await
+        self.inner.catalogue.check().await
     }
 
-    /// Keeps the whole of an answer, before the events that tell of it.
+    /// Keeps the whole of an answer of a job of this process, before the events that tell of it.
     ///
     /// # Errors
     /// [`Reason::StoreUnavailable`].
     pub async fn put_result(&self, job_id: &JobId, text: Bytes) -> Result<()> {
-        self.inner.store.put_result(job_id, text).await
+        let claim = self.live().get(job_id).map(|log| log.claim.clone());
+        let claim = claim.ok_or_else(|| JobId::not_found(job_id.as_str()))?;
+        self.inner.events.put_result(&claim, text).await.map_err(|refusal| match refusal {
+            Refusal::Unavailable(error) => error,
+            refusal => Error::internal(refusal),
+        })
     }
 
     /// Reads from a place of a kept answer on. Whose it is was checked by the caller.
@@ -258,85 +326,129 @@ impl Journal {
     /// # Errors
     /// [`Reason::StoreUnavailable`], [`Reason::DataLoss`].
     pub async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<Bytes> {
-        self.inner.store.result(job_id, from, max_bytes).await
+        self.inner.events.result(job_id, from, max_bytes).await
     }
 
     /// Reads a job from the store.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::StoreUnavailable`], [`Reason::DataLoss`].
-    pub async fn job(&self, caller: &Caller, job_id: &JobId) -> Result<StoredJob> {
-        self.index().get_whole(caller, job_id)?;
-        self.inner.store.job(job_id).await
+    pub async fn job(&self, principal: &Principal, job_id: &JobId) -> Result<StoredJob> {
+        let known = self.known(principal, job_id).await?;
+        match known.trouble {
+            Some(trouble) => Err(unreadable(job_id, trouble)),
+            None => {
+                let mut stored = self.inner.catalogue.read(job_id).await?;
+                if let (None, Some(job)) = (&stored.ended, &mut stored.record.job) {
+                    job.set_state(known.state);
+                    job.last_sequence = known.last_sequence;
+                }
+                Ok(stored)
+            }
+        }
     }
 
-    /// The caller's jobs before `before`, newest first: at most `limit`, and whether there are more.
-    pub fn list(
+    /// The principal's jobs before `before`, newest first: at most `limit` summaries.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`].
+    pub async fn list(
         &self,
-        caller: &Caller,
+        principal: &Principal,
         filter: &Filter,
         before: Option<&JobId>,
         limit: usize,
-    ) -> (Vec<JobId>, bool) {
-        let mut page = self.index().list(caller, filter, before, limit);
-        let has_more = page.len() > limit;
-        page.truncate(limit);
-        (page, has_more)
+    ) -> Result<Page> {
+        let query = Query {
+            owner: principal.clone(),
+            filter: filter.clone(),
+            before: before.cloned(),
+            limit: limit.saturating_add(1),
+        };
+        let mut jobs = self.inner.catalogue.list(&query).await?;
+        let has_more = jobs.len() > limit;
+        jobs.truncate(limit);
+        Ok(Page { jobs, has_more })
     }
 
     /// Removes an ended job.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`]; [`Reason::JobNotEnded`]; [`Reason::StoreUnavailable`].
-    pub async fn delete(&self, caller: &Caller, job_id: &JobId) -> Result<()> {
-        if self.index().get(caller, job_id)?.end.is_none() {
+    pub async fn delete(&self, principal: &Principal, job_id: &JobId) -> Result<()> {
+        if !self.known(principal, job_id).await?.is_ended || self.live().contains_key(job_id) {
             let message = "the job has not ended; cancel it first, then delete it";
             return Err(Error::new(Reason::JobNotEnded, message).for_job(job_id.as_str()));
         }
-        self.inner.store.delete(job_id).await?;
-        self.index().remove(job_id);
+        self.inner.catalogue.delete(job_id).await?;
         self.inner.cache.forget(job_id);
         Ok(())
-    }
-
-    /// Lines ended jobs up by the time of day, after those of an earlier process have been marked as ended.
-    pub fn line_up(&self) {
-        self.index().line_up_by_time();
-    }
-
-    /// Whether ended jobs are more, or larger, than retention allows.
-    pub fn is_over(&self, retention: &Retention) -> bool {
-        self.index().is_over(retention)
     }
 
     /// Removes what retention no longer allows, and what late readers no longer use. Answers with the number of jobs
     /// removed. Ends early when it is to stop.
     pub async fn expire(&self, retention: &Retention, stopping: &CancellationToken) -> usize {
         self.inner.cache.rest();
-        let expired = self.index().expired(retention);
         let mut removed = 0;
-        for job_id in expired {
-            if stopping.is_cancelled() {
-                break;
-            }
-            match self.inner.store.delete(&job_id).await {
-                Ok(()) => {
-                    self.index().remove(&job_id);
-                    self.inner.cache.forget(&job_id);
-                    removed += 1;
-                }
+        loop {
+            let expired = match self.inner.catalogue.expired(retention, EXPIRE_AT_ONCE).await {
+                Ok(expired) => expired,
                 Err(error) => {
-                    tracing::warn!(%job_id, cause = error.cause(), "retention could not remove a job")
+                    tracing::warn!(cause = error.cause(), "retention could not look");
+                    return removed;
                 }
+            };
+            let (count, before) = (expired.len(), removed);
+            for job_id in expired {
+                if stopping.is_cancelled() {
+                    return removed;
+                }
+                if self.live().contains_key(&job_id) {
+                    // Marked as ended in this moment, and not everybody here knows yet.
+                    continue;
+                }
+                match self.inner.catalogue.delete(&job_id).await {
+                    Ok(()) => {
+                        self.inner.cache.forget(&job_id);
+                        removed += 1;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%job_id, cause = error.cause(), "retention could not remove a job")
+                    }
+                }
+            }
+            // What could not be removed is tried when retention looks again.
+            if count < EXPIRE_AT_ONCE || removed == before {
+                return removed;
             }
         }
-        removed
     }
 
     /// Waits for the last events to be stored, at most until `deadline` has passed, then closes the store.
     pub async fn close(&self, deadline: Duration) -> bool {
-        let is_drained = self.inner.writers.drain(deadline).await;
-        self.inner.store.close().await;
+        self.inner.tasks.stop();
+        let is_drained = self.inner.tasks.drain(deadline).await;
+        self.inner.catalogue.close().await;
         is_drained
+    }
+}
+
+impl Inner {
+    fn lease(&self) -> Lease {
+        Lease { holder: self.holder.clone(), time: LEASE_TIME }
+    }
+}
+
+async fn renew_until(catalogue: Arc<dyn Catalogue>, lease: Lease, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            // Both branches only wait.
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RENEW_INTERVAL) => {}
+        }
+        if let Err(error) = catalogue.renew(&lease).await {
+            tracing::warn!(cause = error.cause(), "the leases of this gateway's jobs could not be renewed");
+        }
     }
 }

@@ -1,177 +1,303 @@
-//! What the journal keeps in memory of every job: enough to list, find and expire it.
+//! What the catalogues of one process keep in memory: enough of every job to find, list, claim and expire it, in some 400 bytes.
+//!
+//! Everything is kept by owner, so that no owner's listing, key or retention costs what others have.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use bytes::Bytes;
+use prost::Message;
 use tokio::time::Instant;
 
-use super::{JobId, Retention, live::Log};
+use super::{Claim, Filter, Head, Holder, JobId, Known, Lease, Query, Refusal, Retention, Trouble};
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
-    pb::{JobState, Timestamp, storage::JobRecord},
+    pb::{CANCELLED_BY_DISCONNECT, Job, JobState, TaskOptions, Timestamp, job::Outcome, storage::JobRecord},
+    principal::Principal,
 };
 
-/// Which jobs a listing wants. Empty parts want all.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// In one of these states.
-    pub states: Vec<JobState>,
-    /// With all of these labels.
-    pub labels: BTreeMap<String, String>,
-    /// Of this conversation.
-    pub conversation_id: String,
-}
-
-/// Why a job cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// Nothing of it is left in the store but that it was accepted.
-    Lost,
-    /// The store did not give it at the start, and is asked again.
-    Unreadable,
-}
-
-/// When a job ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    pub(super) time: Timestamp,
-    /// Its age when this process learned of it, by the time of day, and the moment of that. A clock that is set anew while
-    /// the process runs makes nothing older.
-    age_then: Duration,
-    since: Instant,
-    /// Its place among the ended jobs.
-    place: u64,
-}
-
-impl End {
-    pub(super) fn at(time: Timestamp) -> Self {
-        Self { time, age_then: time.elapsed(), since: Instant::now(), place: 0 }
-    }
-
-    fn age(&self) -> Duration {
-        self.age_then + self.since.elapsed()
-    }
+#[derive(Debug)]
+struct Key {
+    key: Box<str>,
+    request_digest: Bytes,
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) caller: Caller,
-    /// Its states and the events from which on they hold, those that are not stored yet too.
-    states: Vec<(u32, JobState)>,
-    pub(super) last_sequence: u32,
+struct Held {
+    holder: Holder,
+    until: Instant,
+}
+
+/// Where an ended job stands among its owner's.
+#[derive(Debug)]
+struct End {
+    time: Timestamp,
+    /// Its age, on the index's clock, which the time of day does not set: by that alone it grows old in this process.
+    place: (i64, u64),
+}
+
+#[derive(Debug)]
+struct Entry {
+    owner: Principal,
+    state: JobState,
+    trouble: Option<Trouble>,
+    last_sequence: u32,
+    log_bytes: u64,
+    end: Option<End>,
+    epoch: u64,
+    held: Option<Held>,
+    /// Not claimed before this, whoever holds it.
+    rests_until: Option<Instant>,
+    key: Option<Box<Key>>,
+    /// The job as listings show it, encoded, without what stands above.
+    summary: Box<[u8]>,
+}
+
+/// What a catalogue notes of an end beside the job.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct EndOf {
     pub(super) log_bytes: u64,
-    /// When it ended, by the time of day and by a clock that never jumps.
-    pub(super) end: Option<End>,
-    pub(super) live: Option<Arc<Log>>,
-    /// Why it cannot be read.
-    pub(super) trouble: Option<Trouble>,
-    labels: BTreeMap<String, String>,
-    conversation_id: String,
-    idempotency_key: String,
-    request_digest: bytes::Bytes,
+    pub(super) is_lost: bool,
+    pub(super) frees_key: bool,
 }
 
-impl Entry {
-    pub(super) fn of(record: &JobRecord, live: Option<Arc<Log>>) -> Self {
-        let job = record.job.clone().unwrap_or_default();
-        let options = job.options.unwrap_or_default();
-        Self {
-            caller: Caller::named(&job.caller),
-            states: vec![(0, JobState::Queued)],
-            last_sequence: 0,
-            log_bytes: 0,
-            end: None,
-            live,
-            trouble: None,
-            labels: options.labels,
-            conversation_id: options.conversation_id,
-            idempotency_key: options.idempotency_key,
-            request_digest: record.request_digest.clone(),
-        }
-    }
-
-    /// Its state as far as that is stored.
-    fn state(&self) -> JobState {
-        let stored = self.live.as_ref().map_or(u32::MAX, |log| log.mark.now().last_sequence);
-        let states = self.states.iter().rev();
-        states.skip_while(|(since, _)| *since > stored).map(|(_, state)| *state).next().unwrap_or_default()
-    }
-
-    /// It is so from this event on.
-    pub(super) fn set_state(&mut self, since: u32, state: JobState) {
-        let stored = self.live.as_ref().map_or(u32::MAX, |log| log.mark.now().last_sequence);
-        while self.states.get(1).is_some_and(|(since, _)| *since <= stored) {
-            self.states.remove(0);
-        }
-        self.states.push((since, state));
-    }
-
-    fn matches(&self, filter: &Filter) -> bool {
-        (filter.states.is_empty() || filter.states.contains(&self.state()))
-            && (filter.conversation_id.is_empty() || filter.conversation_id == self.conversation_id)
-            && filter.labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
-    }
+/// Whether a terminal job gives its idempotency key back: it was cancelled because its clients had left, so whoever asks again
+/// with the key wants it done.
+pub(super) fn frees_key(job: &Job) -> bool {
+    matches!(&job.outcome, Some(Outcome::Error(error)) if error.cancelled_by == CANCELLED_BY_DISCONNECT)
 }
 
+/// One owner's.
 #[derive(Debug, Default)]
-pub(super) struct Index {
-    jobs: BTreeMap<JobId, Entry>,
-    keys: HashMap<(Caller, String), JobId>,
-    /// The ended jobs in the order in which they grew old, oldest first.
-    ended: BTreeMap<u64, JobId>,
-    next_ended: u64,
+struct Owned {
+    jobs: BTreeSet<JobId>,
+    keys: BTreeMap<Box<str>, JobId>,
+    /// Ended jobs in the order in which they grew old, oldest first.
+    ended: BTreeMap<(i64, u64), JobId>,
     ended_bytes: u64,
 }
 
+#[derive(Debug)]
+pub(super) struct Index {
+    jobs: BTreeMap<JobId, Entry>,
+    owners: BTreeMap<Principal, Owned>,
+    unfinished: BTreeSet<JobId>,
+    ended: usize,
+    ended_bytes: u64,
+    next_place: u64,
+    began: Instant,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            jobs: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
+            ended: 0,
+            ended_bytes: 0,
+            next_place: 0,
+            began: Instant::now(),
+        }
+    }
+}
+
+/// A job as a listing shows it: without its task, its outcome and the schema of its question.
+pub fn summary(job: &Job) -> Job {
+    let question = job.question.clone().map(|question| crate::pb::InputQuestion { schema: None, ..question });
+    Job { task: None, outcome: None, question, is_summary: true, ..job.clone() }
+}
+
+fn encoded_summary(job: &Job) -> Box<[u8]> {
+    let kept = Job {
+        options: job.options.clone(),
+        door: job.door,
+        create_time: job.create_time,
+        start_time: job.start_time,
+        expire_time: job.expire_time,
+        cancel_request_time: job.cancel_request_time,
+        usage: job.usage,
+        ..Job::default()
+    };
+    kept.encode_to_vec().into()
+}
+
+impl Entry {
+    fn new(record: &JobRecord, job: &Job) -> Self {
+        let key =
+            record.job.as_ref().and_then(|job| job.options.as_ref()).map(|options| &*options.idempotency_key);
+        let request_digest = record.request_digest.clone();
+        Self {
+            owner: Principal::of_record(record),
+            state: JobState::Queued,
+            trouble: None,
+            last_sequence: 0,
+            log_bytes: 0,
+            end: None,
+            epoch: 0,
+            held: None,
+            rests_until: None,
+            key: key
+                .filter(|key| !key.is_empty())
+                .map(|key| Box::new(Key { key: key.into(), request_digest })),
+            summary: encoded_summary(job),
+        }
+    }
+
+    fn job(&self, job_id: &JobId) -> Job {
+        let kept = Job::decode(&*self.summary).unwrap_or_default();
+        Job {
+            job_id: job_id.to_string(),
+            state: self.state as i32,
+            caller: self.owner.name().to_owned(),
+            end_time: self.end.as_ref().map(|end| end.time),
+            last_sequence: self.last_sequence,
+            is_summary: true,
+            ..kept
+        }
+    }
+
+    fn matches(&self, filter: &Filter) -> bool {
+        if !filter.states.is_empty() && !filter.states.contains(&self.state) {
+            return false;
+        }
+        if filter.labels.is_empty() && filter.conversation_id.is_empty() {
+            return true;
+        }
+        let options = Job::decode(&*self.summary).unwrap_or_default().options.unwrap_or_default();
+        (filter.conversation_id.is_empty() || filter.conversation_id == options.conversation_id)
+            && filter.labels.iter().all(|(key, value)| options.labels.get(key) == Some(value))
+    }
+}
+
 impl Index {
-    pub(super) fn insert(&mut self, job_id: JobId, entry: Entry) {
-        if !entry.idempotency_key.is_empty() {
-            self.keys.insert((entry.caller.clone(), entry.idempotency_key.clone()), job_id.clone());
+    fn now(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn insert(&mut self, job_id: JobId, entry: Entry) {
+        let owned = self.owners.entry(entry.owner.clone()).or_default();
+        owned.jobs.insert(job_id.clone());
+        if let Some(key) = &entry.key {
+            owned.keys.insert(key.key.clone(), job_id.clone());
         }
+        self.unfinished.insert(job_id.clone());
+        self.jobs.insert(job_id, entry);
+    }
+
+    /// A new job, held.
+    pub(super) fn create(&mut self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Claim {
+        let mut entry = Entry::new(record, &record.job.clone().unwrap_or_default());
+        entry.epoch = 1;
+        entry.held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
+        self.insert(job_id.clone(), entry);
+        Claim { job_id: job_id.clone(), epoch: 1 }
+    }
+
+    /// A job that nobody holds.
+    pub(super) fn found_unfinished(&mut self, job_id: &JobId, record: &JobRecord) {
+        let mut entry = Entry::new(record, &record.job.clone().unwrap_or_default());
+        entry.epoch = 1;
+        self.insert(job_id.clone(), entry);
+    }
+
+    /// A job that has ended. `job`: its end, as the catalogue has it.
+    pub(super) fn found_ended(&mut self, job_id: &JobId, record: &JobRecord, job: &Job, end: EndOf) {
+        let options = record.job.as_ref().and_then(|job| job.options.clone());
+        let entry = Entry::new(record, &Job { options, ..job.clone() });
+        self.insert(job_id.clone(), entry);
+        self.mark_ended(job_id, job, end);
+    }
+
+    fn mark_ended(&mut self, job_id: &JobId, job: &Job, end: EndOf) {
+        let EndOf { log_bytes, is_lost, frees_key } = end;
+        let now = self.now();
+        let Some(entry) = self.jobs.get_mut(job_id).filter(|entry| entry.end.is_none()) else { return };
+        let time = job.end_time.unwrap_or_else(Timestamp::now);
+        let age = i64::try_from(time.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let place = (now.saturating_sub(age), self.next_place);
+        self.next_place += 1;
+        entry.state = job.state();
+        entry.trouble = is_lost.then_some(Trouble::Lost);
+        entry.last_sequence = job.last_sequence;
+        entry.log_bytes = log_bytes;
+        entry.end = Some(End { time, place });
+        entry.held = None;
+        entry.summary = match &job.options {
+            Some(_) => encoded_summary(job),
+            None => {
+                let kept = Job::decode(&*entry.summary).unwrap_or_default();
+                encoded_summary(&Job { options: kept.options, ..job.clone() })
+            }
+        };
+        let owned = self.owners.entry(entry.owner.clone()).or_default();
+        owned.ended.insert(place, job_id.clone());
+        owned.ended_bytes += log_bytes;
+        if let Some(key) = entry.key.take_if(|_| frees_key)
+            && owned.keys.get(&key.key) == Some(job_id)
+        {
+            owned.keys.remove(&key.key);
+        }
+        self.ended += 1;
+        self.ended_bytes += log_bytes;
+        self.unfinished.remove(job_id);
+    }
+
+    /// The end of a job that was found unfinished.
+    pub(super) fn found_end(&mut self, job_id: &JobId, job: &Job, end: EndOf) {
+        let options_are_known =
+            job.options.as_ref().is_some_and(|options| *options != TaskOptions::default());
+        let options = job.options.clone().filter(|_| options_are_known);
+        self.mark_ended(job_id, &Job { options, ..job.clone() }, end);
+    }
+
+    /// Nothing is left of a job but that it was accepted and, where it had ended, how.
+    pub(super) fn lose(&mut self, job_id: &JobId) {
+        let Some(entry) = self.jobs.get_mut(job_id) else { return };
+        entry.trouble = Some(Trouble::Lost);
         if entry.end.is_some() {
-            self.ended_bytes += entry.log_bytes;
+            return;
         }
-        self.jobs.insert(job_id.clone(), entry);
-        self.line_up(&job_id);
+        let created = Job::decode(&*entry.summary).unwrap_or_default().create_time;
+        let end = Job {
+            state: JobState::Interrupted as i32,
+            create_time: created,
+            end_time: created,
+            ..Job::default()
+        };
+        self.mark_ended(job_id, &end, EndOf { log_bytes: 0, is_lost: true, frees_key: false });
     }
 
-    /// Puts an ended job behind those that ended before it.
-    fn line_up(&mut self, job_id: &JobId) {
-        let Some(end) = self.jobs.get_mut(job_id).and_then(|entry| entry.end.as_mut()) else { return };
-        end.place = self.next_ended;
-        self.ended.insert(self.next_ended, job_id.clone());
-        self.next_ended += 1;
+    /// What is known of a job's record: everything but its task.
+    pub(super) fn record(&self, job_id: &JobId) -> Option<JobRecord> {
+        let entry = self.jobs.get(job_id)?;
+        let mut job = entry.job(job_id);
+        job.is_summary = false;
+        job.last_sequence = 0;
+        job.set_state(JobState::Queued);
+        Some(JobRecord {
+            job: Some(job),
+            request_digest: entry.key.as_ref().map(|key| key.request_digest.clone()).unwrap_or_default(),
+            principal: Some(entry.owner.to_stored()),
+        })
     }
 
-    /// Lines the ended jobs up by the time of day: for those of an earlier process there is no other.
-    pub(super) fn line_up_by_time(&mut self) {
-        let mut ended: Vec<_> = std::mem::take(&mut self.ended).into_values().collect();
-        ended.sort_by_key(|job_id| self.jobs.get(job_id).and_then(|entry| Some(entry.end?.time)));
-        for job_id in ended {
-            self.line_up(&job_id);
-        }
+    pub(super) fn job_ids(&self) -> impl Iterator<Item = &JobId> {
+        self.jobs.keys()
     }
 
-    /// Whether ended jobs are more, or larger, than retention allows.
-    pub(super) fn is_over(&self, retention: &Retention) -> bool {
-        self.ended_bytes > retention.max_bytes || self.ended.len() > retention.max_jobs
+    pub(super) fn has(&self, job_id: &JobId) -> bool {
+        self.jobs.contains_key(job_id)
     }
 
-    /// The earlier job of an idempotency key.
-    ///
-    /// # Errors
-    /// [`Reason::IdempotencyConflict`] when that was another request.
-    pub(super) fn by_key(&self, caller: &Caller, key: &str, digest: &[u8]) -> Result<Option<JobId>> {
-        if key.is_empty() {
+    pub(super) fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>> {
+        let Some(job_id) = self.owners.get(owner).and_then(|owned| owned.keys.get(key)) else {
             return Ok(None);
-        }
-        let Some(job_id) = self.keys.get(&(caller.clone(), key.to_owned())) else { return Ok(None) };
-        let is_same = self.jobs.get(job_id).is_some_and(|entry| entry.request_digest == digest);
-        if is_same {
+        };
+        let known = self.jobs.get(job_id).and_then(|entry| entry.key.as_ref());
+        if known.is_some_and(|known| digests.iter().any(|digest| known.request_digest == *digest)) {
             return Ok(Some(job_id.clone()));
         }
         let message = "the idempotency key was already used for another task or other options; use a new key";
@@ -180,94 +306,186 @@ impl Index {
             .for_job(job_id.as_str()))
     }
 
-    /// The caller's job; somebody else's does not exist.
-    pub(super) fn get(&self, caller: &Caller, job_id: &JobId) -> Result<&Entry> {
-        self.jobs
-            .get(job_id)
-            .filter(|entry| caller.may_access(entry.caller.name()))
-            .ok_or_else(|| JobId::not_found(job_id.as_str()))
+    pub(super) fn get(&self, job_id: &JobId) -> Result<Known> {
+        let entry = self.jobs.get(job_id).ok_or_else(|| JobId::not_found(job_id.as_str()))?;
+        Ok(Known {
+            owner: entry.owner.clone(),
+            state: entry.state,
+            last_sequence: entry.last_sequence,
+            is_ended: entry.end.is_some(),
+            trouble: entry.trouble,
+        })
     }
 
-    /// The same, where something of the job is left.
-    ///
-    /// # Errors
-    /// [`Reason::DataLoss`] where nothing is; [`Reason::StoreUnavailable`] where that cannot be told yet.
-    pub(super) fn get_whole(&self, caller: &Caller, job_id: &JobId) -> Result<&Entry> {
-        let entry = self.get(caller, job_id)?;
-        if entry.trouble == Some(Trouble::Unreadable) {
-            let message = "the job cannot be read from the store now; that is tried again, ask later";
-            return Err(Error::new(Reason::StoreUnavailable, message).for_job(job_id.as_str()));
-        }
-        if entry.trouble == Some(Trouble::Lost) {
-            let message = "the store was damaged and this job is lost: it was accepted, and may have run; what was found of it is kept beside the store, in `damaged`";
-            return Err(Error::new(Reason::DataLoss, message).for_job(job_id.as_str()));
-        }
-        Ok(entry)
+    pub(super) fn head(&self, job_id: &JobId) -> Result<Head> {
+        self.get(job_id).map(|known| Head { last_sequence: known.last_sequence, is_ended: known.is_ended })
     }
 
-    pub(super) fn set_state(&mut self, job_id: &JobId, since: u32, state: JobState) {
-        if let Some(entry) = self.jobs.get_mut(job_id) {
-            entry.set_state(since, state);
-        }
-    }
-
-    pub(super) fn end(&mut self, job_id: &JobId, last_sequence: u32, end_time: Timestamp, log_bytes: u64) {
-        let Some(entry) = self.jobs.get_mut(job_id) else { return };
-        entry.live = None;
-        entry.last_sequence = last_sequence;
-        entry.end = Some(End::at(end_time));
-        entry.log_bytes = log_bytes;
-        self.ended_bytes += log_bytes;
-        self.line_up(job_id);
-    }
-
-    pub(super) fn remove(&mut self, job_id: &JobId) -> Option<Entry> {
-        let entry = self.jobs.remove(job_id)?;
-        if let Some(end) = entry.end {
-            self.ended_bytes -= entry.log_bytes;
-            self.ended.remove(&end.place);
-        }
-        let key = (entry.caller.clone(), entry.idempotency_key.clone());
-        if self.keys.get(&key) == Some(job_id) {
-            self.keys.remove(&key);
-        }
-        Some(entry)
-    }
-
-    /// The caller's jobs before `before`, newest first, one more than `limit` where there are more.
-    pub(super) fn list(
-        &self,
-        caller: &Caller,
-        filter: &Filter,
-        before: Option<&JobId>,
-        limit: usize,
-    ) -> Vec<JobId> {
-        let older = |job_id: &&JobId| before.is_none_or(|before| *job_id < before);
-        self.jobs
-            .iter()
-            .rev()
-            .filter(|(job_id, entry)| {
-                older(job_id) && caller.may_access(entry.caller.name()) && entry.matches(filter)
-            })
-            .map(|(job_id, _)| job_id.clone())
-            .take(limit + 1)
+    pub(super) fn list(&self, query: &Query) -> Vec<Job> {
+        let Some(owned) = self.owners.get(&query.owner) else { return Vec::new() };
+        let before = match &query.before {
+            Some(before) => std::ops::Bound::Excluded(before.clone()),
+            None => std::ops::Bound::Unbounded,
+        };
+        let jobs = owned.jobs.range((std::ops::Bound::Unbounded, before)).rev();
+        jobs.filter_map(|job_id| Some((job_id, self.jobs.get(job_id)?)))
+            .filter(|(_, entry)| entry.matches(&query.filter))
+            .take(query.limit)
+            .map(|(job_id, entry)| entry.job(job_id))
             .collect()
     }
 
-    /// The ended jobs that retention no longer allows, oldest first.
-    pub(super) fn expired(&self, retention: &Retention) -> Vec<JobId> {
-        let (mut bytes, mut jobs) = (self.ended_bytes, self.ended.len());
-        let mut expired = Vec::new();
-        for job_id in self.ended.values() {
-            let Some(entry) = self.jobs.get(job_id) else { continue };
-            let is_over = bytes > retention.max_bytes || jobs > retention.max_jobs;
-            if !is_over && entry.end.is_some_and(|end| end.age() < retention.max_age) {
-                break;
+    fn held(&mut self, claim: &Claim) -> Result<&mut Entry, Refusal> {
+        match self.jobs.get_mut(&claim.job_id) {
+            Some(entry) if entry.end.is_none() && entry.epoch == claim.epoch => Ok(entry),
+            Some(entry) if entry.end.is_none() => Err(Refusal::Stale),
+            _ => Err(Refusal::Gone),
+        }
+    }
+
+    /// Whether the claim is the job's latest, and the last event that is stored.
+    pub(super) fn check(&mut self, claim: &Claim) -> Result<u32, Refusal> {
+        self.held(claim).map(|entry| entry.last_sequence)
+    }
+
+    /// Events up to this one are stored.
+    pub(super) fn stored(&mut self, job_id: &JobId, last_sequence: u32) {
+        if let Some(entry) = self.jobs.get_mut(job_id) {
+            entry.last_sequence = last_sequence;
+        }
+    }
+
+    pub(super) fn set_state(&mut self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+        self.held(claim)?.state = state;
+        Ok(())
+    }
+
+    /// Marks as ended; a job that is already stays as it is.
+    pub(super) fn end(&mut self, claim: &Claim, job: &Job, log_bytes: u64, is_lost: bool) {
+        let end = EndOf { log_bytes, is_lost, frees_key: frees_key(job) };
+        self.mark_ended(&claim.job_id, job, end);
+    }
+
+    /// The bytes of a job that has ended already.
+    pub(super) fn ended_bytes_of(&self, job_id: &JobId) -> Option<u64> {
+        self.jobs.get(job_id).filter(|entry| entry.end.is_some()).map(|entry| entry.log_bytes)
+    }
+
+    /// Unfinished jobs that nobody holds now.
+    pub(super) fn claimable(&self, limit: usize) -> Vec<JobId> {
+        let now = Instant::now();
+        let is_free = |job_id: &&JobId| {
+            self.jobs.get(*job_id).is_some_and(|entry| {
+                entry.held.as_ref().is_none_or(|held| held.until <= now)
+                    && entry.rests_until.is_none_or(|until| until <= now)
+            })
+        };
+        self.unfinished.iter().filter(is_free).take(limit).cloned().collect()
+    }
+
+    /// Takes a job over.
+    pub(super) fn take(&mut self, job_id: &JobId, lease: &Lease) -> Option<Claim> {
+        let entry = self.jobs.get_mut(job_id).filter(|entry| entry.end.is_none())?;
+        entry.epoch += 1;
+        entry.held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
+        entry.rests_until = None;
+        entry.trouble = None;
+        Some(Claim { job_id: job_id.clone(), epoch: entry.epoch })
+    }
+
+    /// A job could not be read: nobody claims it for some time.
+    pub(super) fn let_rest(&mut self, job_id: &JobId, time: Duration) {
+        if let Some(entry) = self.jobs.get_mut(job_id) {
+            entry.held = None;
+            entry.rests_until = Some(Instant::now() + time);
+            entry.trouble = Some(Trouble::Unreadable);
+        }
+    }
+
+    pub(super) fn renew(&mut self, lease: &Lease) {
+        let until = Instant::now() + lease.time;
+        for job_id in &self.unfinished {
+            let held = self.jobs.get_mut(job_id).and_then(|entry| entry.held.as_mut());
+            if let Some(held) = held.filter(|held| held.holder == lease.holder) {
+                held.until = until;
             }
-            bytes -= entry.log_bytes;
-            jobs -= 1;
-            expired.push(job_id.clone());
+        }
+    }
+
+    pub(super) fn remove(&mut self, job_id: &JobId) {
+        let Some(entry) = self.jobs.remove(job_id) else { return };
+        self.unfinished.remove(job_id);
+        let Some(owned) = self.owners.get_mut(&entry.owner) else { return };
+        owned.jobs.remove(job_id);
+        if let Some(key) = &entry.key
+            && owned.keys.get(&key.key) == Some(job_id)
+        {
+            owned.keys.remove(&key.key);
+        }
+        if let Some(end) = &entry.end {
+            owned.ended.remove(&end.place);
+            owned.ended_bytes -= entry.log_bytes;
+            self.ended -= 1;
+            self.ended_bytes -= entry.log_bytes;
+        }
+        if owned.jobs.is_empty() {
+            self.owners.remove(&entry.owner);
+        }
+    }
+
+    /// See [`super::Catalogue::expired`].
+    pub(super) fn expired(&self, retention: &Retention, limit: usize) -> Vec<JobId> {
+        let age = i64::try_from(retention.max_age.as_millis()).unwrap_or(i64::MAX);
+        let oldest = self.now().saturating_sub(age);
+        let (mut jobs, mut bytes) = (self.ended, self.ended_bytes);
+        let mut expired = Vec::new();
+        // What is left of each owner's, when what is expired is gone.
+        let mut left: Vec<_> = Vec::new();
+        for owned in self.owners.values().filter(|owned| !owned.ended.is_empty()) {
+            let mut rest = Rest {
+                ended: owned.ended.iter().peekable(),
+                jobs: owned.ended.len(),
+                bytes: owned.ended_bytes,
+            };
+            while expired.len() < limit
+                && rest.ended.peek().is_some_and(|((grown, _), _)| {
+                    *grown <= oldest
+                        || retention.max_jobs_per_owner.is_some_and(|most| rest.jobs > most)
+                        || retention.max_bytes_per_owner.is_some_and(|most| rest.bytes > most)
+                })
+            {
+                expired.extend(rest.next(&self.jobs, &mut jobs, &mut bytes));
+            }
+            left.push(rest);
+        }
+        while expired.len() < limit && (jobs > retention.max_jobs || bytes > retention.max_bytes) {
+            let by_bytes = bytes > retention.max_bytes;
+            let most =
+                left.iter_mut().max_by_key(|rest| if by_bytes { rest.bytes } else { rest.jobs as u64 });
+            match most.and_then(|most| most.next(&self.jobs, &mut jobs, &mut bytes)) {
+                Some(job_id) => expired.push(job_id),
+                None => break,
+            }
         }
         expired
+    }
+}
+
+/// One owner's ended jobs from the oldest on, while some are chosen.
+struct Rest<'a> {
+    ended: std::iter::Peekable<std::collections::btree_map::Iter<'a, (i64, u64), JobId>>,
+    jobs: usize,
+    bytes: u64,
+}
+
+impl Rest<'_> {
+    fn next(&mut self, entries: &BTreeMap<JobId, Entry>, jobs: &mut usize, bytes: &mut u64) -> Option<JobId> {
+        let (_, job_id) = self.ended.next()?;
+        let takes = entries.get(job_id).map_or(0, |entry| entry.log_bytes);
+        self.jobs -= 1;
+        self.bytes -= takes;
+        *jobs -= 1;
+        *bytes -= takes;
+        Some(job_id.clone())
     }
 }

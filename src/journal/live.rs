@@ -1,34 +1,33 @@
-//! The log of a job that has not ended: events wait here to be stored, then stay a while for live readers.
+//! The log of a job that this process writes: events wait here to be stored, then stay a while for live readers.
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::BytesMut;
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 use super::{
-    Batch, JobId, Store, encode,
-    mark::{Mark, Published},
+    Batch, Claim, JobId,
+    committer::Committer,
+    encode,
+    mark::{Broken, Mark, Published},
 };
 use crate::{
     error::{Error, Reason, Result},
-    pb::{MAX_EVENT_BYTES, Timestamp, job_event::Payload},
+    pb::{JobState, MAX_EVENT_BYTES, Timestamp, job_event::Payload},
+    principal::Principal,
 };
 
 /// A batch is sealed at this size. Larger ones save little and make readers wait.
 const BATCH_BYTES: usize = 64 * 1024;
-/// Events that come within this time of the last write are stored together.
-const BATCH_TIME: Duration = Duration::from_millis(2);
 /// Unstored bytes beyond this make the writer of events wait for the store.
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
-/// How long the store rests after a failed write before it is tried again.
-const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Counts the work that is shared between readers, to show that it is.
 #[derive(Debug, Default)]
@@ -37,6 +36,8 @@ pub struct Counters {
     pub events_encoded: AtomicU64,
     /// Batches written.
     pub batches_stored: AtomicU64,
+    /// Writes, each of the batches of all jobs that had some.
+    pub commits: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -47,9 +48,11 @@ struct State {
     unstored_bytes: usize,
     tail: VecDeque<Arc<Batch>>,
     tail_bytes: usize,
+    /// The job's states and the events from which on they hold, which are not stored yet.
+    states: VecDeque<(u32, JobState)>,
     is_ended: bool,
-    /// The writer of events is gone: once everything is stored, nothing more will come.
-    is_released: bool,
+    /// It waits for the committer, or is with it.
+    is_queued: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,31 +61,30 @@ struct Open {
     ends: Vec<u32>,
 }
 
-/// One live log. The [`Appender`] writes to it, one writer task stores it, followers read it.
+/// One live log. The [`Appender`] writes to it, the committer stores it, followers read it.
 #[derive(Debug)]
 pub(super) struct Log {
-    job_id: JobId,
+    pub(super) claim: Claim,
+    pub(super) owner: Principal,
     state: Mutex<State>,
     pub(super) mark: Mark,
-    /// Something waits to be stored.
-    work: Notify,
-    /// A full batch or the end waits: do not wait for more.
-    urgent: Notify,
-    /// The store caught up.
+    /// The store caught up, or nobody is to wait for it any more.
     space: Notify,
+    is_relieved: AtomicBool,
     max_tail_bytes: usize,
-    counters: Arc<Counters>,
+    committer: Arc<Committer>,
 }
 
 impl Log {
     pub(super) fn new(
-        job_id: JobId,
+        (claim, owner): (Claim, Principal),
         last_sequence: u32,
         max_tail_bytes: usize,
-        counters: Arc<Counters>,
+        committer: Arc<Committer>,
     ) -> Self {
         Self {
-            job_id,
+            claim,
+            owner,
             state: Mutex::new(State {
                 next_sequence: last_sequence + 1,
                 open: Open::default(),
@@ -90,16 +92,20 @@ impl Log {
                 unstored_bytes: 0,
                 tail: VecDeque::new(),
                 tail_bytes: 0,
+                states: VecDeque::new(),
                 is_ended: false,
-                is_released: false,
+                is_queued: false,
             }),
             mark: Mark::at(last_sequence),
-            work: Notify::new(),
-            urgent: Notify::new(),
             space: Notify::new(),
+            is_relieved: AtomicBool::new(false),
             max_tail_bytes,
-            counters,
+            committer,
         }
+    }
+
+    pub(super) fn job_id(&self) -> &JobId {
+        &self.claim.job_id
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,103 +119,93 @@ impl Log {
         state.tail.get(index).filter(|batch| batch.first_sequence() <= sequence).cloned()
     }
 
-    fn append(&self, payload: &Payload, numbered: impl FnOnce(u32)) -> Result<u32> {
+    fn append(
+        self: &Arc<Self>,
+        payload: &Payload,
+        numbered: impl FnOnce(u32) -> Option<JobState>,
+    ) -> Result<u32> {
         let time = Timestamp::now();
         let mut state = self.state();
         if state.is_ended {
-            return Err(Error::internal(format_args!("{}: event after the last one", self.job_id)));
+            return Err(Error::internal(format_args!("{}: event after the last one", self.job_id())));
         }
         let sequence = state.next_sequence;
-        let size = encode::encoded_len(&self.job_id, sequence, &time, payload);
+        let size = encode::encoded_len(self.job_id(), sequence, &time, payload);
         if size > MAX_EVENT_BYTES {
-            return Err(Error::internal(format_args!("{}: an event of {size} bytes", self.job_id)));
+            return Err(Error::internal(format_args!("{}: an event of {size} bytes", self.job_id())));
         }
         if state.open.bytes.capacity() == 0 {
             state.open.bytes.reserve(size.max(1024));
         }
-        encode::encode(&self.job_id, sequence, &time, payload, &mut state.open.bytes);
-        self.counters.events_encoded.fetch_add(1, Ordering::Relaxed);
+        encode::encode(self.job_id(), sequence, &time, payload, &mut state.open.bytes);
+        self.committer.counters.events_encoded.fetch_add(1, Ordering::Relaxed);
         let end = u32::try_from(state.open.bytes.len()).map_err(Error::internal)?;
-        let is_first = state.unstored_bytes == 0;
         state.open.ends.push(end);
         state.unstored_bytes += size;
         state.next_sequence = sequence.checked_add(1).ok_or_else(|| Error::internal("sequence overflow"))?;
         state.is_ended = matches!(payload, Payload::EndOfStream(_));
         // Before anybody can store it: whoever sees the event finds it applied.
-        numbered(sequence);
+        if let Some(changed) = numbered(sequence) {
+            state.states.push_back((sequence, changed));
+        }
         let is_urgent = state.is_ended || state.open.bytes.len() >= BATCH_BYTES;
         if is_urgent {
             state.seal();
         }
+        let is_new = !std::mem::replace(&mut state.is_queued, true);
         drop(state);
-        if is_first {
-            self.work.notify_one();
+        if is_new {
+            self.committer.queue(self.clone());
         }
         if is_urgent {
-            self.urgent.notify_one();
+            self.committer.hurry();
         }
         Ok(sequence)
     }
 
-    /// Waits until unstored bytes are below their bound.
     async fn wait_for_space(&self) {
         loop {
-            let space = self.space.notified();
-            if self.state().unstored_bytes <= MAX_PENDING_BYTES {
+            let mut space = std::pin::pin!(self.space.notified());
+            space.as_mut().enable();
+            if self.state().unstored_bytes <= MAX_PENDING_BYTES
+                || self.is_relieved.load(Ordering::Relaxed)
+                || self.mark.now().broken.is_some()
+            {
                 return;
             }
             space.await;
         }
     }
 
-    /// Stores and publishes until the last event is stored, or the appender is gone and what it wrote is stored. Runs as one task for each live log.
-    pub(super) async fn store_until_ended(self: Arc<Self>, store: Arc<dyn Store>) {
-        let mut next_write = Instant::now();
-        while !self.is_done() {
-            self.work.notified().await;
-            while let Some(is_urgent) = self.has_work() {
-                if !is_urgent && Instant::now() < next_write {
-                    tokio::select! {
-                        // Both branches only wait; what is pending stays pending.
-                        biased;
-                        () = tokio::time::sleep_until(next_write) => {}
-                        () = self.urgent.notified() => {}
-                    }
-                }
-                let batches = self.take();
-                while let Err(error) = store.append(&self.job_id, &batches).await {
-                    tracing::error!(job_id = %self.job_id, cause = error.cause(), "store failed, trying again");
-                    tokio::time::sleep(RETRY_DELAY).await;
-                }
-                self.counters.batches_stored.fetch_add(batches.len() as u64, Ordering::Relaxed);
-                next_write = Instant::now() + BATCH_TIME;
-                if self.publish(batches) {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        let state = self.state();
-        state.is_released && state.unstored_bytes == 0
-    }
-
-    fn has_work(&self) -> Option<bool> {
-        let state = self.state();
-        (state.unstored_bytes > 0).then(|| !state.sealed.is_empty())
-    }
-
-    fn take(&self) -> Vec<Arc<Batch>> {
+    /// Everything that waits to be stored.
+    pub(super) fn take(&self) -> Vec<Arc<Batch>> {
         let mut state = self.state();
         state.seal();
         state.sealed.drain(..).collect()
     }
 
-    /// Shows stored batches to the readers. Answers whether the last event was among them.
-    fn publish(&self, batches: Vec<Arc<Batch>>) -> bool {
+    /// What [`Log::take`] gave was not stored, and is taken again.
+    pub(super) fn give_back(&self, batches: Vec<Arc<Batch>>) {
         let mut state = self.state();
-        let Some(last) = batches.last().map(|batch| batch.last_sequence()) else { return false };
+        for batch in batches.into_iter().rev() {
+            state.sealed.push_front(batch);
+        }
+    }
+
+    /// The state that holds once events up to `last_sequence` are stored, where it is a new one.
+    pub(super) fn state_at(&self, last_sequence: u32) -> Option<JobState> {
+        let mut state = self.state();
+        let mut latest = None;
+        while let Some((_, changed)) = state.states.pop_front_if(|(since, _)| *since <= last_sequence) {
+            latest = Some(changed);
+        }
+        latest
+    }
+
+    /// Shows stored batches to the readers. Answers whether more waits by now; if not, the next event is queued again.
+    pub(super) fn publish(&self, batches: Vec<Arc<Batch>>) -> bool {
+        let mut state = self.state();
+        let last = batches.last().map(|batch| batch.last_sequence());
         for batch in batches {
             state.unstored_bytes -= batch.bytes().len();
             state.tail_bytes += batch.bytes().len();
@@ -220,11 +216,33 @@ impl Log {
                 state.tail_bytes -= oldest.bytes().len();
             }
         }
-        let is_ended = state.is_ended && state.unstored_bytes == 0;
+        let has_more = state.unstored_bytes > 0;
+        state.is_queued = has_more;
+        let is_ended = state.is_ended && !has_more;
         drop(state);
-        self.mark.set(Published { last_sequence: last, is_ended });
+        if let Some(last_sequence) = last {
+            self.mark.set(Published { last_sequence, is_ended, broken: None });
+        }
         self.space.notify_waiters();
-        is_ended
+        has_more
+    }
+
+    /// Its last event is stored.
+    pub(super) fn set_ended(&self) {
+        self.state().is_ended = true;
+        self.mark.set(Published { is_ended: true, ..self.mark.now() });
+    }
+
+    /// Nothing of it will be stored any more: whoever waits for it is told why.
+    pub(super) fn break_off(&self, why: Broken) {
+        let mut state = self.state();
+        state.sealed.clear();
+        state.open = Open::default();
+        state.unstored_bytes = 0;
+        state.is_ended = true;
+        drop(state);
+        self.mark.set(Published { broken: Some(why), ..self.mark.now() });
+        self.space.notify_waiters();
     }
 }
 
@@ -252,14 +270,6 @@ pub struct Appender {
     pub(super) log: Arc<Log>,
 }
 
-impl Drop for Appender {
-    /// A job that stays queued at a shutdown has no last event; its log is closed as it is.
-    fn drop(&mut self) {
-        self.log.state().is_released = true;
-        self.log.work.notify_one();
-    }
-}
-
 /// How far a job's events are stored.
 #[derive(Clone, Debug)]
 pub struct Stored(Arc<Log>);
@@ -267,7 +277,12 @@ pub struct Stored(Arc<Log>);
 impl Stored {
     /// The job.
     pub fn job_id(&self) -> &JobId {
-        &self.0.job_id
+        self.0.job_id()
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &Principal {
+        &self.0.owner
     }
 
     /// The last event that is stored.
@@ -275,9 +290,16 @@ impl Stored {
         self.0.mark.now().last_sequence
     }
 
-    /// Waits until this event is stored.
+    /// Waits until this event is stored, or nothing more will be.
     pub async fn reaches(&self, sequence: u32) {
-        self.0.mark.wait_for(|now| now.last_sequence >= sequence).await;
+        self.0.mark.wait_for(|now| now.last_sequence >= sequence || now.is_over()).await;
+    }
+
+    /// From now on the writer of events waits for the store no more. What is written beyond the bound is held in memory, so this is
+    /// for a job whose work is being ended: its way out must not lead through a store that is stuck.
+    pub fn relieve(&self) {
+        self.0.is_relieved.store(true, Ordering::Relaxed);
+        self.0.space.notify_waiters();
     }
 }
 
@@ -289,16 +311,20 @@ impl Appender {
 
     /// The job.
     pub fn job_id(&self) -> &JobId {
-        &self.log.job_id
+        self.log.job_id()
     }
 
     /// Appends one event and answers with its sequence. It is stored soon and seen only then; this waits only
-    /// when the store is behind by more than 1 MiB. `numbered` is told the sequence first; it must not wait, nor come back
-    /// here.
+    /// when the store is behind by more than 1 MiB, and not once the job is relieved of that. `numbered` is told the
+    /// sequence first, and answers with the job's state where that changes with the event; it must not wait, nor come back here.
     ///
     /// # Errors
     /// [`Reason::Internal`] for an event beyond [`MAX_EVENT_BYTES`] or after the last one.
-    pub async fn append(&self, payload: &Payload, numbered: impl FnOnce(u32)) -> Result<u32> {
+    pub async fn append(
+        &self,
+        payload: &Payload,
+        numbered: impl FnOnce(u32) -> Option<JobState>,
+    ) -> Result<u32> {
         let sequence = self.log.append(payload, numbered)?;
         if self.log.state().unstored_bytes > MAX_PENDING_BYTES {
             self.log.wait_for_space().await;
@@ -309,13 +335,14 @@ impl Appender {
     /// Waits until everything that was appended is stored.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`] when it is not within `deadline`.
+    /// [`Reason::StoreUnavailable`] when it is not within `deadline`, or never will be.
     pub async fn flushed(&self, deadline: Duration) -> Result<()> {
         let wanted = self.log.state().next_sequence - 1;
-        let stored = self.log.mark.wait_for(|now| now.last_sequence >= wanted);
+        self.log.committer.hurry();
+        let stored = self.log.mark.wait_for(|now| now.last_sequence >= wanted || now.broken.is_some());
         match tokio::time::timeout(deadline, stored).await {
-            Ok(_) => Ok(()),
-            Err(_) => {
+            Ok(now) if now.last_sequence >= wanted => Ok(()),
+            _ => {
                 Err(Error::new(Reason::StoreUnavailable, "the store does not take data now; try again later"))
             }
         }

@@ -4,11 +4,28 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+/// Why nothing more of a log will be stored by this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Its file could not be written for minutes, while the store took others.
+    Failed,
+    /// Another gateway has taken the job over; what it writes is read from the store.
+    TakenOver,
+}
+
 /// How far a log is stored, which is how far it may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Published {
     pub(super) last_sequence: u32,
     pub(super) is_ended: bool,
+    pub(super) broken: Option<Broken>,
+}
+
+impl Published {
+    /// Whether nothing more comes from here.
+    pub(super) fn is_over(self) -> bool {
+        self.is_ended || self.broken.is_some()
+    }
 }
 
 /// The mark of one log. Waiters are woken in the order in which they came, so that a simulation wakes them so again;
@@ -21,7 +38,8 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn at(last_sequence: u32) -> Self {
-        Self { now: Mutex::new(Published { last_sequence, is_ended: false }), moved: Notify::new() }
+        let now = Published { last_sequence, is_ended: false, broken: None };
+        Self { now: Mutex::new(now), moved: Notify::new() }
     }
 
     pub(super) fn now(&self) -> Published {

@@ -1,4 +1,4 @@
-//! The store that forgets: everything in memory, for tests and throw-away use.
+//! The store that forgets: both halves in memory, for tests and throw-away use.
 
 use std::{
     collections::BTreeMap,
@@ -7,11 +7,16 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Notify;
 
-use super::{Batch, Chunk, JobId, Loaded, Reader, Store, StoredJob};
+use super::{
+    Append, Batch, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, Known, Lease,
+    Query, Reader, Refusal, Retention, StoredJob, Unfinished, index::Index,
+};
 use crate::{
-    error::Result,
-    pb::{Job, storage::JobRecord},
+    error::{Error, Result},
+    pb::{Job, JobState, storage::JobRecord},
+    principal::Principal,
 };
 
 #[derive(Debug, Default)]
@@ -22,19 +27,43 @@ struct Kept {
     result: Bytes,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    index: Index,
+    kept: BTreeMap<JobId, Kept>,
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    jobs: Mutex<BTreeMap<JobId, Kept>>,
+    state: Mutex<State>,
+    /// Something was stored.
+    changed: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl MemoryStore {
-    fn with<T>(&self, job_id: &JobId, use_it: impl FnOnce(&mut Kept) -> T) -> Result<T> {
-        lock(&self.jobs).get_mut(job_id).map(use_it).ok_or_else(|| JobId::not_found(job_id.as_str()))
+impl State {
+    fn kept(&mut self, job_id: &JobId) -> Result<&mut Kept> {
+        self.kept.get_mut(job_id).ok_or_else(|| JobId::not_found(job_id.as_str()))
+    }
+
+    fn append(&mut self, append: &Append) -> Result<(), Refusal> {
+        let job_id = &append.claim.job_id;
+        let last = self.index.check(&append.claim)?;
+        let batches: Vec<_> =
+            append.batches.iter().filter(|batch| batch.first_sequence() > last).cloned().collect();
+        let Some(first) = batches.first() else { return Ok(()) };
+        if first.first_sequence() != last + 1 {
+            return Err(Refusal::Stale);
+        }
+        let last_sequence = batches.last().map_or(last, |batch| batch.last_sequence());
+        let kept = self.kept(job_id).map_err(|_| Refusal::Gone)?;
+        lock(&kept.log).extend(batches);
+        self.index.stored(job_id, last_sequence);
+        Ok(())
     }
 }
 
@@ -60,51 +89,179 @@ impl Reader for MemoryReader {
 }
 
 #[async_trait]
-impl Store for MemoryStore {
-    async fn load(&self) -> Result<Loaded> {
-        Ok(Loaded::default())
+impl Catalogue for MemoryStore {
+    async fn open(&self) -> Result<Vec<Damage>> {
+        Ok(Vec::new())
     }
 
-    async fn create(&self, job_id: &JobId, record: &JobRecord) -> Result<()> {
-        lock(&self.jobs).insert(job_id.clone(), Kept { record: record.clone(), ..Kept::default() });
+    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created> {
+        let job = record.job.as_ref().ok_or_else(|| Error::internal("a record without a job"))?;
+        let job_id = JobId::parse(&job.job_id)?;
+        let key = job.options.as_ref().map_or("", |options| &options.idempotency_key);
+        let mut state = lock(&self.state);
+        if let Some(existing) =
+            state.index.by_key(&Principal::of_record(record), key, &[&record.request_digest])?
+        {
+            return Ok(Created::Existing(existing));
+        }
+        let claim = state.index.create(&job_id, record, lease);
+        state.kept.insert(job_id, Kept { record: record.clone(), ..Kept::default() });
+        Ok(Created::New(claim))
+    }
+
+    async fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>> {
+        lock(&self.state).index.by_key(owner, key, digests)
+    }
+
+    async fn get(&self, job_id: &JobId) -> Result<Known> {
+        lock(&self.state).index.get(job_id)
+    }
+
+    async fn read(&self, job_id: &JobId) -> Result<StoredJob> {
+        let mut state = lock(&self.state);
+        state.kept(job_id).map(|kept| StoredJob { record: kept.record.clone(), ended: kept.ended.clone() })
+    }
+
+    async fn list(&self, query: &Query) -> Result<Vec<Job>> {
+        Ok(lock(&self.state).index.list(query))
+    }
+
+    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+        lock(&self.state).index.set_state(claim, state)
+    }
+
+    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        if let Some(bytes) = state.index.ended_bytes_of(&claim.job_id) {
+            return Ok(bytes);
+        }
+        state.index.check(claim)?;
+        let kept = state.kept.get_mut(&claim.job_id).ok_or(Refusal::Gone)?;
+        kept.ended = Some(job.clone());
+        let log: u64 = lock(&kept.log).iter().map(|batch| batch.bytes().len() as u64).sum();
+        let bytes = log + kept.result.len() as u64;
+        state.index.end(claim, job, bytes, false);
+        drop(guard);
+        self.changed.notify_waiters();
+        Ok(bytes)
+    }
+
+    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
+        let mut state = lock(&self.state);
+        state.index.check(claim)?;
+        state.index.end(claim, job, 0, true);
+        drop(state);
+        self.changed.notify_waiters();
         Ok(())
     }
 
-    async fn append(&self, job_id: &JobId, batches: &[Arc<Batch>]) -> Result<()> {
-        self.with(job_id, |kept| lock(&kept.log).extend_from_slice(batches))
+    async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let mut claimed = Claimed::default();
+        for job_id in state.index.claimable(limit) {
+            let Some(kept) = state.kept.get(&job_id) else { continue };
+            let record = kept.record.clone();
+            let last_sequence = lock(&kept.log).last().map_or(0, |batch| batch.last_sequence());
+            if let Some(claim) = state.index.take(&job_id, lease) {
+                claimed.jobs.push(Unfinished { claim, record, last_sequence });
+            }
+        }
+        Ok(claimed)
     }
 
-    async fn finish(&self, job_id: &JobId, job: &Job) -> Result<u64> {
-        self.with(job_id, |kept| {
-            kept.ended = Some(job.clone());
-            let log: u64 = lock(&kept.log).iter().map(|batch| batch.bytes().len() as u64).sum();
-            log + kept.result.len() as u64
-        })
+    async fn renew(&self, lease: &Lease) -> Result<()> {
+        lock(&self.state).index.renew(lease);
+        Ok(())
     }
 
-    async fn put_result(&self, job_id: &JobId, text: Bytes) -> Result<()> {
-        self.with(job_id, |kept| kept.result = text)
-    }
-
-    async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<Bytes> {
-        self.with(job_id, |kept| {
-            let from = usize::try_from(from).unwrap_or(usize::MAX).min(kept.result.len());
-            kept.result.slice(from..kept.result.len().min(from.saturating_add(max_bytes)))
-        })
-    }
-
-    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
-        self.with(job_id, |kept| Box::new(MemoryReader(kept.log.clone())) as Box<dyn Reader>)
-    }
-
-    async fn job(&self, job_id: &JobId) -> Result<StoredJob> {
-        self.with(job_id, |kept| StoredJob { record: kept.record.clone(), ended: kept.ended.clone() })
+    async fn expired(&self, retention: &Retention, limit: usize) -> Result<Vec<JobId>> {
+        Ok(lock(&self.state).index.expired(retention, limit))
     }
 
     async fn delete(&self, job_id: &JobId) -> Result<()> {
-        lock(&self.jobs).remove(job_id);
+        let mut state = lock(&self.state);
+        state.index.remove(job_id);
+        state.kept.remove(job_id);
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn check(&self) -> Result<()> {
         Ok(())
     }
 
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl EventLog for MemoryStore {
+    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), Refusal>> {
+        let mut state = lock(&self.state);
+        let answers = appends.iter().map(|append| state.append(append)).collect();
+        drop(state);
+        self.changed.notify_waiters();
+        answers
+    }
+
+    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
+        let mut state = lock(&self.state);
+        state.kept(job_id).map(|kept| Box::new(MemoryReader(kept.log.clone())) as Box<dyn Reader>)
+    }
+
+    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<Head> {
+        super::event_log::wait_for_change(&self.changed, last_sequence, || {
+            lock(&self.state).index.head(job_id)
+        })
+        .await
+    }
+
+    async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), Refusal> {
+        let mut state = lock(&self.state);
+        state.index.check(claim)?;
+        state.kept(&claim.job_id).map_err(|_| Refusal::Gone)?.result = text;
+        Ok(())
+    }
+
+    async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<Bytes> {
+        let mut state = lock(&self.state);
+        let result = &state.kept(job_id)?.result;
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(result.len());
+        Ok(result.slice(from..result.len().min(from.saturating_add(max_bytes))))
+    }
+}
+
+/// A job's record, its events, its end.
+#[cfg(test)]
+pub(crate) type Contents = (JobRecord, Vec<Arc<Batch>>, Option<Job>);
+
+#[cfg(test)]
+impl MemoryStore {
+    /// What of each job a process that begins now would find: its record, its events, its end.
+    pub(crate) fn contents(&self) -> BTreeMap<JobId, Contents> {
+        let state = lock(&self.state);
+        let of = |kept: &Kept| (kept.record.clone(), lock(&kept.log).clone(), kept.ended.clone());
+        state.kept.iter().map(|(job_id, kept)| (job_id.clone(), of(kept))).collect()
+    }
+
+    /// The same after a restart: nobody holds anything.
+    pub(crate) fn reopened(&self) -> Self {
+        use super::index::{EndOf, frees_key};
+        let mut state = State::default();
+        for (job_id, (record, log, ended)) in self.contents() {
+            match &ended {
+                Some(job) => {
+                    let end = EndOf { log_bytes: 1, is_lost: false, frees_key: frees_key(job) };
+                    state.index.found_ended(&job_id, &record, job, end);
+                }
+                None => state.index.found_unfinished(&job_id, &record),
+            }
+            state.index.stored(&job_id, log.last().map_or(0, |batch| batch.last_sequence()));
+            let log = Arc::new(Mutex::new(log));
+            state.kept.insert(job_id, Kept { record, log, ended, result: Bytes::new() });
+        }
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
 }

@@ -1,18 +1,25 @@
 //! Job records and the event log: append, read, follow; the stores behind it.
 //!
 //! An event is stored before anybody sees it. It is encoded once, in [`Appender::append`]; every reader of
-//! every door shares those bytes. The stored unit is a [`Batch`] (up to 64 KiB or 2 ms), because one record
+//! every door shares those bytes. The stored unit is a [`Batch`] (up to 64 KiB or 4 ms), because one record
 //! per event would cost more than the wire.
+//!
+//! A store has two halves: a [`Catalogue`] knows which jobs there are, whose they are and who runs them; an [`EventLog`] keeps
+//! their events. Nothing outside a store knows where a record lives, and nothing takes it that every unfinished job is this
+//! process's: a job is written under a [`Claim`], whose epoch the store checks.
 //!
 //! *Lives here:* the journal, batches, the live tail, followers, retention, the stores and their one contract
 //! suite. *May import:* rank 0. *May not:* know agents or doors.
 
 mod batch;
+mod catalogue;
+mod committer;
 mod config;
 #[cfg(test)]
 mod contract;
 mod embedded;
 mod encode;
+mod event_log;
 mod follower;
 mod handle;
 mod id;
@@ -22,19 +29,23 @@ mod mark;
 mod memory;
 mod read_cache;
 mod recovery;
-mod store;
 
 pub use batch::{Batch, Rendered};
+pub use catalogue::{
+    Catalogue, Claim, Claimed, Created, Filter, Holder, Known, Lease, Query, Refusal, StoredJob, Trouble,
+};
 pub use config::{Config, Durability, Kind, Retention};
 pub use embedded::EmbeddedStore;
 #[cfg(any(test, fuzzing))]
 pub(crate) use embedded::{read_catalogue, read_job_file};
+pub use event_log::{Append, Chunk, EventLog, Head, Reader};
 pub use follower::{Follower, Slice};
-pub use handle::{Journal, Submitted};
+pub use handle::{Journal, Page, Parts, Submitted};
 pub use id::JobId;
 use id::MAX_SEQUENCE;
-pub use index::Filter;
+pub use index::summary;
 pub use live::{Appender, Counters, Stored};
+#[cfg(test)]
+pub(crate) use memory::Contents;
 pub use memory::MemoryStore;
 pub use recovery::{Damage, Unfinished};
-pub use store::{Chunk, Ended, Loaded, Reader, Store, StoredJob};

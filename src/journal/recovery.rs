@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-use super::JobId;
+use super::{Claim, JobId};
 use crate::{
     error::{Error, Reason},
     pb::storage::JobRecord,
 };
 
-/// A job that had not ended when the process before this one did.
+/// A job that had not ended when whoever held it did.
 #[derive(Debug)]
 pub struct Unfinished {
-    /// Its id.
-    pub job_id: JobId,
+    /// The job, and the right to write to it.
+    pub claim: Claim,
     /// What was accepted.
     pub record: JobRecord,
     /// The last sequence that any reader can have seen.

@@ -38,3 +38,6 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 /// The largest encoded [`JobEvent`], in bytes. Writers split text and cut results to stay below it.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
+
+/// In `cancelled_by` of a job that ended because its clients had left.
+pub const CANCELLED_BY_DISCONNECT: &str = "disconnect";

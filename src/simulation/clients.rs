@@ -4,15 +4,15 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use super::world::World;
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
     job::{CancelledBy, JobService, Submission, Submitted},
     journal::{Filter, JobId},
     pb::{self, Door, JobState, TaskOptions},
+    principal::Principal,
 };
 
-fn caller(number: u64) -> Caller {
-    Caller::named(&format!("caller{}", number % 3))
+fn caller(number: u64) -> Principal {
+    Principal::from_proxy(&format!("caller{}", number % 3))
 }
 
 fn submission(world: &World, client: u64) -> Submission {
@@ -108,7 +108,7 @@ pub(super) async fn live(world: Arc<World>, service: JobService, client: u64) {
     }
 }
 
-async fn ask(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<Answered> {
+async fn ask(world: &World, service: &JobService, by: &Principal, job_id: &JobId) -> Result<Answered> {
     let Some(job) = or_leave(world, service.get(by, job_id)).await else { return Ok(Answered::Left) };
     let job = job?;
     if job.state() == JobState::Queued
@@ -121,7 +121,7 @@ async fn ask(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -
     Ok(Answered::Whole)
 }
 
-async fn cancel(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<Answered> {
+async fn cancel(world: &World, service: &JobService, by: &Principal, job_id: &JobId) -> Result<Answered> {
     pause(world, 300).await;
     let wait = Duration::from_secs(world.below(3));
     let asked = service.cancel(by, job_id, CancelledBy::Caller(by.name().to_owned()), wait);
@@ -135,7 +135,7 @@ async fn cancel(world: &World, service: &JobService, by: &Caller, job_id: &JobId
     Ok(Answered::Whole)
 }
 
-async fn delete(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<Answered> {
+async fn delete(world: &World, service: &JobService, by: &Principal, job_id: &JobId) -> Result<Answered> {
     pause(world, 3_000).await;
     world.may_go(job_id);
     let Some(deleted) = or_leave(world, service.delete(by, job_id)).await else { return Ok(Answered::Left) };
@@ -149,10 +149,10 @@ async fn delete(world: &World, service: &JobService, by: &Caller, job_id: &JobId
 }
 
 /// Follows from any point, for a while or to the end.
-async fn follow(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<Answered> {
+async fn follow(world: &World, service: &JobService, by: &Principal, job_id: &JobId) -> Result<Answered> {
     let known = u64::from(world.told(job_id).events.keys().next_back().copied().unwrap_or(0));
     let after = u32::try_from(world.below(known + 1)).unwrap();
-    let mut follower = service.follow(by, job_id, after)?;
+    let mut follower = service.follow(by, job_id, after).await?;
     let mut next = after + 1;
     let leaves_after = world.below(40);
     loop {
@@ -216,23 +216,24 @@ pub(super) async fn check_all(world: &World, service: &JobService) {
     }
     // What is listed is what the store has, once retention is through; and what nobody was told of has ended too.
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let is_over = world.kept(|kept| kept.values().all(|kept| kept.ended.is_some()));
+    let kept = world.contents();
+    let is_over = kept.values().all(|(.., ended)| ended.is_some());
     assert!(is_over, "a job was stored, and nobody ran it");
     let mut listed = Vec::new();
     for by in (0..3).map(caller) {
-        let (job_ids, _has_more) = service.journal().list(&by, &Filter::default(), None, 500);
-        listed.extend(job_ids);
+        let page = service.journal().list(&by, &Filter::default(), None, 500).await.unwrap();
+        listed.extend(page.jobs.into_iter().map(|job| JobId::parse(&job.job_id).unwrap()));
     }
     listed.sort();
-    let kept: Vec<_> = world.kept(|kept| kept.keys().cloned().collect());
+    let kept: Vec<_> = kept.into_keys().collect();
     assert_eq!(listed, kept);
 }
 
-async fn check_one(world: &World, service: &JobService, by: &Caller, job_id: &JobId) -> Result<()> {
+async fn check_one(world: &World, service: &JobService, by: &Principal, job_id: &JobId) -> Result<()> {
     let job = service.wait(by, job_id).await?;
     assert!(job.state().is_terminal());
     world.told_state(&job);
-    let mut follower = service.follow(by, job_id, 0)?;
+    let mut follower = service.follow(by, job_id, 0).await?;
     let (mut next, mut ends, mut outcomes) = (1, 0, 0);
     while let Some(slice) = follower.next().await? {
         for (sequence, payload) in slice.batch.payloads(slice.from) {

@@ -25,8 +25,9 @@ use self::{store::SimulatedStore, worker::SimulatedWorker, world::World};
 use crate::{
     ambient::simulated::{self, Random},
     job::{Config, Filter, JobService, Submission},
-    journal::Journal,
+    journal::{Journal, Parts},
     pb::JobState,
+    principal::OwnersOnly,
     task::Group,
 };
 
@@ -49,13 +50,18 @@ fn config(random: &mut Random, keeps_little: bool) -> Config {
     }
 }
 
+async fn open(world: &Arc<World>, is_faulty: bool, max_tail_bytes: usize) -> Journal {
+    let store = Arc::new(SimulatedStore::new(world.clone(), is_faulty));
+    let parts =
+        Parts { catalogue: store.clone(), events: store, policy: Arc::new(OwnersOnly), max_tail_bytes };
+    Journal::open(parts).await.unwrap().0
+}
+
 /// One life: from a start to a crash or an end in order. The last one goes on until everything has ended.
 async fn live(world: &Arc<World>, config: Config, is_last: bool) {
-    let store = Arc::new(SimulatedStore::new(world.clone(), !is_last));
-    let opened = Journal::open(store, config.tail_bytes as usize).await;
-    let (journal, unfinished, _undamaged) = opened.unwrap();
+    let journal = open(world, !is_last, config.tail_bytes as usize).await;
     let worker = Arc::new(SimulatedWorker::new(world.clone(), config.max_running));
-    let service = JobService::start(config, journal.clone(), worker, unfinished).await;
+    let service = JobService::start(config, journal.clone(), worker).await;
     let clients = Group::new("clients");
     let number = if is_last { 0 } else { world.below(6) };
     for client in 0..number {
@@ -120,6 +126,7 @@ fn run(seed: u64) -> u64 {
             let started = Instant::now();
             simulated::set_clock(time);
             world.note(format_args!("life {life}"));
+            world.begin_life();
             let lived = tokio::time::timeout(LIFE * 2, live(&world, config, life == lives)).await;
             assert!(lived.is_ok(), "something hangs");
             started.elapsed()
@@ -173,7 +180,7 @@ fn a_seed_is_the_same_run_again() {
 
 fn submission() -> Submission {
     Submission {
-        caller: crate::caller::Caller::local(),
+        caller: crate::principal::Principal::local(),
         door: crate::pb::Door::Grpc,
         task: Some(crate::pb::Task { task: Some(crate::pb::task::Task::Command("x".into())) }),
         options: crate::pb::TaskOptions::default(),
@@ -190,17 +197,16 @@ fn who_leaves_while_it_submits_takes_only_what_it_held() {
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let world = Arc::new(World::new(Random(seed), false));
-            let store = Arc::new(SimulatedStore::new(world.clone(), false));
-            let (journal, ..) = Journal::open(store, 1024).await.unwrap();
+            let journal = open(&world, false, 1024).await;
             let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));
             let config = Config { max_running: 4, timeout_seconds: 60, ..Config::default() };
-            let service = JobService::start(config, journal, worker, Vec::new()).await;
+            let service = JobService::start(config, journal, worker).await;
             let submission = Submission { is_held, ..submission() };
             let left = tokio::time::timeout(Duration::ZERO, service.submit(submission)).await;
             assert!(left.is_err(), "nobody heard the answer");
             tokio::time::sleep(Duration::from_secs(300)).await;
-            let by = crate::caller::Caller::local();
-            let page = service.list(&by, &Filter::default(), 0, "").await.unwrap();
+            let by = crate::principal::Principal::local();
+            let page = service.list(&by, &Filter::default(), 0, "", false).await.unwrap();
             let [job] = &page.jobs[..] else { panic!("one job: {:?}", page.jobs) };
             assert!(job.state().is_terminal());
             assert_eq!(job.state() == JobState::Cancelled, is_held, "{job:?}");
@@ -219,13 +225,12 @@ fn a_clock_that_is_set_makes_nothing_older() {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         simulated::set_clock(BEGIN);
-        let world = Arc::new(World::new(Random(1), false));
-        let store = Arc::new(SimulatedStore::new(world.clone(), false));
-        let (journal, ..) = Journal::open(store, 1024).await.unwrap();
+        let world = Arc::new(World::new(Random(1), true));
+        let journal = open(&world, false, 1024).await;
         let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));
         let config = Config { retention_seconds: 1800, max_running: 4, ..Config::default() };
-        let service = JobService::start(config, journal, worker, Vec::new()).await;
-        let by = crate::caller::Caller::local();
+        let service = JobService::start(config, journal, worker).await;
+        let by = crate::principal::Principal::local();
         let job_id = service.submit(submission()).await.unwrap().job_id;
         service.wait(&by, &job_id).await.unwrap();
         simulated::set_clock(BEGIN + HOUR);

@@ -1,19 +1,25 @@
-//! A store that is slow, fails, and crashes between having stored and having said so.
+//! A store that is slow, fails, and crashes between having stored and having said so. Beneath it is the store in memory, which
+//! checks claims, gaps and repeats.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::world::{Kept, World};
+use super::world::World;
 use crate::{
     error::{Error, Reason, Result},
-    journal::{Batch, Chunk, Ended, JobId, Loaded, Reader, Store, StoredJob},
-    pb::{Job, storage::JobRecord},
+    journal::{
+        Append, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, Known, Lease,
+        MemoryStore, Query, Reader, Refusal, Retention, StoredJob,
+    },
+    pb::{Job, JobState, storage::JobRecord},
+    principal::Principal,
 };
 
 #[derive(Clone)]
 pub(super) struct SimulatedStore {
     world: Arc<World>,
+    store: Arc<MemoryStore>,
     /// How often of a hundred times something fails.
     failures: u64,
     longest_wait: u64,
@@ -23,7 +29,8 @@ impl SimulatedStore {
     pub(super) fn new(world: Arc<World>, is_faulty: bool) -> Self {
         let failures = if is_faulty { *[0, 0, 3, 25].get(world.below(4) as usize).unwrap_or(&0) } else { 0 };
         let longest_wait = 1 + world.below(if is_faulty { 40 } else { 3 });
-        Self { world, failures, longest_wait }
+        let store = world.store();
+        Self { world, store, failures, longest_wait }
     }
 
     async fn wait(&self) {
@@ -43,104 +50,134 @@ impl SimulatedStore {
         Ok(())
     }
 
-    /// A write: at any await the gateway may crash, before it was stored or after.
-    async fn write<T>(&self, what: &str, job_id: &JobId, write: impl FnOnce(&mut Kept) -> T) -> Result<T> {
+    /// At any await the gateway may crash: before something was stored, or after. What failed may have been stored all the same.
+    async fn around<T, E: From<Error>>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         self.wait().await;
         self.fail(what)?;
-        let written = self.world.kept(|kept| kept.get_mut(job_id).map(write));
+        let done = work.await;
         self.wait().await;
-        written.ok_or_else(|| JobId::not_found(job_id.as_str()))
+        if what != "create" && self.world.percent(self.failures / 4) {
+            self.world.note(format_args!("store: {what} is done, and not said"));
+            return Err(Error::new(Reason::StoreUnavailable, "simulated").into());
+        }
+        done
     }
 }
 
 #[async_trait]
-impl Store for SimulatedStore {
-    async fn load(&self) -> Result<Loaded> {
+impl Catalogue for SimulatedStore {
+    async fn open(&self) -> Result<Vec<Damage>> {
         self.wait().await;
-        let mut loaded = Loaded::default();
-        self.world.kept(|kept| {
-            for kept in kept.values() {
-                match &kept.ended {
-                    Some(job) => {
-                        let (record, job) = (kept.record.clone(), job.clone());
-                        loaded.ended.push(Ended { record, job, log_bytes: 1 });
-                    }
-                    None => {
-                        let last_sequence = kept.log.last().map_or(0, |batch| batch.last_sequence());
-                        loaded.unfinished.push((kept.record.clone(), last_sequence));
-                    }
-                }
-            }
-        });
-        Ok(loaded)
+        self.store.open().await
     }
 
-    async fn create(&self, job_id: &JobId, record: &JobRecord) -> Result<()> {
+    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created> {
+        self.around("create", self.store.create(record, lease)).await
+    }
+
+    async fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>> {
+        self.store.by_key(owner, key, digests).await
+    }
+
+    async fn get(&self, job_id: &JobId) -> Result<Known> {
+        self.store.get(job_id).await
+    }
+
+    async fn read(&self, job_id: &JobId) -> Result<StoredJob> {
+        self.around("read", self.store.read(job_id)).await
+    }
+
+    async fn list(&self, query: &Query) -> Result<Vec<Job>> {
+        self.store.list(query).await
+    }
+
+    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+        self.store.set_state(claim, state).await
+    }
+
+    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal> {
+        self.around("end", self.store.end(claim, job)).await
+    }
+
+    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
+        self.around("give_up", self.store.give_up(claim, job)).await
+    }
+
+    async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed> {
         self.wait().await;
-        self.fail("create")?;
-        let new = Kept { record: record.clone(), ..Kept::default() };
-        self.world.kept(|kept| kept.insert(job_id.clone(), new));
-        self.wait().await;
-        Ok(())
+        self.fail("claim")?;
+        self.store.claim(lease, limit).await
     }
 
-    async fn append(&self, job_id: &JobId, batches: &[Arc<Batch>]) -> Result<()> {
-        self.write("append", job_id, |kept| {
-            let mut next = kept.log.last().map_or(0, |batch| batch.last_sequence()) + 1;
-            assert!(kept.ended.is_none(), "{job_id}: events behind the end");
-            for batch in batches {
-                assert_eq!(batch.first_sequence(), next, "{job_id}: a gap, or a repeat");
-                next = batch.last_sequence() + 1;
-                kept.log.push(batch.clone());
-            }
-        })
-        .await
+    async fn renew(&self, lease: &Lease) -> Result<()> {
+        self.around("renew", self.store.renew(lease)).await
     }
 
-    async fn finish(&self, job_id: &JobId, job: &Job) -> Result<u64> {
-        self.write("finish", job_id, |kept| {
-            kept.ended = Some(job.clone());
-            1
-        })
-        .await
-    }
-
-    /// Nothing of a simulation is that long.
-    async fn put_result(&self, job_id: &JobId, _: bytes::Bytes) -> Result<()> {
-        self.write("put_result", job_id, |_| ()).await
-    }
-
-    async fn result(&self, job_id: &JobId, _: u64, _: usize) -> Result<bytes::Bytes> {
-        Err(JobId::not_found(job_id.as_str()))
-    }
-
-    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(SimulatedReader { store: self.clone(), job_id: job_id.clone() }))
-    }
-
-    async fn job(&self, job_id: &JobId) -> Result<StoredJob> {
-        self.wait().await;
-        self.fail("job")?;
-        let found = self.world.kept(|kept| {
-            kept.get(job_id).map(|kept| StoredJob { record: kept.record.clone(), ended: kept.ended.clone() })
-        });
-        found.ok_or_else(|| JobId::not_found(job_id.as_str()))
+    async fn expired(&self, retention: &Retention, limit: usize) -> Result<Vec<JobId>> {
+        self.store.expired(retention, limit).await
     }
 
     async fn delete(&self, job_id: &JobId) -> Result<()> {
         self.wait().await;
         self.fail("delete")?;
         let _going = self.world.remove(job_id);
+        self.store.delete(job_id).await?;
         self.wait().await;
+        Ok(())
+    }
+
+    async fn check(&self) -> Result<()> {
         Ok(())
     }
 
     async fn close(&self) {}
 }
 
+#[async_trait]
+impl EventLog for SimulatedStore {
+    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), Refusal>> {
+        self.wait().await;
+        let mut answers = Vec::new();
+        for append in appends {
+            if let Err(error) = self.fail("append") {
+                answers.push(Err(error.into()));
+                continue;
+            }
+            let answer = self.store.append(vec![append]).await.pop();
+            let answer = answer.unwrap_or_else(|| Err(Error::internal("no answer").into()));
+            answers.push(match self.world.percent(self.failures / 4) {
+                true => Err(Error::new(Reason::StoreUnavailable, "simulated").into()),
+                false => answer,
+            });
+        }
+        self.wait().await;
+        answers
+    }
+
+    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
+        Ok(Box::new(SimulatedReader { store: self.clone(), reader: self.store.reader(job_id).await? }))
+    }
+
+    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<Head> {
+        self.store.changed(job_id, last_sequence).await
+    }
+
+    async fn put_result(&self, claim: &Claim, text: bytes::Bytes) -> Result<(), Refusal> {
+        self.around("put_result", self.store.put_result(claim, text)).await
+    }
+
+    async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<bytes::Bytes> {
+        self.store.result(job_id, from, max_bytes).await
+    }
+}
+
 struct SimulatedReader {
     store: SimulatedStore,
-    job_id: JobId,
+    reader: Box<dyn Reader>,
 }
 
 #[async_trait]
@@ -148,18 +185,6 @@ impl Reader for SimulatedReader {
     async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk> {
         self.store.wait().await;
         self.store.fail("read")?;
-        let log = self.store.world.kept(|kept| kept.get(&self.job_id).map(|kept| kept.log.clone()));
-        let log = log.ok_or_else(|| JobId::not_found(self.job_id.as_str()))?;
-        let mut bytes = 0;
-        let batches = log
-            .into_iter()
-            .filter(|batch| batch.last_sequence() >= next_sequence)
-            .take_while(|batch| {
-                let takes = bytes < max_bytes && batch.first_sequence() <= last_sequence;
-                bytes += batch.bytes().len();
-                takes
-            })
-            .collect();
-        Ok(Chunk { batches, damage: None })
+        self.reader.read(next_sequence, last_sequence, max_bytes).await
     }
 }

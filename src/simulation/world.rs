@@ -9,17 +9,9 @@ use std::{
 
 use crate::{
     ambient::simulated::Random,
-    journal::{Batch, JobId},
-    pb::{Job, JobState, storage::JobRecord},
+    journal::{Contents, JobId, MemoryStore},
+    pb::{Job, JobState},
 };
-
-/// What the store has of a job.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Kept {
-    pub(super) record: JobRecord,
-    pub(super) log: Vec<Arc<Batch>>,
-    pub(super) ended: Option<Job>,
-}
 
 /// What was told of a job.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +35,8 @@ pub(super) struct Told {
 #[derive(Debug)]
 struct State {
     random: Random,
-    kept: BTreeMap<JobId, Kept>,
+    /// What outlives the gateway; its index is made anew by each life.
+    store: Arc<MemoryStore>,
     told: BTreeMap<JobId, Told>,
     /// What is being deleted.
     going: BTreeSet<JobId>,
@@ -78,7 +71,7 @@ impl World {
     pub(super) fn new(random: Random, keeps_little: bool) -> Self {
         let state = Mutex::new(State {
             random,
-            kept: BTreeMap::new(),
+            store: Arc::default(),
             told: BTreeMap::new(),
             going: BTreeSet::new(),
             keys: BTreeMap::new(),
@@ -116,8 +109,22 @@ impl World {
         self.state().digest.finish()
     }
 
-    pub(super) fn kept<T>(&self, use_it: impl FnOnce(&mut BTreeMap<JobId, Kept>) -> T) -> T {
-        use_it(&mut self.state().kept)
+    /// The gateway begins again with what was stored; nobody holds anything.
+    pub(super) fn begin_life(&self) {
+        let mut state = self.state();
+        state.store = Arc::new(state.store.reopened());
+    }
+
+    pub(super) fn store(&self) -> Arc<MemoryStore> {
+        self.state().store.clone()
+    }
+
+    pub(super) fn contents(&self) -> BTreeMap<JobId, Contents> {
+        self.state().store.contents()
+    }
+
+    fn has(&self, job_id: &JobId) -> bool {
+        self.contents().contains_key(job_id)
     }
 
     /// A client was told that its job was accepted.
@@ -129,8 +136,14 @@ impl World {
         if !key.is_empty()
             && let Some(first) = state.keys.insert(key.to_owned(), job_id.clone())
         {
-            let is_there = state.kept.contains_key(&first) && state.kept.contains_key(job_id);
-            assert!(first == *job_id || !is_there, "one key is one job: {first} and {job_id}");
+            let contents = state.store.contents();
+            let is_there = contents.contains_key(&first) && contents.contains_key(job_id);
+            // A job that its client gave up gives its key back.
+            let is_given_up =
+                |(.., ended): &Contents| ended.as_ref().is_some_and(|job| job.state() == JobState::Cancelled);
+            let is_freed = contents.get(&first).is_some_and(is_given_up)
+                || contents.get(job_id).is_some_and(is_given_up);
+            assert!(first == *job_id || !is_there || is_freed, "one key is one job: {first} and {job_id}");
         }
     }
 
@@ -143,16 +156,17 @@ impl World {
     pub(super) fn remove(&self, job_id: &JobId) -> impl Drop + '_ {
         let mut state = self.state();
         let may_go = self.keeps_little || state.told.get(job_id).is_some_and(|told| told.may_go);
-        let removed = state.kept.remove(job_id);
-        assert!(may_go && removed.is_none_or(|kept| kept.ended.is_some()), "{job_id} is removed");
+        let contents = state.store.contents();
+        let has_ended = contents.get(job_id).is_none_or(|(.., ended)| ended.is_some());
+        assert!(may_go && has_ended, "{job_id} is removed");
         state.going.insert(job_id.clone());
         Going { world: self, job_id: job_id.clone() }
     }
 
     /// A client was told that its job is not there.
     pub(super) fn told_gone(&self, job_id: &JobId) {
+        assert!(!self.has(job_id), "{job_id} is not there, and the store has it");
         let mut state = self.state();
-        assert!(!state.kept.contains_key(job_id), "{job_id} is not there, and the store has it");
         let is_gone = !state.going.contains(job_id);
         state.told.entry(job_id.clone()).or_default().is_gone |= is_gone;
     }

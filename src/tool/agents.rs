@@ -12,7 +12,6 @@ use super::{
     toolbox::Inner,
 };
 use crate::{
-    caller::Caller,
     engine::{
         Exit, Finished, Kind,
         workspace::{Agent, Definition, Workspace},
@@ -20,6 +19,7 @@ use crate::{
     error::{Error, Reason, Result},
     files::EntryKind,
     pb,
+    principal::Principal,
 };
 
 /// More of a persona is not shown.
@@ -144,7 +144,7 @@ pub(super) async fn list_for_doors(inner: &Inner) -> Result<Vec<pb::Agent>> {
 
 pub(super) async fn info(
     inner: &Inner,
-    caller: &Caller,
+    caller: &Principal,
     conversation_id: &str,
     agent_id: &str,
 ) -> Result<Done> {

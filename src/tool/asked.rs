@@ -21,9 +21,9 @@ use super::{
     toolbox::Inner,
 };
 use crate::{
-    caller::Caller,
     engine::{Exit, Finished},
     error::{Error, Reason, Result},
+    principal::Principal,
     text::bounded,
 };
 
@@ -105,7 +105,7 @@ impl Inner {
         // Nobody listens.
         let (progress, _) = mpsc::channel(1);
         let context = CallContext {
-            caller: Caller::local(),
+            caller: Principal::local(),
             job_id: String::new(),
             conversation_id: DEFAULT_CONVERSATION.to_owned(),
             cancel: CancellationToken::new(),

@@ -18,11 +18,11 @@ use super::{
     toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
-    caller::Caller,
     engine::{is_id, workspace::Workspace},
     error::{Error, Reason, Result},
     files::{Durability, Root, create_private_directory, remove_tree, replace},
     pb::Timestamp,
+    principal::Principal,
     text::quoted,
 };
 
@@ -147,7 +147,7 @@ impl Inner {
     }
 
     /// Says that a call uses a conversation, until the answer is dropped.
-    pub(super) fn use_conversation(&self, caller: &Caller, conversation_id: &str) -> ConversationUse {
+    pub(super) fn use_conversation(&self, caller: &Principal, conversation_id: &str) -> ConversationUse {
         self.conversations_in_use.begin(self.config.conversation_directory(caller, conversation_id))
     }
 }
@@ -158,7 +158,7 @@ fn unreadable(error: io::Error) -> Error {
 
 impl ToolboxConfig {
     /// Makes a conversation's directory and notes whose it is.
-    pub(super) fn open_conversation(&self, caller: &Caller, conversation_id: &str) -> io::Result<PathBuf> {
+    pub(super) fn open_conversation(&self, caller: &Principal, conversation_id: &str) -> io::Result<PathBuf> {
         let directory = self.conversation_directory(caller, conversation_id);
         let path = directory.join(ABOUT_FILE);
         if self.read_about(&directory).is_some() {
@@ -261,7 +261,7 @@ impl Toolbox {
     ///
     /// # Errors
     /// [`Reason::ToolFailed`].
-    pub async fn conversations(&self, caller: &Caller) -> Result<Vec<Conversation>> {
+    pub async fn conversations(&self, caller: &Principal) -> Result<Vec<Conversation>> {
         let caller = caller.clone();
         self.inner
             .blocking(move |config| {
@@ -291,7 +291,7 @@ impl Toolbox {
     ///
     /// # Errors
     /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::Busy`] while a job uses it.
-    pub async fn delete_conversation(&self, caller: &Caller, conversation_id: &str) -> Result<()> {
+    pub async fn delete_conversation(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
         let directory = self.inner.config.conversation_directory(caller, conversation_id);
         let in_use = self.inner.conversations_in_use.clone();
         let shown = quoted(conversation_id);
@@ -320,7 +320,7 @@ impl Toolbox {
     /// [`Reason::ToolFailed`].
     pub async fn recall(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         conversation_id: &str,
         limits: RememberLimits,
     ) -> Result<(ConversationUse, Vec<Exchange>)> {
@@ -336,7 +336,7 @@ impl Toolbox {
     /// [`Reason::ToolFailed`].
     pub async fn remember(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         conversation_id: &str,
         exchange: Exchange,
         limits: RememberLimits,

@@ -10,8 +10,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    caller::Caller,
     files::{Durability, Root, create_private_directory, replace},
+    principal::Principal,
 };
 
 const KEY_FILE: &str = "installation.key";
@@ -75,7 +75,7 @@ impl Names {
     }
 
     /// What a caller's file of settings is called.
-    pub(super) fn settings(&self, caller: &Caller) -> PathBuf {
+    pub(super) fn settings(&self, caller: &Principal) -> PathBuf {
         format!("{}.json", self.keyed(&["settings", caller.name()])).into()
     }
 }

@@ -10,9 +10,9 @@ use super::{
     toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
-    caller::Caller,
     engine::{Kind, plain_root, workspace::Workspace},
     error::{Error, Reason, Result},
+    principal::Principal,
 };
 
 /// A root that is ready to be run in.
@@ -35,7 +35,7 @@ impl ToolboxConfig {
     /// The root that an agent has in a conversation.
     pub(super) fn conversation_root(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         conversation_id: &str,
         agent_id: &str,
     ) -> PathBuf {

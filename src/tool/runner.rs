@@ -5,13 +5,13 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{Call, Completed};
-use crate::{caller::Caller, error::Result};
+use crate::{error::Result, principal::Principal};
 
 /// A call from outside that runs the engine or changes something.
 #[derive(Clone, Debug)]
 pub struct OutsideCall {
     /// Who calls.
-    pub caller: Caller,
+    pub caller: Principal,
     /// The call.
     pub call: Call,
     /// Its arguments, as they were given.
@@ -59,30 +59,30 @@ pub trait ToolRunner: Send + Sync {
     /// As any follower. A job that ran and failed is no error here.
     async fn follow(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         job_id: &str,
         after_sequence: u32,
         watch: mpsc::Sender<Watched>,
     ) -> Result<Completed>;
 
     /// Asks a job to end, and waits until nothing of it is left or a moment has passed.
-    async fn cancel(&self, caller: &Caller, job_id: &str);
+    async fn cancel(&self, caller: &Principal, job_id: &str);
 
     /// The open question of a job, and the call that it runs.
     ///
     /// # Errors
     /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::NoOpenQuestion`].
-    async fn asked(&self, caller: &Caller, job_id: &str) -> Result<(Asked, Call)>;
+    async fn asked(&self, caller: &Principal, job_id: &str) -> Result<(Asked, Call)>;
 
     /// The whole answer of a job that has succeeded.
     ///
     /// # Errors
     /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::NoResult`]; [`crate::error::Reason::JobNotEnded`].
-    async fn result(&self, caller: &Caller, job_id: &str) -> Result<String>;
+    async fn result(&self, caller: &Principal, job_id: &str) -> Result<String>;
 
     /// Answers a job's open question.
     ///
     /// # Errors
     /// As above; [`crate::error::Reason::InvalidArgument`] when the answer does not fit.
-    async fn answer(&self, caller: &Caller, job_id: &str, input_id: &str, value: Value) -> Result<()>;
+    async fn answer(&self, caller: &Principal, job_id: &str, input_id: &str, value: Value) -> Result<()>;
 }

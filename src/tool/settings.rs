@@ -17,10 +17,10 @@ use super::{
     toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
-    caller::Caller,
     engine::{is_id, read_yaml},
     error::{Error, Reason, Result},
     files::{Durability, Root, create_private_directory, replace},
+    principal::Principal,
 };
 
 /// Keys of the engine's configuration that are shown. What is not listed may be a secret.
@@ -41,7 +41,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(Reason::ToolFailed, format!("the settings cannot be kept: {error}"))
 }
 
-fn read(config: &ToolboxConfig, caller: &Caller) -> Result<Settings> {
+fn read(config: &ToolboxConfig, caller: &Principal) -> Result<Settings> {
     let directory = config.data_directory.join(DIRECTORY);
     let root = match Root::open(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Settings::default()),

@@ -20,10 +20,10 @@ use super::{
     migrate, recent::Recent, runs::Runs, session, settings,
 };
 use crate::{
-    caller::Caller,
     engine::{Chunk, Code, Engine, Exit, Kind, Supervisor, workspace::Workspace},
     error::{Error, Reason, Result},
     files::Pool,
+    principal::{Policy, Principal},
     secret::Secret,
 };
 
@@ -48,6 +48,8 @@ pub struct ToolboxConfig {
     pub conductor: crate::engine::Config,
     /// Variables that runs of agents are given beside the engine's: what they reach their model with.
     pub agent_environment: std::collections::BTreeMap<String, Secret>,
+    /// Who may call which tool.
+    pub policy: Arc<dyn Policy>,
 }
 
 /// The tools, ready to be called. Clones share everything.
@@ -87,7 +89,7 @@ pub(super) struct Inner {
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// Who.
-    pub caller: Caller,
+    pub caller: Principal,
     /// The job; it names its processes.
     pub job_id: String,
     /// The conversation, `default` where the caller named none.
@@ -207,7 +209,12 @@ impl Toolbox {
         let mut exit = None;
         // Only runs of the engine take long; they watch deadline and cancellation themselves, so that their
         // processes are gone before the answer is given.
-        let result = match self.confirmed(call, context).await {
+        let tool = call.tool().as_str();
+        let allowed = match self.inner.config.policy.may_call(&context.caller, tool) {
+            Ok(()) => self.confirmed(call, context).await,
+            Err(error) => Err(error),
+        };
+        let result = match allowed {
             Ok(()) => self.inner.answer(call, context, &mut exit).await,
             Err(error) => Err(error),
         };
@@ -215,7 +222,6 @@ impl Toolbox {
             self.inner.agents_changed();
         }
         let duration = started.elapsed();
-        let tool = call.tool().as_str();
         let (outcome, cause) = match &result {
             Ok(_) => ("ok", None),
             Err(error) => (error.reason().name(), error.cause()),
@@ -252,7 +258,7 @@ impl Toolbox {
     ///
     /// # Errors
     /// [`Reason::AgentNotFound`].
-    pub async fn agent_info(&self, caller: &Caller, agent_id: &str) -> Result<Value> {
+    pub async fn agent_info(&self, caller: &Principal, agent_id: &str) -> Result<Value> {
         Ok(agents::info(&self.inner, caller, DEFAULT_CONVERSATION, agent_id).await?.value)
     }
 }
@@ -347,7 +353,7 @@ impl ToolboxConfig {
 
     /// The root of the caller's own conversation. Made of a keyed digest, so that no name can lead out of it,
     /// or to it.
-    pub(super) fn conversation_directory(&self, caller: &Caller, conversation_id: &str) -> PathBuf {
+    pub(super) fn conversation_directory(&self, caller: &Principal, conversation_id: &str) -> PathBuf {
         let name = self.names.conversation(caller.name(), conversation_id);
         self.data_directory.join("conversations").join(name)
     }

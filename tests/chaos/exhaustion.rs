@@ -111,6 +111,76 @@ async fn full_disk() {
     ));
 }
 
+/// Waits until the disk is full for new jobs.
+async fn until_full(gateway: &Gateway) {
+    eventually(Duration::from_secs(20), "the disk is full", async || {
+        submit(gateway, "ok", "refused").await.0 == 503
+    })
+    .await;
+}
+
+async fn running(gateway: &Gateway) -> Value {
+    gateway.get("/api/v1/info").await.json()["running_jobs"].clone()
+}
+
+/// A full disk holds nobody's work: jobs are cancelled and time out, a gateway starts, reads and deletes; what has to be written is
+/// written when there is room.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, to mount a small disk"]
+async fn full_disk_holds_nothing_up() {
+    let scenario = Scenario::begin("full_disk_holds_nothing_up").await;
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(directory.path().join("disk"), 3 * 1024);
+    let options = Options::default()
+        .set("storage.path", disk.0.join("store").display())
+        .set("conductor.kill_grace_seconds", 1)
+        .set("conductor.max_output_bytes", 64 << 20);
+    let gateway = Gateway::mean(options);
+    let kept = gateway.submit(&run("ok", "kept")).await;
+    let kept_events = gateway.events(&kept).await;
+    let cancelled = gateway.submit(&run("flood 32", "cancelled")).await;
+    let mut body = run("flood 32", "late");
+    body["timeout_seconds"] = json!(4);
+    let late = gateway.submit(&body).await;
+    until_full(&gateway).await;
+    let started = std::time::Instant::now();
+    let path = format!("/api/v1/jobs/{cancelled}/cancel");
+    gateway.post(&path, &json!({})).await;
+    // Both engines are gone and both permits given back, although the store has not heard of it.
+    eventually(Duration::from_secs(15), "nothing runs", async || running(&gateway).await == json!(0)).await;
+    let ended_within = started.elapsed();
+    assert!(
+        crate::support::alive_with(&cancelled).is_empty() && crate::support::alive_with(&late).is_empty()
+    );
+    disk.grow(64 * 1024);
+    for (job_id, state, reason) in [(&cancelled, "CANCELLED", "CANCELLED"), (&late, "FAILED", "TIMED_OUT")] {
+        let events = gateway.events(job_id).await;
+        check_job(&gateway, job_id, &events).await;
+        let job = gateway.job(job_id).await;
+        assert_eq!((&job["state"], &job["error"]["reason"]), (&json!(state), &json!(reason)), "{job}");
+    }
+
+    // And a start, with a job that was cut down in the middle.
+    let interrupted = gateway.submit(&run("flood 63", "interrupted")).await;
+    until_full(&gateway).await;
+    let begun = std::time::Instant::now();
+    let gateway = gateway.crash_and_restart();
+    let started_within = begun.elapsed();
+    assert_eq!(gateway.get("/health/live").await.status, 200);
+    assert_eq!(gateway.events(&kept).await, kept_events, "what was stored can be read");
+    assert_eq!(submit(&gateway, "ok", "refused").await.0, 503);
+    assert_eq!(gateway.job(&interrupted).await["state"], "RUNNING", "its end is not stored");
+    disk.grow(128 * 1024);
+    let events = gateway.events(&interrupted).await;
+    assert_eq!(events.last().unwrap()["data"]["state"], "INTERRUPTED");
+    check_job(&gateway, &interrupted, &events).await;
+    let (status, accepted) = submit(&gateway, "ok", "after").await;
+    assert_eq!(status, 200, "{accepted}");
+    scenario.report(format_args!(
+        "a cancel and a timeout end their runs within {ended_within:.1?}, a start takes {started_within:.1?}; the ends are stored when there is room"
+    ));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn descriptors() {
     const LIMIT: usize = 128;

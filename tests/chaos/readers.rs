@@ -240,8 +240,8 @@ async fn storm() {
     let mut scenario = Scenario::begin("storm").await;
     let (readers, storms) = (size(300, 1_000), size(4, 10));
     let (events, p99, bare) = storms_of(&mut scenario, readers, storms).await;
-    // On a machine that is busy with something else, a bare answer takes long too.
-    let bound = Duration::from_millis(100).max(bare * 5);
+    // On a machine that is busy with something else, a bare answer takes long too; a debug build on two cores is slow by itself.
+    let bound = Duration::from_millis(size(250, 100)).max(bare * 5);
     assert!(p99 < bound, "/health took {p99:?}, a bare answer {bare:?}");
     scenario.report(format_args!(
         "{readers} readers cut and back {storms} times: 0 of {events} events lost, 0 doubled; /health p99 {p99:.1?}, a bare \

@@ -306,7 +306,7 @@ async fn a_proxy_may_not_give_the_gateways_own_name_and_pages_may_not_send_its_h
     let headers = [
         ("origin", "http://localhost:1"),
         ("access-control-request-method", "POST"),
-        ("access-control-request-headers", "content-type, X-Caller, mcp-param-x"),
+        ("access-control-request-headers", "content-type, X-Principal, mcp-param-x"),
     ];
     let allowed = send(&mcp, "OPTIONS", "/mcp", &headers, None).await.headers;
     let allowed = allowed["access-control-allow-headers"].to_str().unwrap().to_lowercase();
@@ -492,7 +492,7 @@ async fn a_client_of_mcp_that_is_gone_and_one_that_is_done_are_told_apart() {
     let mut gone = TcpStream::connect(&mcp).await.unwrap();
     gone.write_all(mcp_call("hang").as_bytes()).await.unwrap();
     let hangs = async || {
-        let jobs = gateway.get("/api/v1/jobs").await.json();
+        let jobs = gateway.get("/api/v1/jobs?view=full").await.json();
         let hangs = |job: &&serde_json::Value| job["task"].to_string().contains("hang");
         jobs["jobs"]
             .as_array()

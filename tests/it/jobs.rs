@@ -189,3 +189,126 @@ async fn execute_over_grpc_answers_the_ended_job() {
     })
     .await;
 }
+
+/// Calls `Execute` with a key on a connection of its own; dropping the answer is leaving.
+fn execute(
+    gateway: &Gateway,
+    input: &str,
+    key: &str,
+    on_disconnect: pb::OnDisconnect,
+) -> tokio::task::JoinHandle<pb::Job> {
+    let task = pb::Task {
+        task: Some(pb::task::Task::AgentRun(pb::AgentRun {
+            agent_id: "Mean_Agent".into(),
+            input_text: input.into(),
+        })),
+    };
+    let options = pb::TaskOptions {
+        idempotency_key: key.into(),
+        on_disconnect: on_disconnect as i32,
+        ..pb::TaskOptions::default()
+    };
+    let url = gateway.url();
+    tokio::spawn(async move {
+        let mut client = pb::gateway_service_client::GatewayServiceClient::connect(url).await.unwrap();
+        let request = pb::ExecuteRequest { task: Some(task), options: Some(options) };
+        client.execute(request).await.unwrap().into_inner().job.unwrap()
+    })
+}
+
+/// What several clients hold ends with the last of them, and not while somebody wants it to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_several_hold_ends_with_the_last_of_them() {
+    use pb::OnDisconnect::{Cancel, Continue, Unspecified};
+    let gateway = Gateway::mean(Options::default());
+    let found = async |input: &str, count: usize| {
+        let mut job_id = String::new();
+        eventually(Duration::from_secs(10), "the job runs", async || {
+            let jobs = gateway.get("/api/v1/jobs?state=running&view=full").await.json();
+            let jobs = jobs["jobs"].as_array().unwrap().clone();
+            let found: Vec<_> = jobs.iter().filter(|job| job["task"].to_string().contains(input)).collect();
+            assert!(found.len() <= 1, "one key is one job");
+            job_id = found.first().map_or(String::new(), |job| job["job_id"].as_str().unwrap().to_owned());
+            !job_id.is_empty()
+        })
+        .await;
+        // The others have joined when they are counted among the streams; a second of their calls tells it as well.
+        tokio::time::sleep(Duration::from_millis(300 * count as u64)).await;
+        job_id
+    };
+    // The first leaves, then the second: cancelled only then. Asked again with the key, it is done anew.
+    let (first, second) =
+        (execute(&gateway, "hang", "k1", Unspecified), execute(&gateway, "hang", "k1", Cancel));
+    let job_id = found("hang", 2).await;
+    first.abort();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(gateway.job(&job_id).await["state"], "RUNNING", "the second still waits");
+    second.abort();
+    let again = execute(&gateway, "hang", "k1", Cancel);
+    eventually(Duration::from_secs(10), "the last has left", async || {
+        gateway.job(&job_id).await["state"] == "CANCELLED"
+    })
+    .await;
+    assert_eq!(gateway.job(&job_id).await["error"]["cancelled_by"], "disconnect");
+    assert_ne!(
+        found("hang", 0).await,
+        job_id,
+        "a retry finds no job that was cancelled because nobody was there"
+    );
+    again.abort();
+    // Whoever joins without a hold wants it to go on, in whichever order they come.
+    for (key, kinds) in [("k2", [Cancel, Continue]), ("k3", [Continue, Cancel])] {
+        let input = format!("sleep 300{}", &key[1..]);
+        let calls: Vec<_> = kinds.map(|kind| execute(&gateway, &input, key, kind)).into();
+        let job_id = found(&input, 2).await;
+        calls.iter().for_each(tokio::task::JoinHandle::abort);
+        let events = gateway.events(&job_id).await;
+        assert_eq!(events.last().unwrap()["data"]["state"], "SUCCEEDED", "{key}");
+    }
+}
+
+/// A listing costs what its page costs: summaries, or whole jobs up to a bound, however long their answers are.
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_are_bounded_in_bytes() {
+    let gateway = Gateway::mean(Options::default());
+    let input = format!("ok {}", "x".repeat(50_000));
+    let mut submitted = Vec::new();
+    for _ in 0..60 {
+        submitted.push(gateway.submit_mean(&input).await);
+    }
+    for job_id in &submitted {
+        gateway.events(job_id).await;
+    }
+    let page = gateway.get("/api/v1/jobs?page_size=60").await;
+    assert!(page.body.len() < 100_000, "{} bytes of summaries", page.body.len());
+    let jobs = page.json()["jobs"].as_array().unwrap().clone();
+    assert_eq!(jobs.len(), 60);
+    for job in &jobs {
+        assert_eq!(job["is_summary"], true);
+        assert!(
+            job.get("task").is_none() && job.get("result").is_none() && job["end_time"].is_string(),
+            "{job}"
+        );
+    }
+    // Whole ones by pages of 2 MiB, nothing left out and nothing twice; within what gRPC clients take.
+    let mut client = gateway.grpc().await;
+    let mut request =
+        pb::ListJobsRequest { page_size: 60, view: pb::JobView::Full as i32, ..Default::default() };
+    let (mut listed, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = client.list_jobs(request.clone()).await.unwrap().into_inner();
+        pages += 1;
+        for job in page.jobs {
+            assert!(job.task.is_some() && job.outcome.is_some() && !job.is_summary);
+            listed.push(job.job_id);
+        }
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    listed.reverse();
+    assert_eq!(listed, submitted);
+    assert!(pages > 1, "one page holds less than all");
+    assert_eq!(gateway.get("/api/v1/jobs?view=all").await.status, 400);
+}

@@ -13,7 +13,7 @@ const RANKS: &[(&str, u8)] = &[
     ("descriptors", 0),
     ("error", 0),
     ("task", 0),
-    ("caller", 0),
+    ("principal", 0),
     ("secret", 0),
     ("text", 0),
     ("files", 0),

@@ -3,9 +3,12 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use conductor_gateway::{
-    caller::Caller,
-    journal::{Damage, Durability, EmbeddedStore, Filter, Follower, JobId, Journal, Store, Unfinished},
+    journal::{
+        Append, Catalogue, Claim, Claimed, Created, Damage, Durability, EmbeddedStore, EventLog, Follower, Holder, JobId, Journal,
+        Lease, Parts, Unfinished,
+    },
     pb::{Job, JobState, Timestamp},
+    principal::{OwnersOnly, Principal},
 };
 use tokio::runtime::Runtime;
 
@@ -17,6 +20,7 @@ use crate::{
 /// Written through the store, read through the journal over it, as the gateway does.
 pub struct Own {
     store: EmbeddedStore,
+    lease: Lease,
     journal: Journal,
     unfinished: Vec<Unfinished>,
     damage: Vec<Damage>,
@@ -26,21 +30,28 @@ pub struct Own {
 impl Own {
     pub fn open(path: &Path, runtime: Runtime) -> Outcome<Self> {
         let store = EmbeddedStore::open(path, Durability::Process)?;
-        let opened = runtime.block_on(Journal::open(Arc::new(store.clone()), 1 << 20));
-        let (journal, unfinished, damage) = opened?;
-        Ok(Self { store, journal, unfinished, damage, runtime })
+        let lease = Lease { holder: Holder::generate()?, time: Duration::from_secs(3600) };
+        let halves = Arc::new(store.clone());
+        let policy = Arc::new(OwnersOnly);
+        let parts = Parts { catalogue: halves.clone(), events: halves, policy, max_tail_bytes: 1 << 20 };
+        let (journal, mut damage) = runtime.block_on(Journal::open(parts))?;
+        let Claimed { jobs: unfinished, damage: of_jobs } = runtime.block_on(journal.claim(usize::MAX))?;
+        damage.extend(of_jobs);
+        Ok(Self { store, lease, journal, unfinished, damage, runtime })
     }
 
     fn follower(&self, job: &JobId, after: u32) -> Option<Follower> {
-        match self.unfinished.iter().find(|left| left.job_id == *job) {
+        match self.unfinished.iter().find(|left| left.claim.job_id == *job) {
             Some(left) => Some(self.journal.replay(left)),
-            None => {
-                let (listed, _) = self.journal.list(&Caller::local(), &Filter::default(), None, 1000);
-                // A job that nobody knows of any more is missing data, not an error.
-                listed.contains(job).then(|| self.journal.follow(&Caller::local(), job, after).ok())?
-            }
+            // A job that nobody knows of any more is missing data, not an error.
+            None => self.runtime.block_on(self.journal.follow(&Principal::local(), job, after)).ok(),
         }
     }
+}
+
+/// The first claim of a job, as its creation gave it.
+fn claim(job: &JobId) -> Claim {
+    Claim { job_id: job.clone(), epoch: 1 }
 }
 
 impl Candidate for Own {
@@ -49,11 +60,16 @@ impl Candidate for Own {
     }
 
     fn create(&self, job: &JobId) -> Outcome {
-        Ok(self.runtime.block_on(self.store.create(job, &record(job)))?)
+        match self.runtime.block_on(self.store.create(&record(job), &self.lease))? {
+            Created::New(_) => Ok(()),
+            Created::Existing(_) => Err("a new job is not new".into()),
+        }
     }
 
     fn append(&self, job: &JobId, unit: &Arc<Unit>) -> Outcome {
-        Ok(self.runtime.block_on(self.store.append(job, std::slice::from_ref(&unit.batch)))?)
+        let append = Append { claim: claim(job), batches: vec![unit.batch.clone()] };
+        let answer = self.runtime.block_on(self.store.append(vec![append])).pop();
+        Ok(answer.ok_or("no answer")?.map_err(|refusal| refusal.to_string())?)
     }
 
     fn finish(&self, job: &JobId, last_sequence: u32) -> Outcome {
@@ -61,7 +77,7 @@ impl Candidate for Own {
         end.state = JobState::Succeeded as i32;
         end.last_sequence = last_sequence;
         end.end_time = Some(Timestamp::now());
-        self.runtime.block_on(self.store.finish(job, &end))?;
+        self.runtime.block_on(self.store.end(&claim(job), &end)).map_err(|refusal| refusal.to_string())?;
         Ok(())
     }
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use conductor_gateway::{
-    caller::Caller,
-    journal::{Batch, JobId, Journal, MemoryStore, Submitted},
+    principal::{OwnersOnly, Principal},
+    journal::{Batch, JobId, Journal, MemoryStore, Parts, Submitted},
     pb::{self, Job, JobState, TaskOptions, Timestamp, job_event::Payload, storage::JobRecord},
 };
 
@@ -89,12 +89,12 @@ pub fn record(job_id: &JobId) -> JobRecord {
     let job = Job {
         job_id: job_id.to_string(),
         state: JobState::Queued as i32,
-        caller: Caller::local().name().to_owned(),
+        caller: Principal::local().name().to_owned(),
         options: Some(TaskOptions::default()),
         create_time: Some(Timestamp::now()),
         ..Job::default()
     };
-    JobRecord { job: Some(job), request_digest: vec![0; 32].into() }
+    JobRecord { job: Some(job), request_digest: vec![0; 32].into(), principal: None }
 }
 
 /// Letters without a pattern, so that a store which compresses finds no more to gain than in real text.
@@ -112,18 +112,20 @@ pub fn make(shape: Shape, count: usize) -> Outcome<Vec<Arc<Unit>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Arc::new(MemoryStore::default());
-        let (journal, ..) = Journal::open(store, 1 << 20).await?;
+        let policy = Arc::new(OwnersOnly);
+        let parts = Parts { catalogue: store.clone(), events: store, policy, max_tail_bytes: 1 << 20 };
+        let (journal, _) = Journal::open(parts).await?;
         let Submitted::New(appender) = journal.submit(record(&JobId::generate()?)).await? else {
             return Err("a new job is not new".into());
         };
-        let mut follower = journal.follow(&Caller::local(), appender.job_id(), 0)?;
+        let mut follower = journal.follow(&Principal::local(), appender.job_id(), 0).await?;
         let mut state = 1;
         let mut units = Vec::with_capacity(count);
         while units.len() < count {
             for _ in 0..shape.step() {
                 let text = noise(&mut state, shape.text_len());
                 let token = pb::LlmNewToken { step: 1, text, is_reasoning: false };
-                appender.append(&Payload::OnLlmNewToken(token)).await?;
+                appender.append(&Payload::OnLlmNewToken(token), |_| None).await?;
             }
             appender.flushed(Duration::from_secs(5)).await?;
             let batch = follower.next().await?.ok_or("the job ended")?.batch;

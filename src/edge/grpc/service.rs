@@ -16,10 +16,10 @@ use super::{
     status::to_status,
 };
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
     job::{CancelledBy, Conversation, Desk, Filter, JobId, JobService, Submission},
     pb::{self, Door, JobState, OnDisconnect, gateway_service_server::GatewayService},
+    principal::Principal,
 };
 
 /// The longest wait of `CancelJob`.
@@ -74,11 +74,11 @@ impl Gateway {
         submission.is_held = submission.options.on_disconnect() == OnDisconnect::Cancel;
         let caller = submission.caller.clone();
         let submitted = self.service.submit(submission).await?;
-        let follower = self.service.follow(&caller, &submitted.job_id, 0)?;
+        let follower = self.service.follow(&caller, &submitted.job_id, 0).await?;
         Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat).holding(submitted.held)))
     }
 
-    async fn try_cancel(&self, caller: Caller, request: pb::CancelJobRequest) -> Result<pb::Job> {
+    async fn try_cancel(&self, caller: Principal, request: pb::CancelJobRequest) -> Result<pb::Job> {
         if request.wait_seconds > MAX_CANCEL_WAIT_SECONDS {
             return Err(Error::invalid("wait_seconds", format!("must be at most {MAX_CANCEL_WAIT_SECONDS}")));
         }
@@ -87,8 +87,13 @@ impl Gateway {
         self.service.cancel(&caller, &JobId::parse(&request.job_id)?, by, wait).await
     }
 
-    async fn try_list(&self, caller: Caller, request: pb::ListJobsRequest) -> Result<pb::ListJobsResponse> {
+    async fn try_list(
+        &self,
+        caller: Principal,
+        request: pb::ListJobsRequest,
+    ) -> Result<pb::ListJobsResponse> {
         let mut states = Vec::new();
+        let is_whole = request.view() == pb::JobView::Full;
         for state in request.states {
             match JobState::try_from(state) {
                 Ok(JobState::Unspecified) => {}
@@ -97,7 +102,8 @@ impl Gateway {
             }
         }
         let filter = Filter { states, labels: request.labels, conversation_id: request.conversation_id };
-        let page = self.service.list(&caller, &filter, request.page_size, &request.page_token).await?;
+        let page =
+            self.service.list(&caller, &filter, request.page_size, &request.page_token, is_whole).await?;
         Ok(pb::ListJobsResponse { jobs: page.jobs, next_page_token: page.next_page_token })
     }
 
@@ -119,8 +125,8 @@ impl Gateway {
 }
 
 /// Who the listener says is calling.
-fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
-    request.extensions().get::<Caller>().cloned().ok_or_else(|| to_status(&no_caller()))
+fn caller_of<T>(request: &Request<T>) -> Result<Principal, Status> {
+    request.extensions().get::<Principal>().cloned().ok_or_else(|| to_status(&no_caller()))
 }
 
 fn door<T>(request: &Request<T>) -> Door {
@@ -176,12 +182,12 @@ impl GatewayService for Gateway {
     async fn watch_job(&self, request: Request<pb::WatchJobRequest>) -> Result<Response<Frames>, Status> {
         let caller = caller_of(&request)?;
         let request = request.into_inner();
-        let follow = || {
+        let follow = async {
             let job_id = JobId::parse(&request.job_id)?;
-            let follower = self.service.follow(&caller, &job_id, request.after_sequence)?;
+            let follower = self.service.follow(&caller, &job_id, request.after_sequence).await?;
             Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat)))
         };
-        answer(follow())
+        answer(follow.await)
     }
 
     async fn get_job(

@@ -21,21 +21,21 @@ use super::{
     query::Pairs,
 };
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
     job::{CancelledBy, Conversation, Filter, JobId, Submission, Submitted},
     pb::{Door, Job, JobState, OnDisconnect, job::Outcome},
+    principal::Principal,
     text::quoted,
 };
 
 const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 
 type Shared = State<Arc<Context>>;
-type From = Extension<Caller>;
+type From = Extension<Principal>;
 
 /// Who the listener says is calling.
-fn caller_of(request: &Request) -> Result<Caller> {
-    request.extensions().get::<Caller>().cloned().ok_or_else(no_caller)
+fn caller_of(request: &Request) -> Result<Principal> {
+    request.extensions().get::<Principal>().cloned().ok_or_else(no_caller)
 }
 
 fn ok(document: &impl serde::Serialize) -> Response<Body> {
@@ -58,7 +58,11 @@ fn flat(error: Error) -> Error {
     }
 }
 
-async fn submit(context: &Context, request: Request, holds_connection: bool) -> Result<(Caller, Submitted)> {
+async fn submit(
+    context: &Context,
+    request: Request,
+    holds_connection: bool,
+) -> Result<(Principal, Submitted)> {
     let caller = caller_of(&request)?;
     let headers = request.headers().clone();
     let body: Payload = payload::read(request, context.max_body_bytes).await?;
@@ -218,7 +222,17 @@ fn filter(query: &Pairs) -> Result<Filter> {
     Ok(Filter { states, labels, conversation_id: query.one("conversation_id")?.to_owned() })
 }
 
-/// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=`.
+/// Whether a listing holds whole jobs.
+fn is_whole(query: &Pairs) -> Result<bool> {
+    match query.one("view")? {
+        "" => Ok(false),
+        view if view.eq_ignore_ascii_case("summary") => Ok(false),
+        view if view.eq_ignore_ascii_case("full") => Ok(true),
+        _ => Err(Error::invalid("view", "must be summary or full")),
+    }
+}
+
+/// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=&view=`.
 pub(super) async fn list(
     State(context): Shared,
     Extension(caller): From,
@@ -227,7 +241,8 @@ pub(super) async fn list(
     let run = async {
         let query = Pairs::of(query.as_deref());
         let (page_size, filter) = (query.number("page_size")?, filter(&query)?);
-        let page = context.service.list(&caller, &filter, page_size, query.one("page_token")?).await?;
+        let (page_token, is_whole) = (query.one("page_token")?, is_whole(&query)?);
+        let page = context.service.list(&caller, &filter, page_size, page_token, is_whole).await?;
         Ok(ok(&Listing { jobs: &page.jobs, next_page_token: &page.next_page_token }))
     };
     answer(run.await)

@@ -11,9 +11,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{super::problem::to_response, Context};
 use crate::{
-    caller::Caller,
     error::{Error, Reason},
     job::{JobId, JobService, WholeResult},
+    principal::Principal,
 };
 
 /// What of it is wanted.
@@ -52,7 +52,7 @@ fn wanted(range: Option<&str>, length: u64) -> Wanted {
 /// The route.
 pub(super) async fn result(
     State(context): State<Arc<Context>>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<Principal>,
     Path(job_id): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {

@@ -27,9 +27,9 @@ use super::{
     render::render,
 };
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
     job::JobId,
+    principal::Principal,
     text::{bounded, quoted},
 };
 
@@ -60,18 +60,18 @@ fn after_sequence(headers: &HeaderMap, query: Option<&str>) -> Result<u32> {
 /// The route.
 pub(super) async fn stream(
     State(context): State<Arc<Context>>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<Principal>,
     Path(job_id): Path<String>,
     RawQuery(query): RawQuery,
     departed: Option<Extension<Departed>>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let follow = || {
+    let follow = async {
         let job_id = JobId::parse(&job_id)?;
         let after = after_sequence(&headers, query.as_deref())?;
-        context.service.follow(&caller, &job_id, after)
+        context.service.follow(&caller, &job_id, after).await
     };
-    let follower = match follow() {
+    let follower = match follow.await {
         Ok(follower) => follower,
         Err(error) => return to_response(&error),
     };

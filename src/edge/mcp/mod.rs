@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Config, access::no_caller, departed::Departed, problem::to_response as problem};
 use crate::{
-    caller::Caller,
     error::{Error, Reason},
+    principal::Principal,
     task::Group,
 };
 use sessions::Sessions;
@@ -79,7 +79,7 @@ async fn serve<H: ServerHandler>(
     State(shared): State<Arc<Shared<H>>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let Some(caller) = request.extensions().get::<Caller>().cloned() else {
+    let Some(caller) = request.extensions().get::<Principal>().cloned() else {
         return problem(&no_caller());
     };
     let session_id = header_text(&request, "mcp-session-id").map(str::to_owned);

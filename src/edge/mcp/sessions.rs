@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::too_many;
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
+    principal::Principal,
 };
 
 #[derive(Debug)]
 struct Known {
-    caller: Caller,
+    caller: Principal,
     in_flight: usize,
     last_used: Instant,
 }
@@ -63,7 +63,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Reason::RouteNotFound`] for one that is not there, has ended, or is somebody else's.
-    pub(super) fn enter(&self, id: &str, caller: &Caller) -> Result<InUse> {
+    pub(super) fn enter(&self, id: &str, caller: &Principal) -> Result<InUse> {
         let mut table = lock(&self.known);
         let id = table.get_key_value(id).map(|(id, _)| id.clone());
         match id.and_then(|id| Some((table.get_mut(&id)?, id))) {
@@ -80,7 +80,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Reason::TooManySessions`]; the new one is closed.
-    pub(super) async fn opened(&self, id: &str, caller: Caller) -> Result<InUse> {
+    pub(super) async fn opened(&self, id: &str, caller: Principal) -> Result<InUse> {
         let id: Arc<str> = id.into();
         let closed = {
             let mut table = lock(&self.known);

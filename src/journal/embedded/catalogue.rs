@@ -1,18 +1,19 @@
-//! The catalogue: what a start has to know of every job without opening its file.
+//! The catalogue's file: what a start has to know of every job without opening that job's own.
 //!
-//! Magic, then entries: length, CRC-32C over place and content, an encoded `CatalogEntry`.
+//! Magic, then entries: length, CRC-32C over place and content, an encoded `CatalogEntry`. It is read in pieces, whatever its
+//! size. An entry that was torn off at its end was never acknowledged and is cut; damage anywhere before is told.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs::{File, OpenOptions},
-    io,
+    io::{self, BufWriter, Read, Write},
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use prost::Message;
 
-use super::super::{Durability, Ended, JobId};
+use super::super::{Durability, JobId, index::frees_key};
 use crate::pb::{
     Job, TaskOptions,
     storage::{CatalogEntry, JobEnd, JobRecord, catalog_entry::Entry},
@@ -20,37 +21,17 @@ use crate::pb::{
 
 pub(super) const MAGIC: [u8; 8] = *b"CGWCAT\n1";
 const HEAD_LEN: usize = 8;
+/// Larger is no entry: it holds a record without its task, or an end without its outcome.
+const MAX_ENTRY_BYTES: usize = 4 * 1024 * 1024;
+/// It is read in pieces of this size.
+const READ_BYTES: usize = 1024 * 1024;
 /// A catalogue is written anew once it holds more entries that no longer matter than this, and than others.
 const MAX_STALE_ENTRIES: usize = 1024;
-
-/// The catalogue, open for new entries.
-#[derive(Debug)]
-pub(super) struct Catalogue {
-    file: File,
-    length: u64,
-    durability: Durability,
-    entries: usize,
-    /// Entries that no longer matter.
-    stale: usize,
-}
-
-/// What a catalogue says.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    pub(super) records: BTreeMap<JobId, JobRecord>,
-    pub(super) ended: BTreeMap<JobId, Ended>,
-    /// Where the first entry begins that cannot be read.
-    pub(super) damaged_at: Option<u64>,
-    /// Entries that no longer matter.
-    pub(super) stale: usize,
-}
+/// What a job that is gone leaves: that it was accepted, that it ended, that it was deleted.
+const ENTRIES_OF_A_DELETED_JOB: usize = 3;
 
 fn checksum(position: u64, content: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), content)
-}
-
-fn push_entry(buffer: &mut Vec<u8>, start: u64, entry: Entry) {
-    push_content(buffer, start, &CatalogEntry { entry: Some(entry) }.encode_to_vec());
 }
 
 /// Appends an entry to `buffer`, which begins at `start` in the file.
@@ -64,77 +45,172 @@ pub(super) fn push_content(buffer: &mut Vec<u8>, start: u64, content: &[u8]) {
 /// The record as the catalogue keeps it: the task stays in the job's file.
 fn without_task(record: &JobRecord) -> JobRecord {
     let job = record.job.as_ref().map(|job| Job { task: None, ..job.clone() });
-    JobRecord { job, request_digest: record.request_digest.clone() }
+    JobRecord { job, ..record.clone() }
 }
 
 /// The terminal job as the catalogue keeps it.
 fn without_result(job: &Job) -> Job {
     let options = job.options.as_ref().map(|_| TaskOptions::default());
-    Job { task: None, options, outcome: None, usage: None, question: None, ..job.clone() }
+    Job { task: None, options, outcome: None, question: None, ..job.clone() }
 }
 
-impl Contents {
-    /// Reads a catalogue up to the first entry that is damaged.
-    pub(super) fn read(bytes: &[u8]) -> Self {
-        let mut contents = Self::default();
-        if bytes.get(..MAGIC.len()) != Some(&MAGIC[..]) {
-            contents.damaged_at = Some(0);
-            return contents;
+/// How a catalogue ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// With a whole entry.
+    #[default]
+    Whole,
+    /// Its last entry was not written to its end: nothing of it was acknowledged.
+    Torn,
+    /// With something in its middle that cannot be read.
+    Damaged,
+}
+
+/// What reading a catalogue found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    /// Where its last whole entry ends.
+    pub(super) length: u64,
+    pub(super) tail: Tail,
+    pub(super) entries: usize,
+    /// Entries that no longer matter.
+    pub(super) stale: usize,
+}
+
+/// Reads a catalogue's entries in order, up to the first that cannot be read.
+///
+/// # Errors
+/// Those of the reader.
+pub(super) fn read(input: &mut impl Read, mut each: impl FnMut(Entry)) -> io::Result<Found> {
+    read_raw(input, |_, entry| {
+        each(entry);
+        Ok(())
+    })
+}
+
+fn read_raw(
+    input: &mut impl Read,
+    mut each: impl FnMut(&[u8], Entry) -> io::Result<()>,
+) -> io::Result<Found> {
+    let mut found = Found::default();
+    let mut buffer = Buffer { bytes: Vec::new(), at: 0, is_over: false };
+    if !buffer.fill(input, MAGIC.len())? || buffer.rest()[..MAGIC.len()] != MAGIC {
+        found.tail = if buffer.rest().is_empty() { Tail::Torn } else { Tail::Damaged };
+        return Ok(found);
+    }
+    buffer.at += MAGIC.len();
+    found.length = MAGIC.len() as u64;
+    loop {
+        if !buffer.fill(input, HEAD_LEN)? {
+            found.tail = if buffer.rest().is_empty() { Tail::Whole } else { Tail::Torn };
+            return Ok(found);
         }
-        let mut at = MAGIC.len();
-        while at < bytes.len() {
-            let Some((entry, next)) = read_entry(bytes, at) else {
-                contents.damaged_at = Some(at as u64);
-                break;
-            };
-            contents.apply(entry);
-            at = next;
+        let head = buffer.rest();
+        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let expected = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        if len > MAX_ENTRY_BYTES || !buffer.fill(input, HEAD_LEN + len)? {
+            let is_small = !buffer.fill(input, READ_BYTES)?;
+            let is_torn = is_small && !has_entry_behind(buffer.rest(), found.length);
+            found.tail = if is_torn { Tail::Torn } else { Tail::Damaged };
+            return Ok(found);
         }
-        contents
+        let content = &buffer.rest()[HEAD_LEN..HEAD_LEN + len];
+        let entry = (checksum(found.length, content) == expected)
+            .then(|| CatalogEntry::decode(content).ok().and_then(|entry| entry.entry))
+            .flatten();
+        let Some(entry) = entry else {
+            // The last one may have been torn in its middle; damage of it harms only what its job's own file tells too.
+            let is_last = !buffer.fill(input, HEAD_LEN + len + 1)?;
+            found.tail = if is_last { Tail::Torn } else { Tail::Damaged };
+            return Ok(found);
+        };
+        if matches!(entry, Entry::Deleted(_)) {
+            found.stale += ENTRIES_OF_A_DELETED_JOB;
+        }
+        each(content, entry)?;
+        found.entries += 1;
+        found.length += (HEAD_LEN + len) as u64;
+        buffer.at += HEAD_LEN + len;
+    }
+}
+
+/// Whether an entry begins somewhere behind the first byte of `rest`, which begins at `position`: then what cannot be read before
+/// it was damaged, and not torn off.
+fn has_entry_behind(rest: &[u8], position: u64) -> bool {
+    (1..rest.len().saturating_sub(HEAD_LEN)).any(|at| {
+        let head = &rest[at..at + HEAD_LEN];
+        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let expected = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        let content = rest.get(at + HEAD_LEN..at + HEAD_LEN + len).filter(|_| len > 0);
+        content.is_some_and(|content| checksum(position + at as u64, content) == expected)
+    })
+}
+
+/// A piece of the file, moved along as it is read.
+struct Buffer {
+    bytes: Vec<u8>,
+    at: usize,
+    is_over: bool,
+}
+
+impl Buffer {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
     }
 
-    fn apply(&mut self, entry: Entry) {
-        match entry {
-            Entry::Created(record) => {
-                let id = record.job.as_ref().map(|job| job.job_id.as_str()).unwrap_or_default();
-                if let Ok(job_id) = JobId::parse(id) {
-                    self.records.insert(job_id, record);
+    /// Reads until at least `len` bytes are there. Answers whether they are.
+    fn fill(&mut self, input: &mut impl Read, len: usize) -> io::Result<bool> {
+        while self.rest().len() < len && !self.is_over {
+            self.bytes.drain(..self.at);
+            self.at = 0;
+            let from = self.bytes.len();
+            self.bytes.resize(from + READ_BYTES.max(len), 0);
+            let mut filled = from;
+            while filled < self.bytes.len() {
+                match input.read(&mut self.bytes[filled..]) {
+                    Ok(0) => {
+                        self.is_over = true;
+                        break;
+                    }
+                    Ok(read) => filled += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
                 }
             }
-            Entry::Ended(JobEnd { job_id, job, log_bytes }) => {
-                let Ok(job_id) = JobId::parse(&job_id) else { return };
-                let (Some(record), Some(job)) = (self.records.get(&job_id), job) else { return };
-                self.ended.insert(job_id, Ended { record: record.clone(), job, log_bytes });
-            }
-            Entry::Deleted(job_id) => {
-                let Ok(job_id) = JobId::parse(&job_id) else { return };
-                self.records.remove(&job_id);
-                self.ended.remove(&job_id);
-                self.stale += 3;
-            }
+            self.bytes.truncate(filled);
         }
+        Ok(self.rest().len() >= len)
     }
 }
 
-fn read_entry(bytes: &[u8], at: usize) -> Option<(Entry, usize)> {
-    let head = bytes.get(at..at + HEAD_LEN)?;
-    let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    let expected = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-    let end = at.checked_add(HEAD_LEN)?.checked_add(len)?;
-    let content = bytes.get(at + HEAD_LEN..end)?;
-    if checksum(at as u64, content) != expected {
-        return None;
-    }
-    Some((CatalogEntry::decode(content).ok()?.entry?, end))
+/// The catalogue's file, open for new entries.
+#[derive(Debug)]
+pub(super) struct CatalogueFile {
+    path: PathBuf,
+    /// `None`: it has to be written anew before anything is added.
+    file: Option<File>,
+    length: u64,
+    durability: Durability,
+    entries: usize,
+    stale: usize,
 }
 
-impl Catalogue {
-    /// Opens a catalogue whose bytes are all readable and hold what `contents` says.
-    pub(super) fn open(path: &Path, contents: &Contents, durability: Durability) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).open(path)?;
-        let length = file.metadata()?.len();
-        let entries = contents.records.len() + contents.ended.len() + contents.stale;
-        Ok(Self { file, length, durability, entries, stale: contents.stale })
+impl CatalogueFile {
+    /// The file at `path`, in which reading found this. Nothing is written but what was torn off is cut, so that this
+    /// works on a full disk; a damaged or missing one is written anew when the first entry is added.
+    pub(super) fn open(path: &Path, found: Option<Found>, durability: Durability) -> Self {
+        let Found { length, tail, entries, stale } = found.unwrap_or_default();
+        let mut opened = Self { path: path.to_owned(), file: None, length, durability, entries, stale };
+        if found.is_some() && tail != Tail::Damaged && length >= MAGIC.len() as u64 {
+            opened.file = OpenOptions::new().write(true).open(path).ok();
+        }
+        if tail == Tail::Torn
+            && let Some(file) = &opened.file
+            && let Err(error) = file.set_len(length)
+        {
+            tracing::warn!(%error, "the torn end of the catalogue could not be cut; it is written over");
+        }
+        opened
     }
 
     /// Whether writing it anew saves at least half of it.
@@ -142,71 +218,85 @@ impl Catalogue {
         self.stale > MAX_STALE_ENTRIES && self.stale > self.entries / 2
     }
 
-    /// Writes it anew without what no longer matters. After an error it goes on as it is.
-    pub(super) fn compact(&mut self, path: &Path) -> io::Result<()> {
-        let Contents { records, ended, damaged_at, .. } = Contents::read(&std::fs::read(path)?);
-        if let Some(at) = damaged_at {
-            return Err(io::Error::other(format!("the entry at {at} is damaged")));
+    /// Writes it anew without what no longer matters, reading the old one in pieces. After an error it goes on as it is.
+    pub(super) fn rewrite(&mut self) -> io::Result<()> {
+        let old = || -> io::Result<Option<File>> {
+            match File::open(&self.path) {
+                Ok(file) => Ok(Some(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let mut deleted = BTreeSet::new();
+        if let Some(mut old) = old()? {
+            read(&mut old, |entry| {
+                if let Entry::Deleted(job_id) = entry {
+                    deleted.insert(job_id);
+                }
+            })?;
         }
-        let unfinished = records.into_iter().filter(|(job_id, _)| !ended.contains_key(job_id)).collect();
-        *self = Self::rewrite(path, &unfinished, &[], &ended, self.durability)?;
-        Ok(())
-    }
-
-    /// Writes a new catalogue and puts it in place of the old one at once.
-    pub(super) fn rewrite(
-        path: &Path,
-        unfinished: &BTreeMap<JobId, JobRecord>,
-        lost: &[JobRecord],
-        ended: &BTreeMap<JobId, Ended>,
-        durability: Durability,
-    ) -> io::Result<Self> {
-        let mut bytes = MAGIC.to_vec();
-        for record in unfinished.values().chain(lost) {
-            push_entry(&mut bytes, 0, Entry::Created(without_task(record)));
-        }
-        for (job_id, ended) in ended {
-            push_entry(&mut bytes, 0, Entry::Created(without_task(&ended.record)));
-            push_entry(&mut bytes, 0, end_entry(job_id, &ended.job, ended.log_bytes));
-        }
-        let new_path = path.with_extension("new");
+        let new_path = self.path.with_extension("new");
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&new_path)?;
-        file.write_all_at(&bytes, 0)?;
+        let mut output = BufWriter::with_capacity(READ_BYTES, file);
+        output.write_all(&MAGIC)?;
+        let (mut length, mut entries) = (MAGIC.len() as u64, 0);
+        if let Some(mut old) = old()? {
+            read_raw(&mut old, |content, entry| {
+                let job_id = match &entry {
+                    Entry::Created(record) => record.job.as_ref().map_or("", |job| &job.job_id),
+                    Entry::Ended(end) => &end.job_id,
+                    Entry::Deleted(job_id) => job_id,
+                };
+                if deleted.contains(job_id) {
+                    return Ok(());
+                }
+                let mut bytes = Vec::new();
+                push_content(&mut bytes, length, content);
+                output.write_all(&bytes)?;
+                length += bytes.len() as u64;
+                entries += 1;
+                Ok(())
+            })?;
+        }
+        let file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
-        std::fs::rename(&new_path, path)?;
-        let entries = unfinished.len() + lost.len() + 2 * ended.len();
-        Ok(Self { file, length: bytes.len() as u64, durability, entries, stale: 0 })
+        std::fs::rename(&new_path, &self.path)?;
+        if let Some(parent) = self.path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        (self.file, self.length, self.entries, self.stale) = (Some(file), length, entries, 0);
+        Ok(())
     }
 
     pub(super) fn created(&mut self, record: &JobRecord) -> io::Result<()> {
         self.push(Entry::Created(without_task(record)))
     }
 
-    pub(super) fn ended(&mut self, job: &Job, log_bytes: u64) -> io::Result<()> {
-        let Ok(job_id) = JobId::parse(&job.job_id) else { return Ok(()) };
-        self.push(end_entry(&job_id, job, log_bytes))
+    pub(super) fn ended(&mut self, job: &Job, log_bytes: u64, is_lost: bool) -> io::Result<()> {
+        let (job_id, end_of, job) = (job.job_id.clone(), job, Some(without_result(job)));
+        self.push(Entry::Ended(JobEnd { job_id, log_bytes, is_lost, frees_key: frees_key(end_of), job }))
     }
 
     pub(super) fn deleted(&mut self, job_id: &JobId) -> io::Result<()> {
         self.push(Entry::Deleted(job_id.to_string()))?;
-        self.stale += 3;
+        self.stale += ENTRIES_OF_A_DELETED_JOB;
         Ok(())
     }
 
     /// After an error nothing counts as written, and the next entry takes the same place.
     fn push(&mut self, entry: Entry) -> io::Result<()> {
+        if self.file.is_none() {
+            self.rewrite()?;
+        }
+        let Some(file) = &self.file else { return Err(io::Error::other("the catalogue is not open")) };
         let mut bytes = Vec::new();
-        push_entry(&mut bytes, self.length, entry);
-        self.file.write_all_at(&bytes, self.length)?;
+        push_content(&mut bytes, self.length, &CatalogEntry { entry: Some(entry) }.encode_to_vec());
+        file.write_all_at(&bytes, self.length)?;
         if self.durability == Durability::Fsync {
-            self.file.sync_data()?;
+            file.sync_data()?;
         }
         self.length += bytes.len() as u64;
         self.entries += 1;
         Ok(())
     }
-}
-
-fn end_entry(job_id: &JobId, job: &Job, log_bytes: u64) -> Entry {
-    Entry::Ended(JobEnd { job_id: job_id.to_string(), job: Some(without_result(job)), log_bytes })
 }

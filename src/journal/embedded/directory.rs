@@ -1,7 +1,6 @@
-//! The store's directory: its lock, its paths, and what a start makes of it.
+//! The store's directory: its lock, its paths, what is in it.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -9,18 +8,11 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{
-    super::{Damage, Durability, Ended, JobId, Loaded},
-    catalogue::{Catalogue, Contents},
-    job_file::JobFile,
-    job_reader::{Inspected, inspect},
-    kept_files::KeptFiles,
-    unavailable,
-};
+use super::{super::JobId, unavailable};
 use crate::{
     error::{Error, Reason, Result},
     files::{create_private_directory, open_private},
-    pb::{Timestamp, storage::JobRecord},
+    pb::Timestamp,
 };
 
 #[derive(Debug)]
@@ -28,9 +20,6 @@ pub(super) struct Directory {
     path: PathBuf,
     lock: File,
 }
-
-/// What a start has: the catalogue, what it found, and the files of unfinished jobs.
-type Opened = (Catalogue, Loaded, Vec<(JobId, JobFile)>);
 
 fn set_aside(store: &Path, path: &Path) -> io::Result<()> {
     let directory = store.join("damaged");
@@ -92,121 +81,30 @@ impl Directory {
         self.path.join("results").join(job_id.as_str())
     }
 
-    /// Keeps a damaged file's bytes as they were found.
-    fn set_aside(&self, path: &Path) -> io::Result<()> {
-        set_aside(&self.path, path)
-    }
-
-    /// Reads everything that is there, and leaves the catalogue whole.
-    pub(super) fn load(&self, durability: Durability, kept_files: &KeptFiles) -> Result<Opened> {
-        self.try_load(durability, kept_files).map_err(|error| unavailable(&self.path, &error))?
-    }
-
-    fn try_load(&self, durability: Durability, kept_files: &KeptFiles) -> io::Result<Result<Opened>> {
-        let mut loaded = Loaded::default();
-        let path = self.catalogue_path();
-        let files = self.job_files()?;
-        let (contents, is_rebuilt) = match fs::read(&path) {
-            Ok(bytes) => {
-                let contents = Contents::read(&bytes);
-                if let Some(at) = contents.damaged_at {
-                    self.set_aside(&path)?;
-                    let what = format!("entry at {at} is damaged; rebuilt from the job files");
-                    loaded.damage.push(Damage { job_id: None, lost: None, what });
-                }
-                let is_rebuilt = contents.damaged_at.is_some();
-                (contents, is_rebuilt)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !files.is_empty() {
-                    let what = "is missing; rebuilt from the job files".into();
-                    loaded.damage.push(Damage { job_id: None, lost: None, what });
-                }
-                (Contents::default(), true)
-            }
-            Err(error) => return Err(error),
-        };
-        let mut opened = None;
-        if !is_rebuilt {
-            opened = Some(Catalogue::open(&path, &contents, durability)?);
-        }
-        let Contents { records, mut ended, .. } = contents;
-        for (job_id, record) in records.iter().filter(|(job_id, _)| !files.contains_key(job_id)) {
-            let what = match is_rebuilt {
-                true => "its file is missing; the job is lost, or was deleted",
-                false => "its file is missing; the job is lost",
-            };
-            loaded.damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what: what.into() });
-            loaded.lost.push((record.clone(), ended.remove(job_id).map(|ended| ended.job)));
-        }
-        let mut unfinished = BTreeMap::new();
-        let mut open = Vec::new();
-        let mut is_changed = is_rebuilt || !loaded.damage.is_empty();
-        for (job_id, path) in &files {
-            if ended.contains_key(job_id) && !is_rebuilt {
-                continue;
-            }
-            match self.inspect((job_id, path), records.get(job_id), kept_files, &mut loaded, &mut ended) {
-                Ok(Some((record, file))) => {
-                    unfinished.insert(job_id.clone(), record);
-                    open.push((job_id.clone(), file));
-                }
-                Ok(None) => is_changed = true,
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        let catalogue = match opened.filter(|opened| !is_changed && !opened.is_mostly_stale()) {
-            Some(opened) => opened,
-            None => {
-                let lost: Vec<JobRecord> = loaded.lost.iter().map(|(record, _)| record.clone()).collect();
-                Catalogue::rewrite(&path, &unfinished, &lost, &ended, durability)?
-            }
-        };
-        loaded.ended = ended.into_values().collect();
-        Ok(Ok((catalogue, loaded, open)))
-    }
-
-    fn inspect(
-        &self,
-        (job_id, path): (&JobId, &Path),
-        known: Option<&JobRecord>,
-        kept_files: &KeptFiles,
-        loaded: &mut Loaded,
-        ended: &mut BTreeMap<JobId, Ended>,
-    ) -> Result<Option<(JobRecord, JobFile)>> {
-        let damage_before = loaded.damage.len();
-        let inspected = inspect(path, job_id, known, &mut loaded.damage)?;
-        if loaded.damage.len() > damage_before {
-            self.set_aside(path).map_err(|error| unavailable(path, &error))?;
-        }
-        match inspected {
-            Inspected::Ended(record, job, log_bytes) => {
-                ended.insert(job_id.clone(), Ended { record: *record, job: *job, log_bytes });
-                Ok(None)
-            }
-            Inspected::Unfinished(record, slot) => {
-                loaded.unfinished.push((*record.clone(), slot.last_sequence));
-                let file = JobFile::resume(path, job_id, slot, kept_files.clone())
-                    .map_err(|error| unavailable(path, &error))?;
-                Ok(Some((*record, file)))
-            }
-            Inspected::Lost => {
-                let ended = ended.remove(job_id).map(|ended| ended.job);
-                loaded.lost.extend(known.map(|record| (record.clone(), ended)));
-                fs::remove_file(path).map_err(|error| unavailable(path, &error))?;
-                Ok(None)
-            }
+    /// Keeps a damaged file's bytes as they were found, where there is room for them.
+    pub(super) fn set_aside(&self, path: &Path) {
+        if let Err(error) = set_aside(&self.path, path) {
+            tracing::warn!(%error, path = %path.display(), "what was found damaged could not be kept in the store's directory `damaged`");
         }
     }
 
-    fn job_files(&self) -> io::Result<BTreeMap<JobId, PathBuf>> {
-        let mut files = BTreeMap::new();
+    /// The ids of the jobs that have a file, sorted.
+    pub(super) fn job_files(&self) -> io::Result<Vec<JobId>> {
+        let mut files = Vec::new();
         for entry in fs::read_dir(self.path.join("jobs"))? {
-            let entry = entry?;
-            if let Ok(job_id) = JobId::parse(&entry.file_name().to_string_lossy()) {
-                files.insert(job_id, entry.path());
-            }
+            files.extend(JobId::parse(&entry?.file_name().to_string_lossy()));
         }
+        files.sort_unstable();
         Ok(files)
+    }
+
+    /// Makes the removal of a job's files as lasting as their contents.
+    pub(super) fn sync_removals(&self) -> io::Result<()> {
+        File::open(self.path.join("jobs"))?.sync_all()?;
+        match File::open(self.path.join("results")) {
+            Ok(results) => results.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -7,7 +7,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{
     super::{Batch, Chunk, JobId},
-    catalogue::{Contents, MAGIC, push_content},
+    catalogue::{MAGIC, Tail, push_content, read},
     format::{FRAME_MAGIC, FrameKind, HEADER_LEN, Slot, push_batch, push_frame},
     job_reader::{Inspected, State, find_frame, inspect_window},
     window::Window,
@@ -150,8 +150,8 @@ pub(crate) fn read_job_file(bytes: &[u8]) {
 
 /// Reads a catalogue of any entries.
 pub(crate) fn read_catalogue(bytes: &[u8]) {
-    let contents = Contents::read(bytes);
-    assert!(contents.damaged_at.is_none_or(|at| at <= bytes.len() as u64));
+    let found = read(&mut &bytes[..], drop).expect("bytes can be read");
+    assert!(found.length <= bytes.len() as u64);
     let mut bytes = Bytes(bytes);
     let mut file = MAGIC.to_vec();
     let mut is_whole = true;
@@ -168,6 +168,8 @@ pub(crate) fn read_catalogue(bytes: &[u8]) {
                 job_id,
                 job: Some(job),
                 log_bytes: u64::from(bytes.number()) << (len % 32),
+                is_lost: form & 16 != 0,
+                frees_key: form & 32 != 0,
             }),
             2 => Entry::Deleted(job_id),
             3 => {
@@ -180,9 +182,9 @@ pub(crate) fn read_catalogue(bytes: &[u8]) {
         };
         push_content(&mut file, 0, &CatalogEntry { entry: Some(entry) }.encode_to_vec());
     }
-    let contents = Contents::read(&file);
-    assert_eq!(contents.damaged_at.is_none(), is_whole, "what is no entry is noticed");
-    for job_id in contents.ended.keys() {
-        assert!(contents.records.contains_key(job_id), "what ended had begun");
-    }
+    let found = read(&mut &file[..], drop).expect("bytes can be read");
+    assert_eq!(found.tail == Tail::Whole, is_whole, "what is no entry is noticed");
+    let cut = &file[..file.len() - (file.len() - MAGIC.len()).min(1)];
+    let found = read(&mut &cut[..], drop).expect("bytes can be read");
+    assert!(found.tail != Tail::Damaged || !is_whole, "a torn end is no damage");
 }

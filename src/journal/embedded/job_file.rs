@@ -27,6 +27,8 @@ pub(super) struct JobFile {
     writes: u32,
     kept_files: KeptFiles,
     slot: Slot,
+    /// Of the latest claim: what comes under another one is refused.
+    pub(super) epoch: u64,
     buffer: Vec<u8>,
 }
 
@@ -59,7 +61,12 @@ impl JobFile {
 
     fn at(path: &Path, job_id: &JobId, slot: Slot, kept_files: KeptFiles) -> Self {
         let (job_id, path) = (job_id.clone(), path.to_owned());
-        Self { job_id, path, file: None, writes: 0, kept_files, slot, buffer: Vec::new() }
+        Self { job_id, path, file: None, writes: 0, kept_files, slot, epoch: 1, buffer: Vec::new() }
+    }
+
+    /// The last event that is stored.
+    pub(super) fn last_sequence(&self) -> u32 {
+        self.slot.last_sequence
     }
 
     /// Opens the file of an unfinished job; `slot` is where it goes on.
@@ -118,8 +125,14 @@ impl JobFile {
         };
         file.write_all_at(&self.buffer, self.slot.length)?;
         let slot = advance(self.slot, self.buffer.len() as u64);
-        file.write_all_at(&slot.encode(&self.job_id), SLOT_POSITION)?;
+        // The slot says what can be read: it must not reach the disk before that. It may come later, with the next sync; frames
+        // behind it are found all the same.
         if durability == Durability::Fsync {
+            file.sync_data()?;
+        }
+        file.write_all_at(&slot.encode(&self.job_id), SLOT_POSITION)?;
+        if durability == Durability::Fsync && slot.end_position != 0 {
+            // Nothing comes later.
             file.sync_data()?;
         }
         self.slot = slot;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <path>/lock              held by the one gateway that uses the store
-//! <path>/catalogue         created, ended, deleted: read at a start, rebuilt from the job files if damaged
+//! <path>/catalogue         created, ended, deleted: read at a start, made whole from the job files if damaged
 //! <path>/jobs/<job_id>     header, record, batches of events, end
 //! <path>/results/<job_id>  the whole of an answer that is too long for an event
 //! <path>/damaged/          originals of what was found damaged
@@ -10,9 +10,12 @@
 //!
 //! Every frame carries a checksum over its content, its place and its job. The file's header says how far the
 //! log was acknowledged, so that a missing tail is noticed too. docs/stores.md compares this with three
-//! databases.
+//! databases. What is known of every job stands in memory (`index.rs`); the files are read when a job is claimed or read.
+//!
+//! Epochs are counted in memory: the lock lets no second process write, and within one each job's open file knows its latest claim.
 
 mod catalogue;
+mod claim;
 mod directory;
 mod format;
 #[cfg(any(test, fuzzing))]
@@ -20,31 +23,39 @@ mod hostile;
 mod job_file;
 mod job_reader;
 mod kept_files;
+mod open;
 mod result_file;
+#[cfg(test)]
+mod troubled;
 mod window;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use catalogue::Catalogue;
+use catalogue::CatalogueFile;
 use directory::Directory;
 use job_file::JobFile;
 use kept_files::KeptFiles;
+use tokio::sync::Notify;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use hostile::{read_catalogue, read_job_file};
 
-use super::{Batch, Durability, JobId, Loaded, Reader, Store, StoredJob};
+use super::{
+    Append, Catalogue, Claim, Claimed, Created, Damage, Durability, EventLog, Head, JobId, Known, Lease,
+    Query, Reader, Refusal, Retention, StoredJob, event_log::wait_for_change, index::Index,
+};
 use crate::{
     descriptors,
     error::{Error, Reason, Result},
-    pb::{Job, storage::JobRecord},
+    pb::{Job, JobState, storage::JobRecord},
+    principal::Principal,
 };
 
 /// What a check writes.
@@ -56,15 +67,23 @@ pub struct EmbeddedStore {
     inner: Arc<Inner>,
 }
 
+/// Submits under one key take turns; gone when nobody waits.
+type KeyTurns = BTreeMap<(Principal, String), Weak<tokio::sync::Mutex<()>>>;
+
 #[derive(Debug)]
 struct Inner {
     directory: Directory,
     durability: Durability,
-    catalogue: Mutex<Option<Catalogue>>,
-    /// The files of jobs that have not ended.
+    /// Never held while a file is read or written.
+    index: Mutex<Index>,
+    catalogue: Mutex<Option<CatalogueFile>>,
+    /// The files of jobs that are held.
     open: Mutex<HashMap<JobId, Arc<Mutex<JobFile>>>>,
+    key_turns: Mutex<KeyTurns>,
     written_files: KeptFiles,
     read_files: KeptFiles,
+    /// Something was stored.
+    changed: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,21 +116,30 @@ impl EmbeddedStore {
         let inner = Inner {
             directory,
             durability,
+            index: Mutex::default(),
             catalogue: Mutex::default(),
             open: Mutex::default(),
+            key_turns: Mutex::default(),
             written_files: kept(),
             read_files: kept(),
+            changed: Notify::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Runs file work on a thread that may block.
-    async fn blocking<T: Send + 'static>(
+    async fn blocking<T: Send + 'static, E: From<Error> + Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+        work: impl FnOnce(&Inner) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let inner = self.inner.clone();
         tokio::task::spawn_blocking(move || work(&inner)).await.map_err(Error::internal)?
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Unavailable(error)
     }
 }
 
@@ -120,17 +148,28 @@ impl Inner {
         self.directory.job_path(job_id)
     }
 
-    fn open_file(&self, job_id: &JobId) -> Result<Arc<Mutex<JobFile>>> {
-        lock(&self.open).get(job_id).cloned().ok_or_else(|| JobId::not_found(job_id.as_str()))
+    fn open_file(&self, job_id: &JobId) -> Option<Arc<Mutex<JobFile>>> {
+        lock(&self.open).get(job_id).cloned()
     }
 
-    fn with_catalogue<T>(&self, use_it: impl FnOnce(&mut Catalogue) -> io::Result<T>) -> Result<T> {
+    fn with_catalogue<T>(&self, use_it: impl FnOnce(&mut CatalogueFile) -> io::Result<T>) -> Result<T> {
         let mut catalogue = lock(&self.catalogue);
         let catalogue = catalogue.as_mut().ok_or_else(closed)?;
         use_it(catalogue).map_err(|error| unavailable(&self.directory.catalogue_path(), &error))
     }
 
-    fn create(&self, job_id: &JobId, record: &JobRecord) -> Result<()> {
+    fn key_turn(&self, owner: &Principal, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = lock(&self.key_turns);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = turns.entry((owner.clone(), key.to_owned())).or_default();
+        turn.upgrade().unwrap_or_else(|| {
+            let new = Arc::default();
+            *turn = Arc::downgrade(&new);
+            new
+        })
+    }
+
+    fn create(&self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Result<Claim> {
         let path = self.path_of(job_id);
         let file = JobFile::create(&path, job_id, record, self.durability, self.written_files.clone())
             .map_err(|error| {
@@ -142,62 +181,243 @@ impl Inner {
             let _gone = std::fs::remove_file(&path);
         })?;
         lock(&self.open).insert(job_id.clone(), Arc::new(Mutex::new(file)));
+        Ok(lock(&self.index).create(job_id, record, lease))
+    }
+
+    fn append(&self, append: &Append) -> Result<(), Refusal> {
+        let claim = &append.claim;
+        lock(&self.index).check(claim)?;
+        let file = self.open_file(&claim.job_id).ok_or(Refusal::Gone)?;
+        let mut file = lock(&file);
+        if file.epoch != claim.epoch {
+            return Err(Refusal::Stale);
+        }
+        let last = file.last_sequence();
+        let new = append.batches.partition_point(|batch| batch.first_sequence() <= last);
+        let batches = &append.batches[new..];
+        let (Some(first), Some(newest)) = (batches.first(), batches.last()) else { return Ok(()) };
+        if first.first_sequence() != last + 1 {
+            return Err(Refusal::Stale);
+        }
+        file.append(batches, self.durability)
+            .map_err(|error| Refusal::Unavailable(unavailable(&self.path_of(&claim.job_id), &error)))?;
+        lock(&self.index).stored(&claim.job_id, newest.last_sequence());
         Ok(())
     }
 
-    fn load(&self) -> Result<Loaded> {
-        let (catalogue, loaded, files) = self.directory.load(self.durability, &self.written_files)?;
-        *lock(&self.catalogue) = Some(catalogue);
-        lock(&self.open).extend(files.into_iter().map(|(job_id, file)| (job_id, Arc::new(Mutex::new(file)))));
-        Ok(loaded)
+    fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal> {
+        let job_id = &claim.job_id;
+        if let Some(bytes) = lock(&self.index).ended_bytes_of(job_id) {
+            return Ok(bytes);
+        }
+        lock(&self.index).check(claim)?;
+        let file = self.open_file(job_id).ok_or(Refusal::Gone)?;
+        let mut file = lock(&file);
+        if file.epoch != claim.epoch {
+            return Err(Refusal::Stale);
+        }
+        let log_bytes =
+            file.finish(job, self.durability).map_err(|error| unavailable(&self.path_of(job_id), &error))?;
+        let log_bytes = log_bytes + self.result_bytes(job_id);
+        self.with_catalogue(|catalogue| catalogue.ended(job, log_bytes, false))?;
+        lock(&self.index).end(claim, job, log_bytes, false);
+        lock(&self.open).remove(job_id);
+        self.changed.notify_waiters();
+        Ok(log_bytes)
+    }
+
+    fn result_bytes(&self, job_id: &JobId) -> u64 {
+        std::fs::metadata(self.directory.result_path(job_id)).map_or(0, |file| file.len())
+    }
+
+    fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
+        lock(&self.index).check(claim)?;
+        let path = self.path_of(&claim.job_id);
+        let log_bytes =
+            std::fs::metadata(&path).map_or(0, |file| file.len()) + self.result_bytes(&claim.job_id);
+        self.with_catalogue(|catalogue| catalogue.ended(job, log_bytes, true))?;
+        self.directory.set_aside(&path);
+        lock(&self.index).end(claim, job, log_bytes, true);
+        lock(&self.open).remove(&claim.job_id);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    fn delete(&self, job_id: &JobId) -> Result<()> {
+        // Another gateway may have the store by now.
+        lock(&self.catalogue).as_ref().ok_or_else(closed)?;
+        // The catalogue first: a job that it knows and that has no file would be reported as lost.
+        let noted = self.with_catalogue(|catalogue| catalogue.deleted(job_id));
+        let path = self.path_of(job_id);
+        if noted.is_err() && !path.exists() {
+            return noted;
+        }
+        for path in [&self.directory.result_path(job_id), &path] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(unavailable(path, &error));
+                }
+                _ => {}
+            }
+        }
+        if self.durability == Durability::Fsync {
+            self.directory.sync_removals().map_err(|error| unavailable(&path, &error))?;
+        }
+        // On a full disk there is room for the note once the file is gone.
+        noted.or_else(|_| self.with_catalogue(|catalogue| catalogue.deleted(job_id)))?;
+        lock(&self.index).remove(job_id);
+        self.changed.notify_waiters();
+        self.with_catalogue(|catalogue| {
+            if catalogue.is_mostly_stale()
+                && let Err(error) = catalogue.rewrite()
+            {
+                tracing::warn!(%error, "the catalogue could not be written anew; it goes on as it is");
+            }
+            Ok(())
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let path = self.directory.check_path();
+        // As much as a small job takes: a full disk may still have room for a name.
+        let written = std::fs::write(&path, [0; CHECK_BYTES]);
+        let removed = std::fs::remove_file(&path);
+        written.and(removed).map_err(|error| unavailable(&path, &error))
+    }
+
+    fn close(&self) {
+        lock(&self.open).clear();
+        *lock(&self.catalogue) = None;
+        self.directory.unlock();
     }
 }
 
 #[async_trait]
-impl Store for EmbeddedStore {
-    async fn load(&self) -> Result<Loaded> {
+impl Catalogue for EmbeddedStore {
+    async fn open(&self) -> Result<Vec<Damage>> {
         self.blocking(Inner::load).await
     }
 
-    async fn create(&self, job_id: &JobId, record: &JobRecord) -> Result<()> {
-        let (job_id, record) = (job_id.clone(), record.clone());
-        self.blocking(move |inner| inner.create(&job_id, &record)).await
+    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created> {
+        let job = record.job.as_ref().ok_or_else(|| Error::internal("a record without a job"))?;
+        let job_id = JobId::parse(&job.job_id)?;
+        let owner = Principal::of_record(record);
+        let key = job.options.as_ref().map_or("", |options| &options.idempotency_key);
+        let turn = (!key.is_empty()).then(|| self.inner.key_turn(&owner, key));
+        let _turn = match &turn {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        };
+        if let Some(existing) = lock(&self.inner.index).by_key(&owner, key, &[&record.request_digest])? {
+            return Ok(Created::Existing(existing));
+        }
+        let (record, lease) = (record.clone(), lease.clone());
+        self.blocking(move |inner| inner.create(&job_id, &record, &lease)).await.map(Created::New)
     }
 
-    async fn append(&self, job_id: &JobId, batches: &[Arc<Batch>]) -> Result<()> {
-        let file = self.inner.open_file(job_id)?;
-        let (job_id, batches) = (job_id.clone(), batches.to_vec());
-        self.blocking(move |inner| {
-            lock(&file)
-                .append(&batches, inner.durability)
-                .map_err(|error| unavailable(&inner.path_of(&job_id), &error))
-        })
-        .await
+    async fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>> {
+        lock(&self.inner.index).by_key(owner, key, digests)
     }
 
-    async fn finish(&self, job_id: &JobId, job: &Job) -> Result<u64> {
-        let file = self.inner.open_file(job_id)?;
-        let (job_id, job) = (job_id.clone(), job.clone());
-        self.blocking(move |inner| {
-            let log_bytes = lock(&file)
-                .finish(&job, inner.durability)
-                .map_err(|error| unavailable(&inner.path_of(&job_id), &error))?;
-            let result_bytes =
-                std::fs::metadata(inner.directory.result_path(&job_id)).map_or(0, |file| file.len());
-            let log_bytes = log_bytes + result_bytes;
-            inner.with_catalogue(|catalogue| catalogue.ended(&job, log_bytes))?;
-            lock(&inner.open).remove(&job_id);
-            Ok(log_bytes)
-        })
-        .await
+    async fn get(&self, job_id: &JobId) -> Result<Known> {
+        lock(&self.inner.index).get(job_id)
     }
 
-    async fn put_result(&self, job_id: &JobId, text: Bytes) -> Result<()> {
+    async fn read(&self, job_id: &JobId) -> Result<StoredJob> {
         let job_id = job_id.clone();
+        self.blocking(move |inner| job_reader::read_job(&inner.path_of(&job_id), &job_id)).await
+    }
+
+    async fn list(&self, query: &Query) -> Result<Vec<Job>> {
+        Ok(lock(&self.inner.index).list(query))
+    }
+
+    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+        lock(&self.inner.index).set_state(claim, state)
+    }
+
+    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal> {
+        let (claim, job) = (claim.clone(), job.clone());
+        self.blocking(move |inner| inner.end(&claim, &job)).await
+    }
+
+    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
+        let (claim, job) = (claim.clone(), job.clone());
+        self.blocking(move |inner| inner.give_up(&claim, &job)).await
+    }
+
+    async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed> {
+        let lease = lease.clone();
+        self.blocking(move |inner| Ok::<_, Error>(inner.claim(&lease, limit))).await
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<()> {
+        lock(&self.inner.index).renew(lease);
+        Ok(())
+    }
+
+    async fn expired(&self, retention: &Retention, limit: usize) -> Result<Vec<JobId>> {
+        Ok(lock(&self.inner.index).expired(retention, limit))
+    }
+
+    async fn delete(&self, job_id: &JobId) -> Result<()> {
+        let job_id = job_id.clone();
+        self.blocking(move |inner| inner.delete(&job_id)).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.blocking(Inner::check).await
+    }
+
+    async fn close(&self) {
+        let closed = self
+            .blocking(|inner| {
+                inner.close();
+                Ok::<_, Error>(())
+            })
+            .await;
+        if let Err(error) = closed {
+            tracing::error!(cause = error.cause(), "store not closed");
+        }
+    }
+}
+
+#[async_trait]
+impl EventLog for EmbeddedStore {
+    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), Refusal>> {
+        let count = appends.len();
+        let work = move |inner: &Inner| {
+            let answers: Vec<_> = appends.iter().map(|append| inner.append(append)).collect();
+            inner.changed.notify_waiters();
+            Ok::<_, Error>(answers)
+        };
+        self.blocking(work).await.unwrap_or_else(|error| {
+            let message = error.to_string();
+            (0..count).map(|_| Err(Refusal::Unavailable(Error::internal(&message)))).collect()
+        })
+    }
+
+    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
+        let job_id = job_id.clone();
+        let reader = self
+            .blocking(move |inner| {
+                job_reader::JobReader::open(&inner.path_of(&job_id), &job_id, inner.read_files.clone())
+            })
+            .await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<Head> {
+        wait_for_change(&self.inner.changed, last_sequence, || lock(&self.inner.index).head(job_id)).await
+    }
+
+    async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), Refusal> {
+        let claim = claim.clone();
         self.blocking(move |inner| {
-            let path = inner.directory.result_path(&job_id);
-            result_file::write(&path, &job_id, &text, inner.durability == Durability::Fsync)
-                .map_err(|error| unavailable(&path, &error))
+            lock(&inner.index).check(&claim)?;
+            let path = inner.directory.result_path(&claim.job_id);
+            result_file::write(&path, &claim.job_id, &text, inner.durability == Durability::Fsync)
+                .map_err(|error| Refusal::Unavailable(unavailable(&path, &error)))
         })
         .await
     }
@@ -215,79 +435,5 @@ impl Store for EmbeddedStore {
             })
         })
         .await
-    }
-
-    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
-        let job_id = job_id.clone();
-        let reader = self
-            .blocking(move |inner| {
-                job_reader::JobReader::open(&inner.path_of(&job_id), &job_id, inner.read_files.clone())
-            })
-            .await?;
-        Ok(Box::new(reader))
-    }
-
-    async fn job(&self, job_id: &JobId) -> Result<StoredJob> {
-        let job_id = job_id.clone();
-        self.blocking(move |inner| job_reader::read_job(&inner.path_of(&job_id), &job_id)).await
-    }
-
-    async fn delete(&self, job_id: &JobId) -> Result<()> {
-        let job_id = job_id.clone();
-        self.blocking(move |inner| {
-            // Another gateway may have the store by now.
-            lock(&inner.catalogue).as_ref().ok_or_else(closed)?;
-            // The catalogue first: a job that it knows and that has no file would be reported as lost.
-            let noted = inner.with_catalogue(|catalogue| catalogue.deleted(&job_id));
-            let path = inner.path_of(&job_id);
-            if noted.is_err() && !path.exists() {
-                return noted;
-            }
-            for path in [&inner.directory.result_path(&job_id), &path] {
-                match std::fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(unavailable(path, &error));
-                    }
-                    _ => {}
-                }
-            }
-            // On a full disk there is room for the note once the file is gone.
-            noted.or_else(|_| inner.with_catalogue(|catalogue| catalogue.deleted(&job_id)))?;
-            inner.with_catalogue(|catalogue| {
-                let path = inner.directory.catalogue_path();
-                if catalogue.is_mostly_stale()
-                    && let Err(error) = catalogue.compact(&path)
-                {
-                    tracing::warn!(%error, "the catalogue could not be written anew; it goes on as it is");
-                }
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    async fn check(&self) -> Result<()> {
-        self.blocking(|inner| {
-            let path = inner.directory.check_path();
-            // As much as a small job takes: a full disk may still have room for a name.
-            let written = std::fs::write(&path, [0; CHECK_BYTES]);
-            let removed = std::fs::remove_file(&path);
-            written.and(removed).map_err(|error| unavailable(&path, &error))
-        })
-        .await
-    }
-
-    async fn close(&self) {
-        let closed = self
-            .blocking(|inner| {
-                lock(&inner.open).clear();
-                *lock(&inner.catalogue) = None;
-                inner.directory.unlock();
-                Ok(())
-            })
-            .await;
-        if let Err(error) = closed {
-            tracing::error!(cause = error.cause(), "store not closed");
-        }
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::handler::McpHandler;
-use crate::caller::Caller;
+use crate::principal::Principal;
 
 /// The one field of an answer.
 const FIELD: &str = "answer";
@@ -96,7 +96,7 @@ pub(super) struct State {
 }
 
 /// What a state belongs to: this caller and this call.
-fn bound_to(caller: &Caller, request: &CallToolRequestParams) -> Vec<u8> {
+fn bound_to(caller: &Principal, request: &CallToolRequestParams) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(caller.name());
     hash.update([0]);
@@ -110,7 +110,7 @@ impl McpHandler {
     /// The answer that a client brought with its call, and what it belongs to.
     pub(super) fn brought(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         request: &CallToolRequestParams,
     ) -> Result<Option<(State, Option<Value>)>, ErrorData> {
         let Some(sealed) = &request.request_state else { return Ok(None) };
@@ -125,7 +125,7 @@ impl McpHandler {
     /// The result that asks the client's user.
     pub(super) fn input_required(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         call: &CallToolRequestParams,
         state: &State,
         prompt: &str,

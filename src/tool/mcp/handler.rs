@@ -27,9 +27,9 @@ use super::{
     watching::Watching,
 };
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
     pb::Json,
+    principal::Principal,
     tool::{Call, CallContext, DEFAULT_CONVERSATION, ToolRunner, Toolbox},
 };
 
@@ -46,7 +46,7 @@ pub struct McpHandler {
     pub(super) codec: RequestStateCodec,
     pub(super) watching: Watching,
     /// Whose the calls are that come through no door.
-    own_caller: Option<Caller>,
+    own_caller: Option<Principal>,
 }
 
 impl McpHandler {
@@ -62,7 +62,7 @@ impl McpHandler {
     ///
     /// # Errors
     /// As above.
-    pub fn for_streams(toolbox: Toolbox, runner: Arc<dyn ToolRunner>, caller: Caller) -> Result<Self> {
+    pub fn for_streams(toolbox: Toolbox, runner: Arc<dyn ToolRunner>, caller: Principal) -> Result<Self> {
         Self::new(toolbox, Some(runner), Some(caller))
     }
 
@@ -77,7 +77,7 @@ impl McpHandler {
     fn new(
         toolbox: Toolbox,
         runner: Option<Arc<dyn ToolRunner>>,
-        own_caller: Option<Caller>,
+        own_caller: Option<Principal>,
     ) -> Result<Self> {
         let mut key = [0u8; 32];
         getrandom::fill(&mut key).map_err(Error::internal)?;
@@ -124,10 +124,10 @@ impl McpHandler {
     }
 
     /// Who calls: named by the door that the request came through; on standard input and output, who started the process.
-    pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
+    pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Principal, ErrorData> {
         let parts = context.extensions.get::<http::request::Parts>();
         let named = match parts {
-            Some(parts) => parts.extensions.get::<Caller>().cloned(),
+            Some(parts) => parts.extensions.get::<Principal>().cloned(),
             None => self.own_caller.clone(),
         };
         named.ok_or_else(|| ErrorData::internal_error("a request came without its caller", None))
@@ -136,7 +136,7 @@ impl McpHandler {
     /// A call that only reads: answered at once, with its audit line, without a job.
     async fn answer(
         &self,
-        caller: Caller,
+        caller: Principal,
         call: &Call,
         context: &RequestContext<RoleServer>,
     ) -> CallToolResult {

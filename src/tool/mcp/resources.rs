@@ -14,8 +14,8 @@ use super::{
     outcome::{RESULT_URI, result_uri},
 };
 use crate::{
-    caller::Caller,
     error::{Error, Reason, Result},
+    principal::Principal,
     text::quoted,
 };
 
@@ -24,7 +24,7 @@ const CONVERSATIONS: &str = "conductor://conversations/";
 const JSON_TYPE: &str = "application/json";
 
 impl McpHandler {
-    pub(super) async fn resources(&self, caller: &Caller) -> Result<Vec<Resource>> {
+    pub(super) async fn resources(&self, caller: &Principal) -> Result<Vec<Resource>> {
         let mut found = Vec::new();
         for agent in self.toolbox.agents().await? {
             let mut resource = Resource::new(format!("{AGENTS}{}", agent.agent_id), agent.agent_id.clone())
@@ -57,7 +57,11 @@ impl McpHandler {
         ]
     }
 
-    pub(super) async fn resource(&self, uri: &str, caller: &Caller) -> Result<ReadResourceResult, ErrorData> {
+    pub(super) async fn resource(
+        &self,
+        uri: &str,
+        caller: &Principal,
+    ) -> Result<ReadResourceResult, ErrorData> {
         let (before, behind) = RESULT_URI;
         if let (Some(job_id), Some(runner)) =
             (uri.strip_prefix(before).and_then(|rest| rest.strip_suffix(behind)), &self.runner)

@@ -20,8 +20,8 @@ use super::{
     outcome::to_mcp,
 };
 use crate::{
-    caller::Caller,
     error::{Error, Reason},
+    principal::Principal,
     tool::{Asked, Call, Completed, DEFAULT_CONVERSATION, Done, OutsideCall, ToolRunner, Watched},
 };
 
@@ -116,7 +116,7 @@ impl McpHandler {
     pub(super) async fn run_as_job(
         &self,
         runner: &dyn ToolRunner,
-        caller: Caller,
+        caller: Principal,
         call: Call,
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
@@ -190,7 +190,7 @@ impl McpHandler {
     async fn follow(
         &self,
         runner: &dyn ToolRunner,
-        (caller, call, request): (&Caller, &Call, &CallToolRequestParams),
+        (caller, call, request): (&Principal, &Call, &CallToolRequestParams),
         job_id: &str,
         after: u32,
         context: &RequestContext<RoleServer>,
@@ -270,7 +270,7 @@ impl McpHandler {
     async fn reach(
         &self,
         runner: &dyn ToolRunner,
-        caller: &Caller,
+        caller: &Principal,
         job_id: &str,
         after: u32,
         progress: &mut Progress<'_>,
@@ -309,7 +309,7 @@ impl McpHandler {
     pub(super) async fn send_session_input(
         &self,
         runner: &dyn ToolRunner,
-        caller: &Caller,
+        caller: &Principal,
         arguments: &Value,
         context: &RequestContext<RoleServer>,
     ) -> CallToolResponse {

@@ -1,0 +1,193 @@
+//! The one writer of all logs of this process. What has gathered of many jobs is stored in one go: a live token must not cost a
+//! write, a thread and a wakeup of its own for each job.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Append, Catalogue, EventLog, Refusal,
+    live::{Counters, Log},
+    mark::Broken,
+};
+
+/// An event that comes later than this after the last commit is stored at once; within it, what comes is gathered.
+const GATHER_TIME: Duration = Duration::from_millis(4);
+/// One commit takes about this much; the rest is in the next, so that a flood delays nobody's token for long.
+const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// How long the store rests after a failed write before it is tried again.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+/// A log that fails for so long, while the store takes other things, has failed for good.
+const FAILS_FOR_GOOD: Duration = Duration::from_secs(180);
+/// How long the store may take to answer whether it takes anything.
+const CHECK_TIME: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Committer {
+    /// Logs that have something to store, in the order in which they got it; each once.
+    queue: Mutex<VecDeque<Arc<Log>>>,
+    work: Notify,
+    /// A full batch, an end or a flush waits: nothing more is gathered.
+    urgent: Notify,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// A log whose write failed.
+struct Failing {
+    log: Arc<Log>,
+    since: Instant,
+    again: Instant,
+}
+
+impl Committer {
+    fn queued(&self) -> MutexGuard<'_, VecDeque<Arc<Log>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log has something to store. Not called again for it until that is published.
+    pub(super) fn queue(&self, log: Arc<Log>) {
+        let mut queue = self.queued();
+        queue.push_back(log);
+        if queue.len() == 1 {
+            drop(queue);
+            self.work.notify_one();
+        }
+    }
+
+    /// Stores what waits without gathering more.
+    pub(super) fn hurry(&self) {
+        self.urgent.notify_one();
+    }
+
+    /// Stores what is queued until it is to stop and nothing is left.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        catalogue: Arc<dyn Catalogue>,
+        events: Arc<dyn EventLog>,
+        stop: CancellationToken,
+    ) {
+        let mut failing: Vec<Failing> = Vec::new();
+        let mut next_commit = Instant::now();
+        loop {
+            let has_work = !self.queued().is_empty();
+            if !has_work {
+                if failing.is_empty() && stop.is_cancelled() {
+                    return;
+                }
+                let retry = failing.iter().map(|failing| failing.again).min();
+                let is_due = async {
+                    match retry {
+                        Some(again) => tokio::time::sleep_until(again).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    // All only wait.
+                    biased;
+                    () = self.work.notified() => {}
+                    () = is_due => {}
+                    () = stop.cancelled(), if failing.is_empty() => {}
+                }
+            }
+            if Instant::now() < next_commit && !stop.is_cancelled() {
+                tokio::select! {
+                    biased;
+                    () = self.urgent.notified() => {}
+                    () = tokio::time::sleep_until(next_commit) => {}
+                }
+            }
+            let due = self.take(&mut failing);
+            next_commit = Instant::now() + GATHER_TIME;
+            self.commit(due, &mut failing, &*catalogue, &*events).await;
+        }
+    }
+
+    /// What the next commit stores: what failed before and is due, then what is queued.
+    fn take(&self, failing: &mut Vec<Failing>) -> Vec<(Arc<Log>, Option<Instant>)> {
+        let now = Instant::now();
+        let mut due: Vec<_> = failing
+            .extract_if(.., |failing| failing.again <= now)
+            .map(|failing| (failing.log, Some(failing.since)))
+            .collect();
+        let mut queue = self.queued();
+        due.extend(queue.drain(..).map(|log| (log, None)));
+        due
+    }
+
+    async fn commit(
+        &self,
+        due: Vec<(Arc<Log>, Option<Instant>)>,
+        failing: &mut Vec<Failing>,
+        catalogue: &dyn Catalogue,
+        events: &dyn EventLog,
+    ) {
+        let mut due = due.into_iter();
+        loop {
+            let (mut logs, mut appends, mut bytes) = (Vec::new(), Vec::new(), 0);
+            for (log, since) in due.by_ref() {
+                let batches = log.take();
+                bytes += batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
+                if batches.is_empty() {
+                    log.publish(batches);
+                    continue;
+                }
+                appends.push(Append { claim: log.claim.clone(), batches: batches.clone() });
+                logs.push((log, since, batches));
+                if bytes > COMMIT_BYTES {
+                    break;
+                }
+            }
+            if appends.is_empty() {
+                return;
+            }
+            self.counters.commits.fetch_add(1, Ordering::Relaxed);
+            let answers = events.append(appends).await;
+            for ((log, since, batches), answer) in logs.into_iter().zip(answers) {
+                match answer {
+                    Ok(()) => {
+                        if since.is_some() {
+                            tracing::info!(job_id = %log.job_id(), "the store takes the job's events again");
+                        }
+                        self.counters.batches_stored.fetch_add(batches.len() as u64, Ordering::Relaxed);
+                        let last = batches.last().map_or(0, |batch| batch.last_sequence());
+                        if let Some(state) = log.state_at(last)
+                            && let Err(refusal) = catalogue.set_state(&log.claim, state).await
+                        {
+                            tracing::warn!(job_id = %log.job_id(), %refusal, "a job's state is not in the catalogue");
+                        }
+                        if log.publish(batches) {
+                            self.queue(log);
+                        }
+                    }
+                    Err(Refusal::Unavailable(error)) => {
+                        if since.is_none() {
+                            tracing::error!(job_id = %log.job_id(), cause = error.cause(), "the store does not take a job's events, trying again");
+                        }
+                        log.give_back(batches);
+                        let now = Instant::now();
+                        let mut since = since.unwrap_or(now);
+                        if now.duration_since(since) >= FAILS_FOR_GOOD {
+                            let checked = tokio::time::timeout(CHECK_TIME, catalogue.check()).await;
+                            if matches!(checked, Ok(Ok(()))) {
+                                tracing::error!(job_id = %log.job_id(), "the job's log has failed for good");
+                                log.break_off(Broken::Failed);
+                                continue;
+                            }
+                            since = now;
+                        }
+                        failing.push(Failing { log, since, again: now + RETRY_DELAY });
+                    }
+                    Err(refusal) => {
+                        tracing::error!(job_id = %log.job_id(), %refusal, "a job's events are refused");
+                        log.break_off(Broken::TakenOver);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Taking over jobs that nobody holds: their files are looked through, whole ones are opened for what comes next.
+
+use std::sync::{Arc, Mutex};
+
+use super::{
+    super::{
+        Claimed, Damage, JobId, Lease, Unfinished,
+        index::{EndOf, frees_key},
+    },
+    Inner,
+    job_file::JobFile,
+    job_reader::{Inspected, inspect, read_job},
+    lock, unavailable,
+};
+use crate::error::Result;
+
+impl Inner {
+    pub(super) fn claim(&self, lease: &Lease, limit: usize) -> Claimed {
+        let mut claimed = Claimed::default();
+        let free = lock(&self.index).claimable(limit);
+        for job_id in free {
+            match self.claim_one(&job_id, lease, &mut claimed.damage) {
+                Ok(unfinished) => claimed.jobs.extend(unfinished),
+                Err(error) => {
+                    tracing::error!(%job_id, cause = error.cause(), "a job cannot be read, later again");
+                    lock(&self.index).let_rest(&job_id, lease.time);
+                }
+            }
+        }
+        claimed
+    }
+
+    fn claim_one(
+        &self,
+        job_id: &JobId,
+        lease: &Lease,
+        damage: &mut Vec<Damage>,
+    ) -> Result<Option<Unfinished>> {
+        let path = self.path_of(job_id);
+        if let Some(file) = self.open_file(job_id) {
+            // Another holder of this process had it.
+            let mut file = lock(&file);
+            let record = read_job(&path, job_id)?.record;
+            let Some(claim) = lock(&self.index).take(job_id, lease) else { return Ok(None) };
+            file.epoch = claim.epoch;
+            return Ok(Some(Unfinished { claim, record, last_sequence: file.last_sequence() }));
+        }
+        let known = lock(&self.index).record(job_id);
+        let before = damage.len();
+        let inspected = inspect(&path, job_id, known.as_ref(), damage)?;
+        if damage.len() > before {
+            self.directory.set_aside(&path);
+        }
+        match inspected {
+            Inspected::Ended(_, job, log_bytes) => {
+                // It ended, and the catalogue was not told. If that cannot be written now, the next start finds it again.
+                let log_bytes = log_bytes + self.result_bytes(job_id);
+                if let Err(error) = self.with_catalogue(|catalogue| catalogue.ended(&job, log_bytes, false)) {
+                    tracing::warn!(%job_id, cause = error.cause(), "the end of a job is not in the catalogue yet");
+                }
+                let end = EndOf { log_bytes, is_lost: false, frees_key: frees_key(&job) };
+                lock(&self.index).found_end(job_id, &job, end);
+                self.changed.notify_waiters();
+                Ok(None)
+            }
+            Inspected::Unfinished(record, slot) => {
+                let mut file = JobFile::resume(&path, job_id, slot, self.written_files.clone())
+                    .map_err(|error| unavailable(&path, &error))?;
+                let Some(claim) = lock(&self.index).take(job_id, lease) else { return Ok(None) };
+                file.epoch = claim.epoch;
+                lock(&self.index).stored(job_id, slot.last_sequence);
+                lock(&self.open).insert(job_id.clone(), Arc::new(Mutex::new(file)));
+                Ok(Some(Unfinished { claim, record: *record, last_sequence: slot.last_sequence }))
+            }
+            Inspected::Lost => {
+                lock(&self.index).lose(job_id);
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a start makes of the store's directory: an index of every job, from the catalogue, made whole from the files.
+//!
+//! Nothing has to be written for it: it works on a full disk, and one file that cannot be read is one job's trouble.
+
+use std::{collections::BTreeSet, fs::File, io};
+
+use super::{
+    super::{
+        Damage, JobId,
+        index::{EndOf, frees_key},
+    },
+    Inner,
+    catalogue::{CatalogueFile, Tail, read},
+    job_reader::{Inspected, inspect},
+    lock, unavailable,
+};
+use crate::{
+    error::Result,
+    pb::{
+        Job,
+        storage::{JobEnd, JobRecord, catalog_entry::Entry},
+    },
+};
+
+impl Inner {
+    /// Reads the catalogue, and of the files only their names and those that the catalogue does not know.
+    pub(super) fn load(&self) -> Result<Vec<Damage>> {
+        let mut damage = Vec::new();
+        let path = self.directory.catalogue_path();
+        let files = self.directory.job_files().map_err(|error| unavailable(&path, &error))?;
+        let found = match File::open(&path) {
+            Ok(mut file) => {
+                let read = read(&mut file, |entry| self.apply(entry));
+                Some(read.map_err(|error| unavailable(&path, &error))?)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(unavailable(&path, &error)),
+        };
+        let what = match found {
+            None if !files.is_empty() => Some("is missing; made whole from the job files"),
+            Some(found) if found.tail == Tail::Damaged => {
+                self.directory.set_aside(&path);
+                Some("is damaged; made whole from the job files")
+            }
+            Some(found) if found.tail == Tail::Torn => {
+                self.directory.set_aside(&path);
+                Some("ends within an entry, which was cut off")
+            }
+            _ => None,
+        };
+        damage.extend(what.map(|what| Damage { job_id: None, lost: None, what: what.into() }));
+        let is_whole = found.is_some_and(|found| found.tail == Tail::Whole);
+        *lock(&self.catalogue) = Some(CatalogueFile::open(&path, found, self.durability));
+        self.name_the_lost(&files, is_whole, &mut damage);
+        for job_id in files.iter().filter(|job_id| !lock(&self.index).has(job_id)) {
+            self.take_in(job_id, &mut damage);
+        }
+        let is_mostly_stale = lock(&self.catalogue).as_ref().is_some_and(CatalogueFile::is_mostly_stale);
+        if is_mostly_stale && let Err(error) = self.with_catalogue(CatalogueFile::rewrite) {
+            tracing::warn!(
+                cause = error.cause(),
+                "the catalogue could not be written anew; it goes on as it is"
+            );
+        }
+        Ok(damage)
+    }
+
+    fn apply(&self, entry: Entry) {
+        let mut index = lock(&self.index);
+        match entry {
+            Entry::Created(record) => {
+                let id = record.job.as_ref().map_or("", |job| &job.job_id);
+                if let Ok(job_id) = JobId::parse(id) {
+                    index.found_unfinished(&job_id, &record);
+                }
+            }
+            Entry::Ended(end) => {
+                if let (Ok(job_id), Some(job)) = (JobId::parse(&end.job_id), end.job.as_ref()) {
+                    let JobEnd { log_bytes, is_lost, frees_key, .. } = end;
+                    index.found_end(&job_id, job, EndOf { log_bytes, is_lost, frees_key });
+                }
+            }
+            Entry::Deleted(job_id) => {
+                if let Ok(job_id) = JobId::parse(&job_id) {
+                    index.remove(&job_id);
+                }
+            }
+        }
+    }
+
+    /// Jobs that the catalogue knows and that have no file.
+    fn name_the_lost(&self, files: &[JobId], is_whole: bool, damage: &mut Vec<Damage>) {
+        let files: BTreeSet<&JobId> = files.iter().collect();
+        let lost =
+            lock(&self.index).job_ids().filter(|job_id| !files.contains(job_id)).cloned().collect::<Vec<_>>();
+        for job_id in lost {
+            let what = match is_whole {
+                true => "its file is missing; the job is lost",
+                false => "its file is missing; the job is lost, or was deleted",
+            };
+            damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what: what.into() });
+            lock(&self.index).lose(&job_id);
+        }
+    }
+
+    /// A file that the catalogue does not know.
+    fn take_in(&self, job_id: &JobId, damage: &mut Vec<Damage>) {
+        let path = self.path_of(job_id);
+        let before = damage.len();
+        let inspected = inspect(&path, job_id, None, damage);
+        if damage.len() > before {
+            self.directory.set_aside(&path);
+        }
+        let noted = match inspected {
+            Ok(Inspected::Ended(record, job, log_bytes)) => {
+                let log_bytes = log_bytes + self.result_bytes(job_id);
+                let end = EndOf { log_bytes, is_lost: false, frees_key: frees_key(&job) };
+                lock(&self.index).found_ended(job_id, &record, &job, end);
+                self.note(&record, Some((&job, log_bytes)))
+            }
+            Ok(Inspected::Unfinished(record, _)) => {
+                lock(&self.index).found_unfinished(job_id, &record);
+                self.note(&record, None)
+            }
+            // Named above; kept aside.
+            Ok(Inspected::Lost) => std::fs::remove_file(&path).map_err(|error| unavailable(&path, &error)),
+            Err(error) => {
+                // Whose it is stands in the file. It is looked at again by the next start.
+                let what = format!("its file cannot be read: {}", error.cause().unwrap_or_default());
+                damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what });
+                Ok(())
+            }
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%job_id, cause = error.cause(), "a job that was found is not in the catalogue yet");
+        }
+    }
+
+    /// Writes into the catalogue what was found. What cannot be written now is found again by the next start.
+    fn note(&self, record: &JobRecord, end: Option<(&Job, u64)>) -> Result<()> {
+        self.with_catalogue(|catalogue| {
+            catalogue.created(record)?;
+            match end {
+                Some((job, log_bytes)) => catalogue.ended(job, log_bytes, false),
+                None => Ok(()),
+            }
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! One file that cannot be read, a catalogue that was torn: the rest goes on.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use super::{
+    super::{Batch, Claim, Created, Holder, Lease},
+    *,
+};
+use crate::pb::{EndOfStream, TaskOptions, Timestamp, job_event::Payload};
+
+fn record(job_id: &JobId) -> JobRecord {
+    let job = Job {
+        job_id: job_id.to_string(),
+        caller: "local".into(),
+        options: Some(TaskOptions::default()),
+        create_time: Some(Timestamp::now()),
+        ..Job::default()
+    };
+    JobRecord { job: Some(job), ..JobRecord::default() }
+}
+
+fn lease() -> Lease {
+    Lease { holder: Holder::generate().unwrap(), time: Duration::from_secs(30) }
+}
+
+async fn create(store: &EmbeddedStore) -> Claim {
+    let job_id = JobId::generate().unwrap();
+    match store.create(&record(&job_id), &lease()).await.unwrap() {
+        Created::New(claim) => claim,
+        Created::Existing(job_id) => panic!("{job_id} is new"),
+    }
+}
+
+async fn write(store: &EmbeddedStore, claim: &Claim, first: u32, payload: Payload) -> Result<(), Refusal> {
+    let batches = vec![Arc::new(Batch::encoded(&claim.job_id, first, &[payload]))];
+    store.append(vec![Append { claim: claim.clone(), batches }]).await.remove(0)
+}
+
+fn open(path: &Path) -> EmbeddedStore {
+    EmbeddedStore::open(path, Durability::Process).unwrap()
+}
+
+/// One unfinished job's file is a directory: that job is named, everything else works, and it comes back when it can be read.
+#[tokio::test(start_paused = true)]
+async fn one_file_that_cannot_be_read_is_one_jobs_trouble() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    assert!(Catalogue::open(&store).await.unwrap().is_empty());
+    let (bad, good) = (create(&store).await, create(&store).await);
+    store.close().await;
+    let file = directory.path().join("jobs").join(bad.job_id.as_str());
+    let kept = directory.path().join("kept");
+    fs::rename(&file, &kept).unwrap();
+    fs::create_dir(&file).unwrap();
+
+    let store = open(directory.path());
+    assert!(Catalogue::open(&store).await.unwrap().is_empty(), "nothing is damaged");
+    let lease = lease();
+    let claimed = store.claim(&lease, 10).await.unwrap();
+    let ids: Vec<_> = claimed.jobs.iter().map(|left| &left.claim.job_id).collect();
+    assert_eq!(ids, [&good.job_id]);
+    let known = store.get(&bad.job_id).await.unwrap();
+    assert_eq!((known.trouble, known.is_ended), (Some(super::super::Trouble::Unreadable), false));
+    let query =
+        Query { owner: Principal::local(), filter: super::super::Filter::default(), before: None, limit: 10 };
+    assert_eq!(store.list(&query).await.unwrap().len(), 2, "a listing reads no job's file");
+    assert!(store.claim(&lease, 10).await.unwrap().jobs.is_empty(), "it is left alone for a while");
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&kept, &file).unwrap();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    store.renew(&lease).await.unwrap();
+    let claimed = store.claim(&lease, 10).await.unwrap();
+    assert_eq!(claimed.jobs.len(), 1);
+    assert_eq!(claimed.jobs[0].claim.job_id, bad.job_id);
+    assert_eq!(store.get(&bad.job_id).await.unwrap().trouble, None);
+}
+
+/// A job whose own file fails is given up as lost; its neighbour in the same write goes on, and after a restart it is lost still.
+#[tokio::test]
+async fn a_file_that_fails_for_good_is_one_jobs_loss() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    Catalogue::open(&store).await.unwrap();
+    let (bad, good) = (create(&store).await, create(&store).await);
+    let file = directory.path().join("jobs").join(bad.job_id.as_str());
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let end = || Payload::EndOfStream(EndOfStream::default());
+    let batch = |claim: &Claim| vec![Arc::new(Batch::encoded(&claim.job_id, 1, &[end()]))];
+    let appends = [&bad, &good].map(|claim| Append { claim: claim.clone(), batches: batch(claim) }).to_vec();
+    let answers = store.append(appends).await;
+    assert!(matches!(&answers[..], [Err(Refusal::Unavailable(_)), Ok(())]), "{answers:?}");
+    assert!(Catalogue::check(&store).await.is_ok(), "the store takes other things");
+    let mut ended = record(&bad.job_id).job.unwrap();
+    ended.set_state(JobState::Interrupted);
+    ended.end_time = Some(Timestamp::now());
+    store.give_up(&bad, &ended).await.unwrap();
+    assert!(matches!(write(&store, &bad, 1, end()).await, Err(Refusal::Gone)));
+    let lost = (Some(super::super::Trouble::Lost), JobState::Interrupted, true);
+    let known = store.get(&bad.job_id).await.unwrap();
+    assert_eq!((known.trouble, known.state, known.is_ended), lost);
+    store.close().await;
+    let store = open(directory.path());
+    Catalogue::open(&store).await.unwrap();
+    let known = store.get(&bad.job_id).await.unwrap();
+    assert_eq!((known.trouble, known.state, known.is_ended), lost);
+}
+
+/// A catalogue that ends within an entry is cut there: no job's file is read for it, and what the entry told is found in its file.
+#[tokio::test]
+async fn a_torn_end_of_the_catalogue_costs_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    Catalogue::open(&store).await.unwrap();
+    let (first, second) = (create(&store).await, create(&store).await);
+    let mut ended = record(&first.job_id).job.unwrap();
+    ended.set_state(JobState::Succeeded);
+    ended.end_time = Some(Timestamp::now());
+    store.end(&first, &ended).await.unwrap();
+    store.close().await;
+    let path = directory.path().join("catalogue");
+    let bytes = fs::read(&path).unwrap();
+    for cut in 1..20 {
+        fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+        let store = open(directory.path());
+        let damage = Catalogue::open(&store).await.unwrap();
+        assert_eq!(damage.len(), 1, "{damage:?}");
+        assert!(fs::metadata(&path).unwrap().len() < bytes.len() as u64 - cut as u64, "it was cut");
+        // The end of the first stands in its file, and is found when the job is claimed.
+        let claimed = store.claim(&lease(), 10).await.unwrap();
+        assert!(claimed.damage.is_empty() && claimed.jobs.len() == 1, "{claimed:?}");
+        assert_eq!(claimed.jobs[0].claim.job_id, second.job_id);
+        assert!(store.get(&first.job_id).await.unwrap().is_ended);
+        store.close().await;
+        let store = open(directory.path());
+        assert!(Catalogue::open(&store).await.unwrap().is_empty(), "the catalogue is whole again");
+        assert!(store.get(&first.job_id).await.unwrap().is_ended);
+        store.close().await;
+    }
+}
