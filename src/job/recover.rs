@@ -17,6 +17,8 @@ use crate::{
 const START_TIME: Duration = Duration::from_secs(10);
 /// How often it is looked for jobs that nobody holds.
 const LATER: Duration = Duration::from_secs(5);
+/// And so long until the ends of interrupted jobs are stored.
+const END_TIME: Duration = Duration::from_secs(1);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How many are claimed in one go.
 const CLAIM_AT_ONCE: usize = 256;
@@ -85,7 +87,7 @@ impl JobService {
             tracing::info!(queued, interrupted = ending.len(), "unfinished jobs were recovered");
         }
         // Whoever asks first should find them ended; a store that takes nothing now takes them later.
-        let _late = tokio::time::timeout_at(until, join_all(ending)).await;
+        let _late = tokio::time::timeout(END_TIME, join_all(ending)).await;
     }
 
     /// A store that cannot be read in this moment is asked again.

@@ -161,16 +161,25 @@ async fn full_disk_holds_nothing_up() {
     }
 
     // And a start, with a job that was cut down in the middle.
-    let interrupted = gateway.submit(&run("flood 63", "interrupted")).await;
-    until_full(&gateway).await;
+    let interrupted = gateway.submit(&run("flood 1", "interrupted")).await;
+    gateway.sse(&interrupted, 0).await.until("on_tool_output").await;
+    let mut gateway = gateway;
+    gateway.crash();
+    let filler = disk.0.join("filler");
+    std::fs::write(&filler, vec![0; 256 << 20]).unwrap_err();
     let begun = std::time::Instant::now();
-    let gateway = gateway.crash_and_restart();
+    let gateway = gateway.restart();
     let started_within = begun.elapsed();
     assert_eq!(gateway.get("/health/live").await.status, 200);
     assert_eq!(gateway.events(&kept).await, kept_events, "what was stored can be read");
     assert_eq!(submit(&gateway, "ok", "refused").await.0, 503);
-    assert_eq!(gateway.job(&interrupted).await["state"], "RUNNING", "its end is not stored");
-    disk.grow(128 * 1024);
+    // The last block of its file may have room for the end.
+    let state = gateway.job(&interrupted).await["state"].clone();
+    assert!(state == "RUNNING" || state == "INTERRUPTED", "{state}");
+    let deleted =
+        crate::support::send(&gateway.address, "DELETE", &format!("/api/v1/jobs/{late}"), &[], None).await;
+    assert!((200..300).contains(&deleted.status), "{}", deleted.text());
+    std::fs::remove_file(&filler).unwrap();
     let events = gateway.events(&interrupted).await;
     assert_eq!(events.last().unwrap()["data"]["state"], "INTERRUPTED");
     check_job(&gateway, &interrupted, &events).await;
