@@ -156,7 +156,7 @@ async fn check_closed(gateway: &Gateway, idle: Idle, mebibytes: u64) {
 async fn stalled_reader() {
     let scenario = Scenario::begin("stalled").await;
     let gateway = Gateway::mean(options());
-    let mebibytes = size(64, 1024);
+    let mebibytes = size(32, 1024);
     live_run(&gateway, 0, mebibytes, 0).await;
     let mut ratios = Vec::new();
     // A machine that was busy with something else for a while gets a second chance.
