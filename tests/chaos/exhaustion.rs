@@ -161,7 +161,8 @@ async fn full_disk_holds_nothing_up() {
     }
 
     // And a start, with a job that was cut down in the middle.
-    let interrupted = gateway.submit(&run("flood 1", "interrupted")).await;
+    let never = disk.0.join("never").display().to_string();
+    let interrupted = gateway.submit(&run(&format!("drip-until {never}"), "interrupted")).await;
     gateway.sse(&interrupted, 0).await.until("on_tool_output").await;
     let mut gateway = gateway;
     gateway.crash();
