@@ -234,6 +234,7 @@ impl JobService {
             }
             Err(error) => {
                 tracing::error!(job_id = %live.job_id, cause = error.cause(), "a job could not be ended");
+                self.journal().abandon(&live.job_id, lost(&live.job())).await;
             }
         }
     }

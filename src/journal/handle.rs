@@ -196,6 +196,17 @@ impl Journal {
         }
     }
 
+    /// Ends a job to which no event can be written any more: where its log has failed for good it is given up as lost, with this
+    /// as its end.
+    pub async fn abandon(&self, job_id: &JobId, lost: Job) {
+        let log = self.live().get(job_id).cloned();
+        let Some(log) = log else { return };
+        if log.mark.now().broken == Some(Broken::Failed) {
+            self.give_up(&log.claim, lost).await;
+        }
+        self.live().remove(job_id);
+    }
+
     /// Marks a job as ended whose last event is stored. See [`Journal::finish`].
     async fn mark_ended(&self, claim: &Claim, job: &Job, lost: impl FnOnce() -> Job + Send) -> bool {
         let since = tokio::time::Instant::now();

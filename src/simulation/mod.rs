@@ -27,7 +27,7 @@ use crate::{
     job::{Config, Filter, JobService, Submission},
     journal::{Journal, Parts},
     pb::JobState,
-    principal::OwnersOnly,
+    principal::{OwnersOnly, Principal},
     task::Group,
 };
 
@@ -51,7 +51,11 @@ fn config(random: &mut Random, keeps_little: bool) -> Config {
 }
 
 async fn open(world: &Arc<World>, is_faulty: bool, max_tail_bytes: usize) -> Journal {
-    let store = Arc::new(SimulatedStore::new(world.clone(), is_faulty));
+    open_over(SimulatedStore::new(world.clone(), is_faulty), max_tail_bytes).await
+}
+
+async fn open_over(store: SimulatedStore, max_tail_bytes: usize) -> Journal {
+    let store = Arc::new(store);
     let parts =
         Parts { catalogue: store.clone(), events: store, policy: Arc::new(OwnersOnly), max_tail_bytes };
     Journal::open(parts).await.unwrap().0
@@ -241,6 +245,39 @@ fn a_clock_that_is_set_makes_nothing_older() {
         assert!(service.get(&by, &job_id).await.is_ok());
         tokio::time::sleep(Duration::from_secs(400)).await;
         assert!(service.get(&by, &job_id).await.is_err(), "and an hour back keeps nothing longer");
+    });
+    simulated::end();
+}
+
+/// A job whose own log fails for good, while the store takes other things, ends as lost after some minutes, gives its permit back and
+/// is listed with its end; nobody else notices.
+#[test]
+fn a_log_that_fails_for_good_ends_its_own_job() {
+    simulated::begin(1);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = Arc::new(World::new(Random(1), false));
+        let (bad, good) = (Principal::from_proxy("bad"), Principal::local());
+        let store = SimulatedStore::new(world.clone(), false).never_taking(bad.clone());
+        let journal = open_over(store, 1024).await;
+        let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));
+        let config = Config { max_running: 4, timeout_seconds: 60, ..Config::default() };
+        let service = JobService::start(config, journal, worker).await;
+        let lost = service.submit(Submission { caller: bad.clone(), ..submission() }).await.unwrap().job_id;
+        let mut reader = service.follow(&bad, &lost, 0).await.unwrap();
+        let kept = service.submit(submission()).await.unwrap().job_id;
+        assert!(service.wait(&good, &kept).await.unwrap().state().is_terminal());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(service.counts(), (0, 0), "its permit was given back long before");
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let told = reader.next().await.unwrap_err();
+        assert_eq!(told.reason(), crate::error::Reason::DataLoss);
+        assert!(reader.next().await.unwrap().is_none(), "and that was its end");
+        assert_eq!(service.get(&bad, &lost).await.unwrap_err().reason(), crate::error::Reason::DataLoss);
+        let page = service.list(&bad, &Filter::default(), 0, "", false).await.unwrap();
+        let [job] = &page.jobs[..] else { panic!("one job: {:?}", page.jobs) };
+        assert_eq!(job.state(), JobState::Interrupted);
     });
     simulated::end();
 }

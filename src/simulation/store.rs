@@ -23,6 +23,8 @@ pub(super) struct SimulatedStore {
     /// How often of a hundred times something fails.
     failures: u64,
     longest_wait: u64,
+    /// Whose events are never taken.
+    never_takes: Option<Principal>,
 }
 
 impl SimulatedStore {
@@ -30,7 +32,12 @@ impl SimulatedStore {
         let failures = if is_faulty { *[0, 0, 3, 25].get(world.below(4) as usize).unwrap_or(&0) } else { 0 };
         let longest_wait = 1 + world.below(if is_faulty { 40 } else { 3 });
         let store = world.store();
-        Self { world, store, failures, longest_wait }
+        Self { world, store, failures, longest_wait, never_takes: None }
+    }
+
+    /// The same, which never takes an event of this one's.
+    pub(super) fn never_taking(self, whose: Principal) -> Self {
+        Self { never_takes: Some(whose), ..self }
     }
 
     async fn wait(&self) {
@@ -143,6 +150,11 @@ impl EventLog for SimulatedStore {
         self.wait().await;
         let mut answers = Vec::new();
         for append in appends {
+            let owner = self.store.get(&append.claim.job_id).await.ok().map(|known| known.owner);
+            if self.never_takes.is_some() && owner == self.never_takes {
+                answers.push(Err(Error::new(Reason::StoreUnavailable, "simulated").into()));
+                continue;
+            }
             if let Err(error) = self.fail("append") {
                 answers.push(Err(error.into()));
                 continue;
