@@ -20,6 +20,7 @@ pub mod pb;
 pub mod principal;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+pub mod quota;
 pub mod secret;
 #[cfg(test)]
 mod simulation;

@@ -247,6 +247,10 @@ impl Agent<'_> {
                 let message = format!("waiting for another run of {agent_id} to end");
                 writer.status(JobState::Running, StatusReason::WaitingForAgent, None, message).await
             }
+            Progress::AgentIsFree(agent_id) => {
+                let message = format!("the other run of {agent_id} has ended");
+                writer.status(JobState::Running, StatusReason::Unspecified, None, message).await
+            }
             Progress::Question(question) if floor.asked.is_some() => {
                 floor.waiting.push_back((index, question));
                 Ok(())

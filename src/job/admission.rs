@@ -1,42 +1,71 @@
 //! Who may run now and who has to wait.
+//!
+//! Bounds are per caller first, then in all. The last quarter of what runs and of what waits (rounded down) is only for callers who
+//! have none there, so that no caller's work keeps another's from its beginning. A permit is held by work: a job that waits for
+//! a person, or within its run for an agent, has none meanwhile; one that needs an agent from its beginning does not begin before
+//! that is free; and one that only looks up what the gateway has at hand needs none.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
-use super::queue::FairQueue;
+use super::{queue::FairQueue, worker::Needs};
 use crate::{
     error::{Error, Reason, Result},
     journal::JobId,
     principal::Principal,
+    quota::{self, Quota},
 };
 
 /// The hint to whoever was refused. About one running job ends in this time when jobs are short; longer waits only cost
 /// a retry.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// How many jobs run and wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Those that work.
+    pub(super) running: quota::Bounds,
+    /// Those that have begun and wait for a person or an agent. One more keeps its permit while it waits.
+    pub(super) resting: quota::Bounds,
+    /// Those that wait for their turn.
+    pub(super) queued: quota::Bounds,
+}
+
 /// The running and the waiting jobs.
 #[derive(Debug)]
 pub(super) struct Admission {
-    max_running: usize,
-    max_queued: usize,
+    max_queued: quota::Bounds,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+/// A job that waits for its turn.
+#[derive(Debug)]
+struct Queued {
+    /// The agent that it needs for itself.
+    agent: Option<String>,
+    turn: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
 struct State {
-    running: usize,
-    /// Places that were promised to submits which are not stored yet, by caller; none is 0.
-    promised: BTreeMap<Principal, usize>,
-    waiting: FairQueue<JobId, oneshot::Sender<()>>,
+    running: Quota,
+    resting: Quota,
+    /// Those that need no permit. As many as may run; one more is taken for work.
+    reading: Quota,
+    /// What was promised to submits that are not stored yet.
+    promised: Quota,
+    /// The agents that running jobs have for themselves.
+    agents: BTreeSet<String>,
+    waiting: FairQueue<JobId, Queued>,
     is_closed: bool,
 }
 
-/// A place that was promised; dropping it gives it back.
+/// The right to run or to wait that a submit has before it is stored; dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Promise {
     admission: Arc<Admission>,
@@ -51,56 +80,124 @@ pub(super) enum Turn {
     Later(Waiting),
 }
 
-/// The right to do work. Dropping it, however that comes about, gives the next job its turn.
-#[derive(Debug)]
-pub(super) struct Permit(Arc<Admission>);
+/// What a job that has begun counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counts {
+    Working,
+    Resting,
+    Reading,
+}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.release();
+/// The right to have begun. Dropping it, however that comes about, gives the next job its turn.
+#[derive(Debug)]
+pub(super) struct Permit {
+    admission: Arc<Admission>,
+    caller: Principal,
+    agent: Option<String>,
+    counts: Counts,
+}
+
+impl Permit {
+    /// The job waits for a person or an agent: somebody else may work meanwhile. Where too many rest already, it counts as work.
+    pub(super) fn rest(&mut self) {
+        let mut state = self.admission.state();
+        if self.counts == Counts::Working && state.resting.room(&self.caller) > 0 {
+            self.counts = Counts::Resting;
+            state.resting.take(&self.caller);
+            state.running.give_back(&self.caller);
+            state.start_next();
+        }
+    }
+
+    /// It works again, at once: an answer is handed over without waiting for anybody.
+    pub(super) fn work(&mut self) {
+        if self.counts == Counts::Resting {
+            let mut state = self.admission.state();
+            self.counts = Counts::Working;
+            state.resting.give_back(&self.caller);
+            state.running.take(&self.caller);
+        }
     }
 }
 
-/// A job's place in the queue. Dropping it leaves the queue.
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.admission.state();
+        let counted = match self.counts {
+            Counts::Working => &mut state.running,
+            Counts::Resting => &mut state.resting,
+            Counts::Reading => &mut state.reading,
+        };
+        counted.give_back(&self.caller);
+        if let Some(agent) = &self.agent {
+            state.agents.remove(agent);
+        }
+        state.start_next();
+    }
+}
+
+/// A job in the queue. Dropping it leaves the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
     admission: Arc<Admission>,
     job_id: JobId,
+    caller: Principal,
+    agent: Option<String>,
     /// Its position when it came, from 1.
     pub(super) position: u32,
+    /// The agent that it needs was another job's when it came.
+    pub(super) is_for_agent: bool,
     turn: Option<oneshot::Receiver<()>>,
 }
 
 impl Waiting {
+    fn permit(&self) -> Permit {
+        Permit {
+            admission: self.admission.clone(),
+            caller: self.caller.clone(),
+            agent: self.agent.clone(),
+            counts: Counts::Working,
+        }
+    }
+
     /// Waits for the turn; `None`: there will be none any more. Cancel safe.
     pub(super) async fn turn(&mut self) -> Option<Permit> {
         let given = self.turn.as_mut()?.await;
         self.turn = None;
-        given.is_ok().then(|| Permit(self.admission.clone()))
+        given.is_ok().then(|| self.permit())
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         let Some(mut turn) = self.turn.take() else { return };
-        self.admission.leave(&self.job_id);
+        self.admission.state().waiting.remove(&self.job_id);
         if turn.try_recv().is_ok() {
             // It was given in the same moment; it goes to the next.
-            self.admission.release();
+            drop(self.permit());
         }
     }
 }
 
 impl Admission {
-    pub(super) fn new(max_running: u32, max_queued: u32) -> Self {
-        Self { max_running: max_running as usize, max_queued: max_queued as usize, state: Mutex::default() }
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let state = State {
+            running: Quota::new(bounds.running),
+            resting: Quota::new(bounds.resting),
+            reading: Quota::new(bounds.running),
+            promised: Quota::new(bounds.queued),
+            agents: BTreeSet::new(),
+            waiting: FairQueue::default(),
+            is_closed: false,
+        };
+        Self { max_queued: bounds.queued, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Promises a place, running or waiting, before anything is stored.
+    /// Promises that a job may run or wait, before anything is stored.
     ///
     /// # Errors
     /// [`Reason::QueueFull`], [`Reason::ShuttingDown`]; both with a hint when to try again.
@@ -113,42 +210,63 @@ impl Admission {
             )
             .retry_after(Duration::from_secs(5)));
         }
-        let taken = state.running + state.waiting.len() + state.promised.values().sum::<usize>();
-        if taken >= self.max_running + self.max_queued {
-            let message = format!(
-                "{} jobs run and {} wait, which is all this gateway takes; try again later",
-                state.running,
-                state.waiting.len()
-            );
-            return Err(Error::new(Reason::QueueFull, message).retry_after(RETRY_AFTER));
+        let quota::Bounds { most, most_per_caller } = self.max_queued;
+        // What can run at once does not wait.
+        let room = state.running.room(caller);
+        let taken = state.waiting.len() + state.promised.total();
+        let own = state.waiting.len_of(caller) + state.promised.held_by(caller);
+        let full = |message: String| Error::new(Reason::QueueFull, message).retry_after(RETRY_AFTER);
+        if taken >= most.saturating_add(room) {
+            let (running, waiting) = (state.running.total(), state.waiting.len());
+            return Err(full(format!(
+                "{running} jobs run and {waiting} wait, which is all this gateway takes; try again later"
+            )));
         }
-        // Of the last tenth, who has much waiting gets nothing: the next caller finds a place.
-        let is_last_tenth = taken >= self.max_running + self.max_queued - self.max_queued / 10;
-        let own = state.waiting.len_of(caller) + state.promised.get(caller).copied().unwrap_or(0);
-        if is_last_tenth && own > self.max_queued / (state.waiting.callers() + 1) {
-            let message = format!(
-                "{own} of your jobs wait already, and the last places of the queue are for callers with fewer; try again later"
-            );
-            return Err(Error::new(Reason::QueueFull, message).retry_after(RETRY_AFTER));
+        if own > 0 && taken >= self.max_queued.for_holders().saturating_add(room) {
+            return Err(full(format!(
+                "{own} of your jobs wait already, and the last quarter of the queue is for callers who have none there; try again later"
+            )));
         }
-        *state.promised.entry(caller.clone()).or_default() += 1;
+        if most_per_caller.is_some_and(|most| own >= most.saturating_add(room)) {
+            return Err(full(format!(
+                "{own} of your jobs wait already, which is all a caller may have; try again later"
+            )));
+        }
+        state.promised.take(caller);
         Ok(Promise { admission: self.clone(), caller: caller.clone(), is_kept: false })
     }
 
     /// Takes a job in that was accepted earlier, however many there are.
-    pub(super) fn admit(self: &Arc<Self>, caller: &Principal, job_id: &JobId) -> Turn {
-        let entered = self.state().enter(caller, job_id, self.max_running);
-        self.turn(job_id, entered)
-    }
-
-    fn turn(self: &Arc<Self>, job_id: &JobId, entered: Option<(u32, oneshot::Receiver<()>)>) -> Turn {
-        let admission = self.clone();
-        match entered {
-            None => Turn::Now(Permit(admission)),
-            Some((position, turn)) => {
-                Turn::Later(Waiting { admission, job_id: job_id.clone(), position, turn: Some(turn) })
-            }
+    pub(super) fn admit(self: &Arc<Self>, caller: &Principal, job_id: &JobId, needs: Needs) -> Turn {
+        let mut state = self.state();
+        let Needs { agent, is_reading } = needs;
+        let (admission, owner) = (self.clone(), caller.clone());
+        let now = |agent, counts| Turn::Now(Permit { admission, caller: owner, agent, counts });
+        if is_reading && !state.is_closed && state.reading.room(caller) > 0 {
+            state.reading.take(caller);
+            return now(None, Counts::Reading);
         }
+        let is_free = state.is_free(agent.as_ref());
+        if !state.is_closed && state.waiting.len_of(caller) == 0 && state.running.room(caller) > 0 && is_free
+        {
+            state.begin(caller, agent.clone());
+            return now(agent, Counts::Working);
+        }
+        let (turn, receiver) = oneshot::channel();
+        state.waiting.push(caller, job_id.clone(), Queued { agent: agent.clone(), turn });
+        let position = state.waiting.position(job_id).unwrap_or(state.waiting.len());
+        let position = u32::try_from(position).unwrap_or(u32::MAX);
+        // An own job before it may wait for what this one does not need.
+        state.start_next();
+        Turn::Later(Waiting {
+            admission: self.clone(),
+            job_id: job_id.clone(),
+            caller: caller.clone(),
+            agent,
+            position,
+            is_for_agent: !is_free,
+            turn: Some(receiver),
+        })
     }
 
     /// Its position in the queue, from 1.
@@ -156,81 +274,171 @@ impl Admission {
         u32::try_from(self.state().waiting.position(job_id)?).ok()
     }
 
-    /// A waiting job gives up.
-    fn leave(&self, job_id: &JobId) {
-        self.state().waiting.remove(job_id);
-    }
-
-    /// A running job has ended; the next one has its turn.
-    fn release(&self) {
-        let mut state = self.state();
-        state.running -= 1;
-        while state.running < self.max_running && !state.is_closed {
-            let Some(turn) = state.waiting.pop() else { return };
-            // One that gave up in this moment hears nothing; the next one is asked.
-            if turn.send(()).is_ok() {
-                state.running += 1;
-            }
-        }
-    }
-
     /// No new jobs, and no more starts.
     pub(super) fn close(&self) {
         self.state().is_closed = true;
     }
 
-    /// How many run and how many wait.
+    /// How many have begun and not ended, and how many wait.
     pub(super) fn counts(&self) -> (usize, usize) {
         let state = self.state();
-        (state.running, state.waiting.len())
+        let begun = state.running.total() + state.resting.total() + state.reading.total();
+        (begun, state.waiting.len())
     }
 }
 
 impl State {
-    /// One promise of this caller's is kept, or given back.
-    fn settle(&mut self, caller: &Principal) {
-        if let Some(promised) = self.promised.get_mut(caller) {
-            *promised -= 1;
-            if *promised == 0 {
-                self.promised.remove(caller);
-            }
-        }
+    fn is_free(&self, agent: Option<&String>) -> bool {
+        agent.is_none_or(|needed| !self.agents.contains(needed))
     }
 
-    /// Nothing: it runs now. Else its position, from 1, and the signal that its turn has come.
-    fn enter(
-        &mut self,
-        caller: &Principal,
-        job_id: &JobId,
-        max_running: usize,
-    ) -> Option<(u32, oneshot::Receiver<()>)> {
-        if self.running < max_running && self.waiting.is_empty() && !self.is_closed {
-            self.running += 1;
-            return None;
+    fn begin(&mut self, caller: &Principal, agent: Option<String>) {
+        self.running.take(caller);
+        self.agents.extend(agent);
+    }
+
+    /// Gives those their turn that may begin.
+    fn start_next(&mut self) {
+        while !self.is_closed && !self.running.is_full() {
+            let Self { waiting, running, agents, .. } = self;
+            let next = waiting.pop_where(|caller, queued| {
+                running.room(caller) > 0 && queued.agent.as_ref().is_none_or(|agent| !agents.contains(agent))
+            });
+            let Some((caller, Queued { agent, turn })) = next else { return };
+            // One that gave up in this moment hears nothing; the next one is asked.
+            if turn.send(()).is_ok() {
+                self.begin(&caller, agent);
+            }
         }
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.push(caller, job_id.clone(), sender);
-        let position = self.waiting.position(job_id).unwrap_or(self.waiting.len());
-        Some((u32::try_from(position).unwrap_or(u32::MAX), receiver))
     }
 }
 
 impl Promise {
-    /// The job is stored: it takes its place.
-    pub(super) fn keep(mut self, job_id: &JobId) -> Turn {
+    /// The job is stored: it runs, or waits.
+    pub(super) fn keep(mut self, job_id: &JobId, needs: Needs) -> Turn {
         self.is_kept = true;
-        let mut state = self.admission.state();
-        state.settle(&self.caller);
-        let entered = state.enter(&self.caller, job_id, self.admission.max_running);
-        drop(state);
-        self.admission.turn(job_id, entered)
+        self.admission.state().promised.give_back(&self.caller);
+        self.admission.admit(&self.caller, job_id, needs)
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.admission.state().settle(&self.caller);
+            self.admission.state().promised.give_back(&self.caller);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(max_running: usize, max_queued: usize) -> Arc<Admission> {
+        let bounds = |most| quota::Bounds { most, most_per_caller: None };
+        let (running, queued) = (bounds(max_running), bounds(max_queued));
+        Arc::new(Admission::new(Bounds { running, resting: bounds(2), queued }))
+    }
+
+    fn caller(name: &str) -> Principal {
+        Principal::from_proxy(name)
+    }
+
+    fn submit(admission: &Arc<Admission>, name: &str, agent: Option<&str>) -> Result<Turn> {
+        let promise = admission.promise(&caller(name))?;
+        Ok(promise.keep(&JobId::generate()?, Needs { agent: agent.map(str::to_owned), is_reading: false }))
+    }
+
+    fn runs(turn: &Turn) -> bool {
+        matches!(turn, Turn::Now(_))
+    }
+
+    /// Two greedy callers take three quarters of what runs and of what waits; a third begins at once and finds a place.
+    #[test]
+    fn the_last_quarter_is_for_callers_who_hold_none() {
+        let admission = admission(16, 40);
+        let mut held = Vec::new();
+        for name in ["a", "b"] {
+            while let Ok(turn) = submit(&admission, name, None) {
+                held.push(turn);
+            }
+        }
+        assert_eq!(admission.counts(), (13, 31), "b held none and had one of each quarter");
+        let third = submit(&admission, "c", None).unwrap();
+        assert!(runs(&third), "{third:?}");
+        let waits = submit(&admission, "c", None).unwrap();
+        assert!(!runs(&waits) && submit(&admission, "c", None).is_err());
+        // When something ends, those that wait have their turn, and nothing is left over.
+        drop(held);
+        drop((third, waits));
+        assert_eq!(admission.counts(), (0, 0));
+    }
+
+    /// Jobs that need the same thing begin one after another, and hold up nothing that does not need it.
+    #[tokio::test]
+    async fn what_is_in_use_holds_up_nobody_else() {
+        let admission = admission(16, 40);
+        let first = submit(&admission, "a", Some("agent")).unwrap();
+        assert!(runs(&first));
+        let mut waiting: Vec<_> = (0..16).map(|_| submit(&admission, "a", Some("agent")).unwrap()).collect();
+        assert!(!waiting.iter().any(runs) && admission.counts() == (1, 16));
+        // The same caller's job for another agent, behind them, and another caller's.
+        let Turn::Later(mut other) = submit(&admission, "a", Some("other")).unwrap() else {
+            panic!("its own wait")
+        };
+        let other = other.turn().await.unwrap();
+        assert!(runs(&submit(&admission, "b", None).unwrap()));
+        drop(first);
+        let Turn::Later(mut second) = waiting.remove(0) else { panic!("it waited") };
+        let second = second.turn().await.unwrap();
+        assert_eq!(admission.counts(), (2, 15));
+        drop((other, second, waiting));
+        assert_eq!(admission.counts(), (0, 0));
+    }
+
+    /// Reads begin at once whatever runs and waits, until as many read as may run.
+    #[test]
+    fn reads_need_no_permit() {
+        let admission = admission(4, 4);
+        let works: Vec<_> = (0..4).map(|_| submit(&admission, "a", None).unwrap()).collect();
+        let read = || {
+            let promise = admission.promise(&caller("a")).unwrap();
+            promise.keep(&JobId::generate().unwrap(), Needs { agent: None, is_reading: true })
+        };
+        let reads: Vec<_> = (0..4).map(|_| read()).collect();
+        assert_eq!(reads.iter().filter(|turn| runs(turn)).count(), 3, "three quarters are one caller's");
+        drop((works, reads));
+        assert_eq!(admission.counts(), (0, 0));
+    }
+
+    /// A job that waits for a person holds no permit, and works again at once.
+    #[test]
+    fn who_waits_for_a_person_holds_none() {
+        let admission = admission(1, 4);
+        let Turn::Now(mut asks) = submit(&admission, "a", None).unwrap() else { panic!("it runs") };
+        asks.rest();
+        let second = submit(&admission, "b", None).unwrap();
+        assert!(runs(&second) && admission.counts() == (2, 0));
+        asks.work();
+        assert!(!runs(&submit(&admission, "c", None).unwrap()));
+        drop((asks, second));
+        assert_eq!(admission.counts(), (0, 0));
+    }
+
+    /// Where too many wait for people already, one more counts as work meanwhile.
+    #[test]
+    fn open_sessions_have_a_bound_of_their_own() {
+        let admission = admission(8, 4);
+        let mut asking = Vec::new();
+        for _ in 0..3 {
+            let Turn::Now(mut permit) = submit(&admission, "a", None).unwrap() else { panic!("it runs") };
+            permit.rest();
+            asking.push(permit);
+        }
+        let counts: Vec<_> = asking.iter().map(|permit| permit.counts).collect();
+        assert_eq!(counts, [Counts::Resting, Counts::Resting, Counts::Working]);
+        assert_eq!(admission.counts(), (3, 0));
+        drop(asking);
+        assert_eq!(admission.counts(), (0, 0));
     }
 }

@@ -4,17 +4,28 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Retention;
+use super::admission::Bounds;
+use crate::{journal::Retention, quota};
 
 /// How many jobs run and wait, how long, and how long they are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Jobs that run at the same time.
+    /// Jobs that run at the same time. The last quarter, rounded down, is for callers of whom none runs, so that one caller alone
+    /// has three quarters. A job that waits for a person does not count.
     pub max_running: u32,
-    /// Jobs that may wait; one more is refused with a retry hint. Callers are served in turn; the last tenth is for those
-    /// that have little waiting.
+    /// Jobs of one caller that run at the same time; null: no bound of its own.
+    pub max_running_per_caller: Option<u32>,
+    /// Jobs that have begun and wait for a person's answer, or for an agent that another run has; one more counts as running
+    /// meanwhile. The last quarter is for callers of whom none waits so.
+    pub max_awaiting_input: u32,
+    /// Such jobs of one caller; null: no bound of its own.
+    pub max_awaiting_input_per_caller: Option<u32>,
+    /// Jobs that may wait; one more is refused with a retry hint. Callers are served in turn; the last quarter is for those of
+    /// whom none waits.
     pub max_queued: u32,
+    /// Jobs of one caller that may wait; null: no bound of its own.
+    pub max_queued_per_caller: Option<u32>,
     /// The longest time a job may run, in seconds; a task may ask for less.
     pub timeout_seconds: u32,
     /// Ended jobs are removed after this many seconds.
@@ -35,7 +46,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_running: 16,
+            max_running_per_caller: None,
+            max_awaiting_input: 64,
+            max_awaiting_input_per_caller: None,
             max_queued: 1000,
+            max_queued_per_caller: None,
             timeout_seconds: 3600,
             retention_seconds: 24 * 3600,
             retention_max_bytes: 10 * 1024 * 1024 * 1024,
@@ -48,6 +63,18 @@ impl Default for Config {
 }
 
 impl Config {
+    pub(super) fn bounds(&self) -> Bounds {
+        let bounds = |most: u32, most_per_caller: Option<u32>| quota::Bounds {
+            most: most as usize,
+            most_per_caller: most_per_caller.map(|most| most as usize),
+        };
+        Bounds {
+            running: bounds(self.max_running, self.max_running_per_caller),
+            resting: bounds(self.max_awaiting_input, self.max_awaiting_input_per_caller),
+            queued: bounds(self.max_queued, self.max_queued_per_caller),
+        }
+    }
+
     /// What retention allows.
     pub fn retention(&self) -> Retention {
         Retention {

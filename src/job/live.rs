@@ -2,16 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use tokio_util::sync::CancellationToken;
 
-use super::{CancelledBy, fold, held::Holds};
+use super::{CancelledBy, admission::Permit, fold, held::Holds};
 use crate::{
     agent::Inputs,
     journal::{JobId, Stored},
-    pb::{Job, JobState, Timestamp, job_event::Payload},
+    pb::{Job, JobState, StatusReason, Timestamp, job_event::Payload},
     principal::Principal,
 };
 
@@ -41,6 +41,9 @@ struct State {
     waiting: VecDeque<(u32, Timestamp, Payload)>,
     cancelled_by: Option<CancelledBy>,
     holds: Holds,
+    permit: Weak<Mutex<Permit>>,
+    /// It waits for a person or an agent, and not for what it does itself.
+    rests: bool,
 }
 
 impl Live {
@@ -51,6 +54,8 @@ impl Live {
             waiting: VecDeque::new(),
             cancelled_by: None,
             holds: Holds::default(),
+            permit: Weak::new(),
+            rests: false,
         };
         Self {
             job_id: log.job_id().clone(),
@@ -95,6 +100,11 @@ impl Live {
         self.log.reaches(written).await;
     }
 
+    /// The permit that the job works under, while it has one.
+    pub(super) fn works_under(&self, permit: &Arc<Mutex<Permit>>) {
+        self.state().permit = Arc::downgrade(permit);
+    }
+
     /// Applies an event that was written. Answers with the new state where it changed.
     pub(super) fn apply(&self, sequence: u32, payload: &Payload) -> Option<JobState> {
         let mut state = self.state();
@@ -105,6 +115,15 @@ impl Live {
             state.waiting.push_back((sequence, time, payload.clone()));
         }
         let after = state.job.state();
+        let waits_for_agent = matches!(payload, Payload::StatusUpdate(update) if update.reason() == StatusReason::WaitingForAgent);
+        let rests = waits_for_agent || after == JobState::InputRequired;
+        if rests != state.rests
+            && let Some(permit) = state.permit.upgrade()
+        {
+            state.rests = rests;
+            let mut permit = permit.lock().unwrap_or_else(PoisonError::into_inner);
+            if rests { permit.rest() } else { permit.work() }
+        }
         (before != after).then_some(after)
     }
 

@@ -33,7 +33,7 @@ pub use readiness::Condition;
 pub use result::{RESULT_PIECE_BYTES, WholeResult};
 pub use service::{CancelledBy, JobPage, JobService};
 pub use submit::{Submission, Submitted};
-pub use worker::{AgentWorker, Assignment, Worker};
+pub use worker::{AgentWorker, Assignment, Needs, Worker};
 
 // What a door has to name of the journal, so that it imports nothing below this room.
 pub use crate::journal::{

@@ -25,7 +25,8 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.len == 0
     }
 
@@ -34,8 +35,8 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         self.callers.iter().find(|(other, _)| other == caller).map_or(0, |(_, jobs)| jobs.len())
     }
 
-    /// How many callers wait.
-    pub(super) fn callers(&self) -> usize {
+    #[cfg(test)]
+    fn callers(&self) -> usize {
         self.callers.len()
     }
 
@@ -48,15 +49,22 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         }
     }
 
-    /// Whoever's turn it is.
-    pub(super) fn pop(&mut self) -> Option<T> {
-        let (caller, mut jobs) = self.callers.pop_front()?;
-        let (_, waiting) = jobs.pop_front()?;
+    /// The first job that may go of the first caller, in the order of their turns, that has one. That caller's next turn is behind
+    /// the others'; those that were passed over keep theirs.
+    pub(super) fn pop_where(
+        &mut self,
+        mut may_go: impl FnMut(&Principal, &T) -> bool,
+    ) -> Option<(Principal, T)> {
+        let (turn, at) = self.callers.iter().enumerate().find_map(|(turn, (caller, jobs))| {
+            jobs.iter().position(|(_, waiting)| may_go(caller, waiting)).map(|at| (turn, at))
+        })?;
+        let (caller, mut jobs) = self.callers.remove(turn)?;
+        let (_, waiting) = jobs.remove(at)?;
         self.len -= 1;
         if !jobs.is_empty() {
-            self.callers.push_back((caller, jobs));
+            self.callers.push_back((caller.clone(), jobs));
         }
-        Some(waiting)
+        Some((caller, waiting))
     }
 
     pub(super) fn remove(&mut self, key: &K) {
@@ -68,7 +76,7 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         self.callers.retain(|(_, jobs)| !jobs.is_empty());
     }
 
-    /// How many are served before it, and itself: from 1, if nobody comes or leaves.
+    /// How many are served before it, and itself: from 1, if nobody comes, leaves, or has to be passed over.
     pub(super) fn position(&self, key: &K) -> Option<usize> {
         let (own_turn, round) = self.callers.iter().enumerate().find_map(|(turn, (_, jobs))| {
             jobs.iter().position(|(other, _)| other == key).map(|round| (turn, round))
@@ -97,7 +105,7 @@ mod tests {
                 queue.push(&names[*caller], key, key);
             }
             for _ in 0..served {
-                queue.pop();
+                queue.pop_where(|_, _| true);
             }
             let waiting: Vec<usize> = (0..callers.len()).filter(|key| queue.position(key).is_some()).collect();
             prop_assert_eq!(waiting.len(), queue.len());
@@ -106,7 +114,7 @@ mod tests {
             let mut had = [0_usize; 5];
             let mut last = [None; 5];
             let mut position = 0;
-            while let Some(key) = queue.pop() {
+            while let Some((_, key)) = queue.pop_where(|_, _| true) {
                 position += 1;
                 prop_assert_eq!(told[waiting.iter().position(|other| *other == key).unwrap()], position);
                 let caller = callers[key];

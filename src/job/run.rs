@@ -1,6 +1,10 @@
 //! One job's task: wait for the turn, start, run, end. It owns the job's writer from the first event to the last.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -37,6 +41,8 @@ impl JobService {
         let waited = self.wait_for_turn(&live, &mut writer, turn).await;
         let outcome = match waited {
             Ok(Waited::Started(permit)) => {
+                let permit = Arc::new(Mutex::new(permit));
+                live.works_under(&permit);
                 let outcome = self.start_and_run(&live, &task, &mut writer).await;
                 // The work is done: nobody waits for a turn until the store has heard of it.
                 drop(permit);
@@ -68,8 +74,11 @@ impl JobService {
             Turn::Later(waiting) => waiting,
         };
         if live.job().last_sequence == 0 {
-            let message = "the job waits for its turn";
-            writer.status(JobState::Queued, StatusReason::Queued, Some(waiting.position), message).await?;
+            let (reason, message) = match waiting.is_for_agent {
+                true => (StatusReason::WaitingForAgent, "the job waits for another run of its agent to end"),
+                false => (StatusReason::Queued, "the job waits for its turn"),
+            };
+            writer.status(JobState::Queued, reason, Some(waiting.position), message).await?;
         }
         let job = live.job();
         let queue_timeout = job.options.map_or(0, |options| options.queue_timeout_seconds);

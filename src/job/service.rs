@@ -79,7 +79,7 @@ const DELETE_TIME: Duration = Duration::from_secs(10);
 impl JobService {
     /// Makes the service and takes in what the process before this one left unfinished.
     pub async fn start(config: Config, journal: Journal, worker: Arc<dyn Worker>) -> Self {
-        let admission = Arc::new(Admission::new(config.max_running, config.max_queued));
+        let admission = Arc::new(Admission::new(config.bounds()));
         let inner = Inner {
             config,
             journal,

@@ -122,7 +122,7 @@ impl JobService {
         match self.journal().submit(record).await? {
             journal::Submitted::Existing(job_id) => Ok((job_id, false)),
             journal::Submitted::New(appender) => {
-                let turn = promise.keep(&job_id);
+                let turn = promise.keep(&job_id, self.worker().needs(caller, &job, &task));
                 self.launch(Live::new(job, appender.stored()), task, appender, turn);
                 Ok((job_id, true))
             }
@@ -132,7 +132,9 @@ impl JobService {
     /// Takes a stored job in again that was queued when the process before this one ended.
     pub(super) fn resubmit(&self, job: Job, task: agent::Task, appender: journal::Appender) {
         let job_id = appender.job_id().clone();
-        let turn: Turn = self.admission().admit(appender.stored().owner(), &job_id);
+        let owner = appender.stored().owner().clone();
+        let needs = self.worker().needs(&owner, &job, &task);
+        let turn: Turn = self.admission().admit(&owner, &job_id, needs);
         self.launch(Live::new(job, appender.stored()), task, appender, turn);
     }
 }

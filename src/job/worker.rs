@@ -31,11 +31,23 @@ pub struct Assignment<'a> {
     pub deadline: Instant,
 }
 
+/// What a job needs to begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The agent that it has for itself while it runs, in its conversation.
+    pub agent: Option<String>,
+    /// It only looks up what the gateway has at hand, and starts no process.
+    pub is_reading: bool,
+}
+
 /// Does the work of jobs, many at a time.
 #[async_trait]
 pub trait Worker: Send + Sync {
     /// The engine's name, for `job_started`.
     fn engine(&self) -> &'static str;
+
+    /// What the job needs to begin, as far as that can be told before.
+    fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> Needs;
 
     /// Does the work, telling the writer what happens. Ends when it is cancelled and at the deadline, and leaves nothing
     /// running. The outcome is written by the caller, once.
@@ -57,6 +69,16 @@ pub struct AgentWorker {
 impl Worker for AgentWorker {
     fn engine(&self) -> &'static str {
         self.toolbox.engine().kind.name()
+    }
+
+    fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> Needs {
+        let agent::Task::Call(call, _) = task else { return Needs::default() };
+        let conversation_id = job.options.as_ref().map_or("", |options| &options.conversation_id);
+        let conversation_id = if conversation_id.is_empty() { DEFAULT_CONVERSATION } else { conversation_id };
+        Needs {
+            agent: self.toolbox.agent_needed(owner, conversation_id, call),
+            is_reading: call.only_reads(),
+        }
     }
 
     async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done> {

@@ -211,21 +211,17 @@ impl Inner {
         started.conclude(exit)
     }
 
-    /// For a real engine, waits until no other run of this agent goes on in this conversation, or in none; says so
-    /// meanwhile.
+    /// Waits until no other run of this agent goes on in this conversation, or in none; says so meanwhile.
     pub(super) async fn wait_for_agent(
         &self,
         context: &CallContext,
         conversation_id: Option<&str>,
         agent_id: &str,
     ) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
-        if self.config.engine.kind == Kind::Bundled {
-            return Ok(None); // it locks by itself
+        if !self.config.has_turns(conversation_id) {
+            return Ok(None);
         }
-        let root = match conversation_id {
-            Some(id) => self.config.conversation_root(&context.caller, id, agent_id),
-            None => self.config.engine.root.clone(),
-        };
+        let root = self.config.run_root(&context.caller, conversation_id, agent_id);
         let lock = self.agent_lock(root, agent_id);
         if let Ok(guard) = lock.clone().try_lock_owned() {
             return Ok(Some(guard));
@@ -233,7 +229,10 @@ impl Inner {
         let _unheard = context.progress.send(Progress::WaitingForAgent(agent_id.to_owned())).await;
         tokio::select! {
             // Losing the lock's branch only gives up the place in its queue.
-            guard = lock.lock_owned() => Ok(Some(guard)),
+            guard = lock.lock_owned() => {
+                let _unheard = context.progress.send(Progress::AgentIsFree(agent_id.to_owned())).await;
+                Ok(Some(guard))
+            }
             () = context.cancel.cancelled() => Err(cancelled()),
             () = tokio::time::sleep_until(context.deadline) => Err(Error::new(
                 Reason::TimedOut,

@@ -32,6 +32,24 @@ fn unwritable(error: impl std::fmt::Display) -> Error {
 }
 
 impl ToolboxConfig {
+    /// Whether an agent runs only once at a time in a conversation, or in none: the bundled engine's remembers nothing without one.
+    pub(super) fn has_turns(&self, conversation_id: Option<&str>) -> bool {
+        self.engine.kind != Kind::Bundled || conversation_id.is_some()
+    }
+
+    /// Where a call's runs of an agent take their turns: that of the conversation, or of all that remember nothing.
+    pub(super) fn run_root(
+        &self,
+        caller: &Principal,
+        conversation_id: Option<&str>,
+        agent_id: &str,
+    ) -> PathBuf {
+        match conversation_id {
+            Some(id) => self.conversation_root(caller, id, agent_id),
+            None => self.engine.root.clone(),
+        }
+    }
+
     /// The root that an agent has in a conversation.
     pub(super) fn conversation_root(
         &self,

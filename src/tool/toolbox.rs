@@ -119,6 +119,8 @@ pub enum Progress {
     Output(Chunk),
     /// Another run of the same agent has to end first.
     WaitingForAgent(String),
+    /// It has ended.
+    AgentIsFree(String),
     /// It asks something.
     Question(Question),
 }
@@ -201,6 +203,26 @@ impl Toolbox {
     /// Tells when a call has changed the agents.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
+    }
+
+    /// The agent that a call has for itself for as long as it runs, in its conversation or in none: names are equal where agent and
+    /// conversation are. A job that needs it does not begin before it is free; a call that an agent makes waits within its job.
+    pub fn agent_needed(&self, caller: &Principal, conversation_id: &str, call: &Call) -> Option<String> {
+        let (conversation_id, agent_id) = match call {
+            Call::ExecuteAgentStateless(arguments) => (None, &arguments.agent_id),
+            Call::ExecuteAgentContextual(arguments) => {
+                (Some(arguments.conversation_id.as_deref().unwrap_or(conversation_id)), &arguments.agent_id)
+            }
+            Call::StartInteractiveSession(arguments) => {
+                (Some(arguments.conversation_id.as_deref().unwrap_or(conversation_id)), &arguments.agent_id)
+            }
+            _ => return None,
+        };
+        if !self.inner.config.has_turns(conversation_id) {
+            return None;
+        }
+        let root = self.inner.config.run_root(caller, conversation_id, agent_id);
+        Some(format!("{}\n{agent_id}", root.display()))
     }
 
     /// Calls a tool. Ends at the context's deadline and when it is cancelled, its process tree ended first.

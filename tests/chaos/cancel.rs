@@ -55,8 +55,8 @@ async fn cancel() {
         ["hang", "ignore-term", "stubborn-grandchild", "escaped-grandchild", "daemon", "nameless-daemon"];
     let mut scenario = Scenario::begin("cancel").await;
     let options = Options::default()
-        // Fewer than ask for it, so that some are cancelled while they wait.
-        .set("jobs.max_running", 18)
+        // Fewer than ask for it, so that some are cancelled while they wait; a quarter is for others.
+        .set("jobs.max_running", 24)
         .set("conductor.kill_grace_seconds", GRACE.as_secs())
         .set("telemetry.log", "error,conductor_gateway::cli=info");
     let gateway = Arc::new(Gateway::mean(options));

@@ -78,7 +78,8 @@ async fn check_ledger(gateway: &Gateway, job_ids: impl Iterator<Item = &String>)
 async fn crash() {
     let mut scenario = Scenario::begin("crash").await;
     let options = Options::default()
-        .set("jobs.max_running", RUNNING)
+        // A quarter of them is for others.
+        .set("jobs.max_running", RUNNING + RUNNING / 3)
         .set("conductor.timeout", 3)
         .set("conductor.kill_grace_seconds", 1)
         .set("telemetry.log", "error,conductor_gateway::cli=info");

@@ -45,9 +45,41 @@ async fn runs_of_one_agent_wait_for_each_other_and_say_so() {
     let other = gateway.post("/execute", &json!({"agent_id": "Other_Agent", "input_text": "ok"})).await;
     assert_eq!(other.status, 200);
     assert!(started.elapsed() < Duration::from_secs(5));
-    assert_eq!(gateway.job(&second).await["state"], "RUNNING");
+    // It holds no permit meanwhile.
+    assert_eq!(gateway.job(&second).await["state"], "QUEUED");
     std::fs::write(&go_on, "").unwrap();
     assert_eq!(gateway.events(&second).await.last().unwrap()["data"]["state"], "SUCCEEDED");
+}
+
+/// Waiting holds no permit: not a crowd for one agent, not a person who is asked; and looking something up needs none.
+#[tokio::test]
+async fn who_waits_keeps_nobody_from_running() {
+    let gateway = Gateway::mean(Options::default().set("jobs.max_running", 2));
+    let go_on = gateway.path("go-on");
+    let first = gateway.submit_mean(&format!("two-parts {}", go_on.display())).await;
+    gateway.sse(&first, 0).await.until("on_tool_output").await;
+    let mut crowd = Vec::new();
+    for _ in 0..16 {
+        crowd.push(gateway.submit_mean("ok").await);
+    }
+    let session = json!({
+        "tool": "start_interactive_session", "conversation_id": "talk", "arguments": {"agent_id": "Mean_Agent"},
+    });
+    let session = gateway.submit(&session).await;
+    gateway.sse(&session, 0).await.until("input_required").await;
+    let other = json!({"agent_id": "Other_Agent", "input_text": "ok"});
+    assert_eq!(gateway.post("/execute", &other).await.status, 200);
+    let hangs = gateway.submit(&json!({"agent_id": "Other_Agent", "input_text": "hang"})).await;
+    gateway.sse(&hangs, 0).await.until("on_tool_output").await;
+    let read = gateway
+        .post("/execute", &json!({"tool": "get_agent_info", "arguments": {"agent_id": "Mean_Agent"}}))
+        .await;
+    assert_eq!(read.status, 200, "{}", read.text());
+    gateway.post(&format!("/api/v1/jobs/{session}/cancel"), &json!({"wait_seconds": 10})).await;
+    std::fs::write(&go_on, "").unwrap();
+    for job_id in crowd {
+        assert_eq!(gateway.events(&job_id).await.last().unwrap()["data"]["state"], "SUCCEEDED");
+    }
 }
 
 #[tokio::test]

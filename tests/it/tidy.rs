@@ -14,6 +14,7 @@ const RANKS: &[(&str, u8)] = &[
     ("error", 0),
     ("task", 0),
     ("principal", 0),
+    ("quota", 0),
     ("secret", 0),
     ("text", 0),
     ("files", 0),
