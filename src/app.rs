@@ -9,7 +9,7 @@ use crate::{
     agent::{self, Autodetect, Mind},
     config::Config,
     descriptors,
-    edge::{self, Addresses, Headers, Server},
+    edge::{self, Addresses, Capacity, Headers, Server},
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
     job::{AgentWorker, Condition, Desk, JobService},
@@ -317,17 +317,15 @@ impl App {
             mcp: mcp_listener.as_ref().map(TcpListener::local_addr).transpose().map_err(Error::internal)?,
         };
         let core = Core::build(config).await?;
-        let mut server = server.clone();
-        server.max_connections = descriptors::connections_allowed(server.max_connections);
-        let server = &server;
+        let capacity = Capacity::of(server);
         let stop = CancellationToken::new();
         let group = Group::new("server");
         let mut servers = Vec::new();
         if let Some(listener) = mcp_listener {
             let handler = Arc::new(core.mcp_handler()?);
             let doors = edge::mcp::router(handler, server, stop.clone(), &group);
-            let mcp =
-                Server::new(listener, server, &config.auth, doors, Headers::Mcp).map_err(Error::internal)?;
+            let mcp = Server::new(listener, server, &config.auth, doors, Headers::Mcp, &capacity)
+                .map_err(Error::internal)?;
             servers.push(group.spawn("mcp_listener", mcp.serve(stop.clone())));
         }
         group.spawn(
@@ -335,8 +333,8 @@ impl App {
             check_engine(core.service.clone(), core.desk.toolbox().clone(), stop.clone()),
         );
         let doors = edge::doors(&core.service, &core.desk, server, addresses);
-        let api =
-            Server::new(listener, server, &config.auth, doors, Headers::Api).map_err(Error::internal)?;
+        let api = Server::new(listener, server, &config.auth, doors, Headers::Api, &capacity)
+            .map_err(Error::internal)?;
         servers.push(group.spawn("listener", api.serve(stop.clone())));
         Ok(Self {
             core,

@@ -1,7 +1,7 @@
 //! File descriptors: how many there are, and who may have how many of them.
 //!
-//! A quarter for the connections of each of the two ports, an eighth for files that jobs write, an eighth for files that
-//! readers read; the rest for engines' pipes, outgoing connections and whatever is open for a moment.
+//! Most are for connections. A fifth is not: of that a quarter is for files that jobs write, a quarter for files that readers read,
+//! an eighth for connections beyond the bound; the rest for engines' pipes, outgoing connections and whatever is open for a moment.
 
 use std::sync::OnceLock;
 
@@ -36,23 +36,38 @@ fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How many connections a port may have: `configured`, or fewer where the descriptors do not suffice. Further ones wait in
-/// the kernel.
-pub fn connections_allowed(configured: u32) -> u32 {
-    let descriptors = limit();
-    let places = u32::try_from(descriptors / 4).unwrap_or(u32::MAX).max(1);
-    if places < configured {
+/// Who may have how many.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Connections of both ports together.
+    pub connections: usize,
+    /// Connections beyond that, each for one answer.
+    pub beyond: usize,
+}
+
+/// What is not for connections: a fifth, and where there are few, at least 512 or half of them.
+fn reserve() -> u64 {
+    let limit = limit();
+    (limit / 5).max((limit / 2).min(512))
+}
+
+/// How many connections there may be: `configured`, or fewer where the descriptors do not suffice.
+pub fn for_connections(configured: u32) -> Share {
+    let (descriptors, reserve) = (limit(), reserve());
+    let most = usize::try_from(descriptors - reserve).unwrap_or(usize::MAX).max(1);
+    if most < configured as usize {
         tracing::warn!(
             descriptors,
-            connections = places,
+            connections = most,
             configured,
             "the limit of open files allows fewer connections than server.max_connections; raise it (ulimit -n, LimitNOFILE=)"
         );
     }
-    places.min(configured)
+    let beyond = usize::try_from(reserve / 8).unwrap_or(usize::MAX).clamp(1, 1024);
+    Share { connections: most.min(configured as usize), beyond }
 }
 
 /// How many files of one kind, written or read, are kept open between two uses; others are opened each time.
 pub fn files_kept() -> usize {
-    usize::try_from(limit() / 8).unwrap_or(usize::MAX).min(1024)
+    usize::try_from(reserve() / 4).unwrap_or(usize::MAX).min(1024)
 }

@@ -112,6 +112,11 @@ reasons! {
     ConfirmationRequired => "CONFIRMATION_REQUIRED", FailedPrecondition, 409, 65, false;
     /// There are as many MCP sessions as this gateway keeps.
     TooManySessions => "TOO_MANY_SESSIONS", ResourceExhausted, 503, 75, true;
+    /// As many requests are in progress as this caller, or all of them, may have; or a reader's stream has ended for another
+    /// caller's request.
+    TooManyStreams => "TOO_MANY_STREAMS", ResourceExhausted, 429, 75, true;
+    /// There are as many connections as this gateway keeps.
+    TooManyConnections => "TOO_MANY_CONNECTIONS", Unavailable, 503, 75, true;
     /// Others are using what this call needs for itself.
     Busy => "BUSY", Aborted, 409, 75, true;
     /// The gateway is shutting down.

@@ -41,7 +41,15 @@ async fn gateway() -> Gateway {
     let doors =
         edge::doors(&core.service, &core.desk, &config.server, edge::Addresses { api: address, mcp: None });
     let auth = edge::AuthConfig::default();
-    let server = Server::new(listener, &config.server, &auth, doors, edge::Headers::Api).unwrap();
+    let server = Server::new(
+        listener,
+        &config.server,
+        &auth,
+        doors,
+        edge::Headers::Api,
+        &conductor_gateway::edge::Capacity::of(&config.server),
+    )
+    .unwrap();
     tokio::spawn(server.serve(CancellationToken::new()));
     Gateway { core, address, _directory: directory }
 }

@@ -71,6 +71,7 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
         ("server.heartbeat_seconds", config.server.heartbeat_seconds),
         ("server.stall_timeout_seconds", config.server.stall_timeout_seconds),
         ("server.max_connections", config.server.max_connections),
+        ("server.max_streams", config.server.max_streams),
         ("conductor.timeout", config.conductor.timeout_seconds),
         ("conductor.max_output_bytes", config.conductor.max_output_bytes),
         ("conductor.session_input_timeout_seconds", config.conductor.session_input_timeout_seconds),

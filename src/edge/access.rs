@@ -25,7 +25,8 @@ pub enum Headers {
 /// The longest name of a caller.
 const MAX_CALLER_BYTES: usize = 255;
 
-fn is_probe(path: &str) -> bool {
+/// Whether a path asks how the gateway is.
+pub(super) fn is_probe(path: &str) -> bool {
     path.starts_with("/health") || path.starts_with("/grpc.health.v1.Health/")
 }
 

@@ -17,6 +17,8 @@ pub struct Config {
     pub mcp_port: Option<u16>,
     /// MCP sessions at the same time; only clients of versions before 2026-07-28 have sessions.
     pub mcp_max_sessions: u32,
+    /// Those of one caller; null: no bound of its own. Where there are too many, one of whoever has most makes room.
+    pub mcp_max_sessions_per_caller: Option<u32>,
     /// An MCP session that nobody uses for this long is ended, in seconds. A call that runs is a use.
     pub mcp_session_idle_seconds: u32,
     /// Says in words that anybody who reaches the address may use the gateway.
@@ -38,8 +40,14 @@ pub struct Config {
     pub heartbeat_seconds: u32,
     /// A connection whose client takes no data for this long is closed, a stream of HTTP/2 reset, in seconds.
     pub stall_timeout_seconds: u32,
-    /// Connections at the same time; further ones wait.
+    /// Connections at the same time, of both ports together. Beyond it the one that was idle for longest is let go; where none is,
+    /// a further one is told to come back, and probes are answered.
     pub max_connections: u32,
+    /// Requests in progress, each a stream of HTTP/2 or an exchange of HTTP/1.1. The last quarter is for callers who have none;
+    /// beyond that a reader's stream of whoever has most ends for a caller who has fewer.
+    pub max_streams: u32,
+    /// Those of one caller; null: no bound of its own.
+    pub max_streams_per_caller: Option<u32>,
     /// The time between "not ready" and refusing jobs, for load balancers, in seconds.
     pub shutdown_delay_seconds: u32,
     /// The time that running jobs have to end at a shutdown, in seconds.
@@ -53,6 +61,7 @@ impl Default for Config {
             port: 5006,
             mcp_port: Some(8006),
             mcp_max_sessions: 1000,
+            mcp_max_sessions_per_caller: None,
             mcp_session_idle_seconds: 1800,
             allow_anonymous_remote: false,
             cors_origins: vec!["loopback".into()],
@@ -63,7 +72,9 @@ impl Default for Config {
             request_timeout_seconds: 30,
             heartbeat_seconds: 15,
             stall_timeout_seconds: 60,
-            max_connections: 10_000,
+            max_connections: 16_000,
+            max_streams: 32_768,
+            max_streams_per_caller: None,
             shutdown_delay_seconds: 0,
             shutdown_grace_seconds: 30,
         }

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use std::{
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
+use super::requests::{InProgress, RETRY_AFTER};
 use crate::{
     error::{Error, Reason, Result},
     job::{EventFollower, EventSlice, HeldJob, JobService},
@@ -28,6 +30,8 @@ struct State {
     follower: EventFollower,
     heartbeat: Duration,
     closing: CancellationToken,
+    /// Cancelled when it is to end for another caller's request.
+    gives_way: CancellationToken,
 }
 
 type Step = (Result<Option<Item>>, State);
@@ -50,14 +54,30 @@ async fn step(mut state: State) -> Step {
             format!("the gateway is shutting down; read on after sequence {}", state.follower.last_seen()),
         )
         .with_sequence(state.follower.last_seen())),
+        () = state.gives_way.cancelled() => Err(Error::new(
+            Reason::TooManyStreams,
+            format!(
+                "the stream has ended for another caller's request, of whom there are too many; read on after sequence {}",
+                state.follower.last_seen()
+            ),
+        )
+        .with_sequence(state.follower.last_seen())
+        .retry_after(RETRY_AFTER)),
         () = tokio::time::sleep(state.heartbeat) => Ok(Some(Item::Heartbeat(state.follower.last_seen()))),
     };
     (item, state)
 }
 
 impl EventStream {
-    pub(super) fn new(service: &JobService, follower: EventFollower, heartbeat: Duration) -> Self {
-        let state = State { follower, heartbeat, closing: service.closing().clone() };
+    /// `request`: the one that it answers.
+    pub(super) fn new(
+        service: &JobService,
+        follower: EventFollower,
+        heartbeat: Duration,
+        request: Option<&Arc<InProgress>>,
+    ) -> Self {
+        let gives_way = request.map(|request| request.gives_way()).unwrap_or_default();
+        let state = State { follower, heartbeat, closing: service.closing().clone(), gives_way };
         Self { step: ReusableBoxFuture::new(step(state)), is_over: false, held: None }
     }
 

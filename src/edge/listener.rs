@@ -22,18 +22,20 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::Notify,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
-    AuthConfig, Config, Origins, ThroughDoor,
-    access::{Headers, caller_of},
+    AuthConfig, Capacity, Config, Origins, ThroughDoor,
+    access::{Headers, caller_of, is_probe},
     connection::Connection,
+    connections::{Busy, Open},
     departed::{Departed, UntilDeparted},
     form, grpc, problem,
+    requests::InProgress,
     taking::{Streams, TakenBody},
     timed_body::{Rest, TimedBody},
 };
@@ -57,6 +59,12 @@ const BACKLOG: u32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A client of MCP that sends no more gets what is answered, or begins to be streamed, within this time.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(2);
+/// A connection beyond the bound is closed after this time, whatever it asks.
+const BEYOND_TIME: Duration = Duration::from_secs(10);
+/// Whoever was told that there are too many connections comes back after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// A connection that is let go has this long to end its side.
+const LET_GO_TIME: Duration = Duration::from_secs(2);
 /// Connections get this long to say goodbye once their streams have ended.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
@@ -74,6 +82,24 @@ struct Shared {
     caller_header: Option<http::HeaderName>,
     origins: Origins,
     headers: Headers,
+    capacity: Capacity,
+}
+
+/// What one connection has of its own.
+#[derive(Clone)]
+struct Client {
+    departed: Departed,
+    open: Arc<Open>,
+}
+
+/// An answer, and the request's part of what callers share.
+type Answered = (Response<Body>, Option<Arc<InProgress>>);
+
+/// What a request holds until its answer is taken.
+#[derive(Debug)]
+pub(super) struct Holds {
+    _busy: Busy,
+    _in_progress: Option<Arc<InProgress>>,
 }
 
 impl Server {
@@ -98,7 +124,7 @@ impl Server {
         Err(last)
     }
 
-    /// Puts doors over a bound listener. `headers` says what pages may send and read.
+    /// Puts doors over a bound listener. `headers` says what pages may send and read; servers of one gateway share a capacity.
     ///
     /// # Errors
     /// When the configured header is none.
@@ -108,6 +134,7 @@ impl Server {
         auth: &AuthConfig,
         doors: Router,
         headers: Headers,
+        capacity: &Capacity,
     ) -> io::Result<Self> {
         let origins =
             Origins::new(&config.cors_origins, &config.allowed_hosts, &config.cors_headers, &config.host);
@@ -118,7 +145,14 @@ impl Server {
             auth.caller_header.as_deref().map(str::parse).transpose().map_err(io::Error::other)?;
         Ok(Self {
             listener,
-            shared: Arc::new(Shared { router, config: config.clone(), caller_header, origins, headers }),
+            shared: Arc::new(Shared {
+                router,
+                config: config.clone(),
+                caller_header,
+                origins,
+                headers,
+                capacity: capacity.clone(),
+            }),
             connections: Group::new("connections"),
         })
     }
@@ -133,15 +167,14 @@ impl Server {
 
     /// Serves until `stop` is cancelled, then until every connection has said goodbye, at most a moment.
     pub async fn serve(self, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.shared.config.max_connections as usize));
         loop {
             let accepted = tokio::select! {
                 // Losing the accept loses no connection: it stays in the kernel's queue.
-                accepted = accept(&self.listener, &places) => accepted,
+                accepted = self.listener.accept() => accepted,
                 () = stop.cancelled() => break,
             };
             match accepted {
-                Ok((stream, place)) => self.open(stream, place, &stop),
+                Ok((stream, _)) => self.open(stream, &stop),
                 Err(error) => {
                     tracing::warn!(%error, "no connection could be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -155,31 +188,24 @@ impl Server {
         self.connections.drain(GOODBYE_TIME).await;
     }
 
-    fn open(&self, stream: TcpStream, place: OwnedSemaphorePermit, stop: &CancellationToken) {
+    fn open(&self, stream: TcpStream, stop: &CancellationToken) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection without TCP_NODELAY");
         }
         let (shared, stop) = (self.shared.clone(), stop.clone());
         let (group, abort) = (self.connections.clone(), self.connections.stopping().clone());
+        let open = shared.capacity.connections.opened();
         let serving = async move {
-            let _place = place;
+            let ends = open.ends.clone();
             tokio::select! {
-                // The second branch ends the connection as it is.
-                () = serve_connection(stream, shared, group, stop) => {}
+                // The other branches end the connection as it is.
+                () = serve_connection(stream, shared, open, group, stop) => {}
+                () = ends.cancelled() => {}
                 () = abort.cancelled() => {}
             }
         };
         self.connections.spawn("connection", serving);
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
 }
 
 /// Tells when the first request has come: neither hyper's header timeout nor anything else ends a connection
@@ -190,18 +216,25 @@ struct FirstRequest {
     came: Notify,
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, group: Group, stop: CancellationToken) {
+async fn serve_connection(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    open: Arc<Open>,
+    group: Group,
+    stop: CancellationToken,
+) {
     let config = &shared.config;
     let timeout = config.request_timeout();
     let first = Arc::new(FirstRequest::default());
 
     let stream = Arc::new(stream);
-    let (seen, answering, departed) = (first.clone(), shared.clone(), Departed::of(&stream));
+    let (seen, answering) = (first.clone(), shared.clone());
+    let client = Client { departed: Departed::of(&stream), open: open.clone() };
     let service = service_fn(move |request: Request<Incoming>| {
         if !seen.has_come.swap(true, Ordering::Relaxed) {
             seen.came.notify_one();
         }
-        answer(request, answering.clone(), departed.clone())
+        answer(request, answering.clone(), client.clone())
     });
     let mut builder = Builder::new(Streams { group, stall_timeout: config.stall_timeout() });
     builder
@@ -230,7 +263,12 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, group: Group, 
                 is_stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = open.let_go.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
             () = no_request_within(timeout, &first) => return,
+            () = gone(&open) => return,
         }
     };
     if let Err(error) = ended {
@@ -248,39 +286,99 @@ async fn no_request_within(timeout: Duration, first: &FirstRequest) {
     std::future::pending().await
 }
 
+/// Ends when a connection that was let go has had its time, and nothing is in progress on it; and when one beyond the bound has had
+/// its time, whatever is.
+async fn gone(open: &Open) {
+    let beyond = async {
+        tokio::time::sleep(BEYOND_TIME).await;
+        if !open.is_beyond() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let let_go = async {
+        open.let_go.cancelled().await;
+        loop {
+            tokio::time::sleep(LET_GO_TIME).await;
+            if open.is_idle() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        // Both only wait.
+        () = beyond, if open.is_beyond() => {}
+        () = let_go => {}
+    }
+}
+
 async fn answer(
     mut request: Request<Incoming>,
     shared: Arc<Shared>,
-    departed: Departed,
+    client: Client,
 ) -> Result<Response<TakenBody>, Infallible> {
     let door = form::door_of(request.headers());
     let is_http1 = request.version() < Version::HTTP_2;
+    let Client { departed, open } = client;
     if is_http1 {
         request.extensions_mut().insert(departed.clone());
     }
+    let busy = open.busy();
     // The panic itself is one line of the log (`telemetry::start`); it ends this request and nothing else.
-    let answering = AssertUnwindSafe(exchange(request, door, &shared)).catch_unwind();
+    let answering = AssertUnwindSafe(exchange(request, door, &shared, &open)).catch_unwind();
     // JSON and SSE are answered to clients that send no more; gRPC's mean by it that they have left. MCP's calls end with them,
     // and whether they have left is known only once a stream of events has begun: until then they are answered what takes no time.
     let is_mcp = shared.headers == Headers::Mcp;
     if !is_http1 || (door == Door::Http && !is_mcp) {
-        return Ok(answering.await.unwrap_or_else(|_| failed(door)).map(TakenBody::new));
+        let (response, in_progress) = answering.await.unwrap_or_else(|_| failed(door));
+        let holds = Holds { _busy: busy, _in_progress: in_progress };
+        return Ok(response.map(|body| TakenBody::new(body, holds)));
     }
     let grace = if is_mcp { HALF_CLOSED_TIME } else { Duration::ZERO };
-    let response = tokio::select! {
+    let (response, in_progress) = tokio::select! {
         // Dropped with what it holds.
         response = answering => response.unwrap_or_else(|_| failed(door)),
         () = departed.clone().seen_for(grace) => {
             let mut response = problem::to_response(&Error::new(Reason::RequestTimedOut, "the client has left"));
             close(&mut response);
-            response
+            (response, None)
         }
     };
-    Ok(UntilDeparted::new(response, departed, grace).map(|body| TakenBody::new(Body::new(body))))
+    let holds = Holds { _busy: busy, _in_progress: in_progress };
+    Ok(UntilDeparted::new(response, departed, grace).map(|body| TakenBody::new(Body::new(body), holds)))
 }
 
-fn failed(door: Door) -> Response<Body> {
-    refusal(door, &Error::new(Reason::Internal, "the gateway failed at this request; its log says why"))
+/// Finds out whose a request is and whether there is room for it. Probes are nobody's, and there always is.
+fn begin(
+    request: &mut Request<Body>,
+    shared: &Shared,
+    open: &Open,
+) -> crate::error::Result<Option<Arc<InProgress>>> {
+    shared.origins.check(request)?;
+    if is_probe(request.uri().path()) {
+        return Ok(None);
+    }
+    let Some(caller) = caller_of(request, shared.caller_header.as_ref())? else { return Ok(None) };
+    let begun = shared.capacity.requests.begin(&caller, open.is_beyond());
+    if begun.is_ok() {
+        // A reader of another caller's has ended for it, and with it a connection.
+        open.stays();
+    }
+    let in_progress = begun.map_err(|error| match open.is_beyond() {
+        true => Error::new(
+            Reason::TooManyConnections,
+            "there are as many connections as this gateway keeps, and none is idle; try again later",
+        )
+        .retry_after(RETRY_AFTER),
+        false => error,
+    })?;
+    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(in_progress.clone());
+    Ok(Some(in_progress))
+}
+
+fn failed(door: Door) -> Answered {
+    let error = Error::new(Reason::Internal, "the gateway failed at this request; its log says why");
+    (refusal(door, &error), None)
 }
 
 /// Says that the connection carries no further request (RFC 9112, section 9.6).
@@ -297,33 +395,32 @@ fn refusal(door: Door, error: &Error) -> Response<Body> {
 }
 
 /// One request and its answer. On HTTP/1.1 what nobody read of the request is taken, so that the next one finds its place.
-async fn exchange(request: Request<Incoming>, door: Door, shared: &Shared) -> Response<Body> {
+async fn exchange(request: Request<Incoming>, door: Door, shared: &Shared, open: &Open) -> Answered {
     let (is_http1, rest) = (request.version() < Version::HTTP_2, Rest::default());
     let is_asked_for = request.headers().contains_key(header::EXPECT);
     let deadline = Instant::now() + shared.config.request_timeout();
     let is_misformed = form::check(&request).err();
     let request = request.map(|body| Body::new(TimedBody::new(body, deadline, rest.clone())));
-    let mut response = match is_misformed {
+    let mut closes = open.is_beyond();
+    let (mut response, in_progress) = match is_misformed {
         Some((error, status)) => {
             drop(request);
-            let mut response = match door {
+            let response = match door {
                 Door::Http => problem::with_status(&error, status.as_u16(), serde_json::json!({})),
                 _ => grpc::refusal(&error),
             };
-            if is_http1 {
-                close(&mut response);
-            }
-            response
+            closes = true;
+            (response, None)
         }
-        None => route(request, door, shared).await,
+        None => route(request, door, shared, open).await,
     };
     if door == Door::Http {
         response = form::finished(response).await;
     }
-    if is_http1 && !rest.drain(deadline, is_asked_for).await {
+    if is_http1 && (!rest.drain(deadline, is_asked_for).await || closes) {
         close(&mut response);
     }
-    response
+    (response, in_progress)
 }
 
 async fn refuse_coded(request: Request<Body>, next: axum::middleware::Next) -> Response<Body> {
@@ -334,13 +431,15 @@ async fn refuse_coded(request: Request<Body>, next: axum::middleware::Next) -> R
     }
 }
 
-async fn route(mut request: Request<Body>, door: Door, shared: &Shared) -> Response<Body> {
-    if let Err(error) = shared.origins.check(&request) {
-        return refusal(door, &error);
+async fn route(mut request: Request<Body>, door: Door, shared: &Shared, open: &Open) -> Answered {
+    let begun = begin(&mut request, shared, open);
+    if open.is_beyond() {
+        // One request, and no more.
+        open.let_go.cancel();
     }
-    match caller_of(&request, shared.caller_header.as_ref()) {
-        Ok(caller) => caller.map(|caller| request.extensions_mut().insert(caller)),
-        Err(error) => return refusal(door, &error),
+    let in_progress = match begun {
+        Ok(in_progress) => in_progress,
+        Err(error) => return (refusal(door, &error), None),
     };
     if door != Door::Http {
         form::plain_media_type(request.headers_mut());
@@ -349,5 +448,6 @@ async fn route(mut request: Request<Body>, door: Door, shared: &Shared) -> Respo
         form::not_for_pages(request.headers_mut(), header);
     }
     request.extensions_mut().insert(ThroughDoor(door));
-    shared.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+    let response = shared.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    (response, in_progress)
 }

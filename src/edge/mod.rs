@@ -6,8 +6,10 @@
 //! doors may not import each other.
 
 mod access;
+mod capacity;
 mod config;
 mod connection;
+mod connections;
 mod departed;
 mod events;
 mod form;
@@ -16,10 +18,12 @@ pub mod http;
 mod listener;
 pub mod mcp;
 mod problem;
+mod requests;
 mod taking;
 mod timed_body;
 
 pub use access::{Headers, Origins};
+pub use capacity::Capacity;
 pub use config::{AuthConfig, Config};
 pub use listener::Server;
 

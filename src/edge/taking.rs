@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::listener::Holds;
 use crate::task::Group;
 
 /// A body gives no more than this at once (the smallest largest frame, RFC 9113, section 4.2): what a client takes is seen in
@@ -94,12 +95,14 @@ pub(super) struct TakenBody {
     taking: Option<Arc<Taking>>,
     /// What is left of a piece that was too large.
     rest: Bytes,
+    /// Until the answer is taken, or dropped.
+    _holds: Holds,
 }
 
 impl TakenBody {
     /// Called in the task of the stream that the body is for.
-    pub(super) fn new(body: Body) -> Self {
-        Self { body, taking: TAKING.try_with(Arc::clone).ok(), rest: Bytes::new() }
+    pub(super) fn new(body: Body, holds: Holds) -> Self {
+        Self { body, taking: TAKING.try_with(Arc::clone).ok(), rest: Bytes::new(), _holds: holds }
     }
 
     fn piece(&mut self) -> Frame<Bytes> {

@@ -29,7 +29,14 @@ async fn main() {
     println!("http://{}{}", listener.local_addr().expect("an address"), mcp::PATH);
     let stop = CancellationToken::new();
     let doors = mcp::router(Arc::new(fixture::Fixture::new()), &config, stop.clone(), &Group::new("fixture"));
-    let server =
-        Server::new(listener, &config, &AuthConfig::default(), doors, Headers::Mcp).expect("a server");
+    let server = Server::new(
+        listener,
+        &config,
+        &AuthConfig::default(),
+        doors,
+        Headers::Mcp,
+        &conductor_gateway::edge::Capacity::of(&config),
+    )
+    .expect("a server");
     server.serve(stop).await;
 }

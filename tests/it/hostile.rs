@@ -110,7 +110,15 @@ async fn a_panic_ends_its_own_request_and_nothing_else() {
     let listener = Server::bind(&config, 0).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let doors = Router::new().route("/fails", get(fails)).route("/works", get(async || "fine"));
-    let server = Server::new(listener, &config, &edge::AuthConfig::default(), doors, Headers::Api).unwrap();
+    let server = Server::new(
+        listener,
+        &config,
+        &edge::AuthConfig::default(),
+        doors,
+        Headers::Api,
+        &conductor_gateway::edge::Capacity::of(&config),
+    )
+    .unwrap();
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.serve(stop.clone()));
     // On one connection: the second request is answered too.
@@ -431,7 +439,15 @@ async fn an_outside_servers_list_is_taken_within_bounds() {
     let listener = Server::bind(&config, 0).await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let doors = Router::new().route("/mcp", axum::routing::post(endless));
-    let server = Server::new(listener, &config, &edge::AuthConfig::default(), doors, Headers::Mcp).unwrap();
+    let server = Server::new(
+        listener,
+        &config,
+        &edge::AuthConfig::default(),
+        doors,
+        Headers::Mcp,
+        &conductor_gateway::edge::Capacity::of(&config),
+    )
+    .unwrap();
     tokio::spawn(server.serve(CancellationToken::new()));
     let model = ModelServer::start(vec![
         openai::call_turn(&[("a", "far_bomb", json!({"x": 1})), ("b", "far_deep", json!({"x": {}}))]),

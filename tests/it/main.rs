@@ -9,6 +9,7 @@ mod support;
 
 mod agent;
 mod bad_input;
+mod capacity;
 mod cli;
 mod conversations;
 mod crash;

@@ -1,6 +1,6 @@
 //! The gateway service over tonic: translate, call the job service, translate back.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -11,7 +11,9 @@ use tonic_health::pb::{
 };
 
 use super::{
-    super::{Addresses, DoorLimits, ThroughDoor, access::no_caller, events::EventStream},
+    super::{
+        Addresses, DoorLimits, ThroughDoor, access::no_caller, events::EventStream, requests::InProgress,
+    },
     frames::Frames,
     status::to_status,
 };
@@ -70,12 +72,17 @@ impl Gateway {
         job
     }
 
-    async fn try_stream(&self, mut submission: Submission) -> Result<Frames> {
+    async fn try_stream(
+        &self,
+        mut submission: Submission,
+        in_progress: Option<Arc<InProgress>>,
+    ) -> Result<Frames> {
         submission.is_held = submission.options.on_disconnect() == OnDisconnect::Cancel;
         let caller = submission.caller.clone();
         let submitted = self.service.submit(submission).await?;
         let follower = self.service.follow(&caller, &submitted.job_id, 0).await?;
-        Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat).holding(submitted.held)))
+        let events = EventStream::new(&self.service, follower, self.heartbeat, in_progress.as_ref());
+        Ok(Frames::new(events.holding(submitted.held)))
     }
 
     async fn try_cancel(&self, caller: Principal, request: pb::CancelJobRequest) -> Result<pb::Job> {
@@ -158,7 +165,8 @@ impl GatewayService for Gateway {
     ) -> Result<Response<Frames>, Status> {
         let (task, options) = (request.get_ref().task.clone(), request.get_ref().options.clone());
         let submission = self.submission(&request, task, options)?;
-        answer(self.try_stream(submission).await)
+        let in_progress = request.extensions().get::<Arc<InProgress>>().cloned();
+        answer(self.try_stream(submission, in_progress).await)
     }
 
     async fn submit_job(
@@ -181,11 +189,12 @@ impl GatewayService for Gateway {
 
     async fn watch_job(&self, request: Request<pb::WatchJobRequest>) -> Result<Response<Frames>, Status> {
         let caller = caller_of(&request)?;
+        let in_progress = request.extensions().get::<Arc<InProgress>>().cloned();
         let request = request.into_inner();
         let follow = async {
             let job_id = JobId::parse(&request.job_id)?;
             let follower = self.service.follow(&caller, &job_id, request.after_sequence).await?;
-            Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat)))
+            Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat, in_progress.as_ref())))
         };
         answer(follow.await)
     }

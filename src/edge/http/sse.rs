@@ -21,6 +21,7 @@ use super::{
         departed::{Departed, PING, Probe},
         events::{EventStream, Item},
         problem::to_response,
+        requests::InProgress,
     },
     Context,
     query::Pairs,
@@ -64,6 +65,7 @@ pub(super) async fn stream(
     Path(job_id): Path<String>,
     RawQuery(query): RawQuery,
     departed: Option<Extension<Departed>>,
+    request: Option<Extension<Arc<InProgress>>>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let follow = async {
@@ -81,7 +83,7 @@ pub(super) async fn stream(
         *response.status_mut() = StatusCode::NO_CONTENT;
         return response;
     }
-    let events = EventStream::new(&context.service, follower, context.heartbeat);
+    let events = EventStream::new(&context.service, follower, context.heartbeat, request.as_deref());
     // Part of the first event's block: some readers take a block of its own for an empty event.
     let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
     let mut response = Response::new(Body::new(SseBody {

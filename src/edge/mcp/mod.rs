@@ -25,6 +25,7 @@ use super::{Config, access::no_caller, departed::Departed, problem::to_response 
 use crate::{
     error::{Error, Reason},
     principal::Principal,
+    quota::Bounds,
     task::Group,
 };
 use sessions::Sessions;
@@ -65,7 +66,11 @@ pub fn router<H: ServerHandler>(
         .disable_allowed_origins();
     let service = StreamableHttpService::new(move || Ok(handler.clone()), manager.clone(), options);
     let idle = Duration::from_secs(config.mcp_session_idle_seconds.into());
-    let sessions = Arc::new(Sessions::new(manager, config.mcp_max_sessions as usize, idle));
+    let bounds = Bounds {
+        most: config.mcp_max_sessions as usize,
+        most_per_caller: config.mcp_max_sessions_per_caller.map(|most| most as usize),
+    };
+    let sessions = Arc::new(Sessions::new(manager, bounds, idle));
     tasks.spawn("mcp_sessions", sessions.clone().end_idle_ones(stop));
     let shared = Shared { service, sessions, heartbeat: config.heartbeat() };
     Router::new().route(PATH, any(serve::<H>)).with_state(Arc::new(shared))
@@ -89,7 +94,7 @@ async fn serve<H: ServerHandler>(
     // good reasons.
     let may_be_late = session_id.is_some() || is_sessionless;
     let use_of_session = match &session_id {
-        Some(id) => match shared.sessions.enter(id, &caller) {
+        Some(id) => match shared.sessions.enter(id, &caller, request.method() == Method::GET) {
             Ok(entered) => Some(entered),
             Err(error) => return problem(&error),
         },
@@ -145,9 +150,11 @@ fn not_read() -> Response<Body> {
 }
 
 /// Too many sessions; the answer says when to come back.
-fn too_many(max: usize) -> Error {
+fn too_many(bounds: Bounds) -> Error {
+    let Bounds { most, most_per_caller } = bounds;
+    let own = most_per_caller.map_or_else(String::new, |own| format!(", {own} of one caller"));
     let message = format!(
-        "there are {max} MCP sessions, which is all this gateway keeps; try again later, or raise server.mcp_max_sessions"
+        "this gateway keeps {most} MCP sessions{own}, and none that is idle can make room; try again later, or raise server.mcp_max_sessions"
     );
     Error::new(Reason::TooManySessions, message).retry_after(Duration::from_secs(5))
 }

@@ -18,99 +18,151 @@ use super::too_many;
 use crate::{
     error::{Error, Reason, Result},
     principal::Principal,
+    quota::{Bounds, Quota},
 };
 
 #[derive(Debug)]
 struct Known {
     caller: Principal,
-    in_flight: usize,
+    /// Calls that go on.
+    calls: usize,
+    /// Streams on which the client only listens.
+    streams: usize,
     last_used: Instant,
 }
 
-type Table = Arc<Mutex<HashMap<Arc<str>, Known>>>;
+#[derive(Debug)]
+struct State {
+    known: HashMap<Arc<str>, Known>,
+    quota: Quota,
+}
+
+type Table = Arc<Mutex<State>>;
 
 /// Every session that is open.
 pub(super) struct Sessions {
     manager: Arc<LocalSessionManager>,
-    known: Table,
-    max: usize,
+    table: Table,
+    bounds: Bounds,
     idle: Duration,
 }
 
 /// A request or stream of a session; the session is not idle while it lives.
 #[derive(Debug)]
-pub(super) struct InUse(Table, Arc<str>);
+pub(super) struct InUse {
+    table: Table,
+    id: Arc<str>,
+    is_stream: bool,
+}
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        if let Some(known) = lock(&self.0).get_mut(&self.1) {
-            known.in_flight -= 1;
+        if let Some(known) = lock(&self.table).known.get_mut(&self.id) {
+            let uses = if self.is_stream { &mut known.streams } else { &mut known.calls };
+            *uses -= 1;
             known.last_used = Instant::now();
         }
     }
 }
 
-fn lock(table: &Table) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
+fn lock(table: &Table) -> MutexGuard<'_, State> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Sessions {
-    pub(super) fn new(manager: Arc<LocalSessionManager>, max: usize, idle: Duration) -> Self {
-        Self { manager, known: Table::default(), max, idle }
+impl State {
+    fn remove(&mut self, id: &str) {
+        if let Some(known) = self.known.remove(id) {
+            self.quota.give_back(&known.caller);
+        }
     }
 
-    /// A request of a session.
+    /// Those that were not used for at least `time`, the longest unused first.
+    fn idle_for(&self, time: Duration) -> Vec<Arc<str>> {
+        self.unused(time, |known| known.streams == 0)
+    }
+
+    fn unused(&self, time: Duration, matches: impl Fn(&Known) -> bool) -> Vec<Arc<str>> {
+        let now = Instant::now();
+        let is_unused = |known: &Known| known.calls == 0 && now.duration_since(known.last_used) >= time;
+        let mut unused: Vec<_> = self
+            .known
+            .iter()
+            .filter(|(_, known)| is_unused(known) && matches(known))
+            .map(|(id, known)| (known.last_used, id.clone()))
+            .collect();
+        unused.sort();
+        unused.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// The session that makes room for a caller's: whoever has most gives one without a call, the longest unused; a caller who has
+    /// most, or all that it may have, one that was idle for some time.
+    fn gives_way(&self, caller: &Principal, idle: Duration) -> Option<Arc<str>> {
+        let first = |unused: Vec<Arc<str>>| unused.into_iter().next();
+        let holder = self.quota.gives_way_to(caller).filter(|_| !self.quota.is_spent_by(caller));
+        match holder {
+            Some(holder) => first(self.unused(Duration::ZERO, |known| known.caller == *holder)),
+            None => first(self.unused(idle, |known| known.streams == 0 && known.caller == *caller)),
+        }
+    }
+}
+
+impl Sessions {
+    pub(super) fn new(manager: Arc<LocalSessionManager>, bounds: Bounds, idle: Duration) -> Self {
+        let state = State { known: HashMap::new(), quota: Quota::new(bounds) };
+        Self { manager, table: Arc::new(Mutex::new(state)), bounds, idle }
+    }
+
+    /// A request of a session. `is_stream`: its client only listens on it.
     ///
     /// # Errors
     /// [`Reason::RouteNotFound`] for one that is not there, has ended, or is somebody else's.
-    pub(super) fn enter(&self, id: &str, caller: &Principal) -> Result<InUse> {
-        let mut table = lock(&self.known);
-        let id = table.get_key_value(id).map(|(id, _)| id.clone());
-        match id.and_then(|id| Some((table.get_mut(&id)?, id))) {
+    pub(super) fn enter(&self, id: &str, caller: &Principal, is_stream: bool) -> Result<InUse> {
+        let mut state = lock(&self.table);
+        let id = state.known.get_key_value(id).map(|(id, _)| id.clone());
+        match id.and_then(|id| Some((state.known.get_mut(&id)?, id))) {
             Some((known, id)) if known.caller == *caller => {
-                known.in_flight += 1;
-                Ok(InUse(self.known.clone(), id))
+                let uses = if is_stream { &mut known.streams } else { &mut known.calls };
+                *uses += 1;
+                Ok(InUse { table: self.table.clone(), id, is_stream })
             }
             _ => Err(Error::new(Reason::RouteNotFound, "there is no such session; initialize a new one")),
         }
     }
 
-    /// A session was opened by a request that goes on. Where there are too many, the one that was idle for longest
-    /// makes room, if it was so for a tenth of the idle time.
+    /// A session was opened by a request that goes on. Where there are too many, one makes room: see [`State::gives_way`].
     ///
     /// # Errors
     /// [`Reason::TooManySessions`]; the new one is closed.
     pub(super) async fn opened(&self, id: &str, caller: Principal) -> Result<InUse> {
         let id: Arc<str> = id.into();
-        let closed = {
-            let mut table = lock(&self.known);
-            let oldest =
-                (table.len() >= self.max).then(|| idle_for(&table, self.idle / 10).into_iter().next());
-            let closed = match oldest {
-                None => None,
-                Some(Some(oldest)) => {
-                    table.remove(&oldest);
-                    Some(oldest)
-                }
-                Some(None) => Some(id.clone()),
-            };
-            if closed.as_ref() != Some(&id) {
-                table.insert(id.clone(), Known { caller, in_flight: 1, last_used: Instant::now() });
+        let (closed, is_open) = {
+            let mut state = lock(&self.table);
+            let has_room = !state.quota.is_full() && !state.quota.is_spent_by(&caller);
+            let closed = if has_room { None } else { state.gives_way(&caller, self.idle / 10) };
+            if let Some(closed) = &closed {
+                state.remove(closed);
             }
-            closed
+            let is_open = has_room || closed.is_some();
+            if is_open {
+                state.quota.take(&caller);
+                let known = Known { caller, calls: 1, streams: 0, last_used: Instant::now() };
+                state.known.insert(id.clone(), known);
+            }
+            (closed, is_open)
         };
-        let in_use = InUse(self.known.clone(), id.clone());
-        match closed {
-            None => Ok(in_use),
-            Some(closed) => {
-                self.close(&closed).await;
-                if closed == id { Err(too_many(self.max)) } else { Ok(in_use) }
-            }
+        if let Some(closed) = closed {
+            tracing::debug!(session = &*closed, "an MCP session makes room for another one");
+            self.close(&closed).await;
         }
+        if is_open {
+            return Ok(InUse { table: self.table.clone(), id, is_stream: false });
+        }
+        self.close(&id).await;
+        Err(too_many(self.bounds))
     }
 
     pub(super) fn forget(&self, id: &str) {
-        lock(&self.known).remove(id);
+        lock(&self.table).remove(id);
     }
 
     async fn close(&self, id: &Arc<str>) {
@@ -132,10 +184,10 @@ impl Sessions {
             }
             let idle = {
                 // Removed under the lock in which they were seen idle: nobody enters them any more.
-                let mut table = lock(&self.known);
-                let idle = idle_for(&table, self.idle);
+                let mut state = lock(&self.table);
+                let idle = state.idle_for(self.idle);
                 for id in &idle {
-                    table.remove(id);
+                    state.remove(id);
                 }
                 idle
             };
@@ -147,9 +199,12 @@ impl Sessions {
             let now_strange: HashSet<Arc<str>> = {
                 // Held until the end: a session that is opened meanwhile is in neither or in both.
                 let alive = self.manager.sessions.read().await;
-                let mut table = lock(&self.known);
-                table.retain(|id, _| alive.contains_key(id));
-                alive.keys().filter(|id| !table.contains_key(*id)).cloned().collect()
+                let mut state = lock(&self.table);
+                let dead = |id: &&Arc<str>| !alive.contains_key(*id);
+                for id in state.known.keys().filter(dead).cloned().collect::<Vec<_>>() {
+                    state.remove(&id);
+                }
+                alive.keys().filter(|id| !state.known.contains_key(*id)).cloned().collect()
             };
             for id in now_strange.intersection(&strangers) {
                 self.close(id).await;
@@ -157,18 +212,6 @@ impl Sessions {
             strangers = now_strange;
         }
     }
-}
-
-/// Those that were not used for at least `time`, the longest unused first.
-fn idle_for(table: &HashMap<Arc<str>, Known>, time: Duration) -> Vec<Arc<str>> {
-    let now = Instant::now();
-    let mut idle: Vec<_> = table
-        .iter()
-        .filter(|(_, known)| known.in_flight == 0 && now.duration_since(known.last_used) >= time)
-        .map(|(id, known)| (known.last_used, id.clone()))
-        .collect();
-    idle.sort();
-    idle.into_iter().map(|(_, id)| id).collect()
 }
 
 /// A response's body that keeps its session in use.

@@ -10,10 +10,11 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
-        CompleteResult, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec, ServerCapabilities, ServerConfig,
-        SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
+        CompleteResult, GetPromptRequestParams, GetPromptResponse, Implementation, InitializeRequestParams,
+        InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+        ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+        RequestStateCodec, ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
+        SubscriptionFilter, Tool, UnsubscribeRequestParams,
     },
     service::{RequestContext, SubscriptionContext},
 };
@@ -23,6 +24,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     outcome::{in_words, to_mcp},
     prompts,
+    resources::watchable,
     spec::{CATALOGUE_TOOLS, INSTRUCTIONS, OUTSIDE_TOOLS, SEND_SESSION_INPUT},
     watching::Watching,
 };
@@ -35,6 +37,8 @@ use crate::{
 
 /// A call that only reads files is answered within this time.
 const DIRECT_TIME: Duration = Duration::from_secs(30);
+/// What a client may say of itself when it opens a session, in bytes: its names, its icons, its capabilities.
+const MAX_CLIENT_BYTES: usize = 16 * 1024;
 /// How long clients may keep lists.
 const LIST_TTL_MS: u64 = 60_000;
 
@@ -213,6 +217,22 @@ impl ServerHandler for McpHandler {
         answered(self.call(request, context)).await
     }
 
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        // Kept as long as the session.
+        let size = serde_json::to_vec(&request).map_or(usize::MAX, |written| written.len());
+        if size > MAX_CLIENT_BYTES {
+            let message =
+                format!("what a client says of itself takes {size} bytes; it may take {MAX_CLIENT_BYTES}");
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        context.peer.set_peer_info(request.clone());
+        self.negotiate_initialize(&request)
+    }
+
     async fn list_resources(
         &self,
         _: Option<PaginatedRequestParams>,
@@ -273,7 +293,8 @@ impl ServerHandler for McpHandler {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.watch(&request.uri, &context)
+        let caller = self.caller(&context)?;
+        answered(self.watch(&request.uri, &caller, &context)).await
     }
 
     async fn unsubscribe(
@@ -286,7 +307,9 @@ impl ServerHandler for McpHandler {
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(requested.supported_by(&self.get_info().capabilities))
+        let mut accepted = requested.supported_by(&self.get_info().capabilities);
+        accepted.resource_subscriptions = accepted.resource_subscriptions.map(watchable);
+        Some(accepted)
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {

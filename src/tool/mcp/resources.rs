@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     handler::{McpHandler, to_protocol_error},
     outcome::{RESULT_URI, result_uri},
+    watching::MAX_WATCHED,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -22,6 +23,19 @@ use crate::{
 const AGENTS: &str = "conductor://agents/";
 const CONVERSATIONS: &str = "conductor://conversations/";
 const JSON_TYPE: &str = "application/json";
+
+/// The longest address of a resource; agents' and conversations' ids are shorter.
+const MAX_URI_BYTES: usize = 512;
+
+/// Whether a resource may be one that changes.
+fn is_watchable(uri: &str) -> bool {
+    uri.len() <= MAX_URI_BYTES && [AGENTS, CONVERSATIONS].iter().any(|prefix| uri.starts_with(prefix))
+}
+
+/// Those of which a client can be told that they changed; as many as one session may watch.
+pub(super) fn watchable(uris: Vec<String>) -> Vec<String> {
+    uris.into_iter().filter(|uri| is_watchable(uri)).take(MAX_WATCHED).collect()
+}
 
 impl McpHandler {
     pub(super) async fn resources(&self, caller: &Principal) -> Result<Vec<Resource>> {
@@ -102,6 +116,16 @@ impl McpHandler {
         };
         let contents = ResourceContents::text(document.to_string(), uri).with_mime_type(JSON_TYPE);
         Ok(ReadResourceResult::new(vec![contents]).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
+    }
+
+    /// A resource that is there, for its caller, under an address of bounded length.
+    pub(super) async fn check_resource(&self, uri: &str, caller: &Principal) -> Result<(), ErrorData> {
+        if !is_watchable(uri) {
+            let message = "resources are conductor://agents/… and conductor://conversations/…";
+            let data = json!({ "uri": quoted(uri) });
+            return Err(ErrorData::resource_not_found(message, Some(data)));
+        }
+        self.resource(uri, caller).await.map(|_| ())
     }
 
     /// Completes an agent's id in a resource's URI.

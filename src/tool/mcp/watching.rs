@@ -20,10 +20,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::McpHandler;
-use crate::task::Group;
+use crate::{principal::Principal, task::Group};
 
 /// How many resources one session may watch.
-const MAX_WATCHED: usize = 100;
+pub(super) const MAX_WATCHED: usize = 100;
 
 /// What one session of the older versions asked for.
 struct Session {
@@ -95,7 +95,13 @@ impl McpHandler {
     }
 
     /// `resources/subscribe`: tells the session whenever the agents have changed.
-    pub(super) fn watch(&self, uri: &str, context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    pub(super) async fn watch(
+        &self,
+        uri: &str,
+        caller: &Principal,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.check_resource(uri, caller).await?;
         let changes = self.toolbox.changes();
         let stop = CancellationToken::new();
         let is_new = self.watching.with(context, |session| {

@@ -60,14 +60,24 @@ impl SseReader {
         job_id: &str,
         after: u32,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let headers: &[(&str, String)] =
-            if after == 0 { &[] } else { &[("last-event-id", after.to_string())] };
+        Self::try_open_as(address, job_id, after, &[]).await
+    }
+
+    /// The same with further headers.
+    pub async fn try_open_as(
+        address: &str,
+        job_id: &str,
+        after: u32,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let cursor = after.to_string();
+        let cursor = (after > 0).then_some(("last-event-id", cursor.as_str()));
         let stream = TcpStream::connect(address).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = http::Request::get(format!("/api/v1/stream/{job_id}")).header("host", address);
-        for (name, value) in headers {
-            request = request.header(*name, value);
+        for (name, value) in headers.iter().copied().chain(cursor) {
+            request = request.header(name, value);
         }
         let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await?;
         let (parts, body) = response.into_parts();

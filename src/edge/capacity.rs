@@ -1,0 +1,28 @@
+//! How many connections and requests the doors take, over both ports together.
+
+use std::sync::Arc;
+
+use super::{Config, connections::Connections, requests::Requests};
+use crate::{descriptors, quota::Bounds};
+
+/// What the servers of one gateway share. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Capacity {
+    pub(super) connections: Arc<Connections>,
+    pub(super) requests: Arc<Requests>,
+}
+
+impl Capacity {
+    /// As configured, within what the process can have open.
+    pub fn of(config: &Config) -> Self {
+        let descriptors = descriptors::for_connections(config.max_connections);
+        let requests = Bounds {
+            most: config.max_streams as usize,
+            most_per_caller: config.max_streams_per_caller.map(|most| most as usize),
+        };
+        Self {
+            connections: Connections::new(descriptors.connections, descriptors.beyond),
+            requests: Arc::new(Requests::new(requests)),
+        }
+    }
+}

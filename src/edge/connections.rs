@@ -1,0 +1,225 @@
+//! The connections of both ports together: how many there are, and which of them goes when there are too many.
+//!
+//! Every connection is accepted. Beyond the bound the one that was idle for longest is let go, with GOAWAY on HTTP/2; where none is
+//! idle, the new one is served its first request only: a probe is answered, a caller who has few streams takes the place of one of
+//! whoever has most, everybody else is told to come back. Nobody waits in the kernel's queue without an answer.
+//! (`capacity::a_full_gateway_answers`)
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A connection that has said nothing for less than this may be about to.
+const IDLE_TIME: Duration = Duration::from_secs(1);
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Connections {
+    most: usize,
+    most_beyond: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Those within the bound.
+    open: usize,
+    /// Those that were let go and are not gone yet; as many as there may be beyond the bound.
+    leaving: usize,
+    /// Those of them that have nothing in progress, by since when.
+    idle: BTreeMap<(Instant, u64), CancellationToken>,
+    /// Those beyond it, the oldest first.
+    beyond: BTreeMap<u64, CancellationToken>,
+    next_id: u64,
+}
+
+/// An open connection. It counts for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Open {
+    all: Arc<Connections>,
+    id: u64,
+    is_beyond: AtomicBool,
+    use_of: Mutex<Use>,
+    /// Cancelled when it is to carry no further request.
+    pub(super) let_go: CancellationToken,
+    /// Cancelled when it is to end at once.
+    pub(super) ends: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Use {
+    in_progress: usize,
+    idle_since: Instant,
+}
+
+/// A connection has something in progress for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Open>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connections {
+    pub(super) fn new(most: usize, most_beyond: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_beyond: most_beyond.max(1), state: Mutex::default() })
+    }
+
+    /// A connection was accepted.
+    pub(super) fn opened(self: &Arc<Self>) -> Arc<Open> {
+        let (let_go, ends) = (CancellationToken::new(), CancellationToken::new());
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        let id = state.next_id;
+        state.next_id += 1;
+        let is_within =
+            state.open < self.most || (state.leaving < self.most_beyond && state.let_longest_idle_go(now));
+        match is_within {
+            true => {
+                state.open += 1;
+                state.idle.insert((now, id), let_go.clone());
+            }
+            false => {
+                if state.beyond.len() >= self.most_beyond
+                    && let Some((_, oldest)) = state.beyond.pop_first()
+                {
+                    oldest.cancel();
+                }
+                state.beyond.insert(id, ends.clone());
+            }
+        }
+        Arc::new(Open {
+            all: self.clone(),
+            id,
+            is_beyond: AtomicBool::new(!is_within),
+            use_of: Mutex::new(Use { in_progress: 0, idle_since: now }),
+            let_go,
+            ends,
+        })
+    }
+}
+
+impl State {
+    fn let_longest_idle_go(&mut self, now: Instant) -> bool {
+        let is_idle = |first: &std::collections::btree_map::OccupiedEntry<'_, (Instant, u64), _>| {
+            now.duration_since(first.key().0) >= IDLE_TIME
+        };
+        let Some(first) = self.idle.first_entry().filter(is_idle) else { return false };
+        let let_go = first.remove();
+        self.let_go(&let_go);
+        true
+    }
+
+    fn let_go(&mut self, connection: &CancellationToken) {
+        self.open -= 1;
+        self.leaving += 1;
+        connection.cancel();
+    }
+}
+
+impl Open {
+    /// Whether it came when there were as many as there may be.
+    pub(super) fn is_beyond(&self) -> bool {
+        self.is_beyond.load(Ordering::Relaxed)
+    }
+
+    /// Another one goes for it.
+    pub(super) fn stays(&self) {
+        if self.is_beyond.swap(false, Ordering::Relaxed) {
+            let mut state = lock(&self.all.state);
+            state.beyond.remove(&self.id);
+            state.open += 1;
+        }
+    }
+
+    /// Something is in progress on it.
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        let mut used = lock(&self.use_of);
+        used.in_progress += 1;
+        if used.in_progress == 1 {
+            lock(&self.all.state).idle.remove(&(used.idle_since, self.id));
+        }
+        Busy(self.clone())
+    }
+
+    /// Whether nothing is in progress on it.
+    pub(super) fn is_idle(&self) -> bool {
+        lock(&self.use_of).in_progress == 0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let open = &self.0;
+        let mut used = lock(&open.use_of);
+        used.in_progress -= 1;
+        if used.in_progress > 0 || open.is_beyond() {
+            return;
+        }
+        used.idle_since = Instant::now();
+        let mut state = lock(&open.all.state);
+        if state.open > open.all.most {
+            // A stream ended for another caller's connection.
+            state.let_go(&open.let_go);
+        } else if !open.let_go.is_cancelled() {
+            state.idle.insert((used.idle_since, open.id), open.let_go.clone());
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let idle_since = lock(&self.use_of).idle_since;
+        let mut state = lock(&self.all.state);
+        state.idle.remove(&(idle_since, self.id));
+        if self.is_beyond() {
+            state.beyond.remove(&self.id);
+        } else if self.let_go.is_cancelled() {
+            state.leaving -= 1;
+        } else {
+            state.open -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The longest idle one goes; busy ones stay; beyond the bound the oldest newcomer makes room.
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_idle_goes() {
+        let all = Connections::new(2, 1);
+        let (first, second) = (all.opened(), all.opened());
+        let early = all.opened();
+        assert!(early.is_beyond(), "the others may be about to say something");
+        drop(early);
+        tokio::time::advance(IDLE_TIME).await;
+        let busy = first.busy();
+        let third = all.opened();
+        assert!(second.let_go.is_cancelled() && !third.is_beyond() && !first.let_go.is_cancelled());
+        drop((second, busy));
+        let busy = (first.busy(), third.busy());
+        tokio::time::advance(IDLE_TIME).await;
+        let (fourth, fifth) = (all.opened(), all.opened());
+        assert!(fourth.is_beyond() && fifth.is_beyond());
+        assert!(fourth.ends.is_cancelled() && !fifth.ends.is_cancelled());
+        fifth.stays();
+        drop(busy.0);
+        assert!(first.let_go.is_cancelled() && !third.let_go.is_cancelled());
+        drop((first, third, fourth, fifth, busy.1));
+        let state = lock(&all.state);
+        assert!(
+            state.open + state.leaving == 0 && state.idle.is_empty() && state.beyond.is_empty(),
+            "{state:?}"
+        );
+    }
+}

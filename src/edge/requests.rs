@@ -1,0 +1,150 @@
+//! The requests that are in progress: a bound for each caller, then for all; what is read on elsewhere gives way.
+//!
+//! Each is a stream of HTTP/2 or the one exchange of an HTTP/1.1 connection, from its head to the last byte of its answer. A
+//! readers' stream can be taken back, for its reader goes on after its cursor; so when there are too many, one of whoever has most
+//! ends for a caller who has fewer. Probes are nobody's and are not counted. (`capacity::a_caller_who_has_few_is_let_in`)
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{Error, Reason, Result},
+    principal::Principal,
+    quota::{Bounds, Quota},
+};
+
+/// Readers' streams end often; so long a pause is enough for one to end.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// All of them, through both ports.
+#[derive(Debug)]
+pub(super) struct Requests(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    quota: Quota,
+    /// Readers' streams, the oldest first.
+    readers: BTreeMap<Principal, BTreeMap<u64, CancellationToken>>,
+    next_id: u64,
+}
+
+/// A request that is in progress for as long as this lives.
+#[derive(Debug)]
+pub(super) struct InProgress {
+    state: Arc<Mutex<State>>,
+    caller: Principal,
+    id: u64,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Requests {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let state = State { quota: Quota::new(bounds), readers: BTreeMap::new(), next_id: 0 };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// A caller's request begins. `needs_room`: it came where there is no room left, so that another one has to end for it.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyStreams`], with a hint when to try again.
+    pub(super) fn begin(&self, caller: &Principal, needs_room: bool) -> Result<Arc<InProgress>> {
+        let mut state = lock(&self.0);
+        if state.quota.is_spent_by(caller) {
+            let own = state.quota.held_by(caller);
+            let message = format!("{own} of your requests are in progress, which is all a caller may have");
+            return Err(Error::new(Reason::TooManyStreams, message).retry_after(RETRY_AFTER));
+        }
+        if (needs_room || state.quota.room(caller) == 0) && !state.make_room_for(caller) {
+            let (own, all) = (state.quota.held_by(caller), state.quota.total());
+            let message = format!(
+                "{all} requests are in progress, {own} of them yours, and what is left is for callers who have none; try again later"
+            );
+            return Err(Error::new(Reason::TooManyStreams, message).retry_after(RETRY_AFTER));
+        }
+        state.quota.take(caller);
+        let id = state.next_id;
+        state.next_id += 1;
+        Ok(Arc::new(InProgress { state: self.0.clone(), caller: caller.clone(), id }))
+    }
+}
+
+impl State {
+    /// The oldest reader of whoever has most ends, if that is another caller who has more.
+    fn make_room_for(&mut self, caller: &Principal) -> bool {
+        let Some(holder) = self.quota.gives_way_to(caller).cloned() else { return false };
+        let Some((_, ends)) = self.readers.get_mut(&holder).and_then(BTreeMap::pop_first) else {
+            return false;
+        };
+        ends.cancel();
+        true
+    }
+}
+
+impl InProgress {
+    /// It is a reader's stream, which can be read on after its cursor. It ends when the answer is cancelled.
+    pub(super) fn gives_way(&self) -> CancellationToken {
+        let ends = CancellationToken::new();
+        lock(&self.state).readers.entry(self.caller.clone()).or_default().insert(self.id, ends.clone());
+        ends
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        state.quota.give_back(&self.caller);
+        if let Some(readers) = state.readers.get_mut(&self.caller) {
+            readers.remove(&self.id);
+            if readers.is_empty() {
+                state.readers.remove(&self.caller);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(most: usize, most_per_caller: Option<usize>) -> Requests {
+        Requests::new(Bounds { most, most_per_caller })
+    }
+
+    /// Who has most gives way to who has fewer, one reader for each; who has most itself is refused.
+    #[test]
+    fn readers_of_whoever_has_most_give_way() {
+        let requests = requests(8, None);
+        let [a, b] = ["a", "b"].map(Principal::from_proxy);
+        let mut held = Vec::new();
+        while let Ok(request) = requests.begin(&a, false) {
+            held.push((request.gives_way(), request));
+        }
+        assert_eq!(held.len(), 6);
+        let first = requests.begin(&b, false).unwrap();
+        assert!(held.iter().all(|(ends, _)| !ends.is_cancelled()), "there was one left for b");
+        let second = requests.begin(&b, false).unwrap();
+        assert!(held[0].0.is_cancelled() && !held[1].0.is_cancelled());
+        drop((first, second, held));
+        assert_eq!(lock(&requests.0).quota.total(), 0);
+        assert!(lock(&requests.0).readers.is_empty());
+    }
+
+    /// Requests that cannot be read on are never ended for others.
+    #[test]
+    fn what_cannot_be_read_on_stays() {
+        let requests = requests(8, Some(7));
+        let [a, b] = ["a", "b"].map(Principal::from_proxy);
+        let held: Vec<_> = std::iter::from_fn(|| requests.begin(&a, false).ok()).collect();
+        let _first = requests.begin(&b, false).unwrap();
+        let refused = requests.begin(&b, false).unwrap_err();
+        assert_eq!((refused.reason(), held.len()), (Reason::TooManyStreams, 6));
+    }
+}
