@@ -244,11 +244,11 @@ async fn a_job_that_several_hold_ends_with_the_last_of_them() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(gateway.job(&job_id).await["state"], "RUNNING", "the second still waits");
     second.abort();
-    let again = execute(&gateway, "hang", "k1", Cancel);
     eventually(Duration::from_secs(10), "the last has left", async || {
         gateway.job(&job_id).await["state"] == "CANCELLED"
     })
     .await;
+    let again = execute(&gateway, "hang", "k1", Cancel);
     assert_eq!(gateway.job(&job_id).await["error"]["cancelled_by"], "disconnect");
     assert_ne!(
         found("hang", 0).await,
