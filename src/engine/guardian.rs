@@ -46,6 +46,8 @@ struct RunState {
     strays: BTreeSet<i32>,
     /// A run of a job; others live as long as the gateway.
     is_job: bool,
+    /// It is stopped at this time, with this grace.
+    limit: Option<(Instant, Duration)>,
 }
 
 /// Whose an orphan is.
@@ -134,10 +136,14 @@ async fn sleep_until(time: Option<Instant>) {
 impl Guardian {
     fn obey(&mut self, request: Request, channel: &mut Channel) -> Option<Report> {
         match request {
-            Request::Start { run, program, environment, directory, has_input } => {
+            Request::Start { run, program, environment, directory, has_input, limit } => {
                 let started = channel
                     .take_fds(has_input)
                     .and_then(|pipes| self.start(run, &program, environment, &directory, pipes));
+                if let (Ok(_), Some(limit), Some(state)) = (&started, limit, self.runs.get_mut(&run)) {
+                    let ends = Instant::now().checked_add(Duration::from_millis(limit.timeout_ms));
+                    state.limit = ends.map(|ends| (ends, Duration::from_millis(limit.grace_ms)));
+                }
                 Some(match started {
                     Ok(pid) => Report::Started { run, pid },
                     Err(error) => Report::NotStarted { run, error: error.to_string() },
@@ -174,7 +180,8 @@ impl Guardian {
             .spawn()?;
         let leader = i32::try_from(child.id()).map_err(io::Error::other)?;
         let strays = BTreeSet::new();
-        let state = RunState { leader, exit: None, kill_at: None, give_up_at: None, strays, is_job };
+        let state =
+            RunState { leader, exit: None, kill_at: None, give_up_at: None, strays, is_job, limit: None };
         self.runs.insert(run, state);
         Ok(leader)
     }
@@ -215,9 +222,17 @@ impl Guardian {
         if self.runs.is_empty() && self.suspects.is_empty() {
             return Vec::new();
         }
+        let now = Instant::now();
+        let due = |(run, state): (&u64, &RunState)| {
+            let (ends, grace) = state.limit.filter(|_| state.exit.is_none() && state.kill_at.is_none())?;
+            (ends <= now).then_some((*run, grace))
+        };
+        let over: Vec<(u64, Duration)> = self.runs.iter().filter_map(due).collect();
+        for (run, grace) in over {
+            self.stop(run, grace);
+        }
         let orphans = self.orphans();
         self.settle_suspects(&orphans);
-        let now = Instant::now();
         let mut reports = Vec::new();
         let runs: Vec<u64> = self.runs.keys().copied().collect();
         for run in runs {
@@ -359,8 +374,10 @@ impl Guardian {
         let kills = self.runs.values().filter_map(|state| {
             state.kill_at.map(|at| if at <= now || state.exit.is_some() { now + LOOK_AGAIN } else { at })
         });
+        let limits = self.runs.values().filter(|state| state.exit.is_none() && state.kill_at.is_none());
+        let limits = limits.filter_map(|state| state.limit.map(|(ends, _)| ends));
         let suspects = (!self.suspects.is_empty()).then(|| now + LOOK_AGAIN * 10);
-        kills.chain(suspects).min()
+        kills.chain(limits).chain(suspects).min()
     }
 
     /// The gateway is gone: nobody can be told anything any more, so everything is killed at once.

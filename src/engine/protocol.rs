@@ -32,9 +32,19 @@ pub(super) enum Request {
         environment: BTreeMap<String, String>,
         directory: String,
         has_input: bool,
+        /// When it is stopped without being asked for, whatever has become of who should ask.
+        limit: Option<TimeLimit>,
     },
     /// Stop a run: TERM to its whole tree, KILL after the grace.
     Stop { run: u64, grace_ms: u64 },
+}
+
+/// How long a run may take.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct TimeLimit {
+    pub(super) timeout_ms: u64,
+    /// Between TERM and KILL.
+    pub(super) grace_ms: u64,
 }
 
 /// From the guardian.

@@ -255,6 +255,10 @@ impl Run {
                 chunk = self.stderr.read() => if chunk.is_some() { return chunk },
                 exit = &mut self.ended, if !has_ended => {
                     self.exit = Some(exit.unwrap_or(Exit::Lost));
+                    if !self.is_stopped && Instant::now() >= self.deadline {
+                        // The guardian was first: nobody asked it to.
+                        self.ending = Ending::TimedOut;
+                    }
                     self.deadline = Instant::now() + DRAIN_TIME;
                 }
                 () = tokio::time::sleep_until(self.deadline), if has_ended || !self.is_stopped => {

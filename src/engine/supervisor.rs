@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    protocol::{Channel, Report, Request},
+    protocol::{Channel, Report, Request, TimeLimit},
     run::{Exit, Limits, Run},
     tree,
 };
@@ -49,6 +49,8 @@ pub(super) const OPEN_FILES_VARIABLE: &str = "CONDUCTOR_OPEN_FILES";
 pub(super) const UMASK_VARIABLE: &str = "CONDUCTOR_UMASK";
 /// A guardian that takes longer than this to start a process is taken for lost.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+/// The guardian ends a run by itself when nobody has asked it to for so long after the run's time was over.
+const OVERTIME: Duration = Duration::from_millis(250);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -176,7 +178,12 @@ impl Supervisor {
     /// # Errors
     /// [`Reason::EngineNotStarted`] with what the system said; [`Reason::SupervisorLost`].
     pub async fn run(&self, command: Command, limits: Limits) -> Result<Run> {
-        let mut process = self.start(command).await?;
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let limit = TimeLimit {
+            timeout_ms: milliseconds(limits.timeout.saturating_add(OVERTIME)),
+            grace_ms: milliseconds(limits.kill_grace),
+        };
+        let mut process = self.begin(command, Some(limit)).await?;
         let pipes = process.take_pipes().ok_or_else(lost)?;
         Ok(Run::new(process, pipes, limits))
     }
@@ -186,6 +193,10 @@ impl Supervisor {
     /// # Errors
     /// As [`Supervisor::run`].
     pub async fn start(&self, command: Command) -> Result<Process> {
+        self.begin(command, None).await
+    }
+
+    async fn begin(&self, command: Command, limit: Option<TimeLimit>) -> Result<Process> {
         let link = self.link().await?;
         let (pipes, theirs) = open_pipes(command.has_input).map_err(|error| {
             let message = format!("no pipes for the process: {error}; try again");
@@ -203,6 +214,7 @@ impl Supervisor {
             environment: command.environment,
             directory: command.directory.to_string_lossy().into_owned(),
             has_input: command.has_input,
+            limit,
         };
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = oneshot::channel();

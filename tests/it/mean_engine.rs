@@ -52,6 +52,23 @@ async fn hangs_end_at_their_time_limit_and_hold_nobody_up() {
     }
 }
 
+/// The guardian holds the time limits: a run ends at its own also when the gateway is stuck, and is told of when it goes on.
+#[tokio::test]
+async fn a_stuck_gateway_keeps_no_run_going() {
+    let mut gateway = Gateway::mean(options());
+    let job_id = gateway.submit_mean("stubborn-grandchild").await;
+    gateway.sse(&job_id, 0).await.until("on_tool_output").await;
+    gateway.signal(rustix::process::Signal::STOP);
+    eventually(Duration::from_secs(10), "the run's processes are gone", async || {
+        alive_with(&job_id).is_empty()
+    })
+    .await;
+    gateway.signal(rustix::process::Signal::CONT);
+    assert_eq!(end(&gateway.events(&job_id).await, "error")["reason"], "TIMED_OUT");
+    gateway.signal(rustix::process::Signal::TERM);
+    assert_eq!(gateway.wait(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
+}
+
 #[tokio::test]
 async fn a_time_limit_is_said_and_kept() {
     for input in ["hang", "ignore-term", "stubborn-grandchild", "escaped-grandchild"] {

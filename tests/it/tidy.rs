@@ -105,6 +105,68 @@ fn imports(text: &str) -> Vec<String> {
     found
 }
 
+const DOORS: [&str; 3] = ["grpc", "http", "mcp"];
+
+/// The other doors that a file of a door names: from the crate's root, or from where it stands, however its imports are nested.
+fn siblings_imported(name: &str, text: &str) -> Vec<&'static str> {
+    let Some(own) = name.strip_prefix("edge/").and_then(|rest| rest.split_once('/')) else {
+        return Vec::new();
+    };
+    // One `super` is the file's own door, or, in its root, the room of doors; each directory below adds one.
+    let depth = own.1.matches('/').count() + usize::from(!own.1.ends_with("mod.rs"));
+    let up = vec!["super"; depth + 1].join("::");
+    let paths: String = text.split_whitespace().collect();
+    let starts = [
+        "crate::edge::".to_owned(),
+        format!("{up}::"),
+        format!("{}{{{}", "super::".repeat(depth), "super::"),
+    ];
+    let mut found = Vec::new();
+    for start in starts {
+        for (at, _) in paths.match_indices(&start) {
+            // A longer chain leads further up.
+            if paths[..at].ends_with("super::") {
+                continue;
+            }
+            let rest = &paths[at + start.len()..];
+            let end = rest.find(';').unwrap_or(rest.len()).min(400);
+            let named = if rest.starts_with('{') {
+                &rest[..end]
+            } else {
+                &rest[..rest.find("::").unwrap_or(end).min(end)]
+            };
+            let words = named.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            let siblings = DOORS.iter().filter(|door| **door != own.0);
+            let words: Vec<&str> = words.collect();
+            found.extend(siblings.filter(|door| words.contains(door)));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+#[test]
+fn no_spelling_of_a_sibling_is_missed() {
+    for text in [
+        "use crate::edge::http::render;",
+        "use super::super::http::render;",
+        "use super::super::{events::EventStream, http::render};",
+        "fn f() { super::super::http::render() }",
+        "use super::{\n    super::{events::EventStream, http::render},\n    frames::Frames,\n};",
+    ] {
+        assert_eq!(siblings_imported("edge/grpc/service.rs", text), ["http"], "{text}");
+    }
+    assert_eq!(siblings_imported("edge/grpc/mod.rs", "use super::{Config, http::router};"), ["http"]);
+    for text in [
+        "use super::super::{events::EventStream, problem::to_response};",
+        "use super::http2;",
+        "use http::Request;",
+    ] {
+        assert_eq!(siblings_imported("edge/grpc/service.rs", text), [""; 0], "{text}");
+    }
+}
+
 #[test]
 fn rooms_import_lower_ranks_only() {
     let ranks: BTreeMap<&str, u8> = RANKS.iter().copied().collect();
@@ -128,11 +190,8 @@ fn rooms_import_lower_ranks_only() {
                 wrong.push(format!("{name} imports {to}"));
             }
         }
-        for sibling in ["grpc", "http", "mcp"] {
-            let is_door = name.starts_with("edge/") && !name.starts_with(&format!("edge/{sibling}"));
-            if is_door && name.matches('/').count() > 1 && text.contains(&format!("edge::{sibling}")) {
-                wrong.push(format!("{name} imports its sibling {sibling}"));
-            }
+        for sibling in siblings_imported(&name, &text) {
+            wrong.push(format!("{name} imports its sibling {sibling}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
