@@ -198,7 +198,7 @@ async fn descriptors() {
     let gateway = Gateway::mean(Options::default().after(&format!("ulimit -n {LIMIT}")));
     let job_id = gateway.submit(&run("flood 4", "big")).await;
     gateway.events(&job_id).await;
-    // More connections than there are descriptors: they wait outside, and those that are served find everything there.
+    // More connections than there are descriptors: the longest idle ones are let go, and those that are served find everything there.
     // One connection with room for many readers that take nothing.
     let channel = Endpoint::from_shared(gateway.url()).unwrap().initial_connection_window_size(1 << 30);
     let mut client = GatewayServiceClient::new(channel.connect().await.unwrap());

@@ -30,4 +30,5 @@ mod readers;
 mod resume;
 mod retention;
 mod scenario;
+mod sharing;
 mod soak;
