@@ -104,6 +104,7 @@ impl Core {
             engine,
             data_directory: data_directory.clone(),
             conductor: config.conductor.clone(),
+            conversations: config.conversations.clone(),
             policy,
         };
         let toolbox = Toolbox::new(toolbox_config, supervisor.clone())?;
@@ -328,6 +329,8 @@ impl App {
                 .map_err(Error::internal)?;
             servers.push(group.spawn("mcp_listener", mcp.serve(stop.clone())));
         }
+        let (toolbox, stopping) = (core.desk.toolbox().clone(), stop.clone());
+        group.spawn("conversations", async move { toolbox.expire_conversations(stopping).await });
         group.spawn(
             "check_engine",
             check_engine(core.service.clone(), core.desk.toolbox().clone(), stop.clone()),

@@ -49,13 +49,20 @@ pub(super) async fn conversations(global: &Global, arguments: Arguments) -> Resu
     let mut client = client::connect(global, server).await?;
     match command {
         Command::List => {
-            let listed = client.list_conversations(pb::ListConversationsRequest {}).await;
-            for conversation in listed.map_err(|status| client::refused(&status))?.into_inner().conversations
-            {
-                print::to_stdout(&match json {
-                    true => print::json_line(&conversation),
-                    false => line(&conversation),
-                });
+            let mut request = pb::ListConversationsRequest::default();
+            loop {
+                let listed = client.list_conversations(request.clone()).await;
+                let listed = listed.map_err(|status| client::refused(&status))?.into_inner();
+                for conversation in listed.conversations {
+                    print::to_stdout(&match json {
+                        true => print::json_line(&conversation),
+                        false => line(&conversation),
+                    });
+                }
+                request.page_token = listed.next_page_token;
+                if request.page_token.is_empty() {
+                    break;
+                }
             }
         }
         Command::Delete { conversation_id } => {

@@ -25,6 +25,8 @@ pub struct Config {
     pub conductor: crate::engine::Config,
     /// Which model plans commands, and within which limits.
     pub agent: crate::agent::Config,
+    /// How long, and how many conversations are kept.
+    pub conversations: crate::tool::ConversationsConfig,
     /// How many jobs run, how long, and how long they are kept.
     pub jobs: crate::job::Config,
     /// Where jobs and events are kept.

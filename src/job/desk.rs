@@ -13,7 +13,7 @@ use crate::{
     pb,
     principal::Principal,
     secret::masked_url,
-    tool::{Conversation, Toolbox, catalogue},
+    tool::{ConversationPage, Toolbox, catalogue},
 };
 
 /// See the module's documentation. Clones share it.
@@ -40,12 +40,17 @@ impl Desk {
         &self.mind
     }
 
-    /// The caller's conversations, the latest first.
+    /// A page of the caller's conversations, the latest used first; `page_size` 0 means 500, the most.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`].
-    pub async fn conversations(&self, caller: &Principal) -> Result<Vec<Conversation>> {
-        self.toolbox.conversations(caller).await
+    /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for a token that no page gave.
+    pub async fn conversations(
+        &self,
+        caller: &Principal,
+        page_size: u32,
+        page_token: &str,
+    ) -> Result<ConversationPage> {
+        self.toolbox.conversations(caller, page_size, page_token).await
     }
 
     /// Removes a conversation of the caller's with everything that was said in it.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Toolbox,
+    conversation_list::Uses,
     exchanges::{self, Exchange},
     toolbox::{Inner, ToolboxConfig},
 };
@@ -83,6 +84,11 @@ pub struct RememberLimits {
     pub max_bytes: usize,
 }
 
+/// The names of a conversation's directory and of its caller's.
+fn names_of(directory: &Path) -> Option<(&str, &str)> {
+    Some((directory.parent()?.file_name()?.to_str()?, directory.file_name()?.to_str()?))
+}
+
 /// The conversations that calls use now; those are not deleted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InUse(Arc<Mutex<HashMap<PathBuf, usize>>>);
@@ -132,18 +138,33 @@ fn remove(directory: &Path, in_use: &InUse, wanted: impl FnOnce() -> bool) -> Re
 }
 
 impl Inner {
-    /// Removes a conversation in which nothing is remembered any more and that nobody uses.
-    pub(super) async fn remove_if_empty(&self, directory: PathBuf) -> Result<()> {
-        let in_use = self.conversations_in_use.clone();
+    /// Removes a conversation that nobody uses and that fits. Answers whether it did; `None`: it is used.
+    pub(super) async fn remove_conversation(
+        &self,
+        directory: PathBuf,
+        fits: impl FnOnce(&ToolboxConfig, &Path) -> bool + Send + 'static,
+    ) -> Result<Option<bool>> {
+        let (in_use, index) = (self.conversations_in_use.clone(), self.conversations.index.clone());
         self.blocking(move |config| {
             // Looked at while nobody can begin to use it.
-            let is_empty = || {
-                let known = config.read_conversation(&directory);
-                known.is_some_and(|(_, known)| known.agents.is_empty() && known.exchanges == 0)
-            };
-            remove(&directory, &in_use, is_empty).map(|_| ())
+            let removed = remove(&directory, &in_use, || fits(config, &directory))?;
+            if let (Some(_), false, Some((caller, name))) =
+                (removed, directory.exists(), names_of(&directory))
+            {
+                index.removed(caller, name);
+            }
+            Ok(removed)
         })
         .await
+    }
+
+    /// Removes a conversation in which nothing is remembered any more and that nobody uses.
+    pub(super) async fn remove_if_empty(&self, directory: PathBuf) -> Result<()> {
+        let is_empty = |config: &ToolboxConfig, directory: &Path| {
+            let known = config.read_conversation(directory);
+            known.is_some_and(|(_, known)| known.agents.is_empty() && known.exchanges == 0)
+        };
+        self.remove_conversation(directory, is_empty).await.map(|_| ())
     }
 
     /// Says that a call uses a conversation, until the answer is dropped.
@@ -152,18 +173,40 @@ impl Inner {
     }
 }
 
+pub(super) fn not_found(conversation_id: &str) -> Error {
+    let message = format!("there is no conversation `{}`", quoted(conversation_id));
+    Error::new(Reason::ConversationNotFound, message)
+}
+
+fn set_used_now(path: &Path) -> io::Result<()> {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
 fn unreadable(error: io::Error) -> Error {
     Error::new(Reason::ToolFailed, "the conversations cannot be read or written").because(error)
 }
 
 impl ToolboxConfig {
     /// Makes a conversation's directory and notes whose it is.
-    pub(super) fn open_conversation(&self, caller: &Principal, conversation_id: &str) -> io::Result<PathBuf> {
+    pub(super) fn open_conversation(
+        &self,
+        caller: &Principal,
+        conversation_id: &str,
+        uses: &Uses,
+    ) -> io::Result<PathBuf> {
         let directory = self.conversation_directory(caller, conversation_id);
         let path = directory.join(ABOUT_FILE);
+        if let Some((of_caller, name)) = names_of(&directory) {
+            uses.used(of_caller, name);
+        }
         if self.read_about(&directory).is_some() {
+            // When it was used is found again by the next start.
+            set_used_now(&path)?;
             return Ok(directory);
         }
+        uses.is_new();
         create_private_directory(&directory)?;
         let about = About {
             caller: caller.name().to_owned(),
@@ -175,7 +218,7 @@ impl ToolboxConfig {
         Ok(directory)
     }
 
-    fn read_conversation(&self, directory: &Path) -> Option<(About, Conversation)> {
+    pub(super) fn read_conversation(&self, directory: &Path) -> Option<(About, Conversation)> {
         let about = self.read_about(directory)?;
         let root = Root::open(directory).ok()?;
         let mut agents = Vec::new();
@@ -257,59 +300,24 @@ fn cut(text: &str) -> String {
 }
 
 impl Toolbox {
-    /// The caller's conversations, the latest first.
-    ///
-    /// # Errors
-    /// [`Reason::ToolFailed`].
-    pub async fn conversations(&self, caller: &Principal) -> Result<Vec<Conversation>> {
-        let caller = caller.clone();
-        self.inner
-            .blocking(move |config| {
-                let directory = config.data_directory.join("conversations");
-                let entries = match fs::read_dir(directory) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-                    entries => entries.map_err(unreadable)?,
-                };
-                let mut found: Vec<Conversation> = entries
-                    .flatten()
-                    // One whose removal was cut short has an extension.
-                    .filter(|entry| entry.path().extension().is_none())
-                    .filter_map(|entry| config.read_conversation(&entry.path()))
-                    .filter(|(about, _)| about.caller == caller.name())
-                    .map(|(_, conversation)| conversation)
-                    .collect();
-                found.sort_by(|a, b| {
-                    (b.update_time.unix_millis(), &a.conversation_id)
-                        .cmp(&(a.update_time.unix_millis(), &b.conversation_id))
-                });
-                Ok(found)
-            })
-            .await
-    }
-
     /// Removes a conversation with everything that was said in it.
     ///
     /// # Errors
     /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::Busy`] while a job uses it.
     pub async fn delete_conversation(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
         let directory = self.inner.config.conversation_directory(caller, conversation_id);
-        let in_use = self.inner.conversations_in_use.clone();
-        let shown = quoted(conversation_id);
-        let removed = self
-            .inner
-            .blocking(move |_| match remove(&directory, &in_use, || directory.join(ABOUT_FILE).exists())? {
-                Some(true) => Ok(()),
-                Some(false) => {
-                    let message = format!("there is no conversation `{shown}`");
-                    Err(Error::new(Reason::ConversationNotFound, message))
-                }
-                None => {
-                    let message =
-                        format!("a job uses the conversation `{shown}`; cancel it or wait, then delete");
-                    Err(Error::new(Reason::Busy, message))
-                }
-            })
-            .await;
+        let is_there = |_: &ToolboxConfig, directory: &Path| directory.join(ABOUT_FILE).exists();
+        let removed = match self.inner.remove_conversation(directory, is_there).await {
+            Ok(Some(true)) => Ok(()),
+            Ok(Some(false)) => Err(not_found(conversation_id)),
+            Ok(None) => {
+                let shown = quoted(conversation_id);
+                let message =
+                    format!("a job uses the conversation `{shown}`; cancel it or wait, then delete");
+                Err(Error::new(Reason::Busy, message))
+            }
+            Err(error) => Err(error),
+        };
         self.inner.recent.forget();
         removed
     }
@@ -343,9 +351,11 @@ impl Toolbox {
     ) -> Result<()> {
         let (caller, conversation_id) = (caller.clone(), conversation_id.to_owned());
         let _turn = self.inner.exchange_writes.lock().await;
+        let uses = self.inner.conversations.uses();
         self.inner
             .blocking(move |config| {
-                let directory = config.open_conversation(&caller, &conversation_id).map_err(unreadable)?;
+                let directory =
+                    config.open_conversation(&caller, &conversation_id, &uses).map_err(unreadable)?;
                 let mut exchanges = exchanges::read(&directory).map_err(unreadable)?;
                 exchanges.push(Exchange { command: cut(&exchange.command), answer: cut(&exchange.answer) });
                 exchanges::write(&directory, &within(exchanges, limits)).map_err(unreadable)

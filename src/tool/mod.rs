@@ -11,6 +11,8 @@ mod backup;
 mod call;
 mod catalogue;
 mod checks;
+mod conversation_index;
+mod conversation_list;
 mod conversations;
 mod dialogue;
 mod engine_run;
@@ -36,6 +38,8 @@ mod upgrade;
 
 pub use call::{Call, Confirmation};
 pub use catalogue::{ToolName, ToolSpec, catalogue};
+pub use conversation_index::ConversationsConfig;
+pub use conversation_list::ConversationPage;
 pub use conversations::{Conversation, RememberLimits};
 pub use exchanges::Exchange;
 pub use mcp::{AgentTools, McpHandler, OutsideServer, OutsideServers, OutsideTool, Own};

@@ -69,6 +69,11 @@ impl Names {
         data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes()[..16])
     }
 
+    /// What the directory of a caller's conversations is called.
+    pub(super) fn conversations_of(&self, caller: &str) -> String {
+        self.keyed(&["conversations of", caller])
+    }
+
     /// What a conversation's directory is called.
     pub(super) fn conversation(&self, caller: &str, conversation_id: &str) -> String {
         self.keyed(&["conversation", caller, conversation_id])

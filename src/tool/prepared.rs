@@ -74,7 +74,7 @@ impl Inner {
     ) -> Result<Prepared> {
         let (agent_id, caller) = (agent_id.to_owned(), context.caller.clone());
         let conversation_id = conversation_id.map(str::to_owned);
-        let (runs, code) = (self.runs.clone(), self.code.clone());
+        let (runs, code, uses) = (self.runs.clone(), self.code.clone(), self.conversations.uses());
         self.blocking_for(super::backup::COPY_TIME, move |config| {
             let code = code.map(|code| code.current()).transpose().map_err(unreadable_code)?;
             let workspace = match (config.workspace(), &conversation_id) {
@@ -97,7 +97,7 @@ impl Inner {
                     (directory.path().to_owned(), Some(directory))
                 }
                 Some(conversation_id) => {
-                    config.open_conversation(&caller, conversation_id).map_err(unwritable)?;
+                    config.open_conversation(&caller, conversation_id, &uses).map_err(unwritable)?;
                     (config.conversation_root(&caller, conversation_id, &agent_id), None)
                 }
             };

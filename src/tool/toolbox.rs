@@ -16,8 +16,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Names, Question, agents, asked::Asked, backup, conversations::InUse, execute, history, install,
-    migrate, recent::Recent, runs::Runs, session, settings,
+    Call, ConversationsConfig, Names, Question, agents, asked::Asked, backup,
+    conversation_list::Conversations, conversations::InUse, execute, history, install, migrate,
+    recent::Recent, runs::Runs, session, settings,
 };
 use crate::{
     engine::{Chunk, Code, Engine, Exit, Kind, Supervisor, workspace::Workspace},
@@ -48,6 +49,8 @@ pub struct ToolboxConfig {
     pub conductor: crate::engine::Config,
     /// Variables that runs of agents are given beside the engine's: what they reach their model with.
     pub agent_environment: std::collections::BTreeMap<String, Secret>,
+    /// How long, and how many conversations are kept.
+    pub conversations: ConversationsConfig,
     /// Who may call which tool.
     pub policy: Arc<dyn Policy>,
 }
@@ -80,6 +83,7 @@ pub(super) struct Inner {
     /// Counts changes of the agents.
     changes: watch::Sender<u64>,
     pub(super) conversations_in_use: InUse,
+    pub(super) conversations: Conversations,
     /// Taken while a conversation's exchanges are rewritten.
     pub(super) exchange_writes: tokio::sync::Mutex<()>,
     agent_locks: Mutex<AgentLocks>,
@@ -182,6 +186,7 @@ impl Toolbox {
             workspace_use: Arc::default(),
             changes: watch::Sender::new(0),
             conversations_in_use: InUse::default(),
+            conversations: Conversations::default(),
             exchange_writes: tokio::sync::Mutex::default(),
             agent_locks: Mutex::default(),
             recent: Recent::default(),
@@ -373,10 +378,16 @@ impl ToolboxConfig {
         })
     }
 
+    /// Where all conversations are, those of each caller in a directory.
+    pub(super) fn conversations_directory(&self) -> PathBuf {
+        self.data_directory.join("conversations")
+    }
+
     /// The root of the caller's own conversation. Made of a keyed digest, so that no name can lead out of it,
     /// or to it.
     pub(super) fn conversation_directory(&self, caller: &Principal, conversation_id: &str) -> PathBuf {
+        let own = self.names.conversations_of(caller.name());
         let name = self.names.conversation(caller.name(), conversation_id);
-        self.data_directory.join("conversations").join(name)
+        self.conversations_directory().join(own).join(name)
     }
 }

@@ -1,7 +1,7 @@
 //! What a start makes of the data of earlier builds, once: the layout's version stands in the data root.
 //!
 //! Version 1 had no such file. Its conversations were named by a digest without a key and held one root for all their agents,
-//! its files were as wide as the umask left them. A newer version than this build knows is refused.
+//! its files were as wide as the umask left them. Version 2 had everybody's conversations in one directory. A newer version than this build knows is refused.
 
 use std::{
     fs, io,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 const FORMAT_FILE: &str = "format";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Brings a data root to this build's layout. To be called by the one process that holds its lock, before anything in it is
 /// used.
@@ -39,12 +39,15 @@ pub fn upgrade(data_directory: &Path, names: &Names) -> io::Result<()> {
             "its data is of version {version}, written by a newer build; this one knows {FORMAT}"
         )));
     }
-    let narrowed = if version < FORMAT { narrow(data_directory)? } else { narrow_root(data_directory)? };
+    let narrowed = if version < 2 { narrow(data_directory)? } else { narrow_root(data_directory)? };
     if narrowed > 0 {
         tracing::warn!(narrowed, path = %data_directory.display(), "files and directories that others could read are private now");
     }
     if version < FORMAT {
-        rename_conversations(&data_directory.join("conversations"), names)?;
+        if version < 2 {
+            rename_conversations(&data_directory.join("conversations"), names)?;
+        }
+        part_conversations(&data_directory.join("conversations"), names)?;
         replace(&data_directory.join(FORMAT_FILE), format!("{FORMAT}\n").as_bytes(), Durability::Power)?;
     }
     Ok(())
@@ -85,6 +88,37 @@ fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
         if new.exists() {
             // A process beside the gateway has begun it anew; neither is lost.
             tracing::error!(conversation = %path.display(), "it was begun again under its new name; the earlier one is left as it is");
+            continue;
+        }
+        fs::rename(&path, new)?;
+    }
+    Ok(())
+}
+
+/// Each caller's into a directory of their own.
+fn part_conversations(directory: &Path, names: &Names) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    for path in paths {
+        if path.extension().is_some() {
+            // Its removal was cut short.
+            remove_tree(&path)?;
+            continue;
+        }
+        // A caller's directory, of a start that was cut short, has no such note; nor has what is left as it is.
+        let Some(about) = read_about_unchecked(&path) else { continue };
+        let own = names.conversation(&about.caller, &about.conversation_id);
+        if path.file_name().is_none_or(|name| name != own.as_str()) {
+            continue;
+        }
+        let of_caller = directory.join(names.conversations_of(&about.caller));
+        create_private_directory(&of_caller)?;
+        let new = of_caller.join(own);
+        if new.exists() {
+            tracing::error!(conversation = %path.display(), "it was begun again in its new place; the earlier one is left as it is");
             continue;
         }
         fs::rename(&path, new)?;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::of,
-    support::{Answer, Gateway, ModelServer, Options, model::openai, send},
+    support::{Answer, Gateway, ModelServer, Options, eventually, model::openai, send},
 };
 
 /// Requests of named callers, as a proxy would send them.
@@ -116,8 +116,12 @@ async fn the_agent_remembers_a_conversation_within_its_bounds() {
     // Listed and deleted over gRPC too.
     use conductor_gateway::pb;
     let mut grpc = gateway.grpc().await;
-    let listed =
-        grpc.list_conversations(pb::ListConversationsRequest {}).await.unwrap().into_inner().conversations;
+    let listed = grpc
+        .list_conversations(pb::ListConversationsRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .conversations;
     assert_eq!(
         listed.iter().map(|c| (c.conversation_id.as_str(), c.exchanges)).collect::<Vec<_>>(),
         [("c2", 1), ("c1", 2)]
@@ -125,6 +129,58 @@ async fn the_agent_remembers_a_conversation_within_its_bounds() {
     grpc.delete_conversation(pb::DeleteConversationRequest { conversation_id: "c1".into() }).await.unwrap();
     say("five", "c1").await;
     assert!(!model.asked()[5].body["messages"].to_string().contains("four"));
+}
+
+/// A listing is a page, the latest used first; of too many, the longest unused of whoever has most go, and nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn conversations_come_in_pages_and_whoever_has_most_gives() {
+    let gateway = Gateway::start_with(options().set("conversations.max_conversations", 7));
+    let (a, b) = (As(&gateway, "alice"), As(&gateway, "bob"));
+    let ids = |page: &Value| -> Vec<String> {
+        let listed = page["conversations"].as_array().unwrap();
+        listed.iter().map(|one| one["conversation_id"].as_str().unwrap().to_owned()).collect()
+    };
+    for number in 0..2 {
+        b.talk("SqlExpert_Agent", "hello", &format!("b{number}")).await;
+    }
+    for number in 0..7 {
+        a.talk("SqlExpert_Agent", "hello", &format!("a{number}")).await;
+    }
+    eventually(std::time::Duration::from_secs(10), "retention leaves seven", async || {
+        a.list().await.len() == 5
+    })
+    .await;
+    // Used again is the latest.
+    a.talk("SqlExpert_Agent", "hello", "a3").await;
+    let page = async |token: &str| {
+        a.send("GET", &format!("/api/v1/conversations?page_size=2&page_token={token}"), None).await.json()
+    };
+    let first = page("").await;
+    let second = page(first["next_page_token"].as_str().unwrap()).await;
+    let last = page(second["next_page_token"].as_str().unwrap()).await;
+    assert_eq!(
+        (ids(&first), ids(&second), ids(&last)),
+        (vec!["a3".into(), "a6".into()], vec!["a5".into(), "a4".into()], vec!["a2".into()])
+    );
+    assert_eq!(last["next_page_token"], "");
+    assert_eq!(ids(&b.send("GET", "/api/v1/conversations", None).await.json()), ["b1", "b0"]);
+    assert_eq!(a.send("GET", "/api/v1/conversations?page_token=x", None).await.status, 400);
+    // The next start knows the same; what earlier builds kept in one directory is each caller's again.
+    let mut gateway = gateway;
+    gateway.crash();
+    let root = gateway.path("conductor-data/conversations");
+    for of_caller in std::fs::read_dir(&root).unwrap().map(Result::unwrap) {
+        for one in std::fs::read_dir(of_caller.path()).unwrap().map(Result::unwrap) {
+            std::fs::rename(one.path(), root.join(one.file_name())).unwrap();
+        }
+        std::fs::remove_dir(of_caller.path()).unwrap();
+    }
+    std::fs::write(gateway.path("conductor-data/format"), "2\n").unwrap();
+    let gateway = gateway.restart();
+    let (a, b) = (As(&gateway, "alice"), As(&gateway, "bob"));
+    assert_eq!((a.list().await.len(), b.list().await.len()), (5, 2));
+    assert_eq!(a.send("DELETE", "/api/v1/conversations/a3", None).await.status, 204);
+    assert_eq!(a.list().await.len(), 4);
 }
 
 /// A conversation that a job uses is not deleted under it.

@@ -286,9 +286,12 @@ impl GatewayService for Gateway {
         &self,
         request: Request<pb::ListConversationsRequest>,
     ) -> Result<Response<pb::ListConversationsResponse>, Status> {
-        let found = self.desk.conversations(&caller_of(&request)?).await;
-        answer(found.map(|found| pb::ListConversationsResponse {
-            conversations: found.into_iter().map(to_wire).collect(),
+        let caller = caller_of(&request)?;
+        let pb::ListConversationsRequest { page_size, page_token } = request.into_inner();
+        let page = self.desk.conversations(&caller, page_size, &page_token).await;
+        answer(page.map(|page| pb::ListConversationsResponse {
+            conversations: page.conversations.into_iter().map(to_wire).collect(),
+            next_page_token: page.next_page_token,
         }))
     }
 

@@ -325,13 +325,20 @@ pub(super) async fn input(
     answer(run.await)
 }
 
-/// `GET /api/v1/conversations`: the caller's own, the latest first.
-pub(super) async fn conversations(State(context): Shared, Extension(caller): From) -> Response<Body> {
-    let found = context.desk.conversations(&caller).await;
-    answer(found.map(|found| {
-        let found: Vec<Value> = found.iter().map(Conversation::to_json).collect();
-        ok(&json!({ "conversations": found }))
-    }))
+/// `GET /api/v1/conversations?page_size=&page_token=`: the caller's own, the latest first.
+pub(super) async fn conversations(
+    State(context): Shared,
+    Extension(caller): From,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    let list = async {
+        let query = Pairs::of(query.as_deref());
+        let page_size = query.number("page_size")?;
+        let page = context.desk.conversations(&caller, page_size, query.one("page_token")?).await?;
+        let found: Vec<Value> = page.conversations.iter().map(Conversation::to_json).collect();
+        Ok(ok(&json!({ "conversations": found, "next_page_token": page.next_page_token })))
+    };
+    answer(list.await)
 }
 
 /// `DELETE /api/v1/conversations/{conversation_id}`.

@@ -47,7 +47,7 @@ impl McpHandler {
             resource.title = Some(agent.name);
             found.push(resource);
         }
-        for conversation in self.toolbox.conversations(caller).await? {
+        for conversation in self.toolbox.conversations(caller, 0, "").await?.conversations {
             let uri = format!("{CONVERSATIONS}{}", conversation.conversation_id);
             let resource = Resource::new(uri, conversation.conversation_id)
                 .with_description("One of your conversations")
@@ -91,15 +91,8 @@ impl McpHandler {
                 return self.toolbox.agent_info(caller, agent_id).await;
             }
             if let Some(conversation_id) = uri.strip_prefix(CONVERSATIONS) {
-                let found = self.toolbox.conversations(caller).await?;
-                let found =
-                    found.into_iter().find(|conversation| conversation.conversation_id == conversation_id);
-                return found.map(|conversation| conversation.to_json()).ok_or_else(|| {
-                    Error::new(
-                        Reason::ConversationNotFound,
-                        format!("there is no conversation `{}`", quoted(conversation_id)),
-                    )
-                });
+                let found = self.toolbox.conversation(caller, conversation_id).await?;
+                return Ok(found.to_json());
             }
             Err(Error::new(
                 Reason::AgentNotFound,

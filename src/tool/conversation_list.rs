@@ -1,0 +1,166 @@
+//! Which conversations a caller has, a page at a time, and for how long.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Conversation, Toolbox, conversation_index::ConversationIndex, conversations::not_found};
+use crate::{
+    error::{Error, Result},
+    principal::Principal,
+};
+
+/// The most conversations of a page.
+const MAX_PAGE: u32 = 500;
+/// How often retention looks by itself.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+
+/// How long it may take to find out which conversations there are.
+const READ_TIME: Duration = Duration::from_secs(60);
+
+/// A page of a caller's conversations.
+#[derive(Clone, Debug, Default)]
+pub struct ConversationPage {
+    /// The latest used first.
+    pub conversations: Vec<Conversation>,
+    /// Where the next page begins; empty on the last one.
+    pub next_page_token: String,
+}
+
+/// The conversations that there are, read when they are first asked for.
+#[derive(Debug, Default)]
+pub(super) struct Conversations {
+    pub(super) index: Arc<ConversationIndex>,
+    is_read: tokio::sync::OnceCell<()>,
+    /// There may be more than retention keeps.
+    due: Arc<Notify>,
+}
+
+impl Conversations {
+    /// To be told of each use.
+    pub(super) fn uses(&self) -> Uses {
+        Uses { index: self.index.clone(), due: self.due.clone() }
+    }
+}
+
+/// Whoever uses a conversation says so here.
+#[derive(Clone, Debug)]
+pub(super) struct Uses {
+    index: Arc<ConversationIndex>,
+    due: Arc<Notify>,
+}
+
+impl Uses {
+    /// A conversation is used now.
+    pub(super) fn used(&self, of_caller: &str, name: &str) {
+        self.index.used(of_caller, name);
+    }
+
+    /// There is one more: retention looks.
+    pub(super) fn is_new(&self) {
+        self.due.notify_one();
+    }
+}
+
+impl Toolbox {
+    async fn conversation_index(&self) -> Result<&ConversationIndex> {
+        let conversations = &self.inner.conversations;
+        let read = || async {
+            let index = conversations.index.clone();
+            self.inner
+                .blocking_for(READ_TIME, move |config| {
+                    index.read(&config.conversations_directory());
+                    Ok(())
+                })
+                .await
+        };
+        conversations.is_read.get_or_try_init(read).await?;
+        Ok(&conversations.index)
+    }
+
+    /// A page of the caller's conversations, the latest used first. `page_size`: 0 means the most that there may be, 500.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for a token that no page gave.
+    pub async fn conversations(
+        &self,
+        caller: &Principal,
+        page_size: u32,
+        page_token: &str,
+    ) -> Result<ConversationPage> {
+        let limit = if page_size == 0 { MAX_PAGE } else { page_size.min(MAX_PAGE) } as usize;
+        let before = match page_token {
+            "" => None,
+            token => {
+                let parts = token.split_once('.').and_then(|(time, name)| Some((time.parse().ok()?, name)));
+                let (time, name): (u64, &str) =
+                    parts.ok_or_else(|| Error::invalid("page_token", "is not one that a page gave"))?;
+                Some((time, name.to_owned()))
+            }
+        };
+        let own = self.inner.config.names.conversations_of(caller.name());
+        let index = self.conversation_index().await?;
+        let mut listed = index.page(&own, before.as_ref(), limit + 1);
+        let has_more = listed.len() > limit;
+        listed.truncate(limit);
+        let next_page_token = match listed.last().filter(|_| has_more) {
+            Some((time, name)) => format!("{time}.{name}"),
+            None => String::new(),
+        };
+        let caller = caller.clone();
+        let conversations = self
+            .inner
+            .blocking(move |config| {
+                let directory = config.conversations_directory().join(own);
+                let found =
+                    listed.iter().filter_map(|(_, name)| config.read_conversation(&directory.join(name)));
+                let own = found.filter(|(about, _)| about.caller == caller.name());
+                Ok(own.map(|(_, conversation)| conversation).collect())
+            })
+            .await?;
+        Ok(ConversationPage { conversations, next_page_token })
+    }
+
+    /// One of the caller's conversations.
+    ///
+    /// # Errors
+    /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::ToolFailed`].
+    pub async fn conversation(&self, caller: &Principal, conversation_id: &str) -> Result<Conversation> {
+        let directory = self.inner.config.conversation_directory(caller, conversation_id);
+        let found = self.inner.blocking(move |config| Ok(config.read_conversation(&directory))).await?;
+        found.map(|(_, conversation)| conversation).ok_or_else(|| not_found(conversation_id))
+    }
+
+    /// Removes conversations that retention no longer keeps, until `stop` is cancelled. One that is used stays until it is not.
+    pub async fn expire_conversations(&self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(RETENTION_INTERVAL);
+        loop {
+            tokio::select! {
+                // All only wait.
+                _ = interval.tick() => {}
+                () = self.inner.conversations.due.notified() => {}
+                () = stop.cancelled() => return,
+            }
+            let expired = match self.conversation_index().await {
+                Ok(index) => index.expired(&self.inner.config.conversations),
+                Err(error) => {
+                    tracing::warn!(cause = error.cause(), "retention could not look at the conversations");
+                    continue;
+                }
+            };
+            for (of_caller, name) in expired {
+                if stop.is_cancelled() {
+                    return;
+                }
+                let directory = self.inner.config.conversations_directory().join(of_caller).join(name);
+                match self.inner.remove_conversation(directory, |_, _| true).await {
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(cause = error.cause(), "retention could not remove a conversation");
+                    }
+                }
+            }
+        }
+    }
+}
