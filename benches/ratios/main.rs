@@ -11,6 +11,7 @@
 
 mod bare;
 mod client;
+mod live;
 mod mcp;
 mod memory;
 mod model;
@@ -96,6 +97,9 @@ fn main() -> ExitCode {
     if wants("model") {
         show(runtime.block_on(model::tokens()));
         show(runtime.block_on(model::cost()));
+    }
+    if wants("live") {
+        show(runtime.block_on(live::figures()));
     }
     if wants("scale") {
         show(runtime.block_on(scale::figures()));

@@ -30,7 +30,7 @@ use super::{
 const TOKENS: usize = 100_000;
 const PAIRS: usize = 5;
 
-fn data(delta: &str, finish: &str) -> Bytes {
+pub fn data(delta: &str, finish: &str) -> Bytes {
     Bytes::from(format!(
         "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1763836800,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
     ))
@@ -144,20 +144,22 @@ pub fn bare_relay(model: &str) {
     });
 }
 
-async fn thinking(model: SocketAddr) -> Process {
+/// A gateway whose agent thinks with this model.
+pub async fn thinking(model: SocketAddr, settings: &[&str]) -> Process {
     let base_url = format!("agent.base_url=http://{model}/v1");
-    Process::start(&[
+    let mut all = vec![
         "agent.provider=openai",
         "agent.model=m",
         &base_url,
         "telemetry.log=warn,conductor_gateway::cli=info",
-    ])
-    .await
+    ];
+    all.extend(settings);
+    Process::start(&all).await
 }
 
 pub async fn tokens() -> Vec<Figure> {
     let model = model_server(TOKENS).await;
-    let gateway = thinking(model).await;
+    let gateway = thinking(model, &[]).await;
     let bare = Child::start(&["bare-relay", &model.to_string()]);
     let ours = async || {
         let started = Instant::now();
@@ -187,7 +189,7 @@ pub async fn tokens() -> Vec<Figure> {
 }
 
 /// Processor time of a process so far.
-fn processor_time(pid: u32) -> Duration {
+pub fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
@@ -198,7 +200,7 @@ fn processor_time(pid: u32) -> Duration {
 pub async fn cost() -> Vec<Figure> {
     const JOBS: usize = 1000;
     let model = model_server(3).await;
-    let gateway = thinking(model).await;
+    let gateway = thinking(model, &[]).await;
     let client = gateway.client().await;
     let run = async |jobs: usize| {
         futures_util::stream::iter(0..jobs)
