@@ -85,7 +85,8 @@ impl Core {
             seed(&engine, &supervisor).await?;
         }
         let max_tail_bytes = config.jobs.tail_bytes as usize;
-        let parts = Parts { catalogue, events, policy: policy.clone(), max_tail_bytes };
+        let max_log_bytes = config.jobs.log_bytes();
+        let parts = Parts { catalogue, events, policy: policy.clone(), max_tail_bytes, max_log_bytes };
         let (journal, damage) = Journal::open(parts).await?;
         for damage in &damage {
             tracing::error!(%damage, "the store is damaged; what is readable goes on, the originals are kept in its directory `damaged`");

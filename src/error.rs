@@ -151,6 +151,8 @@ reasons! {
     ModelTimedOut => "MODEL_TIMED_OUT", DeadlineExceeded, 504, 124, true;
     /// The agent took as many steps as it may and had no answer.
     StepLimit => "STEP_LIMIT", Aborted, 502, 1, false;
+    /// The events of running jobs take as much of the store as they may.
+    LogLimit => "LOG_LIMIT", ResourceExhausted, 502, 1, true;
     /// The agent used as many tokens as it may and had no answer.
     TokenLimit => "TOKEN_LIMIT", Aborted, 502, 1, false;
     /// The model went on calling tools wrongly.

@@ -38,6 +38,11 @@ pub struct Config {
     pub retention_max_jobs: u32,
     /// The same for each caller alone; null: callers share what there is.
     pub retention_max_jobs_per_caller: Option<u32>,
+    /// How many bytes the events of running jobs take together; a job that would take more fails. The last quarter is for callers
+    /// who have less than a sixteenth.
+    pub max_log_bytes: u64,
+    /// Those of one caller's running jobs; null: no bound of its own.
+    pub max_log_bytes_per_caller: Option<u64>,
     /// How many bytes of a running job's latest events are kept in memory for its readers.
     pub tail_bytes: u32,
 }
@@ -57,6 +62,8 @@ impl Default for Config {
             retention_max_bytes_per_caller: None,
             retention_max_jobs: 100_000,
             retention_max_jobs_per_caller: None,
+            max_log_bytes: 10 * 1024 * 1024 * 1024,
+            max_log_bytes_per_caller: None,
             tail_bytes: 1024 * 1024,
         }
     }
@@ -72,6 +79,15 @@ impl Config {
             running: bounds(self.max_running, self.max_running_per_caller),
             resting: bounds(self.max_awaiting_input, self.max_awaiting_input_per_caller),
             queued: bounds(self.max_queued, self.max_queued_per_caller),
+        }
+    }
+
+    /// What the logs of running jobs may take.
+    pub fn log_bytes(&self) -> quota::Bounds {
+        let bytes = |most: u64| usize::try_from(most).unwrap_or(usize::MAX);
+        quota::Bounds {
+            most: bytes(self.max_log_bytes),
+            most_per_caller: self.max_log_bytes_per_caller.map(bytes),
         }
     }
 

@@ -64,8 +64,13 @@ async fn texts(mut follower: Follower) -> Vec<(u32, String)> {
 
 async fn open<S: Catalogue + EventLog>(store: S) -> (Journal, Vec<Damage>) {
     let store = Arc::new(store);
-    let parts =
-        Parts { catalogue: store.clone(), events: store, policy: Arc::new(OwnersOnly), max_tail_bytes: 4096 };
+    let parts = Parts {
+        catalogue: store.clone(),
+        events: store,
+        policy: Arc::new(OwnersOnly),
+        max_tail_bytes: 4096,
+        max_log_bytes: crate::quota::Bounds { most: 1 << 40, most_per_caller: None },
+    };
     Journal::open(parts).await.unwrap()
 }
 
@@ -256,6 +261,7 @@ async fn readers_follow_a_job_that_was_taken_over() {
         events: store.clone(),
         policy: Arc::new(OwnersOnly),
         max_tail_bytes: 4096,
+        max_log_bytes: crate::quota::Bounds { most: 1 << 40, most_per_caller: None },
     };
     let (stuck, _) = Journal::open(parts()).await.unwrap();
     let (other, _) = Journal::open(parts()).await.unwrap();

@@ -13,12 +13,13 @@ use super::{
     Appender, Catalogue, Claim, Claimed, Counters, Created, Damage, EventLog, Filter, Follower, Holder,
     JobId, Known, Lease, MAX_SEQUENCE, Query, Refusal, Retention, StoredJob, Unfinished,
     catalogue::unreadable, committer::Committer, follower::Source, live::Log, mark::Broken,
-    read_cache::ReadCache,
+    read_cache::ReadCache, room::LogRoom,
 };
 use crate::{
     error::{Error, Reason, Result},
     pb::{Job, storage::JobRecord},
     principal::{Policy, Principal},
+    quota,
     task::Group,
 };
 
@@ -50,6 +51,7 @@ struct Inner {
     committer: Arc<Committer>,
     tasks: Group,
     max_tail_bytes: usize,
+    room: Arc<LogRoom>,
 }
 
 /// What a journal is made of.
@@ -62,6 +64,8 @@ pub struct Parts {
     pub policy: Arc<dyn Policy>,
     /// How many bytes of a running job's latest events are kept in memory.
     pub max_tail_bytes: usize,
+    /// How many bytes the logs of running jobs take together.
+    pub max_log_bytes: quota::Bounds,
 }
 
 /// What became of a submit.
@@ -87,7 +91,7 @@ impl Journal {
     /// # Errors
     /// [`Reason::StoreUnavailable`] when the store cannot be read at all.
     pub async fn open(parts: Parts) -> Result<(Self, Vec<Damage>)> {
-        let Parts { catalogue, events, policy, max_tail_bytes } = parts;
+        let Parts { catalogue, events, policy, max_tail_bytes, max_log_bytes } = parts;
         let damage = catalogue.open().await?;
         let inner = Inner {
             catalogue,
@@ -99,6 +103,7 @@ impl Journal {
             committer: Arc::default(),
             tasks: Group::new("journal"),
             max_tail_bytes,
+            room: Arc::new(LogRoom::new(max_log_bytes)),
         };
         let inner = Arc::new(inner);
         let committing = inner.committer.clone().run(
@@ -172,7 +177,12 @@ impl Journal {
         let inner = &self.inner;
         let job_id = claim.job_id.clone();
         let whose = (claim, Principal::of_record(record));
-        let log = Arc::new(Log::new(whose, last_sequence, inner.max_tail_bytes, inner.committer.clone()));
+        let log = Arc::new(Log::new(
+            whose,
+            last_sequence,
+            inner.max_tail_bytes,
+            (inner.committer.clone(), inner.room.clone()),
+        ));
         self.live().insert(job_id, log.clone());
         Appender { log }
     }

@@ -17,6 +17,7 @@ use super::{
     committer::Committer,
     encode,
     mark::{Broken, Mark, Published},
+    room::LogRoom,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -53,6 +54,9 @@ struct State {
     is_ended: bool,
     /// It waits for the committer, or is with it.
     is_queued: bool,
+    /// The bytes that it may still write before it has to take more room, and all that it has taken.
+    room_left: usize,
+    room_taken: usize,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +77,13 @@ pub(super) struct Log {
     is_relieved: AtomicBool,
     max_tail_bytes: usize,
     committer: Arc<Committer>,
+    room: Arc<LogRoom>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.state().give_room_back(&self.room, &self.owner);
+    }
 }
 
 impl Log {
@@ -80,7 +91,7 @@ impl Log {
         (claim, owner): (Claim, Principal),
         last_sequence: u32,
         max_tail_bytes: usize,
-        committer: Arc<Committer>,
+        (committer, room): (Arc<Committer>, Arc<LogRoom>),
     ) -> Self {
         Self {
             claim,
@@ -95,12 +106,15 @@ impl Log {
                 states: VecDeque::new(),
                 is_ended: false,
                 is_queued: false,
+                room_left: 0,
+                room_taken: 0,
             }),
             mark: Mark::at(last_sequence),
             space: Notify::new(),
             is_relieved: AtomicBool::new(false),
             max_tail_bytes,
             committer,
+            room,
         }
     }
 
@@ -134,6 +148,13 @@ impl Log {
         if size > MAX_EVENT_BYTES {
             return Err(Error::internal(format_args!("{}: an event of {size} bytes", self.job_id())));
         }
+        // A job that is being ended writes its end, whatever there is.
+        if size > state.room_left && !self.is_relieved.load(Ordering::Relaxed) {
+            let taken = self.room.take(&self.owner, size)?;
+            state.room_left += taken;
+            state.room_taken += taken;
+        }
+        state.room_left = state.room_left.saturating_sub(size);
         if state.open.bytes.capacity() == 0 {
             state.open.bytes.reserve(size.max(1024));
         }
@@ -219,6 +240,9 @@ impl Log {
         let has_more = state.unstored_bytes > 0;
         state.is_queued = has_more;
         let is_ended = state.is_ended && !has_more;
+        if is_ended {
+            state.give_room_back(&self.room, &self.owner);
+        }
         drop(state);
         if let Some(last_sequence) = last {
             self.mark.set(Published { last_sequence, is_ended, broken: None });
@@ -240,6 +264,7 @@ impl Log {
         state.open = Open::default();
         state.unstored_bytes = 0;
         state.is_ended = true;
+        state.give_room_back(&self.room, &self.owner);
         drop(state);
         self.mark.set(Published { broken: Some(why), ..self.mark.now() });
         self.space.notify_waiters();
@@ -247,6 +272,11 @@ impl Log {
 }
 
 impl State {
+    fn give_room_back(&mut self, room: &LogRoom, owner: &Principal) {
+        room.give_back(owner, std::mem::take(&mut self.room_taken));
+        self.room_left = 0;
+    }
+
     /// Closes the open batch.
     fn seal(&mut self) {
         if self.open.ends.is_empty() {
@@ -319,7 +349,8 @@ impl Appender {
     /// sequence first, and answers with the job's state where that changes with the event; it must not wait, nor come back here.
     ///
     /// # Errors
-    /// [`Reason::Internal`] for an event beyond [`MAX_EVENT_BYTES`] or after the last one.
+    /// [`Reason::Internal`] for an event beyond [`MAX_EVENT_BYTES`] or after the last one; [`Reason::LogLimit`] when the logs of
+    /// running jobs take all that they may, until the job is relieved.
     pub async fn append(
         &self,
         payload: &Payload,

@@ -29,6 +29,7 @@ mod mark;
 mod memory;
 mod read_cache;
 mod recovery;
+mod room;
 
 pub use batch::{Batch, Rendered};
 pub use catalogue::{

@@ -56,8 +56,13 @@ async fn open(world: &Arc<World>, is_faulty: bool, max_tail_bytes: usize) -> Jou
 
 async fn open_over(store: SimulatedStore, max_tail_bytes: usize) -> Journal {
     let store = Arc::new(store);
-    let parts =
-        Parts { catalogue: store.clone(), events: store, policy: Arc::new(OwnersOnly), max_tail_bytes };
+    let parts = Parts {
+        catalogue: store.clone(),
+        events: store,
+        policy: Arc::new(OwnersOnly),
+        max_tail_bytes,
+        max_log_bytes: crate::quota::Bounds { most: 1 << 40, most_per_caller: None },
+    };
     Journal::open(parts).await.unwrap().0
 }
 

@@ -25,11 +25,15 @@ pub(super) struct SimulatedWorker {
 }
 
 /// The work goes on until this is dropped, however it ends.
-struct Working(Arc<World>);
+struct Working {
+    world: Arc<World>,
+    by: String,
+    agent: Option<String>,
+}
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.0.stop();
+        self.world.stop(&self.by, self.agent.as_deref());
     }
 }
 
@@ -67,8 +71,10 @@ impl Worker for SimulatedWorker {
 
     async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done> {
         self.world.note(format_args!("{} begins", assignment.job.job_id));
-        self.world.begin(&assignment.job.job_id, self.max_running);
-        let _working = Working(self.world.clone());
+        let (world, by) = (self.world.clone(), assignment.owner.name().to_owned());
+        let agent = self.needs(&assignment.owner, assignment.job, assignment.task).agent;
+        world.begin(&assignment.job.job_id, &by, agent.as_deref(), self.max_running);
+        let _working = Working { world, by, agent };
         let kind = self.world.below(100);
         let call = writer.tool_start("simulated", "{}", 1).await?;
         for number in 0..self.world.below(12) {

@@ -43,7 +43,10 @@ struct State {
     /// Which job answered a key, and for which body.
     keys: BTreeMap<String, JobId>,
     begun: BTreeMap<String, u32>,
-    working: u32,
+    /// By caller.
+    working: BTreeMap<String, u32>,
+    /// What those that work have for themselves.
+    agents: BTreeSet<String>,
     digest: DefaultHasher,
 }
 
@@ -76,7 +79,8 @@ impl World {
             going: BTreeSet::new(),
             keys: BTreeMap::new(),
             begun: BTreeMap::new(),
-            working: 0,
+            working: BTreeMap::new(),
+            agents: BTreeSet::new(),
             digest: DefaultHasher::new(),
         });
         Self { state, keeps_little }
@@ -216,17 +220,31 @@ impl World {
     }
 
     /// Work on a job begins.
-    pub(super) fn begin(&self, job_id: &str, max_working: u32) {
+    pub(super) fn begin(&self, job_id: &str, by: &str, agent: Option<&str>, max_working: u32) {
         let mut state = self.state();
         let count = state.begun.entry(job_id.to_owned()).or_default();
         *count += 1;
         assert_eq!(*count, 1, "{job_id} was begun twice");
-        state.working += 1;
-        assert!(state.working <= max_working, "{} at once", state.working);
+        let own = state.working.entry(by.to_owned()).or_default();
+        *own += 1;
+        // The last quarter is for callers who have none.
+        assert!(
+            *own <= (max_working - max_working / 4).max(1),
+            "{own} of {by} at once, {max_working} in all"
+        );
+        let all: u32 = state.working.values().sum();
+        assert!(all <= max_working, "{all} at once");
+        if let Some(agent) = agent {
+            assert!(state.agents.insert(agent.to_owned()), "two at once have {agent} for themselves");
+        }
     }
 
-    pub(super) fn stop(&self) {
-        self.state().working -= 1;
+    pub(super) fn stop(&self, by: &str, agent: Option<&str>) {
+        let mut state = self.state();
+        *state.working.entry(by.to_owned()).or_default() -= 1;
+        if let Some(agent) = agent {
+            state.agents.remove(agent);
+        }
     }
 
     pub(super) fn begun(&self, job_id: &JobId) -> u32 {
@@ -235,6 +253,8 @@ impl World {
 
     /// A life is over, and with it all that worked.
     pub(super) fn all_stopped(&self) {
-        assert_eq!(self.state().working, 0, "work outlived its runtime");
+        let state = self.state();
+        let is_over = state.working.values().all(|working| *working == 0) && state.agents.is_empty();
+        assert!(is_over, "work outlived its runtime: {:?}", state.working);
     }
 }

@@ -280,3 +280,33 @@ async fn a_session_keeps_little() {
     let refused = Session::open_named(&address, "alice", &"x".repeat(100_000)).await.err().unwrap();
     assert_eq!(message_of(&refused)["error"]["code"], -32602, "{}", refused.text());
 }
+
+/// A job that would take more of the store than its caller's running jobs may ends with its reason, whole; what has ended counts no more.
+#[tokio::test]
+async fn the_logs_of_running_jobs_are_bounded() {
+    let options = Options::default()
+        .set("auth.caller_header", "x-caller")
+        .set("jobs.max_log_bytes_per_caller", 1 << 20)
+        .set("conductor.kill_grace_seconds", 1);
+    let gateway = Gateway::mean(options);
+    let run = async |input: &str| {
+        let body = json!({
+            "tool": "execute_agent_contextual", "conversation_id": "c",
+            "arguments": {"agent_id": "Mean_Agent", "input_text": input},
+        });
+        let body = body.to_string().into_bytes();
+        let accepted =
+            send(&gateway.address, "POST", "/api/v1/stream-execute", &as_caller("a"), Some(body)).await;
+        let job_id = accepted.json()["job_id"].as_str().unwrap().to_owned();
+        watch(&gateway, &job_id, 0, "a").await.rest().await
+    };
+    for _ in 0..2 {
+        let events = run("flood 4").await;
+        let [.., error, end] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((&error["event"], &error["data"]["reason"]), (&json!("error"), &json!("LOG_LIMIT")));
+        assert_eq!(end["event"], "end_of_stream");
+        let bytes: usize = events.iter().map(|event| event.to_string().len()).sum();
+        assert!(bytes > 400_000 && bytes < 2 << 20, "{bytes} bytes of events");
+        assert_eq!(run("ok").await.last().unwrap()["data"]["state"], "SUCCEEDED");
+    }
+}

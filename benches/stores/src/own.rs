@@ -33,7 +33,7 @@ impl Own {
         let lease = Lease { holder: Holder::generate()?, time: Duration::from_secs(3600) };
         let halves = Arc::new(store.clone());
         let policy = Arc::new(OwnersOnly);
-        let parts = Parts { catalogue: halves.clone(), events: halves, policy, max_tail_bytes: 1 << 20 };
+        let parts = Parts { catalogue: halves.clone(), events: halves, policy, max_tail_bytes: 1 << 20 , max_log_bytes: conductor_gateway::quota::Bounds { most: 1 << 40, most_per_caller: None } };
         let (journal, mut damage) = runtime.block_on(Journal::open(parts))?;
         let Claimed { jobs: unfinished, damage: of_jobs } = runtime.block_on(journal.claim(usize::MAX))?;
         damage.extend(of_jobs);

@@ -113,7 +113,7 @@ pub fn make(shape: Shape, count: usize) -> Outcome<Vec<Arc<Unit>>> {
     runtime.block_on(async {
         let store = Arc::new(MemoryStore::default());
         let policy = Arc::new(OwnersOnly);
-        let parts = Parts { catalogue: store.clone(), events: store, policy, max_tail_bytes: 1 << 20 };
+        let parts = Parts { catalogue: store.clone(), events: store, policy, max_tail_bytes: 1 << 20 , max_log_bytes: conductor_gateway::quota::Bounds { most: 1 << 40, most_per_caller: None } };
         let (journal, _) = Journal::open(parts).await?;
         let Submitted::New(appender) = journal.submit(record(&JobId::generate()?)).await? else {
             return Err("a new job is not new".into());

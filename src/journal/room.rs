@@ -1,0 +1,97 @@
+//! How many bytes the logs of running jobs take: each caller's first, then all.
+//!
+//! A log takes its room in pieces, so that an event costs no look at what others have, and gives it back when the job has ended:
+//! from then on retention counts it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    error::{Error, Reason, Result},
+    principal::Principal,
+    quota::Bounds,
+};
+
+/// A log takes at least so many bytes at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<Principal, usize>,
+    total: usize,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct LogRoom {
+    bounds: Bounds,
+    state: Mutex<State>,
+}
+
+impl LogRoom {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { bounds, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for so many bytes more of a job of this owner's. Answers with how many were taken, which may be more. The last quarter is
+    /// for owners who have less than a sixteenth of all.
+    ///
+    /// # Errors
+    /// [`Reason::LogLimit`].
+    pub(super) fn take(&self, owner: &Principal, bytes: usize) -> Result<usize> {
+        let taken = bytes.max(PIECE_BYTES);
+        let mut state = self.state();
+        let own = state.held.get(owner).copied().unwrap_or(0) + taken;
+        let has_little = own <= self.bounds.most / 16;
+        let most = if has_little { self.bounds.most } else { self.bounds.for_holders() };
+        let is_own_full = self.bounds.most_per_caller.is_some_and(|most| own > most);
+        if is_own_full || state.total + taken > most {
+            let (own, all) = (own - taken, state.total);
+            return Err(Error::new(
+                Reason::LogLimit,
+                format!(
+                    "the events of running jobs take {all} bytes of the store, {own} of them your jobs', which is all that they may"
+                ),
+            ));
+        }
+        state.total += taken;
+        state.held.insert(owner.clone(), own);
+        Ok(taken)
+    }
+
+    pub(super) fn give_back(&self, owner: &Principal, bytes: usize) {
+        let mut state = self.state();
+        state.total -= bytes;
+        if let Some(held) = state.held.get_mut(owner) {
+            *held -= bytes;
+            if *held == 0 {
+                state.held.remove(owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_callers_long_logs_leave_room_for_anothers_short_ones() {
+        let room = LogRoom::new(Bounds { most: 64 * PIECE_BYTES, most_per_caller: None });
+        let [a, b] = ["a", "b"].map(Principal::from_proxy);
+        let pieces = std::iter::from_fn(|| room.take(&a, 1).ok()).count();
+        assert_eq!(pieces, 48, "three quarters");
+        let pieces = std::iter::from_fn(|| room.take(&b, 1).ok()).count();
+        assert_eq!(pieces, 4, "a sixteenth");
+        room.give_back(&a, 48 * PIECE_BYTES);
+        assert_eq!(room.take(&b, 2 * PIECE_BYTES).unwrap(), 2 * PIECE_BYTES);
+        room.give_back(&b, 6 * PIECE_BYTES);
+        assert!(room.state().held.is_empty() && room.state().total == 0);
+    }
+}
