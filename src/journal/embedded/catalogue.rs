@@ -5,15 +5,17 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{File, OpenOptions},
-    io::{self, BufWriter, Read, Write},
-    os::unix::fs::FileExt,
+    io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use prost::Message;
 
-use super::super::{Durability, JobId, index::frees_key};
+use super::{
+    super::{Durability, JobId, index::frees_key},
+    disk::{Disk, DiskFile, For, Sequential},
+};
 use crate::pb::{
     Job, TaskOptions,
     storage::{CatalogEntry, JobEnd, JobRecord, catalog_entry::Entry},
@@ -186,9 +188,10 @@ impl Buffer {
 /// The catalogue's file, open for new entries.
 #[derive(Debug)]
 pub(super) struct CatalogueFile {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     /// `None`: it has to be written anew before anything is added.
-    file: Option<File>,
+    file: Option<Arc<dyn DiskFile>>,
     length: u64,
     durability: Durability,
     entries: usize,
@@ -198,15 +201,21 @@ pub(super) struct CatalogueFile {
 impl CatalogueFile {
     /// The file at `path`, in which reading found this. Nothing is written but what was torn off is cut, so that this
     /// works on a full disk; a damaged or missing one is written anew when the first entry is added.
-    pub(super) fn open(path: &Path, found: Option<Found>, durability: Durability) -> Self {
+    pub(super) fn open(
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        found: Option<Found>,
+        durability: Durability,
+    ) -> Self {
         let Found { length, tail, entries, stale } = found.unwrap_or_default();
-        let mut opened = Self { path: path.to_owned(), file: None, length, durability, entries, stale };
+        let (disk, path) = (disk.clone(), path.to_owned());
+        let mut opened = Self { disk, path, file: None, length, durability, entries, stale };
         if found.is_some() && tail != Tail::Damaged && length >= MAGIC.len() as u64 {
-            opened.file = OpenOptions::new().write(true).open(path).ok();
+            opened.file = opened.disk.open(&opened.path, For::Writing).ok();
         }
         if tail == Tail::Torn
             && let Some(file) = &opened.file
-            && let Err(error) = file.set_len(length)
+            && let Err(error) = file.set_length(length)
         {
             tracing::warn!(%error, "the torn end of the catalogue could not be cut; it is written over");
         }
@@ -220,9 +229,9 @@ impl CatalogueFile {
 
     /// Writes it anew without what no longer matters, reading the old one in pieces. After an error it goes on as it is.
     pub(super) fn rewrite(&mut self) -> io::Result<()> {
-        let old = || -> io::Result<Option<File>> {
-            match File::open(&self.path) {
-                Ok(file) => Ok(Some(file)),
+        let old = || -> io::Result<Option<Sequential>> {
+            match self.disk.open(&self.path, For::Reading) {
+                Ok(file) => Ok(Some(Sequential::new(file))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
             }
@@ -236,9 +245,9 @@ impl CatalogueFile {
             })?;
         }
         let new_path = self.path.with_extension("new");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&new_path)?;
-        let mut output = BufWriter::with_capacity(READ_BYTES, file);
-        output.write_all(&MAGIC)?;
+        let file = self.disk.open(&new_path, For::Replacing)?;
+        // What is not written yet, and where it belongs.
+        let (mut waiting, mut written) = (MAGIC.to_vec(), 0);
         let (mut length, mut entries) = (MAGIC.len() as u64, 0);
         if let Some(mut old) = old()? {
             read_raw(&mut old, |content, entry| {
@@ -250,19 +259,22 @@ impl CatalogueFile {
                 if deleted.contains(job_id) {
                     return Ok(());
                 }
-                let mut bytes = Vec::new();
-                push_content(&mut bytes, length, content);
-                output.write_all(&bytes)?;
-                length += bytes.len() as u64;
+                push_content(&mut waiting, written, content);
+                length = written + waiting.len() as u64;
                 entries += 1;
+                if waiting.len() >= READ_BYTES {
+                    file.write_all_at(&waiting, written)?;
+                    written = length;
+                    waiting.clear();
+                }
                 Ok(())
             })?;
         }
-        let file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        std::fs::rename(&new_path, &self.path)?;
+        file.write_all_at(&waiting, written)?;
+        file.sync()?;
+        self.disk.rename(&new_path, &self.path)?;
         if let Some(parent) = self.path.parent() {
-            File::open(parent)?.sync_all()?;
+            self.disk.sync_directory(parent)?;
         }
         (self.file, self.length, self.entries, self.stale) = (Some(file), length, entries, 0);
         Ok(())
@@ -293,7 +305,7 @@ impl CatalogueFile {
         push_content(&mut bytes, self.length, &CatalogEntry { entry: Some(entry) }.encode_to_vec());
         file.write_all_at(&bytes, self.length)?;
         if self.durability == Durability::Fsync {
-            file.sync_data()?;
+            file.sync()?;
         }
         self.length += bytes.len() as u64;
         self.entries += 1;

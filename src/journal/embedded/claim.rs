@@ -40,14 +40,14 @@ impl Inner {
         if let Some(file) = self.open_file(job_id) {
             // Another holder of this process had it.
             let mut file = lock(&file);
-            let record = read_job(&path, job_id)?.record;
+            let record = read_job(&*self.directory.disk, &path, job_id)?.record;
             let Some(claim) = lock(&self.index).take(job_id, lease) else { return Ok(None) };
             file.epoch = claim.epoch;
             return Ok(Some(Unfinished { claim, record, last_sequence: file.last_sequence() }));
         }
         let known = lock(&self.index).record(job_id);
         let before = damage.len();
-        let inspected = inspect(&path, job_id, known.as_ref(), damage)?;
+        let inspected = inspect(&*self.directory.disk, &path, job_id, known.as_ref(), damage)?;
         if damage.len() > before {
             self.directory.set_aside(&path);
         }
@@ -64,7 +64,8 @@ impl Inner {
                 Ok(None)
             }
             Inspected::Unfinished(record, slot) => {
-                let mut file = JobFile::resume(&path, job_id, slot, self.written_files.clone())
+                let (disk, kept) = (&self.directory.disk, self.written_files.clone());
+                let mut file = JobFile::resume(disk, (&path, job_id), slot, kept)
                     .map_err(|error| unavailable(&path, &error))?;
                 let Some(claim) = lock(&self.index).take(job_id, lease) else { return Ok(None) };
                 file.epoch = claim.epoch;

@@ -1,54 +1,61 @@
 //! The store's directory: its lock, its paths, what is in it.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{super::JobId, unavailable};
+use super::{super::JobId, disk::Disk, unavailable};
 use crate::{
     error::{Error, Reason, Result},
-    files::{create_private_directory, open_private},
+    files::open_private,
     pb::Timestamp,
 };
 
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    lock: File,
+    pub(super) disk: Arc<dyn Disk>,
+    /// Of a directory of the system's own.
+    lock: Option<File>,
 }
 
-fn set_aside(store: &Path, path: &Path) -> io::Result<()> {
+fn set_aside(disk: &dyn Disk, store: &Path, path: &Path) -> io::Result<()> {
     let directory = store.join("damaged");
-    create_private_directory(&directory)?;
+    disk.create_directory(&directory)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    fs::copy(path, directory.join(format!("{name}.{}", Timestamp::now().unix_millis()))).map(drop)
+    disk.copy(path, &directory.join(format!("{name}.{}", Timestamp::now().unix_millis())))
 }
 
 /// A reader has met damage in a job's file, which a start does not look into once the job has ended: it is kept, once,
 /// before retention removes it, and named.
-pub(super) fn set_aside_once(path: &Path) {
+pub(super) fn set_aside_once(disk: &dyn Disk, path: &Path) {
     let (Some(store), Some(name)) = (path.parent().and_then(Path::parent), path.file_name()) else { return };
     let name = name.to_string_lossy();
-    let kept = fs::read_dir(store.join("damaged")).into_iter().flatten().flatten();
-    let is_kept = kept.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(&*name));
+    let kept = disk.names(&store.join("damaged")).unwrap_or_default();
+    let is_kept = kept.iter().any(|kept| kept.starts_with(&*name));
     if is_kept {
         return;
     }
-    let kept = set_aside(store, path);
+    let kept = set_aside(disk, store, path);
     tracing::error!(job_id = %name, is_kept = kept.is_ok(), "a reader has met damage in a job's file; it is kept in the store's directory `damaged`");
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let open = || -> io::Result<File> {
-            create_private_directory(&path.join("jobs"))?;
-            open_private(&path.join("lock"))
-        };
-        let lock = open().map_err(|error| unavailable(path, &error))?;
+    pub(super) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<Self> {
+        let made = disk.create_directory(&path.join("jobs"));
+        made.map_err(|error| unavailable(path, &error))?;
+        Ok(Self { path: path.to_owned(), disk, lock: None })
+    }
+
+    /// Takes the lock of a directory of the system's own.
+    pub(super) fn locked(self) -> Result<Self> {
+        let path = &self.path;
+        let lock = open_private(&path.join("lock")).map_err(|error| unavailable(path, &error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
             let message = format!(
                 "the store {} is in use by another gateway; stop it, or choose another storage.path",
@@ -56,11 +63,13 @@ impl Directory {
             );
             Error::new(Reason::StoreUnavailable, message).because(error)
         })?;
-        Ok(Self { path: path.to_owned(), lock })
+        Ok(Self { lock: Some(lock), ..self })
     }
 
     pub(super) fn unlock(&self) {
-        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+        if let Some(lock) = &self.lock
+            && let Err(error) = flock(lock, FlockOperation::Unlock)
+        {
             tracing::warn!(%error, "store lock not released");
         }
     }
@@ -83,7 +92,7 @@ impl Directory {
 
     /// Keeps a damaged file's bytes as they were found, where there is room for them.
     pub(super) fn set_aside(&self, path: &Path) {
-        if let Err(error) = set_aside(&self.path, path) {
+        if let Err(error) = set_aside(&*self.disk, &self.path, path) {
             tracing::warn!(%error, path = %path.display(), "what was found damaged could not be kept in the store's directory `damaged`");
         }
     }
@@ -91,8 +100,8 @@ impl Directory {
     /// The ids of the jobs that have a file, sorted.
     pub(super) fn job_files(&self) -> io::Result<Vec<JobId>> {
         let mut files = Vec::new();
-        for entry in fs::read_dir(self.path.join("jobs"))? {
-            files.extend(JobId::parse(&entry?.file_name().to_string_lossy()));
+        for name in self.disk.names(&self.path.join("jobs"))? {
+            files.extend(JobId::parse(&name));
         }
         files.sort_unstable();
         Ok(files)
@@ -100,11 +109,10 @@ impl Directory {
 
     /// Makes the removal of a job's files as lasting as their contents.
     pub(super) fn sync_removals(&self) -> io::Result<()> {
-        File::open(self.path.join("jobs"))?.sync_all()?;
-        match File::open(self.path.join("results")) {
-            Ok(results) => results.sync_all(),
+        self.disk.sync_directory(&self.path.join("jobs"))?;
+        match self.disk.sync_directory(&self.path.join("results")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            synced => synced,
         }
     }
 }

@@ -105,7 +105,7 @@ fn window(bytes: &[u8]) -> Window {
     let descriptor = memfd_create("job", MemfdFlags::CLOEXEC).expect("a file in memory");
     let mut file = File::from(descriptor);
     file.write_all(bytes).expect("written");
-    Window::new(file)
+    Window::new(std::sync::Arc::new(file))
 }
 
 /// Reads such a file as a start and as a reader does: there is an end to it, and no hole that is not told.

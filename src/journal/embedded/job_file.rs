@@ -1,9 +1,7 @@
 //! Writing one job's file.
 
 use std::{
-    fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +10,7 @@ use prost::Message;
 
 use super::{
     super::{Batch, Durability, JobId},
+    disk::{Disk, For},
     format::{FrameKind, HEADER_LEN, SLOT_POSITION, Slot, push_batch, push_frame},
     kept_files::{Kept, KeptFiles},
 };
@@ -22,6 +21,7 @@ use crate::pb::{Job, storage::JobRecord};
 pub(super) struct JobFile {
     job_id: JobId,
     path: PathBuf,
+    disk: Arc<dyn Disk>,
     /// Kept open from the second write on, by few at a time: a job that waits must not hold one.
     file: Option<Kept>,
     writes: u32,
@@ -35,13 +35,13 @@ pub(super) struct JobFile {
 impl JobFile {
     /// Creates the file with the job's record.
     pub(super) fn create(
-        path: &Path,
-        job_id: &JobId,
+        disk: &Arc<dyn Disk>,
+        (path, job_id): (&Path, &JobId),
         record: &JobRecord,
         durability: Durability,
         kept_files: KeptFiles,
     ) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = disk.open(path, For::Creating)?;
         let mut frame = Vec::new();
         push_frame(&mut frame, HEADER_LEN, job_id, FrameKind::Record, (0, 0), |buffer| {
             record.encode_raw(buffer);
@@ -51,17 +51,17 @@ impl JobFile {
         start.extend_from_slice(&frame);
         file.write_all_at(&start, 0)?;
         if durability == Durability::Fsync {
-            file.sync_all()?;
+            file.sync()?;
             if let Some(parent) = path.parent() {
-                File::open(parent)?.sync_all()?;
+                disk.sync_directory(parent)?;
             }
         }
-        Ok(Self::at(path, job_id, slot, kept_files))
+        Ok(Self::at(disk, (path, job_id), slot, kept_files))
     }
 
-    fn at(path: &Path, job_id: &JobId, slot: Slot, kept_files: KeptFiles) -> Self {
-        let (job_id, path) = (job_id.clone(), path.to_owned());
-        Self { job_id, path, file: None, writes: 0, kept_files, slot, epoch: 1, buffer: Vec::new() }
+    fn at(disk: &Arc<dyn Disk>, (path, job_id): (&Path, &JobId), slot: Slot, kept_files: KeptFiles) -> Self {
+        let (job_id, path, disk) = (job_id.clone(), path.to_owned(), disk.clone());
+        Self { job_id, path, disk, file: None, writes: 0, kept_files, slot, epoch: 1, buffer: Vec::new() }
     }
 
     /// The last event that is stored.
@@ -70,13 +70,18 @@ impl JobFile {
     }
 
     /// Opens the file of an unfinished job; `slot` is where it goes on.
-    pub(super) fn resume(path: &Path, job_id: &JobId, slot: Slot, kept_files: KeptFiles) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+    pub(super) fn resume(
+        disk: &Arc<dyn Disk>,
+        (path, job_id): (&Path, &JobId),
+        slot: Slot,
+        kept_files: KeptFiles,
+    ) -> io::Result<Self> {
+        let file = disk.open(path, For::Writing)?;
         // What lies behind was never acknowledged; left there, a whole frame of it could be taken for a new one.
-        if file.metadata()?.len() > slot.length {
-            file.set_len(slot.length)?;
+        if file.length()? > slot.length {
+            file.set_length(slot.length)?;
         }
-        Ok(Self::at(path, job_id, slot, kept_files))
+        Ok(Self::at(disk, (path, job_id), slot, kept_files))
     }
 
     /// Appends batches. After an error nothing counts as appended, and the same place is written again.
@@ -121,19 +126,19 @@ impl JobFile {
     fn commit(&mut self, advance: impl FnOnce(Slot, u64) -> Slot, durability: Durability) -> io::Result<()> {
         let file = match self.file.take() {
             Some(kept) => kept,
-            None => Kept::new(OpenOptions::new().write(true).open(&self.path)?),
+            None => Kept::new(self.disk.open(&self.path, For::Writing)?),
         };
         file.write_all_at(&self.buffer, self.slot.length)?;
         let slot = advance(self.slot, self.buffer.len() as u64);
         // The slot says what can be read: it must not reach the disk before that. It may come later, with the next sync; frames
         // behind it are found all the same.
         if durability == Durability::Fsync {
-            file.sync_data()?;
+            file.sync()?;
         }
         file.write_all_at(&slot.encode(&self.job_id), SLOT_POSITION)?;
         if durability == Durability::Fsync && slot.end_position != 0 {
             // Nothing comes later.
-            file.sync_data()?;
+            file.sync()?;
         }
         self.slot = slot;
         self.writes = self.writes.saturating_add(1);

@@ -1,10 +1,10 @@
 //! Reading one job's file: events from any sequence on, its record, its end, its health.
 
 use std::{
-    fs::File,
     io,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -14,21 +14,22 @@ use prost::Message;
 use super::{
     super::{Chunk, Damage, JobId, Reader, StoredJob},
     directory::set_aside_once,
+    disk::{Disk, For},
     format::{FRAME_HEAD_LEN, FRAME_MAGIC, FrameHead, FrameKind, HEADER_LEN, Slot, read_batch},
     kept_files::KeptFiles,
-    unavailable,
+    off_runtime, unavailable,
     window::Window,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     pb::{Job, storage::JobRecord},
 };
 
 /// From here on frame by frame is as fast as halving.
 const NEAR_BYTES: u64 = 512 * 1024;
 
-fn open(path: &Path, job_id: &JobId) -> Result<Window> {
-    match File::open(path) {
+fn open(disk: &dyn Disk, path: &Path, job_id: &JobId) -> Result<Window> {
+    match disk.open(path, For::Reading) {
         Ok(file) => Ok(Window::new(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(JobId::not_found(job_id.as_str())),
         Err(error) => Err(unavailable(path, &error)),
@@ -73,6 +74,7 @@ fn payload(window: &mut Window, position: u64, head: &FrameHead) -> io::Result<O
 #[derive(Debug)]
 pub(super) struct JobReader {
     job_id: JobId,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     kept_files: KeptFiles,
     /// Away while a read runs on another thread. A reader that was cancelled meanwhile opens the file again, and so does
@@ -89,10 +91,15 @@ pub(super) struct State {
 }
 
 impl JobReader {
-    pub(super) fn open(path: &Path, job_id: &JobId, kept_files: KeptFiles) -> Result<Self> {
-        let state = State { window: open(path, job_id)?, position: HEADER_LEN };
-        let (job_id, path) = (job_id.clone(), path.to_owned());
-        Ok(Self { job_id, path, kept_files, state: Some(state), position: HEADER_LEN })
+    pub(super) fn open(
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        job_id: &JobId,
+        kept_files: KeptFiles,
+    ) -> Result<Self> {
+        let state = State { window: open(&**disk, path, job_id)?, position: HEADER_LEN };
+        let (job_id, disk, path) = (job_id.clone(), disk.clone(), path.to_owned());
+        Ok(Self { job_id, disk, path, kept_files, state: Some(state), position: HEADER_LEN })
     }
 }
 
@@ -101,19 +108,19 @@ impl Reader for JobReader {
     async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk> {
         let state = self.state.take();
         let position = self.position;
-        let (job_id, path) = (self.job_id.clone(), self.path.clone());
+        let (job_id, disk, path) = (self.job_id.clone(), self.disk.clone(), self.path.clone());
         let work = move || -> Result<(State, io::Result<Chunk>)> {
             let mut state = match state {
                 Some(state) => state,
-                None => State { window: open(&path, &job_id)?, position },
+                None => State { window: open(&*disk, &path, &job_id)?, position },
             };
             let chunk = state.read(&job_id, next_sequence, last_sequence, max_bytes);
             if chunk.as_ref().is_ok_and(|chunk| chunk.damage.is_some()) {
-                set_aside_once(&path);
+                set_aside_once(&*disk, &path);
             }
             Ok((state, chunk))
         };
-        let (state, chunk) = tokio::task::spawn_blocking(work).await.map_err(Error::internal)??;
+        let (state, chunk) = off_runtime(&*self.disk, work).await?;
         self.position = state.position;
         let State { window, position } = state;
         self.state = window.keep(&self.kept_files).map(|window| State { window, position });
@@ -253,8 +260,8 @@ fn read_end(window: &mut Window, job_id: &JobId, position: u64) -> io::Result<Op
 }
 
 /// The job's record, and its end if it has one.
-pub(super) fn read_job(path: &Path, job_id: &JobId) -> Result<StoredJob> {
-    let mut window = open(path, job_id)?;
+pub(super) fn read_job(disk: &dyn Disk, path: &Path, job_id: &JobId) -> Result<StoredJob> {
+    let mut window = open(disk, path, job_id)?;
     let read = |window: &mut Window| -> io::Result<Result<StoredJob, Damage>> {
         let header = window.get(0, HEADER_LEN as usize)?;
         let Some(slot) = Slot::decode_header(job_id, &header) else {
@@ -273,7 +280,7 @@ pub(super) fn read_job(path: &Path, job_id: &JobId) -> Result<StoredJob> {
         ))
     };
     read(&mut window).map_err(|error| unavailable(path, &error))?.map_err(|damage| {
-        set_aside_once(path);
+        set_aside_once(disk, path);
         damage.to_error()
     })
 }
@@ -291,12 +298,13 @@ pub(super) enum Inspected {
 
 /// Reads a whole file and checks every frame. `known` is what the catalogue knows of the job.
 pub(super) fn inspect(
+    disk: &dyn Disk,
     path: &Path,
     job_id: &JobId,
     known: Option<&JobRecord>,
     damage: &mut Vec<Damage>,
 ) -> Result<Inspected> {
-    let mut window = open(path, job_id)?;
+    let mut window = open(disk, path, job_id)?;
     inspect_window(&mut window, job_id, known, damage).map_err(|error| unavailable(path, &error))
 }
 

@@ -1,13 +1,14 @@
 //! How many files are kept open between two uses. Beyond that they are opened each time, which is slower and always works.
 
 use std::{
-    fs::File,
     ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+use super::disk::DiskFile;
 
 /// The places; clones share them.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub(super) struct KeptFiles {
 /// An open file, with its place once it is kept.
 #[derive(Debug)]
 pub(super) struct Kept {
-    file: File,
+    file: Arc<dyn DiskFile>,
     place: Option<Arc<AtomicUsize>>,
 }
 
@@ -42,16 +43,16 @@ impl KeptFiles {
 }
 
 impl Kept {
-    pub(super) fn new(file: File) -> Self {
+    pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
         Self { file, place: None }
     }
 }
 
 impl Deref for Kept {
-    type Target = File;
+    type Target = dyn DiskFile;
 
-    fn deref(&self) -> &File {
-        &self.file
+    fn deref(&self) -> &(dyn DiskFile + 'static) {
+        &*self.file
     }
 }
 

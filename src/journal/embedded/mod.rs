@@ -17,13 +17,18 @@
 mod catalogue;
 mod claim;
 mod directory;
+mod disk;
 mod format;
 #[cfg(any(test, fuzzing))]
 mod hostile;
 mod job_file;
 mod job_reader;
 mod kept_files;
+#[cfg(test)]
+mod lossy;
 mod open;
+#[cfg(test)]
+mod power;
 mod result_file;
 #[cfg(test)]
 mod troubled;
@@ -40,6 +45,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catalogue::CatalogueFile;
 use directory::Directory;
+use disk::{Disk, SystemDisk};
 use job_file::JobFile;
 use kept_files::KeptFiles;
 use tokio::sync::Notify;
@@ -111,7 +117,19 @@ impl EmbeddedStore {
     /// # Errors
     /// [`Reason::StoreUnavailable`] when the directory cannot be written or another gateway holds it.
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
-        let directory = Directory::open(path)?;
+        Ok(Self::over(Directory::open(path, Arc::new(SystemDisk))?.locked()?, durability))
+    }
+
+    /// The store over another disk, which nobody else has.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`] when it cannot be written.
+    #[cfg(test)]
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, durability: Durability) -> Result<Self> {
+        Ok(Self::over(Directory::open(path, disk)?, durability))
+    }
+
+    fn over(directory: Directory, durability: Durability) -> Self {
         let kept = || KeptFiles::at_most(descriptors::files_kept());
         let inner = Inner {
             directory,
@@ -124,7 +142,7 @@ impl EmbeddedStore {
             read_files: kept(),
             changed: Notify::new(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// Runs file work on a thread that may block.
@@ -133,7 +151,18 @@ impl EmbeddedStore {
         work: impl FnOnce(&Inner) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || work(&inner)).await.map_err(Error::internal)?
+        off_runtime(&*self.inner.directory.disk, move || work(&inner)).await
+    }
+}
+
+/// Runs file work where it may block.
+async fn off_runtime<T: Send + 'static, E: From<Error> + Send + 'static>(
+    disk: &dyn Disk,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    match disk.is_inline() {
+        true => work(),
+        false => tokio::task::spawn_blocking(work).await.map_err(Error::internal)?,
     }
 }
 
@@ -171,14 +200,15 @@ impl Inner {
 
     fn create(&self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Result<Claim> {
         let path = self.path_of(job_id);
-        let file = JobFile::create(&path, job_id, record, self.durability, self.written_files.clone())
-            .map_err(|error| {
+        let (disk, kept) = (&self.directory.disk, self.written_files.clone());
+        let file =
+            JobFile::create(disk, (&path, job_id), record, self.durability, kept).map_err(|error| {
                 // The job was not accepted: a half-made file must not be found by the next start.
-                let _gone = std::fs::remove_file(&path);
+                let _gone = disk.remove(&path);
                 unavailable(&path, &error)
             })?;
         self.with_catalogue(|catalogue| catalogue.created(record)).inspect_err(|_| {
-            let _gone = std::fs::remove_file(&path);
+            let _gone = disk.remove(&path);
         })?;
         lock(&self.open).insert(job_id.clone(), Arc::new(Mutex::new(file)));
         Ok(lock(&self.index).create(job_id, record, lease))
@@ -227,14 +257,13 @@ impl Inner {
     }
 
     fn result_bytes(&self, job_id: &JobId) -> u64 {
-        std::fs::metadata(self.directory.result_path(job_id)).map_or(0, |file| file.len())
+        self.directory.disk.length(&self.directory.result_path(job_id)).unwrap_or(0)
     }
 
     fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
         lock(&self.index).check(claim)?;
         let path = self.path_of(&claim.job_id);
-        let log_bytes =
-            std::fs::metadata(&path).map_or(0, |file| file.len()) + self.result_bytes(&claim.job_id);
+        let log_bytes = self.directory.disk.length(&path).unwrap_or(0) + self.result_bytes(&claim.job_id);
         self.with_catalogue(|catalogue| catalogue.ended(job, log_bytes, true))?;
         self.directory.set_aside(&path);
         lock(&self.index).end(claim, job, log_bytes, true);
@@ -249,11 +278,11 @@ impl Inner {
         // The catalogue first: a job that it knows and that has no file would be reported as lost.
         let noted = self.with_catalogue(|catalogue| catalogue.deleted(job_id));
         let path = self.path_of(job_id);
-        if noted.is_err() && !path.exists() {
+        if noted.is_err() && self.directory.disk.length(&path).is_err() {
             return noted;
         }
         for path in [&self.directory.result_path(job_id), &path] {
-            match std::fs::remove_file(path) {
+            match self.directory.disk.remove(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(unavailable(path, &error));
                 }
@@ -280,8 +309,10 @@ impl Inner {
     fn check(&self) -> Result<()> {
         let path = self.directory.check_path();
         // As much as a small job takes: a full disk may still have room for a name.
-        let written = std::fs::write(&path, [0; CHECK_BYTES]);
-        let removed = std::fs::remove_file(&path);
+        let disk = &self.directory.disk;
+        let file = disk.open(&path, disk::For::Replacing);
+        let written = file.and_then(|file| file.write_all_at(&[0; CHECK_BYTES], 0));
+        let removed = disk.remove(&path);
         written.and(removed).map_err(|error| unavailable(&path, &error))
     }
 
@@ -325,7 +356,10 @@ impl Catalogue for EmbeddedStore {
 
     async fn read(&self, job_id: &JobId) -> Result<StoredJob> {
         let job_id = job_id.clone();
-        self.blocking(move |inner| job_reader::read_job(&inner.path_of(&job_id), &job_id)).await
+        self.blocking(move |inner| {
+            job_reader::read_job(&*inner.directory.disk, &inner.path_of(&job_id), &job_id)
+        })
+        .await
     }
 
     async fn list(&self, query: &Query) -> Result<Vec<Job>> {
@@ -401,7 +435,8 @@ impl EventLog for EmbeddedStore {
         let job_id = job_id.clone();
         let reader = self
             .blocking(move |inner| {
-                job_reader::JobReader::open(&inner.path_of(&job_id), &job_id, inner.read_files.clone())
+                let (disk, kept) = (&inner.directory.disk, inner.read_files.clone());
+                job_reader::JobReader::open(disk, &inner.path_of(&job_id), &job_id, kept)
             })
             .await?;
         Ok(Box::new(reader))
@@ -416,7 +451,8 @@ impl EventLog for EmbeddedStore {
         self.blocking(move |inner| {
             lock(&inner.index).check(&claim)?;
             let path = inner.directory.result_path(&claim.job_id);
-            result_file::write(&path, &claim.job_id, &text, inner.durability == Durability::Fsync)
+            let (disk, is_synced) = (&*inner.directory.disk, inner.durability == Durability::Fsync);
+            result_file::write(disk, &path, &claim.job_id, &text, is_synced)
                 .map_err(|error| Refusal::Unavailable(unavailable(&path, &error)))
         })
         .await
@@ -426,7 +462,8 @@ impl EventLog for EmbeddedStore {
         let job_id = job_id.clone();
         self.blocking(move |inner| {
             let path = inner.directory.result_path(&job_id);
-            result_file::read(&path, &job_id, from, max_bytes).map_err(|error| match error.kind() {
+            let disk = &*inner.directory.disk;
+            result_file::read(disk, &path, &job_id, from, max_bytes).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                     let message = "the whole answer is lost: it could not be kept, or was damaged; the job shows its beginning";
                     Error::new(Reason::DataLoss, message).for_job(job_id.as_str()).because(error)

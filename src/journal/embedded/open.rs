@@ -2,7 +2,7 @@
 //!
 //! Nothing has to be written for it: it works on a full disk, and one file that cannot be read is one job's trouble.
 
-use std::{collections::BTreeSet, fs::File, io};
+use std::{collections::BTreeSet, io};
 
 use super::{
     super::{
@@ -11,6 +11,7 @@ use super::{
     },
     Inner,
     catalogue::{CatalogueFile, Tail, read},
+    disk::{For, Sequential},
     job_reader::{Inspected, inspect},
     lock, unavailable,
 };
@@ -28,9 +29,10 @@ impl Inner {
         let mut damage = Vec::new();
         let path = self.directory.catalogue_path();
         let files = self.directory.job_files().map_err(|error| unavailable(&path, &error))?;
-        let found = match File::open(&path) {
-            Ok(mut file) => {
-                let read = read(&mut file, |entry| self.apply(entry));
+        let disk = &self.directory.disk;
+        let found = match disk.open(&path, For::Reading) {
+            Ok(file) => {
+                let read = read(&mut Sequential::new(file), |entry| self.apply(entry));
                 Some(read.map_err(|error| unavailable(&path, &error))?)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -50,10 +52,10 @@ impl Inner {
         };
         damage.extend(what.map(|what| Damage { job_id: None, lost: None, what: what.into() }));
         let is_whole = found.is_some_and(|found| found.tail == Tail::Whole);
-        *lock(&self.catalogue) = Some(CatalogueFile::open(&path, found, self.durability));
+        *lock(&self.catalogue) = Some(CatalogueFile::open(disk, &path, found, self.durability));
         self.name_the_lost(&files, is_whole, &mut damage);
         for job_id in files.iter().filter(|job_id| !lock(&self.index).has(job_id)) {
-            self.take_in(job_id, &mut damage);
+            self.take_in(job_id, found.is_some_and(|found| found.tail != Tail::Damaged), &mut damage);
         }
         let is_mostly_stale = lock(&self.catalogue).as_ref().is_some_and(CatalogueFile::is_mostly_stale);
         if is_mostly_stale && let Err(error) = self.with_catalogue(CatalogueFile::rewrite) {
@@ -103,12 +105,16 @@ impl Inner {
         }
     }
 
-    /// A file that the catalogue does not know.
-    fn take_in(&self, job_id: &JobId, damage: &mut Vec<Damage>) {
+    /// A file that the catalogue does not know. `is_read`: the catalogue could be read to its end.
+    fn take_in(&self, job_id: &JobId, is_read: bool, damage: &mut Vec<Damage>) {
         let path = self.path_of(job_id);
         let before = damage.len();
-        let inspected = inspect(&path, job_id, None, damage);
-        if damage.len() > before {
+        let inspected = inspect(&*self.directory.disk, &path, job_id, None, damage);
+        if is_read && matches!(inspected, Ok(Inspected::Lost)) {
+            // Nobody was told that this job was accepted: its creation was cut short, by a full disk or the loss of power.
+            damage.truncate(before);
+            tracing::info!(%job_id, "what is left of a job that was not accepted is removed");
+        } else if damage.len() > before {
             self.directory.set_aside(&path);
         }
         let noted = match inspected {
@@ -123,7 +129,9 @@ impl Inner {
                 self.note(&record, None)
             }
             // Named above; kept aside.
-            Ok(Inspected::Lost) => std::fs::remove_file(&path).map_err(|error| unavailable(&path, &error)),
+            Ok(Inspected::Lost) => {
+                self.directory.disk.remove(&path).map_err(|error| unavailable(&path, &error))
+            }
             Err(error) => {
                 // Whose it is stands in the file. It is looked at again by the next start.
                 let what = format!("its file cannot be read: {}", error.cause().unwrap_or_default());

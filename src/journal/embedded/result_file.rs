@@ -1,12 +1,14 @@
 //! A whole answer that is too long for an event, in a file beside its job's: blocks of 64 KiB, each with its checksum, so that any
 //! part of it is read alone and no damage of it is passed on.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{io, path::Path};
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::JobId;
-use crate::files::{self, create_private_directory, replace};
+use super::{
+    super::JobId,
+    disk::{Disk, For, read_exact_at},
+};
 
 const BLOCK: usize = 64 * 1024;
 const CHECKSUM: usize = 4;
@@ -17,22 +19,34 @@ fn checksum(job_id: &JobId, block: u64, bytes: &[u8]) -> u32 {
 }
 
 /// Writes an answer, whole or not at all.
-pub(super) fn write(path: &Path, job_id: &JobId, text: &[u8], is_synced: bool) -> io::Result<()> {
+pub(super) fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    job_id: &JobId,
+    text: &[u8],
+    is_synced: bool,
+) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(text.len() + (text.len() / BLOCK + 1) * CHECKSUM);
     for (number, block) in (0..).zip(text.chunks(BLOCK)) {
         bytes.extend_from_slice(block);
         bytes.extend_from_slice(&checksum(job_id, number, block).to_le_bytes());
     }
     if let Some(directory) = path.parent() {
-        create_private_directory(directory)?;
+        disk.create_directory(directory)?;
     }
-    replace(path, &bytes, if is_synced { files::Durability::Power } else { files::Durability::Process })
+    disk.replace(path, &bytes, is_synced)
 }
 
 /// Reads from a place on, to the end of a block or further; nothing behind the end.
-pub(super) fn read(path: &Path, job_id: &JobId, from: u64, max_bytes: usize) -> io::Result<Bytes> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
+pub(super) fn read(
+    disk: &dyn Disk,
+    path: &Path,
+    job_id: &JobId,
+    from: u64,
+    max_bytes: usize,
+) -> io::Result<Bytes> {
+    let file = disk.open(path, For::Reading)?;
+    let length = file.length()?;
     let mut read = BytesMut::new();
     let first = from / BLOCK as u64;
     for number in first.. {
@@ -42,7 +56,7 @@ pub(super) fn read(path: &Path, job_id: &JobId, from: u64, max_bytes: usize) -> 
             break;
         }
         let mut block = vec![0; stored];
-        file.read_exact_at(&mut block, at)?;
+        read_exact_at(&*file, &mut block, at)?;
         let expected = block.split_off(stored - CHECKSUM);
         if checksum(job_id, number, &block).to_le_bytes() != expected[..] {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the block at {at} is damaged")));
@@ -56,7 +70,7 @@ pub(super) fn read(path: &Path, job_id: &JobId, from: u64, max_bytes: usize) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::disk::SystemDisk, *};
 
     #[test]
     fn any_part_is_read_alone_and_damage_is_noticed() {
@@ -64,19 +78,23 @@ mod tests {
         let path = directory.path().join("results/x");
         let job_id = JobId::generate().unwrap();
         let text: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
-        write(&path, &job_id, &text, false).unwrap();
+        write(&SystemDisk, &path, &job_id, &text, false).unwrap();
         for (from, max) in
             [(0, 10), (0, 1_000_000), (65_530, 20), (131_072, 5), (199_999, 10), (200_000, 10), (900_000, 1)]
         {
             let end = (from + max).min(text.len());
             let expected = text.get(from..end).unwrap_or_default();
-            assert_eq!(read(&path, &job_id, from as u64, max).unwrap(), expected, "{from} {max}");
+            assert_eq!(
+                read(&SystemDisk, &path, &job_id, from as u64, max).unwrap(),
+                expected,
+                "{from} {max}"
+            );
         }
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[70_000] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert!(read(&path, &job_id, 0, 100).is_ok());
-        assert!(read(&path, &job_id, 70_000, 100).is_err());
-        assert!(read(&path, &JobId::generate().unwrap(), 0, 100).is_err());
+        assert!(read(&SystemDisk, &path, &job_id, 0, 100).is_ok());
+        assert!(read(&SystemDisk, &path, &job_id, 70_000, 100).is_err());
+        assert!(read(&SystemDisk, &path, &JobId::generate().unwrap(), 0, 100).is_err());
     }
 }

@@ -1,10 +1,13 @@
 //! A piece of a file in memory, moved along as it is read.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{io, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
-use super::kept_files::{Kept, KeptFiles};
+use super::{
+    disk::{DiskFile, read_full_at},
+    kept_files::{Kept, KeptFiles},
+};
 
 const READ_AHEAD: usize = 256 * 1024;
 
@@ -17,12 +20,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(file: File) -> Self {
+    pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
         Self { file: Kept::new(file), start: 0, bytes: Bytes::new() }
     }
 
     pub(super) fn file_len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        self.file.length()
     }
 
     /// The bytes at `position`; fewer than `len` only at the end of the file.
@@ -31,15 +34,7 @@ impl Window {
             return Ok(held);
         }
         let mut buffer = BytesMut::zeroed(len.max(READ_AHEAD));
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], position + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let filled = read_full_at(&*self.file, &mut buffer, position)?;
         buffer.truncate(filled);
         self.start = position;
         self.bytes = buffer.freeze();
