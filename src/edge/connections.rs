@@ -131,12 +131,21 @@ impl Open {
         self.is_beyond.load(Ordering::Relaxed)
     }
 
-    /// Another one goes for it.
+    /// Another one goes for it. One that was refused already goes all the same.
     pub(super) fn stays(&self) {
-        if self.is_beyond.swap(false, Ordering::Relaxed) {
-            let mut state = lock(&self.all.state);
+        let mut state = lock(&self.all.state);
+        if self.is_beyond() && !self.let_go.is_cancelled() {
+            self.is_beyond.store(false, Ordering::Relaxed);
             state.beyond.remove(&self.id);
             state.open += 1;
+        }
+    }
+
+    /// It has had its one answer, if it came when there were as many as there may be.
+    pub(super) fn has_had_its_answer(&self) {
+        let _state = lock(&self.all.state);
+        if self.is_beyond() {
+            self.let_go.cancel();
         }
     }
 
@@ -193,6 +202,20 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One that was refused does not stay for a later request of its own, and is counted as what it is.
+    #[tokio::test]
+    async fn who_was_refused_goes() {
+        let all = Connections::new(1, 1);
+        let (first, second) = (all.opened(), all.opened());
+        let busy = (second.busy(), second.busy());
+        second.has_had_its_answer();
+        second.stays();
+        assert!(second.is_beyond() && second.let_go.is_cancelled());
+        drop((busy, second, first));
+        let state = lock(&all.state);
+        assert!(state.open + state.leaving == 0 && state.beyond.is_empty(), "{state:?}");
+    }
 
     /// The longest idle one goes; busy ones stay; beyond the bound the oldest newcomer makes room.
     #[tokio::test(start_paused = true)]

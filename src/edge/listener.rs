@@ -401,7 +401,7 @@ async fn exchange(request: Request<Incoming>, door: Door, shared: &Shared, open:
     let deadline = Instant::now() + shared.config.request_timeout();
     let is_misformed = form::check(&request).err();
     let request = request.map(|body| Body::new(TimedBody::new(body, deadline, rest.clone())));
-    let mut closes = open.is_beyond();
+    let mut closes = false;
     let (mut response, in_progress) = match is_misformed {
         Some((error, status)) => {
             drop(request);
@@ -417,7 +417,7 @@ async fn exchange(request: Request<Incoming>, door: Door, shared: &Shared, open:
     if door == Door::Http {
         response = form::finished(response).await;
     }
-    if is_http1 && (!rest.drain(deadline, is_asked_for).await || closes) {
+    if is_http1 && (!rest.drain(deadline, is_asked_for).await || closes || open.is_beyond()) {
         close(&mut response);
     }
     (response, in_progress)
@@ -433,10 +433,7 @@ async fn refuse_coded(request: Request<Body>, next: axum::middleware::Next) -> R
 
 async fn route(mut request: Request<Body>, door: Door, shared: &Shared, open: &Open) -> Answered {
     let begun = begin(&mut request, shared, open);
-    if open.is_beyond() {
-        // One request, and no more.
-        open.let_go.cancel();
-    }
+    open.has_had_its_answer();
     let in_progress = match begun {
         Ok(in_progress) => in_progress,
         Err(error) => return (refusal(door, &error), None),

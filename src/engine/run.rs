@@ -255,8 +255,9 @@ impl Run {
                 chunk = self.stderr.read() => if chunk.is_some() { return chunk },
                 exit = &mut self.ended, if !has_ended => {
                     self.exit = Some(exit.unwrap_or(Exit::Lost));
-                    if !self.is_stopped && Instant::now() >= self.deadline {
-                        // The guardian was first: nobody asked it to.
+                    let is_done = matches!(self.exit, Some(Exit::Code(0) | Exit::Lost));
+                    if !self.is_stopped && !is_done && Instant::now() >= self.deadline {
+                        // The guardian was first: nobody asked it to. One that is done was done before, and is only heard of late.
                         self.ending = Ending::TimedOut;
                     }
                     self.deadline = Instant::now() + DRAIN_TIME;

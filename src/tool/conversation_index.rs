@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -78,11 +79,17 @@ impl ConversationIndex {
     }
 
     /// Reads what is there. One that is used meanwhile is not forgotten.
-    pub(super) fn read(&self, directory: &Path) {
-        let Ok(root) = Root::open(directory) else { return };
-        for caller in directories(&root) {
-            let Ok(owned) = root.directory(Path::new(&caller)) else { continue };
-            for name in directories(&owned) {
+    ///
+    /// # Errors
+    /// When a directory of conversations cannot be read.
+    pub(super) fn read(&self, directory: &Path) -> io::Result<()> {
+        let root = match Root::open(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            root => root?,
+        };
+        for caller in directories(&root)? {
+            let owned = root.directory(Path::new(&caller))?;
+            for name in directories(&owned)? {
                 let about = Path::new(&name).join(ABOUT_FILE);
                 let Ok(status) = owned.status(&about) else { continue };
                 let time = u64::try_from(status.st_mtime).unwrap_or(0) * 1000;
@@ -93,6 +100,7 @@ impl ConversationIndex {
                 }
             }
         }
+        Ok(())
     }
 
     /// A conversation is used now.
@@ -153,11 +161,11 @@ impl ConversationIndex {
     }
 }
 
-fn directories(root: &Root) -> Vec<String> {
-    let entries = root.entries(MAX_ENTRIES).unwrap_or_default();
+fn directories(root: &Root) -> io::Result<Vec<String>> {
     // One whose removal was cut short has an extension.
-    let names = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
-    names.filter_map(|entry| entry.name.into_string().ok()).filter(|name| !name.contains('.')).collect()
+    let names = root.entries(MAX_ENTRIES)?.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
+    let names = names.filter_map(|entry| entry.name.into_string().ok());
+    Ok(names.filter(|name| !name.contains('.')).collect())
 }
 
 #[cfg(test)]

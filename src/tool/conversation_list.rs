@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Conversation, Toolbox, conversation_index::ConversationIndex, conversations::not_found};
+use super::{
+    Conversation, Toolbox,
+    conversation_index::ConversationIndex,
+    conversations::{not_found, unreadable},
+};
 use crate::{
     error::{Error, Result},
     principal::Principal,
@@ -70,8 +74,7 @@ impl Toolbox {
             let index = conversations.index.clone();
             self.inner
                 .blocking_for(READ_TIME, move |config| {
-                    index.read(&config.conversations_directory());
-                    Ok(())
+                    index.read(&config.conversations_directory()).map_err(unreadable)
                 })
                 .await
         };

@@ -1,6 +1,6 @@
 //! Conversations: what a caller said to the gateway's agent and to the engine's agents, private to that caller.
 //!
-//! A conversation is one directory, named by a keyed digest of caller and id. The gateway's agent keeps its exchanges in
+//! A conversation is one directory, named by a keyed digest of caller and id, within the one of its caller. The gateway's agent keeps its exchanges in
 //! `exchanges.jsonl`; each of the engine's agents has a root of its own in it, `agents/<agent_id>`.
 
 use std::{
@@ -122,11 +122,23 @@ impl InUse {
     }
 }
 
-/// Removes a conversation that is there and fits `wanted`. Answers whether it did; `None`: it is used.
-fn remove(directory: &Path, in_use: &InUse, wanted: impl FnOnce() -> bool) -> Result<Option<bool>> {
+/// Removes a conversation that is there and fits `wanted`. Answers whether it did; `None`: it is used. `is_gone` is told while nobody
+/// can begin to use it.
+fn remove(
+    directory: &Path,
+    in_use: &InUse,
+    wanted: impl FnOnce() -> bool,
+    is_gone: impl FnOnce(),
+) -> Result<Option<bool>> {
     // Out of sight at once, then removed; links in it are removed and not followed.
     let gone = directory.with_extension(format!("deleted-{}", Timestamp::now().unix_millis()));
-    let renamed = in_use.unless_used(directory, || wanted().then(|| fs::rename(directory, &gone)));
+    let renamed = in_use.unless_used(directory, || {
+        let renamed = wanted().then(|| fs::rename(directory, &gone));
+        if !directory.exists() {
+            is_gone();
+        }
+        renamed
+    });
     match renamed {
         None => Ok(None),
         Some(None) => Ok(Some(false)),
@@ -147,13 +159,12 @@ impl Inner {
         let (in_use, index) = (self.conversations_in_use.clone(), self.conversations.index.clone());
         self.blocking(move |config| {
             // Looked at while nobody can begin to use it.
-            let removed = remove(&directory, &in_use, || fits(config, &directory))?;
-            if let (Some(_), false, Some((caller, name))) =
-                (removed, directory.exists(), names_of(&directory))
-            {
-                index.removed(caller, name);
-            }
-            Ok(removed)
+            let is_gone = || {
+                if let Some((caller, name)) = names_of(&directory) {
+                    index.removed(caller, name);
+                }
+            };
+            remove(&directory, &in_use, || fits(config, &directory), is_gone)
         })
         .await
     }
@@ -184,7 +195,7 @@ fn set_used_now(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-fn unreadable(error: io::Error) -> Error {
+pub(super) fn unreadable(error: io::Error) -> Error {
     Error::new(Reason::ToolFailed, "the conversations cannot be read or written").because(error)
 }
 

@@ -63,18 +63,20 @@ fn narrow_root(data_directory: &Path) -> io::Result<u64> {
     narrow(data_directory)
 }
 
-fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
+/// What is in the directory of conversations; what is left of a removal that was cut short is removed.
+fn whole_ones(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    for path in paths {
-        if path.extension().is_some() {
-            // Its removal was cut short.
-            remove_tree(&path)?;
-            continue;
-        }
+    let (cut_short, whole): (Vec<PathBuf>, Vec<PathBuf>) =
+        entries.flatten().map(|entry| entry.path()).partition(|path| path.extension().is_some());
+    cut_short.iter().try_for_each(|path| remove_tree(path))?;
+    Ok(whole)
+}
+
+fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
+    for path in whole_ones(directory)? {
         let Some(about) = read_about_unchecked(&path) else {
             tracing::error!(conversation = %path.display(), "whose this is cannot be read; it is left as it is");
             continue;
@@ -97,17 +99,7 @@ fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
 
 /// Each caller's into a directory of their own.
 fn part_conversations(directory: &Path, names: &Names) -> io::Result<()> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    for path in paths {
-        if path.extension().is_some() {
-            // Its removal was cut short.
-            remove_tree(&path)?;
-            continue;
-        }
+    for path in whole_ones(directory)? {
         // A caller's directory, of a start that was cut short, has no such note; nor has what is left as it is.
         let Some(about) = read_about_unchecked(&path) else { continue };
         let own = names.conversation(&about.caller, &about.conversation_id);
