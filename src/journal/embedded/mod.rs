@@ -12,6 +12,8 @@
 //! log was acknowledged, so that a missing tail is noticed too. docs/stores.md compares this with three
 //! databases. What is known of every job stands in memory (`index.rs`); the files are read when a job is claimed or read.
 //!
+//! `disk.rs` is where the store meets the system's files; tests put a disk in its place that loses what was not synced.
+//!
 //! Epochs are counted in memory: the lock lets no second process write, and within one each job's open file knows its latest claim.
 
 mod catalogue;
