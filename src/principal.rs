@@ -30,7 +30,7 @@ const METHODS: [(Authentication, &str); 2] =
 #[derive(Clone)]
 pub struct Principal(Arc<Identity>);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Identity {
     tenant: Box<str>,
     subject: Box<str>,
@@ -100,6 +100,11 @@ impl Principal {
     /// Whether whoever recognised it gave it this role.
     pub fn has_role(&self, role: &str) -> bool {
         self.0.roles.iter().any(|given| **given == *role)
+    }
+
+    /// Whether everything that is known of both is the same, which says more than that they are the same principal.
+    pub fn is_identical(&self, other: &Self) -> bool {
+        self.0 == other.0
     }
 
     fn key(&self) -> (&str, &str) {

@@ -32,6 +32,20 @@ impl Batch {
         Self { first_sequence, bytes, ends, rendered: OnceLock::new() }
     }
 
+    /// One batch of the events of several, which follow each other. There is at least one.
+    pub(super) fn joined<'a>(batches: impl IntoIterator<Item = &'a std::sync::Arc<Self>>) -> Self {
+        let mut batches = batches.into_iter().peekable();
+        let first_sequence = batches.peek().map_or(1, |first| first.first_sequence);
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let start = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            ends.extend(batch.ends.iter().map(|end| start + end));
+            bytes.extend_from_slice(&batch.bytes);
+        }
+        bytes.shrink_to_fit();
+        Self::new(first_sequence, bytes.into(), ends.into())
+    }
+
     /// The sequence of its first event.
     pub fn first_sequence(&self) -> u32 {
         self.first_sequence

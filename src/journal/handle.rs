@@ -277,7 +277,11 @@ impl Journal {
                 return Err(JobId::not_found(job_id.as_str()));
             }
             Some(log) => {
-                let last_sequence = log.mark.now().last_sequence;
+                let mut last_sequence = log.mark.now().last_sequence;
+                if after_sequence > last_sequence {
+                    // Stored, and read from another gateway, before this one has heard that it is.
+                    last_sequence = self.known(principal, job_id).await?.last_sequence.max(last_sequence);
+                }
                 (Source::Live(log), last_sequence)
             }
             None => {
@@ -355,16 +359,23 @@ impl Journal {
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::StoreUnavailable`], [`Reason::DataLoss`].
     pub async fn job(&self, principal: &Principal, job_id: &JobId) -> Result<StoredJob> {
-        let known = self.known(principal, job_id).await?;
-        match known.trouble {
-            Some(trouble) => Err(unreadable(job_id, trouble)),
-            None => {
-                let mut stored = self.inner.catalogue.read(job_id).await?;
-                if let (None, Some(job)) = (&stored.ended, &mut stored.record.job) {
+        let mut known = self.known(principal, job_id).await?;
+        loop {
+            if let Some(trouble) = known.trouble {
+                return Err(unreadable(job_id, trouble));
+            }
+            let mut stored = self.inner.catalogue.read(job_id).await?;
+            // Whoever has seen an event meanwhile is not told of an earlier job.
+            known = self.known(principal, job_id).await?;
+            match (&stored.ended, &mut stored.record.job) {
+                (Some(_), _) | (None, None) => return Ok(stored),
+                // It has ended since.
+                (None, Some(_)) if known.is_ended => {}
+                (None, Some(job)) => {
                     job.set_state(known.state);
                     job.last_sequence = known.last_sequence;
+                    return Ok(stored);
                 }
-                Ok(stored)
             }
         }
     }

@@ -3,57 +3,22 @@
 //! Everything is kept by owner, so that no owner's listing, key or retention costs what others have.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
-use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
-use super::{Claim, Filter, Head, Holder, JobId, Known, Lease, Query, Refusal, Retention, Trouble};
+use super::{
+    Claim, Head, JobId, Known, Lease, Query, Refusal, Retention, Trouble,
+    entry::{Claims, End, Entry, Held, encoded_summary},
+};
 use crate::{
     error::{Error, Reason, Result},
     pb::{CANCELLED_BY_DISCONNECT, Job, JobState, TaskOptions, Timestamp, job::Outcome, storage::JobRecord},
     principal::Principal,
 };
-
-#[derive(Debug)]
-struct Key {
-    key: Box<str>,
-    request_digest: Bytes,
-}
-
-#[derive(Debug)]
-struct Held {
-    holder: Holder,
-    until: Instant,
-}
-
-/// Where an ended job stands among its owner's.
-#[derive(Debug)]
-struct End {
-    time: Timestamp,
-    /// Its age, on the index's clock, which the time of day does not set: by that alone it grows old in this process.
-    place: (i64, u64),
-}
-
-#[derive(Debug)]
-struct Entry {
-    owner: Principal,
-    state: JobState,
-    trouble: Option<Trouble>,
-    last_sequence: u32,
-    log_bytes: u64,
-    end: Option<End>,
-    epoch: u64,
-    held: Option<Held>,
-    /// Not claimed before this, whoever holds it.
-    rests_until: Option<Instant>,
-    key: Option<Box<Key>>,
-    /// The job as listings show it, encoded, without what stands above.
-    summary: Box<[u8]>,
-}
 
 /// What a catalogue notes of an end beside the job.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,7 +46,7 @@ struct Owned {
 
 #[derive(Debug)]
 pub(super) struct Index {
-    jobs: BTreeMap<JobId, Entry>,
+    jobs: HashMap<JobId, Box<Entry>>,
     owners: BTreeMap<Principal, Owned>,
     unfinished: BTreeSet<JobId>,
     ended: usize,
@@ -93,7 +58,7 @@ pub(super) struct Index {
 impl Default for Index {
     fn default() -> Self {
         Self {
-            jobs: BTreeMap::new(),
+            jobs: HashMap::new(),
             owners: BTreeMap::new(),
             unfinished: BTreeSet::new(),
             ended: 0,
@@ -104,114 +69,53 @@ impl Default for Index {
     }
 }
 
-/// A job as a listing shows it: without its task, its outcome and the schema of its question.
-pub fn summary(job: &Job) -> Job {
-    let question = job.question.clone().map(|question| crate::pb::InputQuestion { schema: None, ..question });
-    Job { task: None, outcome: None, question, is_summary: true, ..job.clone() }
-}
-
-fn encoded_summary(job: &Job) -> Box<[u8]> {
-    let kept = Job {
-        options: job.options.clone(),
-        door: job.door,
-        create_time: job.create_time,
-        start_time: job.start_time,
-        expire_time: job.expire_time,
-        cancel_request_time: job.cancel_request_time,
-        usage: job.usage,
-        ..Job::default()
-    };
-    kept.encode_to_vec().into()
-}
-
-impl Entry {
-    fn new(record: &JobRecord, job: &Job) -> Self {
-        let key =
-            record.job.as_ref().and_then(|job| job.options.as_ref()).map(|options| &*options.idempotency_key);
-        let request_digest = record.request_digest.clone();
-        Self {
-            owner: Principal::of_record(record),
-            state: JobState::Queued,
-            trouble: None,
-            last_sequence: 0,
-            log_bytes: 0,
-            end: None,
-            epoch: 0,
-            held: None,
-            rests_until: None,
-            key: key
-                .filter(|key| !key.is_empty())
-                .map(|key| Box::new(Key { key: key.into(), request_digest })),
-            summary: encoded_summary(job),
-        }
-    }
-
-    fn job(&self, job_id: &JobId) -> Job {
-        let kept = Job::decode(&*self.summary).unwrap_or_default();
-        Job {
-            job_id: job_id.to_string(),
-            state: self.state as i32,
-            caller: self.owner.name().to_owned(),
-            end_time: self.end.as_ref().map(|end| end.time),
-            last_sequence: self.last_sequence,
-            is_summary: true,
-            ..kept
-        }
-    }
-
-    fn matches(&self, filter: &Filter) -> bool {
-        if !filter.states.is_empty() && !filter.states.contains(&self.state) {
-            return false;
-        }
-        if filter.labels.is_empty() && filter.conversation_id.is_empty() {
-            return true;
-        }
-        let options = Job::decode(&*self.summary).unwrap_or_default().options.unwrap_or_default();
-        (filter.conversation_id.is_empty() || filter.conversation_id == options.conversation_id)
-            && filter.labels.iter().all(|(key, value)| options.labels.get(key) == Some(value))
-    }
-}
-
 impl Index {
     fn now(&self) -> i64 {
         i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    fn insert(&mut self, job_id: JobId, entry: Entry) {
+    fn insert(&mut self, job_id: JobId, mut entry: Entry) {
+        // Jobs of one owner share what is known of it.
+        if let Some((known, _)) = self.owners.get_key_value(&entry.owner)
+            && known.is_identical(&entry.owner)
+        {
+            entry.owner = known.clone();
+        }
         let owned = self.owners.entry(entry.owner.clone()).or_default();
         owned.jobs.insert(job_id.clone());
         if let Some(key) = &entry.key {
             owned.keys.insert(key.key.clone(), job_id.clone());
         }
         self.unfinished.insert(job_id.clone());
-        self.jobs.insert(job_id, entry);
+        self.jobs.insert(job_id, Box::new(entry));
     }
 
     /// A new job, held.
     pub(super) fn create(&mut self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Claim {
-        let mut entry = Entry::new(record, &record.job.clone().unwrap_or_default());
-        entry.epoch = 1;
-        entry.held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
+        let job = record.job.as_ref().map(|job| Job { task: None, ..job.clone() });
+        let mut entry = Entry::new(JobRecord { job, ..record.clone() });
+        let held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
+        entry.claims = Some(Box::new(Claims { epoch: 1, held, rests_until: None }));
         self.insert(job_id.clone(), entry);
         Claim { job_id: job_id.clone(), epoch: 1 }
     }
 
-    /// A job that nobody holds.
-    pub(super) fn found_unfinished(&mut self, job_id: &JobId, record: &JobRecord) {
-        let mut entry = Entry::new(record, &record.job.clone().unwrap_or_default());
-        entry.epoch = 1;
+    /// A job that has not ended and that nobody holds. How far its log goes is seen by whoever claims it; until then nobody is told
+    /// that it is empty.
+    pub(super) fn found_unfinished(&mut self, job_id: &JobId, record: JobRecord) {
+        let mut entry = Entry::new(record);
+        entry.trouble = Some(Trouble::Unreadable);
         self.insert(job_id.clone(), entry);
     }
 
     /// A job that has ended. `job`: its end, as the catalogue has it.
-    pub(super) fn found_ended(&mut self, job_id: &JobId, record: &JobRecord, job: &Job, end: EndOf) {
-        let options = record.job.as_ref().and_then(|job| job.options.clone());
-        let entry = Entry::new(record, &Job { options, ..job.clone() });
-        self.insert(job_id.clone(), entry);
-        self.mark_ended(job_id, job, end);
+    pub(super) fn found_ended(&mut self, job_id: &JobId, record: JobRecord, job: &Job, end: EndOf) {
+        self.insert(job_id.clone(), Entry::new(record));
+        self.mark_ended(job_id, job, None, end);
     }
 
-    fn mark_ended(&mut self, job_id: &JobId, job: &Job, end: EndOf) {
+    /// `options`: those of the job, where the entry does not have them.
+    fn mark_ended(&mut self, job_id: &JobId, job: &Job, options: Option<TaskOptions>, end: EndOf) {
         let EndOf { log_bytes, is_lost, frees_key } = end;
         let now = self.now();
         let Some(entry) = self.jobs.get_mut(job_id).filter(|entry| entry.end.is_none()) else { return };
@@ -224,14 +128,9 @@ impl Index {
         entry.last_sequence = job.last_sequence;
         entry.log_bytes = log_bytes;
         entry.end = Some(End { time, place });
-        entry.held = None;
-        entry.summary = match &job.options {
-            Some(_) => encoded_summary(job),
-            None => {
-                let kept = Job::decode(&*entry.summary).unwrap_or_default();
-                encoded_summary(&Job { options: kept.options, ..job.clone() })
-            }
-        };
+        entry.claims = None;
+        let options = options.or_else(|| Job::decode(&*entry.summary).unwrap_or_default().options);
+        entry.summary = encoded_summary(options, job);
         let owned = self.owners.entry(entry.owner.clone()).or_default();
         owned.ended.insert(place, job_id.clone());
         owned.ended_bytes += log_bytes;
@@ -247,10 +146,8 @@ impl Index {
 
     /// The end of a job that was found unfinished.
     pub(super) fn found_end(&mut self, job_id: &JobId, job: &Job, end: EndOf) {
-        let options_are_known =
-            job.options.as_ref().is_some_and(|options| *options != TaskOptions::default());
-        let options = job.options.clone().filter(|_| options_are_known);
-        self.mark_ended(job_id, &Job { options, ..job.clone() }, end);
+        let options = job.options.as_ref().filter(|options| **options != TaskOptions::default()).cloned();
+        self.mark_ended(job_id, job, options, end);
     }
 
     /// Nothing is left of a job but that it was accepted and, where it had ended, how.
@@ -267,7 +164,7 @@ impl Index {
             end_time: created,
             ..Job::default()
         };
-        self.mark_ended(job_id, &end, EndOf { log_bytes: 0, is_lost: true, frees_key: false });
+        self.mark_ended(job_id, &end, None, EndOf { log_bytes: 0, is_lost: true, frees_key: false });
     }
 
     /// What is known of a job's record: everything but its task.
@@ -336,10 +233,11 @@ impl Index {
     }
 
     fn held(&mut self, claim: &Claim) -> Result<&mut Entry, Refusal> {
-        match self.jobs.get_mut(&claim.job_id) {
-            Some(entry) if entry.end.is_none() && entry.epoch == claim.epoch => Ok(entry),
-            Some(entry) if entry.end.is_none() => Err(Refusal::Stale),
-            _ => Err(Refusal::Gone),
+        let entry = self.jobs.get_mut(&claim.job_id).ok_or(Refusal::Gone)?;
+        match &entry.claims {
+            Some(claims) if claims.epoch == claim.epoch => Ok(entry),
+            Some(_) => Err(Refusal::Stale),
+            None => Err(Refusal::Gone),
         }
     }
 
@@ -363,7 +261,7 @@ impl Index {
     /// Marks as ended; a job that is already stays as it is.
     pub(super) fn end(&mut self, claim: &Claim, job: &Job, log_bytes: u64, is_lost: bool) {
         let end = EndOf { log_bytes, is_lost, frees_key: frees_key(job) };
-        self.mark_ended(&claim.job_id, job, end);
+        self.mark_ended(&claim.job_id, job, job.options.clone(), end);
     }
 
     /// The bytes of a job that has ended already.
@@ -375,9 +273,9 @@ impl Index {
     pub(super) fn claimable(&self, limit: usize) -> Vec<JobId> {
         let now = Instant::now();
         let is_free = |job_id: &&JobId| {
-            self.jobs.get(*job_id).is_some_and(|entry| {
-                entry.held.as_ref().is_none_or(|held| held.until <= now)
-                    && entry.rests_until.is_none_or(|until| until <= now)
+            self.jobs.get(*job_id).and_then(|entry| entry.claims.as_ref()).is_some_and(|claims| {
+                claims.held.as_ref().is_none_or(|held| held.until <= now)
+                    && claims.rests_until.is_none_or(|until| until <= now)
             })
         };
         self.unfinished.iter().filter(is_free).take(limit).cloned().collect()
@@ -385,19 +283,22 @@ impl Index {
 
     /// Takes a job over.
     pub(super) fn take(&mut self, job_id: &JobId, lease: &Lease) -> Option<Claim> {
-        let entry = self.jobs.get_mut(job_id).filter(|entry| entry.end.is_none())?;
-        entry.epoch += 1;
-        entry.held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
-        entry.rests_until = None;
+        let entry = self.jobs.get_mut(job_id)?;
+        let claims = entry.claims.as_mut()?;
+        claims.epoch += 1;
+        claims.held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
+        claims.rests_until = None;
         entry.trouble = None;
-        Some(Claim { job_id: job_id.clone(), epoch: entry.epoch })
+        Some(Claim { job_id: job_id.clone(), epoch: claims.epoch })
     }
 
     /// A job could not be read: nobody claims it for some time.
     pub(super) fn let_rest(&mut self, job_id: &JobId, time: Duration) {
-        if let Some(entry) = self.jobs.get_mut(job_id) {
-            entry.held = None;
-            entry.rests_until = Some(Instant::now() + time);
+        if let Some(entry) = self.jobs.get_mut(job_id)
+            && let Some(claims) = &mut entry.claims
+        {
+            claims.held = None;
+            claims.rests_until = Some(Instant::now() + time);
             entry.trouble = Some(Trouble::Unreadable);
         }
     }
@@ -405,7 +306,8 @@ impl Index {
     pub(super) fn renew(&mut self, lease: &Lease) {
         let until = Instant::now() + lease.time;
         for job_id in &self.unfinished {
-            let held = self.jobs.get_mut(job_id).and_then(|entry| entry.held.as_mut());
+            let claims = self.jobs.get_mut(job_id).and_then(|entry| entry.claims.as_mut());
+            let held = claims.and_then(|claims| claims.held.as_mut());
             if let Some(held) = held.filter(|held| held.holder == lease.holder) {
                 held.until = until;
             }
@@ -479,7 +381,12 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
-    fn next(&mut self, entries: &BTreeMap<JobId, Entry>, jobs: &mut usize, bytes: &mut u64) -> Option<JobId> {
+    fn next(
+        &mut self,
+        entries: &HashMap<JobId, Box<Entry>>,
+        jobs: &mut usize,
+        bytes: &mut u64,
+    ) -> Option<JobId> {
         let (_, job_id) = self.ended.next()?;
         let takes = entries.get(job_id).map_or(0, |entry| entry.log_bytes);
         self.jobs -= 1;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::{
@@ -27,6 +27,12 @@ use crate::{
 
 /// A batch is sealed at this size. Larger ones save little and make readers wait.
 const BATCH_BYTES: usize = 64 * 1024;
+/// What a batch takes in memory beside its events.
+const BATCH_OVERHEAD: usize = 256;
+/// A batch below this is a small one: a token, a line. So many of them are kept as they were written, for readers that are close
+/// behind; when as many again have gathered before those, they become one.
+const SMALL_BATCH: usize = 4 * 1024;
+const SMALL_BATCHES: usize = 16;
 /// Unstored bytes beyond this make the writer of events wait for the store.
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
 
@@ -48,7 +54,10 @@ struct State {
     sealed: VecDeque<Arc<Batch>>,
     unstored_bytes: usize,
     tail: VecDeque<Arc<Batch>>,
+    /// What the tail takes in memory.
     tail_bytes: usize,
+    /// How many small batches the tail ends with.
+    small: usize,
     /// The job's states and the events from which on they hold, which are not stored yet.
     states: VecDeque<(u32, JobState)>,
     is_ended: bool,
@@ -103,6 +112,7 @@ impl Log {
                 unstored_bytes: 0,
                 tail: VecDeque::new(),
                 tail_bytes: 0,
+                small: 0,
                 states: VecDeque::new(),
                 is_ended: false,
                 is_queued: false,
@@ -229,12 +239,11 @@ impl Log {
         let last = batches.last().map(|batch| batch.last_sequence());
         for batch in batches {
             state.unstored_bytes -= batch.bytes().len();
-            state.tail_bytes += batch.bytes().len();
-            state.tail.push_back(batch);
+            state.add_to_tail(batch);
         }
         while state.tail_bytes > self.max_tail_bytes && state.tail.len() > 1 {
             if let Some(oldest) = state.tail.pop_front() {
-                state.tail_bytes -= oldest.bytes().len();
+                state.tail_bytes -= footprint(&oldest);
             }
         }
         let has_more = state.unstored_bytes > 0;
@@ -282,16 +291,47 @@ impl State {
         if self.open.ends.is_empty() {
             return;
         }
-        let capacity_hint = self.open.bytes.len();
-        let open = std::mem::take(&mut self.open);
-        let first_sequence = self.next_sequence - u32::try_from(open.ends.len()).unwrap_or(0);
-        self.sealed.push_back(Arc::new(Batch::new(first_sequence, open.bytes.freeze(), open.ends.into())));
-        if capacity_hint >= BATCH_BYTES {
+        let first_sequence = self.next_sequence - u32::try_from(self.open.ends.len()).unwrap_or(0);
+        let ends = self.open.ends.as_slice().into();
+        let size = self.open.bytes.len();
+        let bytes = if size <= SMALL_BATCH {
+            // Its own piece of memory, as large as it is; the buffer is used again.
+            let bytes = Bytes::copy_from_slice(&self.open.bytes);
+            self.open.bytes.clear();
+            bytes
+        } else {
+            std::mem::take(&mut self.open.bytes).freeze()
+        };
+        self.open.ends.clear();
+        self.sealed.push_back(Arc::new(Batch::new(first_sequence, bytes, ends)));
+        if size >= BATCH_BYTES {
             // A busy log: the next batch is as large.
             self.open.bytes.reserve(BATCH_BYTES + 4096);
-            self.open.ends.reserve(1024);
         }
     }
+
+    fn add_to_tail(&mut self, batch: Arc<Batch>) {
+        self.tail_bytes += footprint(&batch);
+        self.small = if batch.bytes().len() < SMALL_BATCH { self.small + 1 } else { 0 };
+        self.tail.push_back(batch);
+        self.small = self.small.min(self.tail.len());
+        if self.small < 2 * SMALL_BATCHES {
+            return;
+        }
+        let latest = self.tail.split_off(self.tail.len() - SMALL_BATCHES);
+        let earlier = self.tail.split_off(self.tail.len() - SMALL_BATCHES);
+        self.tail_bytes -= earlier.iter().map(footprint).sum::<usize>();
+        let joined = Arc::new(Batch::joined(&earlier));
+        self.tail_bytes += footprint(&joined);
+        self.tail.push_back(joined);
+        self.tail.extend(latest);
+        self.small = SMALL_BATCHES;
+    }
+}
+
+/// What a batch takes in memory, before it is rendered.
+fn footprint(batch: &Arc<Batch>) -> usize {
+    batch.bytes().len() + BATCH_OVERHEAD
 }
 
 /// The one writer of a job's events.

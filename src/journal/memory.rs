@@ -235,7 +235,7 @@ impl EventLog for MemoryStore {
 
 /// A job's record, its events, its end.
 #[cfg(test)]
-pub(crate) type Contents = (JobRecord, Vec<Arc<Batch>>, Option<Job>);
+type Contents = (JobRecord, Vec<Arc<Batch>>, Option<Job>);
 
 #[cfg(test)]
 impl MemoryStore {
@@ -254,9 +254,9 @@ impl MemoryStore {
             match &ended {
                 Some(job) => {
                     let end = EndOf { log_bytes: 1, is_lost: false, frees_key: frees_key(job) };
-                    state.index.found_ended(&job_id, &record, job, end);
+                    state.index.found_ended(&job_id, record.clone(), job, end);
                 }
-                None => state.index.found_unfinished(&job_id, &record),
+                None => state.index.found_unfinished(&job_id, record.clone()),
             }
             state.index.stored(&job_id, log.last().map_or(0, |batch| batch.last_sequence()));
             let log = Arc::new(Mutex::new(log));

@@ -19,6 +19,7 @@ mod config;
 mod contract;
 mod embedded;
 mod encode;
+mod entry;
 mod event_log;
 mod follower;
 mod handle;
@@ -37,16 +38,17 @@ pub use catalogue::{
 };
 pub use config::{Config, Durability, Kind, Retention};
 pub use embedded::EmbeddedStore;
+#[cfg(test)]
+pub(crate) use embedded::lossy::LossyDisk;
 #[cfg(any(test, fuzzing))]
 pub(crate) use embedded::{read_catalogue, read_job_file};
+pub use entry::summary;
 pub use event_log::{Append, Chunk, EventLog, Head, Reader};
 pub use follower::{Follower, Slice};
 pub use handle::{Journal, Page, Parts, Submitted};
 pub use id::JobId;
 use id::MAX_SEQUENCE;
-pub use index::summary;
+
 pub use live::{Appender, Counters, Stored};
-#[cfg(test)]
-pub(crate) use memory::Contents;
 pub use memory::MemoryStore;
 pub use recovery::{Damage, Unfinished};

@@ -8,6 +8,7 @@
 //! *Lives here:* the simulated store, work and clients, and what they remember; tests only. *May import:* everything below
 //! the doors. *May not:* be imported.
 
+mod beneath;
 mod clients;
 mod store;
 mod worker;
@@ -21,11 +22,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{store::SimulatedStore, worker::SimulatedWorker, world::World};
+use self::{beneath::Kind, store::SimulatedStore, worker::SimulatedWorker, world::World};
 use crate::{
     ambient::simulated::{self, Random},
     job::{Config, Filter, JobService, Submission},
-    journal::{Journal, Parts},
+    journal::{Durability, Journal, Parts},
     pb::JobState,
     principal::{OwnersOnly, Principal},
     task::Group,
@@ -51,7 +52,7 @@ fn config(random: &mut Random, keeps_little: bool) -> Config {
 }
 
 async fn open(world: &Arc<World>, is_faulty: bool, max_tail_bytes: usize) -> Journal {
-    open_over(SimulatedStore::new(world.clone(), is_faulty), max_tail_bytes).await
+    open_over(SimulatedStore::new(world.clone(), 0, is_faulty), max_tail_bytes).await
 }
 
 async fn open_over(store: SimulatedStore, max_tail_bytes: usize) -> Journal {
@@ -66,34 +67,75 @@ async fn open_over(store: SimulatedStore, max_tail_bytes: usize) -> Journal {
     Journal::open(parts).await.unwrap().0
 }
 
+/// One of the gateways that share a store.
+#[derive(Clone)]
+struct Gateway {
+    gateway: u32,
+    service: JobService,
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = JobService;
+
+    fn deref(&self) -> &JobService {
+        &self.service
+    }
+}
+
+impl Gateway {
+    async fn start(world: &Arc<World>, gateway: u32, config: Config, is_faulty: bool) -> Self {
+        let store = SimulatedStore::new(world.clone(), gateway, is_faulty);
+        let journal = open_over(store, config.tail_bytes as usize).await;
+        let worker = Arc::new(SimulatedWorker::new(world.clone(), gateway, config.max_running));
+        Self { gateway, service: JobService::start(config, journal, worker).await }
+    }
+
+    /// Ends in order, as app.rs does it.
+    async fn end(self, world: &World) {
+        let mut is_over = self.finish_running(Duration::from_millis(world.below(3_000))).await;
+        if !is_over {
+            is_over = self.interrupt_running(Duration::from_secs(2)).await;
+        }
+        self.close_streams();
+        self.journal().close(Duration::from_millis(if is_over { 5_000 } else { 700 })).await;
+    }
+}
+
 /// One life: from a start to a crash or an end in order. The last one goes on until everything has ended.
 async fn live(world: &Arc<World>, config: Config, is_last: bool) {
-    let journal = open(world, !is_last, config.tail_bytes as usize).await;
-    let worker = Arc::new(SimulatedWorker::new(world.clone(), config.max_running));
-    let service = JobService::start(config, journal.clone(), worker).await;
+    let has_two = !is_last && world.percent(30);
+    let mut gateways = Vec::new();
+    for gateway in 0..1 + u32::from(has_two) {
+        gateways.push(Gateway::start(world, gateway, config.clone(), !is_last).await);
+    }
     let clients = Group::new("clients");
     let number = if is_last { 0 } else { world.below(6) };
     for client in 0..number {
-        clients.spawn("client", clients::live(world.clone(), service.clone(), client));
+        let at = usize::try_from(world.below(gateways.len() as u64)).unwrap();
+        clients.spawn("client", clients::live(world.clone(), gateways[at].clone(), client));
     }
-    clients.spawn("reader", clients::reread(world.clone(), service.clone()));
+    for gateway in &gateways {
+        clients.spawn("reader", clients::reread(world.clone(), gateway.clone()));
+    }
     if is_last {
+        let gateway = gateways.remove(0);
         assert!(clients.drain(LIFE).await, "a reader hangs");
-        clients::check_all(world, &service).await;
-        service.finish_running(Duration::from_secs(60)).await;
-        service.close_streams();
-        assert!(journal.close(Duration::from_secs(60)).await, "everything was stored");
+        clients::check_all(world, &gateway).await;
+        gateway.finish_running(Duration::from_secs(60)).await;
+        gateway.close_streams();
+        assert!(gateway.journal().close(Duration::from_secs(60)).await, "everything was stored");
         return;
     }
     tokio::time::sleep(Duration::from_millis(world.below(8_000))).await;
-    if world.percent(30) {
-        // In order, as app.rs does it.
-        let mut is_over = service.finish_running(Duration::from_millis(world.below(3_000))).await;
-        if !is_over {
-            is_over = service.interrupt_running(Duration::from_secs(2)).await;
+    if has_two && world.percent(70) {
+        // For longer than a lease, or not; what it held is taken over meanwhile, and it may come back and not know.
+        world.cut_off(0, Duration::from_secs(world.below(60)));
+        tokio::time::sleep(Duration::from_secs(world.below(90))).await;
+    }
+    for gateway in gateways {
+        if world.percent(30) {
+            gateway.end(world).await;
         }
-        service.close_streams();
-        journal.close(Duration::from_millis(if is_over { 5_000 } else { 700 })).await;
     }
     // Whatever still runs is dropped where it stands.
 }
@@ -119,12 +161,12 @@ fn watch_panics() {
 }
 
 /// One run. Answers with its digest: the same for the same seed.
-fn run(seed: u64) -> u64 {
+fn run(seed: u64, kind: Kind) -> u64 {
     watch_panics();
     simulated::begin(seed);
     let mut random = Random(seed);
     let keeps_little = random.percent(25);
-    let world = Arc::new(World::new(Random(random.below(u64::MAX)), keeps_little));
+    let world = Arc::new(World::new(Random(random.below(u64::MAX)), keeps_little, kind));
     let lives = 1 + random.below(4);
     let mut time = BEGIN;
     for life in 0..=lives {
@@ -135,7 +177,7 @@ fn run(seed: u64) -> u64 {
             let started = Instant::now();
             simulated::set_clock(time);
             world.note(format_args!("life {life}"));
-            world.begin_life();
+            world.begin_life(life == lives);
             let lived = tokio::time::timeout(LIFE * 2, live(&world, config, life == lives)).await;
             assert!(lived.is_ok(), "something hangs");
             started.elapsed()
@@ -166,24 +208,42 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn what_was_told_holds_whatever_happens() {
+fn run_seeds(kind: Kind) {
     if let Some(seed) = number("SIMULATION_SEED") {
         let _seed = Seed(seed);
-        run(seed);
+        run(seed, kind);
         return;
     }
     for seed in 0..number("SIMULATION_SEEDS").unwrap_or(1_000) {
         let _seed = Seed(seed);
-        run(seed);
+        run(seed, kind);
     }
 }
 
 #[test]
+fn what_was_told_holds_whatever_happens() {
+    run_seeds(Kind::Memory);
+}
+
+/// The same over files, on a disk that is full at times.
+#[test]
+fn what_was_told_holds_over_files() {
+    run_seeds(Kind::Files(Durability::Process));
+}
+
+/// The same over files, on a disk that loses what was not synced when the power goes.
+#[test]
+fn what_was_told_holds_without_power() {
+    run_seeds(Kind::Files(Durability::Fsync));
+}
+
+#[test]
 fn a_seed_is_the_same_run_again() {
-    for seed in 5_000..5_030 {
+    for (seed, kind) in
+        (5_000..5_030).flat_map(|seed| [(seed, Kind::Memory), (seed, Kind::Files(Durability::Fsync))])
+    {
         let _seed = Seed(seed);
-        assert_eq!(run(seed), run(seed));
+        assert_eq!(run(seed, kind), run(seed, kind));
     }
 }
 
@@ -205,9 +265,9 @@ fn who_leaves_while_it_submits_takes_only_what_it_held() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let world = Arc::new(World::new(Random(seed), false));
+            let world = Arc::new(World::new(Random(seed), false, Kind::Memory));
             let journal = open(&world, false, 1024).await;
-            let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));
+            let worker = Arc::new(SimulatedWorker::new(world.clone(), 0, 4));
             let config = Config { max_running: 4, timeout_seconds: 60, ..Config::default() };
             let service = JobService::start(config, journal, worker).await;
             let submission = Submission { is_held, ..submission() };
@@ -234,9 +294,9 @@ fn a_clock_that_is_set_makes_nothing_older() {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         simulated::set_clock(BEGIN);
-        let world = Arc::new(World::new(Random(1), true));
+        let world = Arc::new(World::new(Random(1), true, Kind::Memory));
         let journal = open(&world, false, 1024).await;
-        let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));
+        let worker = Arc::new(SimulatedWorker::new(world.clone(), 0, 4));
         let config = Config { retention_seconds: 1800, max_running: 4, ..Config::default() };
         let service = JobService::start(config, journal, worker).await;
         let by = crate::principal::Principal::local();
@@ -262,11 +322,11 @@ fn a_log_that_fails_for_good_ends_its_own_job() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let world = Arc::new(World::new(Random(1), false));
+        let world = Arc::new(World::new(Random(1), false, Kind::Memory));
         let (bad, good) = (Principal::from_proxy("bad"), Principal::local());
-        let store = SimulatedStore::new(world.clone(), false).never_taking(bad.clone());
+        let store = SimulatedStore::new(world.clone(), 0, false).never_taking(bad.clone());
         let journal = open_over(store, 1024).await;
-        let worker = Arc::new(SimulatedWorker::new(world.clone(), 4));
+        let worker = Arc::new(SimulatedWorker::new(world.clone(), 0, 4));
         let config = Config { max_running: 4, timeout_seconds: 60, ..Config::default() };
         let service = JobService::start(config, journal, worker).await;
         let lost = service.submit(Submission { caller: bad.clone(), ..submission() }).await.unwrap().job_id;

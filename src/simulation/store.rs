@@ -1,16 +1,17 @@
-//! A store that is slow, fails, and crashes between having stored and having said so. Beneath it is the store in memory, which
+//! A store that is slow, fails, and crashes between having stored and having said so. Beneath it is a real one, which
 //! checks claims, gaps and repeats.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use super::world::World;
+use super::{beneath::Beneath, world::World};
 use crate::{
     error::{Error, Reason, Result},
     journal::{
         Append, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, Known, Lease,
-        MemoryStore, Query, Reader, Refusal, Retention, StoredJob,
+        Query, Reader, Refusal, Retention, StoredJob,
     },
     pb::{Job, JobState, storage::JobRecord},
     principal::Principal,
@@ -19,7 +20,10 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct SimulatedStore {
     world: Arc<World>,
-    store: Arc<MemoryStore>,
+    /// Whose.
+    gateway: u32,
+    store: Arc<dyn Beneath>,
+    is_faulty: bool,
     /// How often of a hundred times something fails.
     failures: u64,
     longest_wait: u64,
@@ -28,11 +32,11 @@ pub(super) struct SimulatedStore {
 }
 
 impl SimulatedStore {
-    pub(super) fn new(world: Arc<World>, is_faulty: bool) -> Self {
+    pub(super) fn new(world: Arc<World>, gateway: u32, is_faulty: bool) -> Self {
         let failures = if is_faulty { *[0, 0, 3, 25].get(world.below(4) as usize).unwrap_or(&0) } else { 0 };
         let longest_wait = 1 + world.below(if is_faulty { 40 } else { 3 });
         let store = world.store();
-        Self { world, store, failures, longest_wait, never_takes: None }
+        Self { world, gateway, store, is_faulty, failures, longest_wait, never_takes: None }
     }
 
     /// The same, which never takes an event of this one's.
@@ -40,7 +44,18 @@ impl SimulatedStore {
         Self { never_takes: Some(whose), ..self }
     }
 
+    /// Waits for as long as its gateway is cut off from it.
+    async fn reach(&self) {
+        while let Some(until) = self.world.reaches(self.gateway).filter(|until| *until > Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     async fn wait(&self) {
+        self.reach().await;
+        if self.is_faulty {
+            self.world.may_fill_the_disk();
+        }
         // Now and then a disk that thinks for long.
         let bound = if self.world.percent(2) { self.longest_wait * 20 } else { self.longest_wait };
         let wait = self.world.below(bound + 1);
@@ -79,7 +94,13 @@ impl SimulatedStore {
 impl Catalogue for SimulatedStore {
     async fn open(&self) -> Result<Vec<Damage>> {
         self.wait().await;
-        self.store.open().await
+        if !self.world.opens() {
+            return Ok(Vec::new());
+        }
+        let damage = self.store.open().await?;
+        let is_tail = |damage: &Damage| damage.job_id.is_none() && damage.what.contains("cut off");
+        assert!(damage.iter().all(is_tail), "nobody has damaged anything: {damage:?}");
+        Ok(damage)
     }
 
     async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created> {
@@ -87,10 +108,12 @@ impl Catalogue for SimulatedStore {
     }
 
     async fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>> {
+        self.reach().await;
         self.store.by_key(owner, key, digests).await
     }
 
     async fn get(&self, job_id: &JobId) -> Result<Known> {
+        self.reach().await;
         self.store.get(job_id).await
     }
 
@@ -99,10 +122,12 @@ impl Catalogue for SimulatedStore {
     }
 
     async fn list(&self, query: &Query) -> Result<Vec<Job>> {
+        self.reach().await;
         self.store.list(query).await
     }
 
     async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+        self.reach().await;
         self.store.set_state(claim, state).await
     }
 
@@ -117,7 +142,9 @@ impl Catalogue for SimulatedStore {
     async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed> {
         self.wait().await;
         self.fail("claim")?;
-        self.store.claim(lease, limit).await
+        let claimed = self.store.claim(lease, limit).await?;
+        assert!(claimed.damage.is_empty(), "nobody has damaged anything: {:?}", claimed.damage);
+        Ok(claimed)
     }
 
     async fn renew(&self, lease: &Lease) -> Result<()> {
@@ -125,6 +152,7 @@ impl Catalogue for SimulatedStore {
     }
 
     async fn expired(&self, retention: &Retention, limit: usize) -> Result<Vec<JobId>> {
+        self.reach().await;
         self.store.expired(retention, limit).await
     }
 
@@ -138,7 +166,8 @@ impl Catalogue for SimulatedStore {
     }
 
     async fn check(&self) -> Result<()> {
-        Ok(())
+        self.reach().await;
+        self.store.check().await
     }
 
     async fn close(&self) {}
@@ -175,6 +204,7 @@ impl EventLog for SimulatedStore {
     }
 
     async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<Head> {
+        self.reach().await;
         self.store.changed(job_id, last_sequence).await
     }
 
@@ -183,6 +213,7 @@ impl EventLog for SimulatedStore {
     }
 
     async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<bytes::Bytes> {
+        self.reach().await;
         self.store.result(job_id, from, max_bytes).await
     }
 }

@@ -21,25 +21,27 @@ pub(super) const PANIC: &str = "work that panics";
 
 pub(super) struct SimulatedWorker {
     world: Arc<World>,
+    gateway: u32,
     max_running: u32,
 }
 
 /// The work goes on until this is dropped, however it ends.
 struct Working {
     world: Arc<World>,
+    gateway: u32,
     by: String,
     agent: Option<String>,
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.world.stop(&self.by, self.agent.as_deref());
+        self.world.stop(self.gateway, &self.by, self.agent.as_deref());
     }
 }
 
 impl SimulatedWorker {
-    pub(super) fn new(world: Arc<World>, max_running: u32) -> Self {
-        Self { world, max_running }
+    pub(super) fn new(world: Arc<World>, gateway: u32, max_running: u32) -> Self {
+        Self { world, gateway, max_running }
     }
 
     async fn rest(&self, assignment: &Assignment<'_>, longest: u64) -> Result<()> {
@@ -73,8 +75,8 @@ impl Worker for SimulatedWorker {
         self.world.note(format_args!("{} begins", assignment.job.job_id));
         let (world, by) = (self.world.clone(), assignment.owner.name().to_owned());
         let agent = self.needs(&assignment.owner, assignment.job, assignment.task).agent;
-        world.begin(&assignment.job.job_id, &by, agent.as_deref(), self.max_running);
-        let _working = Working { world, by, agent };
+        world.begin(self.gateway, &assignment.job.job_id, &by, agent.as_deref(), self.max_running);
+        let _working = Working { world, gateway: self.gateway, by, agent };
         let kind = self.world.below(100);
         let call = writer.tool_start("simulated", "{}", 1).await?;
         for number in 0..self.world.below(12) {

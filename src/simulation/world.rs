@@ -7,9 +7,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::beneath::{Beneath, Disk, Kind};
 use crate::{
     ambient::simulated::Random,
-    journal::{Contents, JobId, MemoryStore},
+    journal::{JobId, Known},
     pb::{Job, JobState},
 };
 
@@ -26,6 +30,8 @@ pub(super) struct Told {
     pub(super) events: BTreeMap<u32, bytes::Bytes>,
     /// The terminal state, once somebody was told one.
     pub(super) ended: Option<JobState>,
+    /// The last event that a gateway has shown, in its life.
+    pub(super) shown: BTreeMap<u32, u32>,
     /// Some reader has seen its last event.
     pub(super) is_end_seen: bool,
     /// A cancel was answered while the job had not begun.
@@ -35,18 +41,22 @@ pub(super) struct Told {
 #[derive(Debug)]
 struct State {
     random: Random,
-    /// What outlives the gateway; its index is made anew by each life.
-    store: Arc<MemoryStore>,
+    /// What outlives the gateways; its index is made anew by each life.
+    store: Arc<dyn Beneath>,
+    /// Whether a gateway of this life has opened it.
+    is_open: bool,
+    /// Until when a gateway does not reach the store.
+    cut_off: BTreeMap<u32, Instant>,
     told: BTreeMap<JobId, Told>,
     /// What is being deleted.
     going: BTreeSet<JobId>,
     /// Which job answered a key, and for which body.
     keys: BTreeMap<String, JobId>,
     begun: BTreeMap<String, u32>,
-    /// By caller.
-    working: BTreeMap<String, u32>,
-    /// What those that work have for themselves.
-    agents: BTreeSet<String>,
+    /// By gateway and caller.
+    working: BTreeMap<(u32, String), u32>,
+    /// What those that work have for themselves, in a gateway.
+    agents: BTreeSet<(u32, String)>,
     digest: DefaultHasher,
 }
 
@@ -54,6 +64,8 @@ struct State {
 #[derive(Debug)]
 pub(super) struct World {
     state: Mutex<State>,
+    /// Beneath the store, where it has one.
+    disk: Option<Disk>,
     /// Retention removes ended jobs at any time.
     keeps_little: bool,
 }
@@ -71,10 +83,13 @@ impl Drop for Going<'_> {
 }
 
 impl World {
-    pub(super) fn new(random: Random, keeps_little: bool) -> Self {
+    pub(super) fn new(mut random: Random, keeps_little: bool, kind: Kind) -> Self {
+        let (store, disk) = kind.create(random.below(u64::MAX));
         let state = Mutex::new(State {
             random,
-            store: Arc::default(),
+            store,
+            is_open: false,
+            cut_off: BTreeMap::new(),
             told: BTreeMap::new(),
             going: BTreeSet::new(),
             keys: BTreeMap::new(),
@@ -83,7 +98,7 @@ impl World {
             agents: BTreeSet::new(),
             digest: DefaultHasher::new(),
         });
-        Self { state, keeps_little }
+        Self { state, disk, keeps_little }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,22 +128,58 @@ impl World {
         self.state().digest.finish()
     }
 
-    /// The gateway begins again with what was stored; nobody holds anything.
-    pub(super) fn begin_life(&self) {
+    /// The gateways begin again with what was stored; nobody holds anything. `is_last`: nothing fails from here on.
+    pub(super) fn begin_life(&self, is_last: bool) {
         let mut state = self.state();
-        state.store = Arc::new(state.store.reopened());
+        if let Some(disk) = &self.disk {
+            let State { random, .. } = &mut *state;
+            disk.begins_again(random, is_last);
+        }
+        state.store = state.store.reopened();
+        state.is_open = false;
+        state.cut_off.clear();
     }
 
-    pub(super) fn store(&self) -> Arc<MemoryStore> {
+    /// Whether this is the first gateway of this life that opens the store.
+    pub(super) fn opens(&self) -> bool {
+        !std::mem::replace(&mut self.state().is_open, true)
+    }
+
+    pub(super) fn store(&self) -> Arc<dyn Beneath> {
         self.state().store.clone()
     }
 
-    pub(super) fn contents(&self) -> BTreeMap<JobId, Contents> {
-        self.state().store.contents()
+    /// The disk beneath the store has little room for a while, or room again.
+    pub(super) fn may_fill_the_disk(&self) {
+        if let Some(disk) = &self.disk {
+            let State { random, .. } = &mut *self.state();
+            disk.may_be_full(random);
+        }
+    }
+
+    /// A gateway does not reach the store for a while.
+    pub(super) fn cut_off(&self, gateway: u32, time: std::time::Duration) {
+        self.note(format_args!("gateway {gateway} is cut off for {time:?}"));
+        self.state().cut_off.insert(gateway, Instant::now() + time);
+    }
+
+    /// When a gateway reaches the store again, where it was cut off in this life.
+    pub(super) fn reaches(&self, gateway: u32) -> Option<Instant> {
+        self.state().cut_off.get(&gateway).copied()
+    }
+
+    /// What the store knows of each job.
+    pub(super) fn contents(&self) -> BTreeMap<JobId, Known> {
+        let store = self.store();
+        let known = |job_id: JobId| {
+            let known = store.get(&job_id).now_or_never().expect("asked at once").ok()?;
+            Some((job_id, known))
+        };
+        store.job_ids().into_iter().filter_map(known).collect()
     }
 
     fn has(&self, job_id: &JobId) -> bool {
-        self.contents().contains_key(job_id)
+        self.store().get(job_id).now_or_never().expect("asked at once").is_ok()
     }
 
     /// A client was told that its job was accepted.
@@ -140,11 +191,13 @@ impl World {
         if !key.is_empty()
             && let Some(first) = state.keys.insert(key.to_owned(), job_id.clone())
         {
-            let contents = state.store.contents();
+            let store = state.store.clone();
+            let get = |job_id: &JobId| store.get(job_id).now_or_never().expect("asked at once").ok();
+            let contents: BTreeMap<_, _> =
+                [&first, job_id].into_iter().filter_map(|job_id| Some((job_id, get(job_id)?))).collect();
             let is_there = contents.contains_key(&first) && contents.contains_key(job_id);
             // A job that its client gave up gives its key back.
-            let is_given_up =
-                |(.., ended): &Contents| ended.as_ref().is_some_and(|job| job.state() == JobState::Cancelled);
+            let is_given_up = |known: &Known| known.is_ended && known.state == JobState::Cancelled;
             let is_freed = contents.get(&first).is_some_and(is_given_up)
                 || contents.get(job_id).is_some_and(is_given_up);
             assert!(first == *job_id || !is_there || is_freed, "one key is one job: {first} and {job_id}");
@@ -160,8 +213,8 @@ impl World {
     pub(super) fn remove(&self, job_id: &JobId) -> impl Drop + '_ {
         let mut state = self.state();
         let may_go = self.keeps_little || state.told.get(job_id).is_some_and(|told| told.may_go);
-        let contents = state.store.contents();
-        let has_ended = contents.get(job_id).is_none_or(|(.., ended)| ended.is_some());
+        let known = state.store.get(job_id).now_or_never().expect("asked at once");
+        let has_ended = known.map_or(true, |known| known.is_ended);
         assert!(may_go && has_ended, "{job_id} is removed");
         state.going.insert(job_id.clone());
         Going { world: self, job_id: job_id.clone() }
@@ -183,35 +236,43 @@ impl World {
         self.state().told[job_id].clone()
     }
 
-    /// A reader has seen an event.
-    pub(super) fn seen(&self, job_id: &JobId, sequence: u32, bytes: &bytes::Bytes) {
+    /// A reader has seen an event that a gateway has shown.
+    pub(super) fn seen(&self, gateway: u32, job_id: &JobId, sequence: u32, bytes: &bytes::Bytes) {
         let mut state = self.state();
         let told = state.told.entry(job_id.clone()).or_default();
         let before = told.events.entry(sequence).or_insert_with(|| bytes.clone());
         assert_eq!(before, bytes, "{job_id}: event {sequence} is another one now");
+        let shown = told.shown.entry(gateway).or_default();
+        *shown = sequence.max(*shown);
         use prost::Message;
         let event = crate::pb::JobEvent::decode(bytes.clone()).unwrap();
         told.is_end_seen |= matches!(event.payload, Some(crate::pb::job_event::Payload::EndOfStream(_)));
     }
 
-    /// Somebody was told how a job is.
-    pub(super) fn told_state(&self, job: &Job) {
+    /// Somebody was told by a gateway how a job is.
+    pub(super) fn told_state(&self, gateway: u32, job: &Job) {
         let mut state = self.state();
         let Ok(job_id) = JobId::parse(&job.job_id) else { panic!("no id: {job:?}") };
+        // Others may have taken over what it held, and it has not heard of it; an end that it tells is the one that is stored.
+        if !job.state().is_terminal() && state.cut_off.contains_key(&gateway) {
+            return;
+        }
         let told = state.told.entry(job_id.clone()).or_default();
         match told.ended {
             Some(before) => assert_eq!(job.state(), before, "{job_id}: it had ended"),
             None if job.state().is_terminal() => told.ended = Some(job.state()),
             None => {}
         }
-        // Who has seen an event is not told of an earlier job.
-        let last_seen = told.events.keys().next_back().copied().unwrap_or(0);
+        // Who has seen an event is not told of an earlier job, by the same gateway.
+        let last_seen = told.shown.get(&gateway).copied().unwrap_or(0);
         assert!(
             job.last_sequence >= last_seen,
             "{job_id}: {} is told, {last_seen} was seen",
             job.last_sequence
         );
-        assert!(!told.is_end_seen || job.state().is_terminal(), "{job_id}: its end was seen");
+        let is_end_shown =
+            told.is_end_seen && last_seen == told.events.keys().next_back().copied().unwrap_or(0);
+        assert!(!is_end_shown || job.state().is_terminal(), "{job_id}: its end was seen");
     }
 
     /// A cancel was answered, and the job had ended CANCELLED without a start.
@@ -220,30 +281,34 @@ impl World {
     }
 
     /// Work on a job begins.
-    pub(super) fn begin(&self, job_id: &str, by: &str, agent: Option<&str>, max_working: u32) {
+    pub(super) fn begin(&self, gateway: u32, job_id: &str, by: &str, agent: Option<&str>, max_working: u32) {
         let mut state = self.state();
         let count = state.begun.entry(job_id.to_owned()).or_default();
         *count += 1;
         assert_eq!(*count, 1, "{job_id} was begun twice");
-        let own = state.working.entry(by.to_owned()).or_default();
+        let own = state.working.entry((gateway, by.to_owned())).or_default();
         *own += 1;
         // The last quarter is for callers who have none.
         assert!(
             *own <= (max_working - max_working / 4).max(1),
             "{own} of {by} at once, {max_working} in all"
         );
-        let all: u32 = state.working.values().sum();
+        let all: u32 =
+            state.working.iter().filter(|((at, _), _)| *at == gateway).map(|(_, count)| count).sum();
         assert!(all <= max_working, "{all} at once");
         if let Some(agent) = agent {
-            assert!(state.agents.insert(agent.to_owned()), "two at once have {agent} for themselves");
+            assert!(
+                state.agents.insert((gateway, agent.to_owned())),
+                "two at once have {agent} for themselves"
+            );
         }
     }
 
-    pub(super) fn stop(&self, by: &str, agent: Option<&str>) {
+    pub(super) fn stop(&self, gateway: u32, by: &str, agent: Option<&str>) {
         let mut state = self.state();
-        *state.working.entry(by.to_owned()).or_default() -= 1;
+        *state.working.entry((gateway, by.to_owned())).or_default() -= 1;
         if let Some(agent) = agent {
-            state.agents.remove(agent);
+            state.agents.remove(&(gateway, agent.to_owned()));
         }
     }
 

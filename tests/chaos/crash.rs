@@ -27,15 +27,15 @@ const RECOVERY: Duration = Duration::from_secs(10);
 
 /// What one client saw of its job.
 #[derive(Default)]
-struct Seen {
-    sse: Vec<Value>,
-    grpc: Vec<pb::JobEvent>,
+pub(crate) struct Seen {
+    pub(crate) sse: Vec<Value>,
+    pub(crate) grpc: Vec<pb::JobEvent>,
 }
 
-type AllSeen = Arc<Mutex<BTreeMap<String, Seen>>>;
+pub(crate) type AllSeen = Arc<Mutex<BTreeMap<String, Seen>>>;
 
 /// Submits, and reads for as long as there is somebody to read from.
-async fn client(address: String, body: Value, by_grpc: bool, all: AllSeen) {
+pub(crate) async fn client(address: String, body: Value, by_grpc: bool, all: AllSeen) {
     let headers = [("content-type", "application/json")];
     let body = body.to_string().into_bytes();
     let accepted = try_send(&address, "POST", "/api/v1/stream-execute", &headers, Some(body)).await;
@@ -62,7 +62,7 @@ async fn client(address: String, body: Value, by_grpc: bool, all: AllSeen) {
 }
 
 /// The engine's ledger and the events agree: what printed was started once, what was never said to start was not.
-async fn check_ledger(gateway: &Gateway, job_ids: impl Iterator<Item = &String>) {
+pub(crate) async fn check_ledger(gateway: &Gateway, job_ids: impl Iterator<Item = &String>) {
     let ledger = starts(gateway.directory.path());
     for job_id in job_ids {
         let events = gateway.events(job_id).await;

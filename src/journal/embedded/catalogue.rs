@@ -295,11 +295,19 @@ impl CatalogueFile {
         Ok(())
     }
 
+    /// Makes what it holds last.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.sync())
+    }
+
+    /// Makes it, where there is none: before the first job's file, which would be taken for one that has lost its catalogue.
+    pub(super) fn is_there(&mut self) -> io::Result<()> {
+        if self.file.is_none() { self.rewrite() } else { Ok(()) }
+    }
+
     /// After an error nothing counts as written, and the next entry takes the same place.
     fn push(&mut self, entry: Entry) -> io::Result<()> {
-        if self.file.is_none() {
-            self.rewrite()?;
-        }
+        self.is_there()?;
         let Some(file) = &self.file else { return Err(io::Error::other("the catalogue is not open")) };
         let mut bytes = Vec::new();
         push_content(&mut bytes, self.length, &CatalogEntry { entry: Some(entry) }.encode_to_vec());

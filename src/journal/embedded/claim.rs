@@ -1,13 +1,17 @@
 //! Taking over jobs that nobody holds: their files are looked through, whole ones are opened for what comes next.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use super::{
     super::{
-        Claimed, Damage, JobId, Lease, Unfinished,
+        Claimed, Damage, Durability, JobId, Lease, Unfinished,
         index::{EndOf, frees_key},
     },
     Inner,
+    disk::For,
     job_file::JobFile,
     job_reader::{Inspected, inspect, read_job},
     lock, unavailable,
@@ -40,7 +44,7 @@ impl Inner {
         if let Some(file) = self.open_file(job_id) {
             // Another holder of this process had it.
             let mut file = lock(&file);
-            let record = read_job(&*self.directory.disk, &path, job_id)?.record;
+            let record = read_job(&*self.directory.disk, &path, job_id, false)?.record;
             let Some(claim) = lock(&self.index).take(job_id, lease) else { return Ok(None) };
             file.epoch = claim.epoch;
             return Ok(Some(Unfinished { claim, record, last_sequence: file.last_sequence() }));
@@ -53,6 +57,7 @@ impl Inner {
         }
         match inspected {
             Inspected::Ended(_, job, log_bytes) => {
+                self.sync_shown(&path)?;
                 // It ended, and the catalogue was not told. If that cannot be written now, the next start finds it again.
                 let log_bytes = log_bytes + self.result_bytes(job_id);
                 if let Err(error) = self.with_catalogue(|catalogue| catalogue.ended(&job, log_bytes, false)) {
@@ -65,11 +70,11 @@ impl Inner {
             }
             Inspected::Unfinished(record, slot) => {
                 let (disk, kept) = (&self.directory.disk, self.written_files.clone());
-                let mut file = JobFile::resume(disk, (&path, job_id), slot, kept)
+                let mut file = JobFile::resume(disk, (&path, job_id), slot, self.durability, kept)
                     .map_err(|error| unavailable(&path, &error))?;
+                lock(&self.index).stored(job_id, slot.last_sequence);
                 let Some(claim) = lock(&self.index).take(job_id, lease) else { return Ok(None) };
                 file.epoch = claim.epoch;
-                lock(&self.index).stored(job_id, slot.last_sequence);
                 lock(&self.open).insert(job_id.clone(), Arc::new(Mutex::new(file)));
                 Ok(Some(Unfinished { claim, record: *record, last_sequence: slot.last_sequence }))
             }
@@ -78,5 +83,14 @@ impl Inner {
                 Ok(None)
             }
         }
+    }
+
+    /// Makes what is found in a file last, before anybody is told of it: whoever wrote it may have ended before it was synced.
+    pub(super) fn sync_shown(&self, path: &Path) -> Result<()> {
+        if self.durability != Durability::Fsync {
+            return Ok(());
+        }
+        let synced = self.directory.disk.open(path, For::Writing).and_then(|file| file.sync());
+        synced.map_err(|error| unavailable(path, &error))
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Directory {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
     /// Of a directory of the system's own.
     lock: Option<File>,
@@ -105,6 +105,12 @@ impl Directory {
         }
         files.sort_unstable();
         Ok(files)
+    }
+
+    /// Makes all names last.
+    pub(super) fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync_directory(&self.path)?;
+        self.sync_removals()
     }
 
     /// Makes the removal of a job's files as lasting as their contents.

@@ -74,12 +74,17 @@ impl JobFile {
         disk: &Arc<dyn Disk>,
         (path, job_id): (&Path, &JobId),
         slot: Slot,
+        durability: Durability,
         kept_files: KeptFiles,
     ) -> io::Result<Self> {
         let file = disk.open(path, For::Writing)?;
         // What lies behind was never acknowledged; left there, a whole frame of it could be taken for a new one.
         if file.length()? > slot.length {
             file.set_length(slot.length)?;
+        }
+        if durability == Durability::Fsync {
+            // Whoever wrote it may have ended before it was synced, and it is shown from here on.
+            file.sync()?;
         }
         Ok(Self::at(disk, (path, job_id), slot, kept_files))
     }

@@ -259,8 +259,21 @@ fn read_end(window: &mut Window, job_id: &JobId, position: u64) -> io::Result<Op
     Ok(payload(window, position, &head)?.and_then(|payload| Job::decode(payload).ok()))
 }
 
-/// The job's record, and its end if it has one.
-pub(super) fn read_job(disk: &dyn Disk, path: &Path, job_id: &JobId) -> Result<StoredJob> {
+/// Where the end of a job that has ended is, if the header does not say: it was stored, and whoever wrote it ended, or the power went,
+/// before the header said so.
+fn find_end(window: &mut Window, job_id: &JobId, slot: &Slot) -> io::Result<u64> {
+    let mut position = slot.length;
+    while let Some((at, head)) = find_frame(window, job_id, position)? {
+        if head.kind == FrameKind::End {
+            return Ok(at);
+        }
+        position = at + head.frame_len();
+    }
+    Ok(position)
+}
+
+/// The job's record, and its end if it has one. `has_ended`: whether the catalogue says so.
+pub(super) fn read_job(disk: &dyn Disk, path: &Path, job_id: &JobId, has_ended: bool) -> Result<StoredJob> {
     let mut window = open(disk, path, job_id)?;
     let read = |window: &mut Window| -> io::Result<Result<StoredJob, Damage>> {
         let header = window.get(0, HEADER_LEN as usize)?;
@@ -270,10 +283,12 @@ pub(super) fn read_job(disk: &dyn Disk, path: &Path, job_id: &JobId) -> Result<S
         let Some(record) = read_record(window, job_id)? else {
             return Ok(Err(damaged(job_id, "the job's record is damaged")));
         };
-        if slot.end_position == 0 {
-            return Ok(Ok(StoredJob { record, ended: None }));
-        }
-        let ended = read_end(window, job_id, slot.end_position)?;
+        let end_position = match slot.end_position {
+            0 if !has_ended => return Ok(Ok(StoredJob { record, ended: None })),
+            0 => find_end(window, job_id, &slot)?,
+            known => known,
+        };
+        let ended = read_end(window, job_id, end_position)?;
         Ok(ended.map_or_else(
             || Err(damaged(job_id, "the job's end is damaged")),
             |job| Ok(StoredJob { record, ended: Some(job) }),

@@ -48,11 +48,13 @@ struct State {
     room: u64,
     /// Files that can be read and not written, whatever is tried.
     broken: BTreeSet<PathBuf>,
+    /// So many changes are still made; then whoever makes them is gone.
+    changes_left: u64,
 }
 
 /// See the module's documentation. Clones are the same disk.
 #[derive(Clone, Debug)]
-pub(super) struct LossyDisk(Arc<Mutex<State>>);
+pub(crate) struct LossyDisk(Arc<Mutex<State>>);
 
 /// An open file: it stays what it is when its name goes.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ fn not_found() -> io::Error {
 }
 
 impl LossyDisk {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             random: Random(seed),
             files: BTreeMap::new(),
@@ -107,6 +109,7 @@ impl LossyDisk {
             namings: Vec::new(),
             room: u64::MAX,
             broken: BTreeSet::new(),
+            changes_left: u64::MAX,
         })))
     }
 
@@ -115,8 +118,13 @@ impl LossyDisk {
     }
 
     /// So many bytes may still be written.
-    pub(super) fn has_room_for(&self, bytes: u64) {
+    pub(crate) fn has_room_for(&self, bytes: u64) {
         self.state().room = bytes;
+    }
+
+    /// Whoever uses it is gone after so many changes and syncs more: nothing later is done.
+    pub(super) fn is_used_for(&self, changes: u64) {
+        self.state().changes_left = changes;
     }
 
     /// Nothing more is written into this file.
@@ -125,7 +133,7 @@ impl LossyDisk {
     }
 
     /// The power goes and comes back: of what was not synced any part is lost.
-    pub(super) fn loses_power(&self) {
+    pub(crate) fn loses_power(&self) {
         let mut state = self.state();
         let State { random, files, synced_names, names, namings, .. } = &mut *state;
         for contents in files.values_mut() {
@@ -154,7 +162,15 @@ impl LossyDisk {
 }
 
 impl State {
+    /// Before anything is changed or synced.
+    fn counts(&mut self) -> io::Result<()> {
+        self.changes_left =
+            self.changes_left.checked_sub(1).ok_or_else(|| io::Error::other("nobody is there"))?;
+        Ok(())
+    }
+
     fn change(&mut self, file: u64, path: &Path, change: Change) -> io::Result<()> {
+        self.counts()?;
         if self.broken.contains(path) {
             return Err(io::Error::other("input/output error"));
         }
@@ -211,6 +227,7 @@ impl DiskFile for LossyFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
+        state.counts()?;
         let contents = state.files.entry(self.file).or_default();
         let Contents { synced, changes, .. } = contents;
         changes.drain(..).for_each(|change| apply(synced, &change));
@@ -231,6 +248,7 @@ impl Disk for LossyDisk {
             }
             (Some(file), _) => file,
             (None, _) => {
+                state.counts()?;
                 // A name takes room as well.
                 state.room = state.room.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
                 let file = state.next_file;
@@ -264,6 +282,7 @@ impl Disk for LossyDisk {
         if !state.names.contains_key(from) {
             return Err(not_found());
         }
+        state.counts()?;
         state.free(to);
         state.name(Naming::Rename(from.to_owned(), to.to_owned()));
         Ok(())
@@ -274,6 +293,7 @@ impl Disk for LossyDisk {
         if !state.names.contains_key(path) {
             return Err(not_found());
         }
+        state.counts()?;
         state.free(path);
         state.name(Naming::Remove(path.to_owned()));
         Ok(())
@@ -281,6 +301,7 @@ impl Disk for LossyDisk {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.counts()?;
         let State { synced_names, namings, .. } = &mut *state;
         namings.retain(|naming| {
             let is_synced = naming.is_in(path);

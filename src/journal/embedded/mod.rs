@@ -27,7 +27,7 @@ mod job_file;
 mod job_reader;
 mod kept_files;
 #[cfg(test)]
-mod lossy;
+pub(crate) mod lossy;
 mod open;
 #[cfg(test)]
 mod power;
@@ -131,6 +131,22 @@ impl EmbeddedStore {
         Ok(Self::over(Directory::open(path, disk)?, durability))
     }
 
+    /// The same after a restart, over the same disk: nobody holds anything.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`] when it cannot be written.
+    #[cfg(test)]
+    pub(crate) fn opened_again(&self) -> Result<Self> {
+        let Directory { path, disk, .. } = &self.inner.directory;
+        Self::open_on(disk.clone(), path, self.inner.durability)
+    }
+
+    /// The jobs that it knows.
+    #[cfg(test)]
+    pub(crate) fn job_ids(&self) -> Vec<JobId> {
+        lock(&self.inner.index).job_ids().cloned().collect()
+    }
+
     fn over(directory: Directory, durability: Durability) -> Self {
         let kept = || KeptFiles::at_most(descriptors::files_kept());
         let inner = Inner {
@@ -203,6 +219,7 @@ impl Inner {
     fn create(&self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Result<Claim> {
         let path = self.path_of(job_id);
         let (disk, kept) = (&self.directory.disk, self.written_files.clone());
+        self.with_catalogue(CatalogueFile::is_there)?;
         let file =
             JobFile::create(disk, (&path, job_id), record, self.durability, kept).map_err(|error| {
                 // The job was not accepted: a half-made file must not be found by the next start.
@@ -359,7 +376,8 @@ impl Catalogue for EmbeddedStore {
     async fn read(&self, job_id: &JobId) -> Result<StoredJob> {
         let job_id = job_id.clone();
         self.blocking(move |inner| {
-            job_reader::read_job(&*inner.directory.disk, &inner.path_of(&job_id), &job_id)
+            let has_ended = lock(&inner.index).get(&job_id).is_ok_and(|known| known.is_ended);
+            job_reader::read_job(&*inner.directory.disk, &inner.path_of(&job_id), &job_id, has_ended)
         })
         .await
     }

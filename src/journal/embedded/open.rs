@@ -2,11 +2,11 @@
 //!
 //! Nothing has to be written for it: it works on a full disk, and one file that cannot be read is one job's trouble.
 
-use std::{collections::BTreeSet, io};
+use std::io;
 
 use super::{
     super::{
-        Damage, JobId,
+        Damage, Durability, JobId,
         index::{EndOf, frees_key},
     },
     Inner,
@@ -57,6 +57,7 @@ impl Inner {
         for job_id in files.iter().filter(|job_id| !lock(&self.index).has(job_id)) {
             self.take_in(job_id, found.is_some_and(|found| found.tail != Tail::Damaged), &mut damage);
         }
+        self.sync_found();
         let is_mostly_stale = lock(&self.catalogue).as_ref().is_some_and(CatalogueFile::is_mostly_stale);
         if is_mostly_stale && let Err(error) = self.with_catalogue(CatalogueFile::rewrite) {
             tracing::warn!(
@@ -67,13 +68,29 @@ impl Inner {
         Ok(damage)
     }
 
+    /// Makes what is shown from here on last: whoever wrote it may have ended before it was synced. Where that is not possible now, a
+    /// loss of power before the next sync may show what was before.
+    fn sync_found(&self) {
+        if self.durability != Durability::Fsync {
+            return;
+        }
+        let catalogue = self.with_catalogue(|catalogue| catalogue.sync());
+        let names = self
+            .directory
+            .sync_names()
+            .map_err(|error| unavailable(&self.directory.catalogue_path(), &error));
+        if let Err(error) = catalogue.and(names) {
+            tracing::warn!(cause = error.cause(), "the store could not be synced at the start");
+        }
+    }
+
     fn apply(&self, entry: Entry) {
         let mut index = lock(&self.index);
         match entry {
             Entry::Created(record) => {
                 let id = record.job.as_ref().map_or("", |job| &job.job_id);
                 if let Ok(job_id) = JobId::parse(id) {
-                    index.found_unfinished(&job_id, &record);
+                    index.found_unfinished(&job_id, record);
                 }
             }
             Entry::Ended(end) => {
@@ -90,11 +107,11 @@ impl Inner {
         }
     }
 
-    /// Jobs that the catalogue knows and that have no file.
+    /// Jobs that the catalogue knows and that have no file. `files` is sorted.
     fn name_the_lost(&self, files: &[JobId], is_whole: bool, damage: &mut Vec<Damage>) {
-        let files: BTreeSet<&JobId> = files.iter().collect();
-        let lost =
-            lock(&self.index).job_ids().filter(|job_id| !files.contains(job_id)).cloned().collect::<Vec<_>>();
+        let has_none = |job_id: &&JobId| files.binary_search(job_id).is_err();
+        let mut lost = lock(&self.index).job_ids().filter(has_none).cloned().collect::<Vec<_>>();
+        lost.sort_unstable();
         for job_id in lost {
             let what = match is_whole {
                 true => "its file is missing; the job is lost",
@@ -119,13 +136,15 @@ impl Inner {
         }
         let noted = match inspected {
             Ok(Inspected::Ended(record, job, log_bytes)) => {
+                // A start goes on without it: see `sync_found`.
+                let _synced = self.sync_shown(&path);
                 let log_bytes = log_bytes + self.result_bytes(job_id);
                 let end = EndOf { log_bytes, is_lost: false, frees_key: frees_key(&job) };
-                lock(&self.index).found_ended(job_id, &record, &job, end);
+                lock(&self.index).found_ended(job_id, (*record).clone(), &job, end);
                 self.note(&record, Some((&job, log_bytes)))
             }
             Ok(Inspected::Unfinished(record, _)) => {
-                lock(&self.index).found_unfinished(job_id, &record);
+                lock(&self.index).found_unfinished(job_id, (*record).clone());
                 self.note(&record, None)
             }
             // Named above; kept aside.

@@ -1,0 +1,122 @@
+//! One job, as the index of a catalogue keeps it.
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::Instant;
+
+use super::{Filter, Holder, JobId, Trouble};
+use crate::{
+    pb::{Job, JobState, TaskOptions, Timestamp, storage::JobRecord},
+    principal::Principal,
+};
+
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) key: Box<str>,
+    pub(super) request_digest: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) holder: Holder,
+    pub(super) until: Instant,
+}
+
+/// Who has a job that has not ended.
+#[derive(Debug)]
+pub(super) struct Claims {
+    pub(super) epoch: u64,
+    pub(super) held: Option<Held>,
+    /// Not claimed before this, whoever holds it.
+    pub(super) rests_until: Option<Instant>,
+}
+
+/// Where an ended job stands among its owner's.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) time: Timestamp,
+    /// Its age, on the index's clock, which the time of day does not set: by that alone it grows old in this process.
+    pub(super) place: (i64, u64),
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) owner: Principal,
+    pub(super) state: JobState,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) last_sequence: u32,
+    pub(super) log_bytes: u64,
+    pub(super) end: Option<End>,
+    /// Until it has ended; on its own, because most jobs have.
+    pub(super) claims: Option<Box<Claims>>,
+    pub(super) key: Option<Box<Key>>,
+    /// The job as listings show it, encoded, without what stands above.
+    pub(super) summary: Box<[u8]>,
+}
+
+/// A job as a listing shows it: without its task, its outcome and the schema of its question.
+pub fn summary(job: &Job) -> Job {
+    let question = job.question.clone().map(|question| crate::pb::InputQuestion { schema: None, ..question });
+    Job { task: None, outcome: None, question, is_summary: true, ..job.clone() }
+}
+
+pub(super) fn encoded_summary(options: Option<TaskOptions>, job: &Job) -> Box<[u8]> {
+    let kept = Job {
+        options,
+        door: job.door,
+        create_time: job.create_time,
+        start_time: job.start_time,
+        expire_time: job.expire_time,
+        cancel_request_time: job.cancel_request_time,
+        usage: job.usage,
+        ..Job::default()
+    };
+    kept.encode_to_vec().into()
+}
+
+impl Entry {
+    /// A job that has not ended.
+    pub(super) fn new(record: JobRecord) -> Self {
+        let owner = Principal::of_record(&record);
+        let JobRecord { job, request_digest, .. } = record;
+        let mut job = job.unwrap_or_default();
+        let options = job.options.take();
+        let key = options.as_ref().map_or("", |options| &options.idempotency_key);
+        Self {
+            owner,
+            state: JobState::Queued,
+            trouble: None,
+            last_sequence: 0,
+            log_bytes: 0,
+            end: None,
+            claims: Some(Box::new(Claims { epoch: 1, held: None, rests_until: None })),
+            key: (!key.is_empty()).then(|| Box::new(Key { key: key.into(), request_digest })),
+            summary: encoded_summary(options, &job),
+        }
+    }
+
+    pub(super) fn job(&self, job_id: &JobId) -> Job {
+        let kept = Job::decode(&*self.summary).unwrap_or_default();
+        Job {
+            job_id: job_id.to_string(),
+            state: self.state as i32,
+            caller: self.owner.name().to_owned(),
+            end_time: self.end.as_ref().map(|end| end.time),
+            last_sequence: self.last_sequence,
+            is_summary: true,
+            ..kept
+        }
+    }
+
+    pub(super) fn matches(&self, filter: &Filter) -> bool {
+        if !filter.states.is_empty() && !filter.states.contains(&self.state) {
+            return false;
+        }
+        if filter.labels.is_empty() && filter.conversation_id.is_empty() {
+            return true;
+        }
+        let options = Job::decode(&*self.summary).unwrap_or_default().options.unwrap_or_default();
+        (filter.conversation_id.is_empty() || filter.conversation_id == options.conversation_id)
+            && filter.labels.iter().all(|(key, value)| options.labels.get(key) == Some(value))
+    }
+}

@@ -1,0 +1,86 @@
+//! The real stores beneath the simulated one: in memory, or files on a disk that is full at times and loses what was not synced.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use crate::{
+    ambient::simulated::Random,
+    journal::{Catalogue, Durability, EmbeddedStore, EventLog, JobId, LossyDisk, MemoryStore},
+};
+
+/// Where the store's files are.
+const PATH: &str = "/store";
+
+/// Which one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Memory,
+    Files(Durability),
+}
+
+/// A real store.
+pub(super) trait Beneath: Catalogue + EventLog + fmt::Debug {
+    /// The jobs that it knows.
+    fn job_ids(&self) -> Vec<JobId>;
+    /// The same after a restart: nobody holds anything.
+    fn reopened(&self) -> Arc<dyn Beneath>;
+}
+
+impl Beneath for MemoryStore {
+    fn job_ids(&self) -> Vec<JobId> {
+        self.contents().into_keys().collect()
+    }
+
+    fn reopened(&self) -> Arc<dyn Beneath> {
+        Arc::new(Self::reopened(self))
+    }
+}
+
+impl Beneath for EmbeddedStore {
+    fn job_ids(&self) -> Vec<JobId> {
+        Self::job_ids(self)
+    }
+
+    fn reopened(&self) -> Arc<dyn Beneath> {
+        Arc::new(self.opened_again().expect("a disk that can be read"))
+    }
+}
+
+/// The disk beneath the files.
+#[derive(Debug)]
+pub(super) struct Disk {
+    disk: LossyDisk,
+    durability: Durability,
+}
+
+impl Kind {
+    pub(super) fn create(self, seed: u64) -> (Arc<dyn Beneath>, Option<Disk>) {
+        match self {
+            Self::Memory => (Arc::new(MemoryStore::default()), None),
+            Self::Files(durability) => {
+                let disk = LossyDisk::new(seed);
+                let store = EmbeddedStore::open_on(Arc::new(disk.clone()), Path::new(PATH), durability);
+                (Arc::new(store.expect("an empty disk")), Some(Disk { disk, durability }))
+            }
+        }
+    }
+}
+
+impl Disk {
+    /// A start: after a loss of power, or not, on a full disk, or not.
+    pub(super) fn begins_again(&self, random: &mut Random, is_last: bool) {
+        if self.durability == Durability::Fsync && random.percent(60) {
+            self.disk.loses_power();
+        }
+        let is_full = !is_last && random.percent(20);
+        self.disk.has_room_for(if is_full { random.below(2_000) } else { u64::MAX });
+    }
+
+    /// It is full now and then, for a while.
+    pub(super) fn may_be_full(&self, random: &mut Random) {
+        match random.below(400) {
+            0 => self.disk.has_room_for(random.below(20_000)),
+            1..20 => self.disk.has_room_for(u64::MAX),
+            _ => {}
+        }
+    }
+}
