@@ -12,6 +12,7 @@ use crate::{
     engine::{Decoder, Stream, read_outcome},
     job::normal,
     journal::{Batch, JobId, read_catalogue, read_job_file},
+    llm::{Provider, replay},
     pb::{self, job_event::Payload},
 };
 
@@ -220,8 +221,18 @@ pub fn job_file(bytes: &[u8]) {
 /// A property and its name, which is also that of its corpus.
 pub type Property = (&'static str, fn(&[u8]));
 
+/// A model's answer means the same however it is cut. The first byte says whose wire it is and how it is cut.
+pub fn model_stream(bytes: &[u8]) {
+    let Some((first, stream)) = bytes.split_first() else { return };
+    let providers = [Provider::OpenAi, Provider::Anthropic, Provider::Gemini];
+    let provider = providers[usize::from(*first) % providers.len()];
+    let whole = replay(provider, stream, stream.len().max(1));
+    assert_eq!(replay(provider, stream, 1 + usize::from(*first) / providers.len()), whole);
+}
+
 /// All of them.
 pub const ALL: &[Property] = &[
+    ("model_stream", model_stream),
     ("sse", sse),
     ("engine_output", engine_output),
     ("json_body", json_body),
@@ -262,6 +273,9 @@ mod tests {
             Just("\u{2028}\u{feff}é€𝄞".as_bytes().to_vec()),
             Just(b"\x1b[2J".to_vec()),
             Just(b"{\"command\":\"x\"}".to_vec()),
+            Just(b"data: {\"choices\":[{\"delta\":{\"content\":\"a\\ud83d\"}}]}\n\n".to_vec()),
+            Just(b"data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"text\":\"<think>x</think>\"}}\n\n".to_vec()),
+            Just(b"data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"f\"}}]},\"finishReason\":\"STOP\"}]}\n\n".to_vec()),
             Just(b"--agent --input ' \" \\ ; && `".to_vec()),
             Just(b"server.port=1\n".to_vec()),
             Just(b"JOBS_MAX_RUNNING=[]\n".to_vec()),

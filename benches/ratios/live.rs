@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::{
     Figure, bare, client, median,
     model::{data, processor_time, thinking},
+    start::Child,
 };
 
 /// So long is measured, when all jobs have begun.
@@ -79,14 +80,34 @@ async fn read(address: SocketAddr, path: String, seen: Arc<Seen>) {
         let now = now_micros();
         let Ok(bytes) = frame.into_data() else { continue };
         let text = String::from_utf8_lossy(&bytes);
-        for (at, _) in text.match_indices("\"text\":\"at") {
-            let digits = &text[at + 10..];
+        // In the gateway's member or, from a relay, in the model's own.
+        for (at, marker) in text.match_indices("\":\"at") {
+            let digits = &text[at + marker.len()..];
             let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
             late.push(now.saturating_sub(digits[..end].parse().unwrap()));
         }
         seen.tokens.fetch_add(late.len() as u64, Ordering::Relaxed);
         seen.late_micros.lock().unwrap().append(&mut late);
     }
+}
+
+/// The processor time that a relay without a store takes for a token with the same sockets, microseconds.
+async fn relayed(jobs: u32, tick: Duration) -> f64 {
+    let model = ticking_model(tick).await;
+    let relay = Child::start(&["bare-relay", &model.to_string()]);
+    let seen = Arc::new(Seen::default());
+    let mut readers = JoinSet::new();
+    for _ in 0..jobs {
+        readers.spawn(read(relay.address, "/".to_owned(), seen.clone()));
+    }
+    let wanted = u64::from(jobs) * 4;
+    while seen.tokens.load(Ordering::Relaxed) < wanted {
+        tokio::time::sleep(tick).await;
+    }
+    let before = (processor_time(relay.pid()), seen.tokens.load(Ordering::Relaxed));
+    tokio::time::sleep(WINDOW).await;
+    let after = (processor_time(relay.pid()), seen.tokens.load(Ordering::Relaxed));
+    (after.0 - before.0).as_secs_f64() * 1e6 / (after.1 - before.1) as f64
 }
 
 /// What one run cost.
@@ -137,8 +158,9 @@ async fn run(store: &str, jobs: u32, tick: Duration) -> Cost {
 pub async fn figures() -> Vec<Figure> {
     let mut figures = Vec::new();
     for (jobs, tick) in [(100, Duration::from_millis(50)), (1000, Duration::from_millis(500))] {
-        let (mut disk, mut memory) = (Vec::new(), Vec::new());
+        let (mut disk, mut memory, mut relay) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..PAIRS {
+            relay.push(relayed(jobs, tick).await);
             disk.push(run("embedded", jobs, tick).await);
             memory.push(run("memory", jobs, tick).await);
         }
@@ -156,6 +178,13 @@ pub async fn figures() -> Vec<Figure> {
         let note =
             format!("{:.0} against {:.0} µs", of(&disk, |cost| cost.micros), of(&memory, |cost| cost.micros));
         figures.push(figure("processor time by the memory store's", median(ratios), 1.3, note));
+        let ratios = memory.iter().zip(&relay).map(|(memory, relay)| memory.micros / relay).collect();
+        let note = format!(
+            "the relay {:.0} µs; with the embedded store {:.2}",
+            median(relay.clone()),
+            of(&disk, |cost| cost.micros) / median(relay)
+        );
+        figures.push(figure("the memory store's by a bare relay's", median(ratios), 1.5, note));
         let note = format!("{:.2} with the memory store", of(&memory, |cost| cost.switches));
         figures.push(figure("context switches a token", of(&disk, |cost| cost.switches), 0.6, note));
         let note = format!("{:.1} with the memory store", of(&memory, |cost| cost.p99_ms));

@@ -1,11 +1,10 @@
 //! A model that answers at once: its tokens through the gateway against a bare program with the same library, and what
 //! a command costs.
 
-#![allow(clippy::result_large_err)] // the library's own error
-
 use std::{
-    io,
     net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,14 +12,7 @@ use std::{
 use bytes::Bytes;
 use conductor_gateway::pb::{ExecuteRequest, JobState, Task, task};
 use futures_util::StreamExt;
-use rig_core::{
-    DynModel,
-    completion::CompletionRequest,
-    http_client::{self, HttpClientExt, LazyBody, MultipartForm, StreamingResponse},
-    operation::Completion,
-    providers::openai::{OpenAIConfig, wire::OPENAI},
-    streaming::{Item, StreamEvent},
-};
+use http_body_util::BodyExt;
 
 use super::{
     Figure, bare, client, median,
@@ -54,85 +46,30 @@ async fn model_server(tokens: usize) -> SocketAddr {
     .await
 }
 
-/// The library's connection as thin as it can be.
-#[derive(Clone, Debug)]
-struct Thin(reqwest::Client);
-
-fn unsupported() -> http_client::Error {
-    http_client::Error::instance(io::Error::from(io::ErrorKind::Unsupported))
+/// The baseline, built from its own package: the library that it uses is no dependency of the gateway.
+fn build_relay() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/models");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--release", "--locked", "--quiet", "--target-dir"])
+        .arg(&target)
+        .current_dir(package);
+    assert!(cargo.status().unwrap().success(), "the baseline can be built");
+    target.join("release/model-relay")
 }
 
-impl HttpClientExt for Thin {
-    fn send<T, U>(
-        &self,
-        _: http::Request<T>,
-    ) -> impl Future<Output = http_client::Result<http::Response<LazyBody<U>>>> + Send + 'static
-    where
-        T: Into<Bytes> + Send,
-        U: From<Bytes> + Send + 'static,
-    {
-        std::future::ready(Err(unsupported()))
-    }
-
-    fn send_multipart<U>(
-        &self,
-        _: http::Request<MultipartForm>,
-    ) -> impl Future<Output = http_client::Result<http::Response<LazyBody<U>>>> + Send + 'static
-    where
-        U: From<Bytes> + Send + 'static,
-    {
-        std::future::ready(Err(unsupported()))
-    }
-
-    fn send_streaming<T>(
-        &self,
-        request: http::Request<T>,
-    ) -> impl Future<Output = http_client::Result<StreamingResponse>> + Send
-    where
-        T: Into<Bytes> + Send,
-    {
-        let (parts, body) = request.into_parts();
-        let request =
-            self.0.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body.into());
-        async move {
-            let response = request.send().await.map_err(http_client::Error::instance)?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let body = response.bytes_stream().map(|chunk| chunk.map_err(http_client::Error::instance));
-            let mut answer = http::Response::new(Box::pin(body) as http_client::BoxedStream);
-            *answer.status_mut() = status;
-            *answer.headers_mut() = headers;
-            Ok(answer)
-        }
-    }
-}
-
-/// Plays the bare program in a process of its own: each request asks the model and writes its tokens as events.
+/// Plays a relay in a process of its own: each request asks the model and hands its bytes on as they come, unread.
 pub fn bare_relay(model: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let _once = rustls::crypto::ring::default_provider().install_default();
-        let config = OpenAIConfig::with_key(&OPENAI, "x").with_base_url(format!("http://{model}/v1"));
-        let model: DynModel<Completion> = config.connect(Thin(reqwest::Client::new())).chat("m").erase();
+        let model: SocketAddr = model.parse().unwrap();
         let address = bare::sse_server(Arc::new(move |sender| {
-            let model = model.clone();
             tokio::spawn(async move {
-                let mut request = CompletionRequest::new("hello");
-                request = request.preamble("Be short.".to_owned());
-                let mut answer = model.stream(request).unwrap();
-                let mut sequence = 0u32;
-                while let Some(item) = answer.next().await {
-                    let Ok(Item::Event(StreamEvent::Text { text, .. })) = item else { continue };
-                    sequence += 1;
-                    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-                    let event = serde_json::json!({
-                        "event": "on_llm_new_token",
-                        "data": {"step": 1, "text": &text, "is_reasoning": false},
-                        "timestamp": now.as_secs_f64(),
-                        "job_id": "job_06h0k9ch90vqgpmfjg5g2n330a3k83d69ctg",
-                        "sequence": sequence,
-                    });
-                    let line = format!("id: {sequence}\ndata: {event}\n\n");
-                    if sender.send(Bytes::from(line)).await.is_err() {
+                let mut body = client::open_http(model, "/").await;
+                while let Some(Ok(frame)) = body.frame().await {
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    if sender.send(bytes).await.is_err() {
                         return;
                     }
                 }
@@ -160,7 +97,7 @@ pub async fn thinking(model: SocketAddr, settings: &[&str]) -> Process {
 pub async fn tokens() -> Vec<Figure> {
     let model = model_server(TOKENS).await;
     let gateway = thinking(model, &[]).await;
-    let bare = Child::start(&["bare-relay", &model.to_string()]);
+    let bare = Child::start_program(&build_relay(), &[&model.to_string()]);
     let ours = async || {
         let started = Instant::now();
         let body =
@@ -182,7 +119,7 @@ pub async fn tokens() -> Vec<Figure> {
     vec![Figure {
         what: "100,000 tokens of a model to one SSE reader".into(),
         value,
-        floor: 0.4,
+        floor: 3.0,
         is_ratio: true,
         note,
     }]

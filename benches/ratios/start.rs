@@ -74,7 +74,12 @@ pub struct Child {
 
 impl Child {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self::start_program(&std::env::current_exe().unwrap(), arguments)
+    }
+
+    /// A program that prints its address.
+    pub fn start_program(program: &std::path::Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
         let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -105,7 +105,7 @@ impl LlmCall<'_, '_> {
     }
 
     /// The call ended with an answer.
-    pub(super) async fn end(self, turn: &Turn) -> Result<()> {
+    pub(super) async fn end(self, turn: &Turn, repaired_calls: u32) -> Result<()> {
         let usage = Usage {
             input_tokens: turn.input_tokens,
             output_tokens: turn.output_tokens,
@@ -122,17 +122,32 @@ impl LlmCall<'_, '_> {
         sum.output_tokens = add(sum.output_tokens, usage.output_tokens);
         sum.total_tokens = add(sum.total_tokens, usage.total_tokens);
         let (step, started) = (self.step, self.started);
-        self.chain.writer.append(ended(step, turn.finish_reason, Some(usage), started.elapsed())).await
+        self.chain
+            .writer
+            .append(ended(step, turn.finish_reason, Some(usage), started.elapsed(), repaired_calls))
+            .await
     }
 
     /// The call ended without one: "error" or "cancelled".
     pub(super) async fn fail(self, finish_reason: &str) -> Result<()> {
         let (step, started) = (self.step, self.started);
-        self.chain.writer.append(ended(step, finish_reason, None, started.elapsed())).await
+        self.chain.writer.append(ended(step, finish_reason, None, started.elapsed(), 0)).await
     }
 }
 
-fn ended(step: u32, finish_reason: &str, usage: Option<Usage>, duration: Duration) -> Payload {
+fn ended(
+    step: u32,
+    finish_reason: &str,
+    usage: Option<Usage>,
+    duration: Duration,
+    repaired_calls: u32,
+) -> Payload {
     let duration_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
-    Payload::OnLlmEnd(LlmEnd { step, finish_reason: finish_reason.to_owned(), usage, duration_ms })
+    Payload::OnLlmEnd(LlmEnd {
+        step,
+        finish_reason: finish_reason.to_owned(),
+        usage,
+        duration_ms,
+        repaired_calls,
+    })
 }

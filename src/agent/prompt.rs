@@ -1,6 +1,9 @@
 //! What the model is told before the user's words: who it is, the tools, examples, the conversation so far.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
 
 use serde_json::{Value, json};
 
@@ -26,62 +29,61 @@ pub(super) enum Callable {
     AskUser,
 }
 
+/// The gateway's own tools as every command offers them.
+static OWN: LazyLock<Vec<(ToolDefinition, Callable)>> = LazyLock::new(|| {
+    let own = catalogue().iter().map(|spec| {
+        let definition = ToolDefinition {
+            name: spec.name.as_str().to_owned(),
+            description: spec.description.into(),
+            parameters: Arc::new(plain(&spec.input_schema)),
+        };
+        (definition, Callable::Own(spec.name))
+    });
+    let ask = ToolDefinition {
+        name: ASK_USER.to_owned(),
+        description: ASK_DESCRIPTION.into(),
+        parameters: Arc::new(ask_schema()),
+    };
+    own.chain([(ask, Callable::AskUser)]).collect()
+});
+
 /// The tools of one command, by the name that the model uses.
 pub(super) struct Offer {
     pub(super) definitions: Arc<[ToolDefinition]>,
-    callables: Vec<(String, Callable, Value)>,
+    /// What each of them is.
+    callables: Vec<Callable>,
 }
 
 impl Offer {
     pub(super) fn new(config: &Config, outside: Vec<OutsideTool>) -> Self {
-        let mut definitions = Vec::new();
-        let mut callables = Vec::new();
-        let mut add = |name: String, description: String, parameters: Value, callable: Callable| {
-            definitions.push(ToolDefinition {
-                name: name.clone(),
-                description,
-                parameters: parameters.clone(),
-            });
-            callables.push((name, callable, parameters));
-        };
-        for spec in catalogue() {
-            let name = spec.name.as_str();
-            if config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == name) {
-                add(
-                    name.to_owned(),
-                    spec.description.to_owned(),
-                    plain(&spec.input_schema),
-                    Callable::Own(spec.name),
-                );
-            }
-        }
-        if config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == ASK_USER) {
-            add(ASK_USER.to_owned(), ASK_DESCRIPTION.to_owned(), ask_schema(), Callable::AskUser);
-        }
-        let mut names: BTreeSet<String> =
-            catalogue().iter().map(|spec| spec.name.as_str()).chain([ASK_USER]).map(str::to_owned).collect();
-        for tool in outside {
-            let (name, description) = (tool.name.clone(), tool.description.clone());
-            // Two servers' names may come out the same; providers refuse a list with one name twice.
-            if !names.insert(name.clone()) {
-                continue;
-            }
-            add(name, description, tool.input_schema.clone(), Callable::Outside(Box::new(tool)));
-        }
+        let is_wanted =
+            |name: &str| config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == name);
+        let own = OWN.iter().filter(|(definition, _)| is_wanted(&definition.name)).cloned();
+        let mut names: BTreeSet<String> = OWN.iter().map(|(definition, _)| definition.name.clone()).collect();
+        // Two servers' names may come out the same; providers refuse a list with one name twice.
+        let outside = outside.into_iter().filter(|tool| names.insert(tool.name.clone())).map(|tool| {
+            let definition = ToolDefinition {
+                name: tool.name.clone(),
+                description: tool.description.as_str().into(),
+                parameters: Arc::new(tool.input_schema.clone()),
+            };
+            (definition, Callable::Outside(Box::new(tool)))
+        });
+        let (definitions, callables): (Vec<_>, Vec<_>) = own.chain(outside).unzip();
         Self { definitions: definitions.into(), callables }
     }
 
     /// What a name means, and the schema of its arguments.
     pub(super) fn find(&self, name: &str) -> Option<(&Callable, &Value)> {
-        self.callables
-            .iter()
-            .find(|(known, ..)| known == name)
-            .map(|(_, callable, schema)| (callable, schema))
+        let mut known = self.definitions.iter().zip(&self.callables);
+        known
+            .find(|(definition, _)| definition.name == name)
+            .map(|(definition, callable)| (callable, &*definition.parameters))
     }
 
     /// The names, for a model that made one up.
     pub(super) fn names(&self) -> String {
-        self.callables.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ")
+        self.definitions.iter().map(|definition| definition.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
-    llm::{Failure, FailureKind, Model, Piece, Request, Turn},
+    llm::{self, Failure, FailureKind, Model, Piece, Request, Turn},
     pb::{JobState, StatusReason},
 };
 
@@ -44,10 +44,13 @@ impl Agent<'_> {
         loop {
             let mut call = chain.llm(step, attempt).await?;
             let stopped = match self.ask_once(model, request.clone(), until, &mut call).await {
-                Ok(turn) => {
-                    call.end(&turn).await?;
-                    return Ok(turn);
-                }
+                Ok(mut turn) => match llm::repair(&mut turn, request) {
+                    Ok(repaired) => {
+                        call.end(&turn, repaired).await?;
+                        return Ok(turn);
+                    }
+                    Err(failure) => Stopped::Failed(failure),
+                },
                 Err(stopped) => stopped,
             };
             let has_forwarded = call.has_forwarded();

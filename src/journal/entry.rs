@@ -75,8 +75,8 @@ pub(super) fn encoded_summary(options: Option<TaskOptions>, job: &Job) -> Box<[u
 }
 
 impl Entry {
-    /// A job that has not ended.
-    pub(super) fn new(record: JobRecord) -> Self {
+    /// A job that has not ended. `summary_of`: the job as listings show it, where that is another one.
+    pub(super) fn new(record: JobRecord, summary_of: Option<&Job>) -> Self {
         let owner = Principal::of_record(&record);
         let JobRecord { job, request_digest, .. } = record;
         let mut job = job.unwrap_or_default();
@@ -91,8 +91,12 @@ impl Entry {
             end: None,
             claims: Some(Box::new(Claims { epoch: 1, held: None, rests_until: None })),
             key: (!key.is_empty()).then(|| Box::new(Key { key: key.into(), request_digest })),
-            summary: encoded_summary(options, &job),
+            summary: encoded_summary(options, summary_of.unwrap_or(&job)),
         }
+    }
+
+    pub(super) fn options(&self) -> Option<TaskOptions> {
+        Job::decode(&*self.summary).unwrap_or_default().options
     }
 
     pub(super) fn job(&self, job_id: &JobId) -> Job {

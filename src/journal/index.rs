@@ -93,7 +93,7 @@ impl Index {
     /// A new job, held.
     pub(super) fn create(&mut self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Claim {
         let job = record.job.as_ref().map(|job| Job { task: None, ..job.clone() });
-        let mut entry = Entry::new(JobRecord { job, ..record.clone() });
+        let mut entry = Entry::new(JobRecord { job, ..record.clone() }, None);
         let held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
         entry.claims = Some(Box::new(Claims { epoch: 1, held, rests_until: None }));
         self.insert(job_id.clone(), entry);
@@ -103,19 +103,19 @@ impl Index {
     /// A job that has not ended and that nobody holds. How far its log goes is seen by whoever claims it; until then nobody is told
     /// that it is empty.
     pub(super) fn found_unfinished(&mut self, job_id: &JobId, record: JobRecord) {
-        let mut entry = Entry::new(record);
+        let mut entry = Entry::new(record, None);
         entry.trouble = Some(Trouble::Unreadable);
         self.insert(job_id.clone(), entry);
     }
 
     /// A job that has ended. `job`: its end, as the catalogue has it.
     pub(super) fn found_ended(&mut self, job_id: &JobId, record: JobRecord, job: &Job, end: EndOf) {
-        self.insert(job_id.clone(), Entry::new(record));
+        self.insert(job_id.clone(), Entry::new(record, Some(job)));
         self.mark_ended(job_id, job, None, end);
     }
 
-    /// `options`: those of the job, where the entry does not have them.
-    fn mark_ended(&mut self, job_id: &JobId, job: &Job, options: Option<TaskOptions>, end: EndOf) {
+    /// `summary`: how listings show it, where that has changed.
+    fn mark_ended(&mut self, job_id: &JobId, job: &Job, summary: Option<Box<[u8]>>, end: EndOf) {
         let EndOf { log_bytes, is_lost, frees_key } = end;
         let now = self.now();
         let Some(entry) = self.jobs.get_mut(job_id).filter(|entry| entry.end.is_none()) else { return };
@@ -129,8 +129,9 @@ impl Index {
         entry.log_bytes = log_bytes;
         entry.end = Some(End { time, place });
         entry.claims = None;
-        let options = options.or_else(|| Job::decode(&*entry.summary).unwrap_or_default().options);
-        entry.summary = encoded_summary(options, job);
+        if let Some(summary) = summary {
+            entry.summary = summary;
+        }
         let owned = self.owners.entry(entry.owner.clone()).or_default();
         owned.ended.insert(place, job_id.clone());
         owned.ended_bytes += log_bytes;
@@ -146,8 +147,11 @@ impl Index {
 
     /// The end of a job that was found unfinished.
     pub(super) fn found_end(&mut self, job_id: &JobId, job: &Job, end: EndOf) {
-        let options = job.options.as_ref().filter(|options| **options != TaskOptions::default()).cloned();
-        self.mark_ended(job_id, job, options, end);
+        let Some(entry) = self.jobs.get(job_id) else { return };
+        // The catalogue leaves them out of an end.
+        let known = job.options.as_ref().filter(|options| **options != TaskOptions::default()).cloned();
+        let options = known.or_else(|| entry.options());
+        self.mark_ended(job_id, job, Some(encoded_summary(options, job)), end);
     }
 
     /// Nothing is left of a job but that it was accepted and, where it had ended, how.
@@ -164,7 +168,8 @@ impl Index {
             end_time: created,
             ..Job::default()
         };
-        self.mark_ended(job_id, &end, None, EndOf { log_bytes: 0, is_lost: true, frees_key: false });
+        let summary = encoded_summary(self.jobs.get(job_id).and_then(|entry| entry.options()), &end);
+        self.mark_ended(job_id, &end, Some(summary), EndOf { log_bytes: 0, is_lost: true, frees_key: false });
     }
 
     /// What is known of a job's record: everything but its task.
@@ -183,6 +188,10 @@ impl Index {
 
     pub(super) fn job_ids(&self) -> impl Iterator<Item = &JobId> {
         self.jobs.keys()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
     }
 
     pub(super) fn has(&self, job_id: &JobId) -> bool {
@@ -261,7 +270,7 @@ impl Index {
     /// Marks as ended; a job that is already stays as it is.
     pub(super) fn end(&mut self, claim: &Claim, job: &Job, log_bytes: u64, is_lost: bool) {
         let end = EndOf { log_bytes, is_lost, frees_key: frees_key(job) };
-        self.mark_ended(&claim.job_id, job, job.options.clone(), end);
+        self.found_end(&claim.job_id, job, end);
     }
 
     /// The bytes of a job that has ended already.

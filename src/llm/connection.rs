@@ -1,26 +1,19 @@
 //! The HTTP under the wires: deadlines for each part of an answer, and bounds on what a server may send.
 
-#![expect(clippy::result_large_err, reason = "the error is the library's")]
-
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::Once,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error as _, io, pin::Pin, sync::Once, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use rig_core::http_client::{self, Error, HttpClientExt, LazyBody, MultipartForm, StreamingResponse};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::{Instant, Sleep};
 
-use super::{Selected, Timeouts};
+use super::{
+    Failure, FailureKind, Selected, Timeouts,
+    failure::retry_after,
+    reported::{self, shown},
+};
+use crate::secret::masked_url;
 
-/// A line of an answer beyond this is no token of any model.
-const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 /// An answer beyond this is refused, however it is cut.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// So much of a refusal's body is read.
@@ -31,6 +24,10 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 pub(super) struct Connection {
     client: reqwest::Client,
     timeouts: Timeouts,
+    /// The address, as it may be printed.
+    place: String,
+    /// Whether a proxy of the environment is asked.
+    has_proxy: bool,
 }
 
 /// TLS needs to know which cryptography it uses; once for the process.
@@ -42,8 +39,14 @@ pub(crate) fn install_tls_provider() {
     });
 }
 
+fn is_loopback(url: &http::Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 impl Connection {
-    pub(super) fn new(selected: &Selected) -> Result<Self, String> {
+    pub(super) fn new(selected: &Selected, url: &http::Uri) -> Result<Self, String> {
         install_tls_provider();
         let mut headers = HeaderMap::new();
         for (name, value) in &selected.headers {
@@ -55,50 +58,124 @@ impl Connection {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .connect_timeout(selected.timeouts.connect())
             .default_headers(headers)
             .tcp_nodelay(true)
             // The headers hold keys, which are for this server only.
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("conductor-gateway/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| format!("no connection to models can be made: {error}"))?;
-        Ok(Self { client, timeouts: selected.timeouts })
+            .user_agent(concat!("conductor-gateway/", env!("CARGO_PKG_VERSION")));
+        let is_loopback = is_loopback(url);
+        if is_loopback {
+            // No proxy can know what this machine's own loopback is.
+            builder = builder.no_proxy();
+        }
+        let client =
+            builder.build().map_err(|error| format!("no connection to models can be made: {error}"))?;
+        let names = ["http_proxy", "https_proxy", "all_proxy"];
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let has_proxy =
+            !is_loopback && names.iter().any(|name| is_set(name) || is_set(&name.to_ascii_uppercase()));
+        Ok(Self { client, timeouts: selected.timeouts, place: masked_url(&selected.base_url), has_proxy })
     }
 
-    async fn open(
-        self,
-        method: http::Method,
-        url: String,
+    /// Sends a request, and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// What the server or the way to it does not give.
+    pub(super) async fn open(
+        &self,
+        url: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> http_client::Result<reqwest::Response> {
-        let request = self.client.request(method, url).headers(headers).body(body);
+        selected: &Selected,
+    ) -> Result<Body, Failure> {
+        let request = self
+            .client
+            .post(url)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::ACCEPT, "text/event-stream")
+            .header(http::header::ACCEPT_ENCODING, "identity")
+            .headers(headers)
+            .body(body);
         let opened = tokio::time::timeout(self.timeouts.first_byte(), request.send()).await;
-        let response = opened.map_err(|_| silent(self.timeouts.first_byte()))?.map_err(broken)?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
+        let opened = opened.map_err(|_| silent(self.timeouts.first_byte()))?;
+        let response = opened.map_err(|error| self.broken(error, selected))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = tokio::time::timeout(self.timeouts.idle(), refusal(response)).await.unwrap_or_default();
-        Err(Error::non_success_with_details(status, headers, body))
+        if !status.is_success() {
+            let body =
+                tokio::time::timeout(self.timeouts.idle(), beginning(response)).await.unwrap_or_default();
+            return Err(refusal(status, &headers, &body, selected));
+        }
+        let header = |name: http::HeaderName| {
+            let value = headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"));
+            value.trim().to_ascii_lowercase()
+        };
+        let encoding = header(http::header::CONTENT_ENCODING);
+        if !matches!(encoding.as_str(), "" | "identity") {
+            let message = format!(
+                "the model's server answered with Content-Encoding {}, which was not asked for; switch its compression off",
+                shown(&encoding, selected)
+            );
+            return Err(Failure::new(FailureKind::Malformed, message));
+        }
+        let content_type = header(http::header::CONTENT_TYPE);
+        let connection = self.clone();
+        let selected = selected.clone();
+        let bytes = response
+            .bytes_stream()
+            .map(move |chunk| chunk.map_err(|error| connection.broken(error, &selected)));
+        let wait = self.timeouts.first_byte();
+        Ok(Body {
+            bytes: Box::pin(bytes),
+            content_type,
+            place: self.place.clone(),
+            idle: self.timeouts.idle(),
+            wait,
+            silence: Box::pin(tokio::time::sleep(wait)),
+            read: 0,
+        })
+    }
+
+    /// What a broken connection means. The URL, which may hold a key, is not printed.
+    fn broken(&self, error: reqwest::Error, selected: &Selected) -> Failure {
+        let error = error.without_url();
+        let mut reasons = vec![error.to_string()];
+        let mut is_late = error.is_timeout();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            is_late |= cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+            reasons.push(cause.to_string());
+            source = cause.source();
+        }
+        reasons.dedup();
+        let kind = if is_late { FailureKind::TimedOut } else { FailureKind::Unreachable };
+        let way = if self.has_proxy { " through the proxy that the environment names" } else { "" };
+        let reasons = shown(&reasons.join(": "), selected);
+        Failure::new(kind, format!("the model at {}{way} could not be used: {reasons}", self.place))
     }
 }
 
-/// An error without the URL, which holds a key on some wires.
-fn broken(error: reqwest::Error) -> Error {
-    Error::instance(error.without_url())
+fn silent(after: Duration) -> Failure {
+    let message = format!("the model's server sent nothing for {} seconds", after.as_secs());
+    Failure::new(FailureKind::TimedOut, message)
 }
 
-fn silent(after: Duration) -> Error {
-    Error::instance(io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("the model's server sent nothing for {} seconds", after.as_secs()),
-    ))
+/// A request that was refused.
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &Selected) -> Failure {
+    let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let text = serde_json::Value::from(body);
+    let error = reported::in_document("", &document).unwrap_or(match &document {
+        serde_json::Value::Object(_) => &document,
+        _ => &text,
+    });
+    let failure = reported::failure(error, Some(status.as_u16()), selected);
+    Failure { retry_after: retry_after(headers).or(failure.retry_after), ..failure }
 }
 
-async fn refusal(mut response: reqwest::Response) -> String {
+async fn beginning(mut response: reqwest::Response) -> String {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
@@ -110,133 +187,68 @@ async fn refusal(mut response: reqwest::Response) -> String {
     String::from_utf8_lossy(&body).into_owned()
 }
 
-impl HttpClientExt for Connection {
-    fn send<T, U>(
-        &self,
-        request: Request<T>,
-    ) -> impl Future<Output = http_client::Result<Response<LazyBody<U>>>> + Send + 'static
-    where
-        T: Into<Bytes> + Send,
-        U: From<Bytes> + Send + 'static,
-    {
-        let (parts, body) = request.into_parts();
-        let body = body.into();
-        let opening = self.clone().open(parts.method, parts.uri.to_string(), parts.headers, body);
-        let idle = self.timeouts.idle();
-        async move {
-            let response = opening.await?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let body: LazyBody<U> = Box::pin(async move {
-                let body = tokio::time::timeout(idle, response.bytes()).await;
-                body.map_err(|_| silent(idle))?.map(U::from).map_err(broken)
-            });
-            let mut answer = Response::new(body);
-            *answer.status_mut() = status;
-            *answer.headers_mut() = headers;
-            Ok(answer)
-        }
-    }
-
-    fn send_multipart<U>(
-        &self,
-        _: Request<MultipartForm>,
-    ) -> impl Future<Output = http_client::Result<Response<LazyBody<U>>>> + Send + 'static
-    where
-        U: From<Bytes> + Send + 'static,
-    {
-        // No wire of a conversation sends forms.
-        std::future::ready(Err(Error::instance(io::Error::from(io::ErrorKind::Unsupported))))
-    }
-
-    fn send_streaming<T>(
-        &self,
-        request: Request<T>,
-    ) -> impl Future<Output = http_client::Result<StreamingResponse>> + Send
-    where
-        T: Into<Bytes> + Send,
-    {
-        let (parts, body) = request.into_parts();
-        let body = body.into();
-        let opening = self.clone().open(parts.method, parts.uri.to_string(), parts.headers, body);
-        let timeouts = self.timeouts;
-        async move {
-            let response = opening.await?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let body = Watched::new(response.bytes_stream().map(|chunk| chunk.map_err(broken)), timeouts);
-            let mut answer = Response::new(Box::pin(body) as http_client::BoxedStream);
-            *answer.status_mut() = status;
-            *answer.headers_mut() = headers;
-            Ok(answer)
-        }
-    }
-}
-
-/// The body of an answer, ended when it falls silent or has no end.
-struct Watched<S> {
-    body: Pin<Box<S>>,
+/// The body of an answer. It ends when the server falls silent or has no end.
+pub(super) struct Body {
+    bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>,
+    /// What the server calls it, in lower case.
+    pub(super) content_type: String,
+    /// Where it comes from, as it may be printed.
+    pub(super) place: String,
     idle: Duration,
     wait: Duration,
     silence: Pin<Box<Sleep>>,
-    line_bytes: usize,
-    total_bytes: usize,
-    is_over: bool,
+    read: usize,
 }
 
-impl<S> Watched<S> {
-    fn new(body: S, timeouts: Timeouts) -> Self {
-        let wait = timeouts.first_byte();
-        Self {
-            body: Box::pin(body),
-            idle: timeouts.idle(),
-            wait,
-            silence: Box::pin(tokio::time::sleep(wait)),
-            line_bytes: 0,
-            total_bytes: 0,
-            is_over: false,
-        }
-    }
-
-    fn measure(&mut self, chunk: &[u8]) -> http_client::Result<()> {
-        self.total_bytes += chunk.len();
-        match chunk.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => self.line_bytes = chunk.len() - end - 1,
-            None => self.line_bytes += chunk.len(),
-        }
-        if self.line_bytes > MAX_LINE_BYTES || self.total_bytes > MAX_ANSWER_BYTES {
+impl Body {
+    /// The next bytes; nothing at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks, nothing comes for too long, or more comes than any answer holds.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let chunk = tokio::select! {
+            // What is there first. Both only wait.
+            biased;
+            chunk = self.bytes.next() => chunk,
+            () = self.silence.as_mut() => return Err(silent(self.wait)),
+        };
+        let Some(chunk) = chunk.transpose()? else { return Ok(None) };
+        self.wait = self.idle;
+        let until = Instant::now() + self.wait;
+        self.silence.as_mut().reset(until);
+        self.read += chunk.len();
+        if self.read > MAX_ANSWER_BYTES {
             let message = "the model's server sent more than any answer holds";
-            return Err(Error::instance(io::Error::other(message)));
+            return Err(Failure::new(FailureKind::Malformed, message));
         }
-        Ok(())
+        Ok(Some(chunk))
     }
-}
 
-impl<S: Stream<Item = http_client::Result<Bytes>>> Stream for Watched<S> {
-    type Item = http_client::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.is_over {
-            return Poll::Ready(None);
+    /// What a body that is no stream of events holds: an error of the server's, or something else.
+    pub(super) async fn document(mut self, mut beginning: Vec<u8>, selected: &Selected) -> Failure {
+        while beginning.len() < MAX_REFUSAL_BYTES {
+            match self.next().await {
+                Ok(Some(chunk)) => beginning.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(failure) => return failure,
+            }
         }
-        match self.body.as_mut().poll_next(context) {
-            Poll::Ready(Some(Ok(chunk))) => {
-                self.wait = self.idle;
-                let until = Instant::now() + self.wait;
-                self.silence.as_mut().reset(until);
-                if let Err(error) = self.measure(&chunk) {
-                    self.is_over = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                Poll::Ready(Some(Ok(chunk)))
-            }
-            Poll::Ready(other) => {
-                self.is_over = true;
-                Poll::Ready(other)
-            }
-            Poll::Pending if self.silence.as_mut().poll(context).is_ready() => {
-                self.is_over = true;
-                Poll::Ready(Some(Err(silent(self.wait))))
-            }
-            Poll::Pending => Poll::Pending,
+        let document = serde_json::from_slice::<serde_json::Value>(&beginning);
+        if let Ok(document) = &document
+            && let Some(error) = reported::in_document("", document)
+        {
+            return reported::failure(error, None, selected);
         }
+        let kind = match self.content_type.as_str() {
+            "" if document.is_ok() => "JSON",
+            "" => "something",
+            known => known,
+        };
+        let message = format!(
+            "{} answered with {} and not with a stream of events; is it a model's server?",
+            self.place,
+            shown(kind, selected)
+        );
+        Failure::new(FailureKind::Malformed, message)
     }
 }

@@ -26,17 +26,29 @@ pub struct Failure {
     pub message: String,
     /// When the server wants to be asked again.
     pub retry_after: Option<Duration>,
+    /// Whether the same request may well be answered better, although the server is well: an empty answer, a call that the server
+    /// itself could not read.
+    pub is_chance: bool,
 }
 
 impl Failure {
     /// A failure without a hint when to try again.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None }
+        Self { kind, message: message.into(), retry_after: None, is_chance: false }
+    }
+
+    /// An answer of which another try may be one that can be used.
+    pub(super) fn chance(message: impl Into<String>) -> Self {
+        Self { is_chance: true, ..Self::new(FailureKind::Malformed, message) }
     }
 
     /// Whether the same request may work later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, FailureKind::Unreachable | FailureKind::Unavailable | FailureKind::TimedOut)
+        self.is_chance
+            || matches!(
+                self.kind,
+                FailureKind::Unreachable | FailureKind::Unavailable | FailureKind::TimedOut
+            )
     }
 }
 

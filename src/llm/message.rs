@@ -1,11 +1,8 @@
 //! What is said to a model and what it says.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use serde_json::{Map, Value};
-
-/// A message of the wire's own, kept so that what a provider signed goes back to it as it came.
-pub(super) type Native = Option<Arc<dyn Any + Send + Sync>>;
 
 /// One message of a conversation.
 #[derive(Clone, Debug)]
@@ -25,13 +22,30 @@ pub struct AssistantMessage {
     pub text: String,
     /// The calls it wants made.
     pub calls: Vec<ToolCall>,
-    pub(super) native: Native,
+    /// The message in the wire's own form, kept so that what a provider signed goes back to it as it came.
+    native: Option<Arc<Value>>,
 }
 
 impl AssistantMessage {
     /// A message that no model has sent: of an earlier conversation, or an example.
     pub fn new(text: impl Into<String>, calls: Vec<ToolCall>) -> Self {
         Self { text: text.into(), calls, native: None }
+    }
+
+    pub(super) fn of_wire(text: &str, calls: Vec<ToolCall>, native: Value) -> Self {
+        Self { text: text.to_owned(), calls, native: Some(Arc::new(native)) }
+    }
+
+    /// Puts what was said before a pause before the rest.
+    pub(super) fn prepend_to_native(&mut self, earlier: &[Value]) {
+        let Some(native) = self.native.as_mut().map(Arc::make_mut) else { return };
+        if let Some(content) = native.get_mut("content").and_then(Value::as_array_mut) {
+            content.splice(0..0, earlier.iter().cloned());
+        }
+    }
+
+    pub(super) fn native(&self) -> Option<&Value> {
+        self.native.as_deref()
     }
 }
 
@@ -52,13 +66,12 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments, or what the model wrote when that was no JSON object.
     pub arguments: Result<Map<String, Value>, String>,
-    pub(super) native: Native,
 }
 
 impl ToolCall {
     /// A call that no model has made: an example.
     pub fn new(id: impl Into<String>, name: impl Into<String>, arguments: Map<String, Value>) -> Self {
-        Self { id: id.into(), has_own_id: true, name: name.into(), arguments: Ok(arguments), native: None }
+        Self { id: id.into(), has_own_id: true, name: name.into(), arguments: Ok(arguments) }
     }
 }
 
@@ -89,9 +102,9 @@ pub struct ToolDefinition {
     /// The name to call it by.
     pub name: String,
     /// When to use it.
-    pub description: String,
-    /// The JSON Schema of its arguments.
-    pub parameters: Value,
+    pub description: Arc<str>,
+    /// The JSON Schema of its arguments, shared by all who offer the tool.
+    pub parameters: Arc<Value>,
 }
 
 /// What a model is asked.

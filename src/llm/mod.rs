@@ -1,7 +1,7 @@
 //! Language models behind one trait: a request with tools in, text and tool calls out as they come.
 //!
-//! The wires (OpenAI-compatible, Anthropic, Gemini) are a library's, used in `wire.rs` alone; what it does not
-//! promise is added around it: deadlines, bounds, honest endings, and keys that no error text carries.
+//! Each wire (OpenAI-compatible chat completions, Anthropic, Gemini) is a pure reader of events in `wire/`, lenient in what it takes;
+//! around it are deadlines, bounds, honest endings, and keys that no error text carries.
 //!
 //! *Lives here:* the trait, the wires, the choice of a model, the finding of local servers. *May import:* rank 0.
 //! *May not:* know tools or jobs.
@@ -9,10 +9,14 @@
 mod config;
 mod connection;
 mod detect;
+mod events;
 mod failure;
+mod halves;
 mod message;
 mod model;
 mod provider;
+mod repair;
+mod reported;
 mod select;
 mod thinking;
 mod wire;
@@ -26,7 +30,10 @@ pub use message::{
 };
 pub use model::{Identity, Model, Pieces};
 pub use provider::Provider;
+pub use repair::repair;
 pub use select::{Choice, Wanted, choose};
+#[cfg(any(test, fuzzing))]
+pub(crate) use wire::replay;
 
 use std::sync::Arc;
 

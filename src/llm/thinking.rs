@@ -1,4 +1,5 @@
-//! Local models write their reasoning into the answer, between `<think>` and `</think>`: taken apart here.
+//! Local models write their reasoning into the answer, between `<think>` and `</think>`: taken apart here. Where the opening tag was
+//! part of the prompt, the closing one comes alone.
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
@@ -8,6 +9,8 @@ const CLOSE: &str = "</think>";
 pub(super) enum Part {
     Answer,
     Reasoning,
+    /// Without text: what was taken for the answer until here was reasoning.
+    Break,
 }
 
 /// Splits an answer that comes in pieces. Only a tag at the very beginning of the answer opens reasoning: later ones
@@ -16,6 +19,10 @@ pub(super) enum Part {
 pub(super) struct Splitter {
     state: State,
     held: String,
+    /// Whether the answer began without reasoning, so that a closing tag on a line of its own ends some.
+    may_close: bool,
+    /// The answer's last line, as far as it came, is not empty.
+    is_within_line: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,7 +39,7 @@ impl Splitter {
     /// Takes a piece; gives what is decided.
     pub(super) fn push(&mut self, piece: &str) -> Vec<(Part, String)> {
         if self.state == State::Answer {
-            return vec![(Part::Answer, piece.to_owned())];
+            return self.push_answer(piece);
         }
         self.held.push_str(piece);
         let mut out = Vec::new();
@@ -45,7 +52,9 @@ impl Splitter {
                 return out; // the tag may still come
             } else {
                 self.state = State::Answer;
-                out.push((Part::Answer, std::mem::take(&mut self.held)));
+                self.may_close = true;
+                let held = std::mem::take(&mut self.held);
+                return self.push_answer(&held);
             }
         }
         if self.state == State::Reasoning {
@@ -72,10 +81,50 @@ impl Splitter {
         out
     }
 
+    fn push_answer(&mut self, piece: &str) -> Vec<(Part, String)> {
+        if !self.may_close || (self.held.is_empty() && !piece.contains('<')) {
+            if let Some(last) = piece.as_bytes().last() {
+                self.is_within_line = *last != b'\n';
+            }
+            return vec![(Part::Answer, piece.to_owned())];
+        }
+        let text = std::mem::take(&mut self.held) + piece;
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            let is_whole_line = !std::mem::replace(&mut self.is_within_line, !line.ends_with('\n'));
+            if is_whole_line && line.ends_with('\n') && line.trim() == CLOSE {
+                self.may_close = false;
+                self.state = State::Between;
+                let mut out = vec![(Part::Answer, text[..start].to_owned()), (Part::Break, String::new())];
+                out.extend(self.push(&text[start + line.len()..]));
+                out.retain(|(part, text)| *part == Part::Break || !text.is_empty());
+                return out;
+            }
+            // It may become a closing tag.
+            if is_whole_line
+                && !line.ends_with('\n')
+                && !line.is_empty()
+                && (CLOSE.starts_with(line) || line.trim_end() == CLOSE)
+            {
+                self.held = line.to_owned();
+                self.is_within_line = false;
+                break;
+            }
+            start += line.len();
+        }
+        if start == 0 { Vec::new() } else { vec![(Part::Answer, text[..start].to_owned())] }
+    }
+
     /// The end of the answer: what was held back.
     pub(super) fn finish(&mut self) -> Option<(Part, String)> {
         let held = std::mem::take(&mut self.held);
-        let part = if self.state == State::Reasoning { Part::Reasoning } else { Part::Answer };
+        let part = match self.state {
+            State::Reasoning => Part::Reasoning,
+            State::Answer if self.may_close && held.trim() == CLOSE => {
+                return Some((Part::Break, String::new()));
+            }
+            _ => Part::Answer,
+        };
         (!held.is_empty()).then_some((part, held))
     }
 }
@@ -102,6 +151,7 @@ mod tests {
             match part {
                 Part::Answer => answer.push_str(&text),
                 Part::Reasoning => reasoning.push_str(&text),
+                Part::Break => reasoning.push_str(&std::mem::take(&mut answer)),
             }
         }
         (answer, reasoning)
@@ -115,6 +165,20 @@ mod tests {
             assert_eq!(split("plain <think>x</think>", size).0, "plain <think>x</think>");
             assert_eq!(split("<thin", size).0, "<thin");
             assert_eq!(split("<think>never closed", size), (String::new(), "never closed".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_closing_tag_alone_on_its_line_ends_reasoning() {
+        for size in 1..12 {
+            let lone = split("Let me look.\n</think>\n\ndone < it\n</think>\n", size);
+            assert_eq!(lone, ("done < it\n</think>\n".to_owned(), "Let me look.\n".to_owned()));
+            assert_eq!(split("only this\n</think>", size), (String::new(), "only this\n".to_owned()));
+            assert_eq!(split("</think>\ndone", size).0, "done");
+            for text in ["The tag `</think>` ends it.\n", "a\n</thinker>\nb", "a\n  < b\n<", "x </think>\ny"]
+            {
+                assert_eq!(split(text, size), (text.to_owned(), String::new()));
+            }
         }
     }
 }

@@ -119,6 +119,68 @@ async fn gemini_calls_tools_without_ids_and_keeps_signatures() {
     }
 }
 
+/// What came without a signature does not go back, and is no text; a paused answer goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn anthropic_pauses_and_unsigned_thinking() {
+    let first = anthropic::thinking_block(0, "hm.", "")
+        + &anthropic::tool_block(1, "toolu_1", "get_agent_info", &["{\"agent_id\": \"SqlExpert_Agent\"}"]);
+    let scripts = vec![
+        anthropic::turn(&first, "tool_use"),
+        anthropic::turn(&anthropic::text_block(0, &["It knows"]), "pause_turn"),
+        anthropic::turn(&anthropic::text_block(0, &[" SQL."]), "end_turn"),
+    ];
+    let (events, model, _gateway) = run("anthropic", scripts).await;
+    assert_eq!(of(&events, "result")[0]["result"], "It knows SQL.", "{events:?}");
+    let asked = model.asked();
+    let second = &asked[1].body["messages"][1]["content"];
+    assert_eq!(second.as_array().unwrap().len(), 1, "{second}");
+    assert_eq!(second[0]["type"], "tool_use");
+    let third = asked[2].body["messages"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&third["role"], &third["content"][0]["text"]), (&json!("assistant"), &json!("It knows")));
+}
+
+/// Arguments that come in a later part belong to the call, which is made at the turn's end; what the server could not use is asked for
+/// again, in its own words.
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_arguments_come_late_and_chances_are_taken() {
+    let late = vec![
+        gemini::turn(&[
+            gemini::chunk(json!([{"functionCall": {"name": "get_agent_info", "args": {}}}]), None),
+            gemini::chunk(json!([{"functionCall": {"args": {"agent_id": "SqlExpert_Agent"}}}]), Some("STOP")),
+        ]),
+        gemini::turn(&[gemini::chunk(json!([{"text": "done"}]), Some("STOP"))]),
+    ];
+    let (events, ..) = run("gemini", late).await;
+    assert_eq!(of(&events, "on_tool_start")[0]["arguments"], json!({"agent_id": "SqlExpert_Agent"}));
+    assert_eq!(of(&events, "on_tool_start").len(), 1, "{events:?}");
+    let unusable = "data: {\"candidates\": [{\"finishReason\": \"MALFORMED_FUNCTION_CALL\", \"finishMessage\": \"print(backup)\"}]}\n\n";
+    let model = ModelServer::start(vec![
+        gemini::turn(&[gemini::chunk(json!([]), Some("STOP"))]),
+        stream(unusable),
+        gemini::turn(&[gemini::chunk(json!([{"text": "done"}]), Some("STOP"))]),
+    ])
+    .await;
+    let options = Options::default()
+        .set("agent.provider", "gemini")
+        .set("agent.model", "m")
+        .set("agent.base_url", model.url("/v1beta"))
+        .set("agent.max_attempts", 3);
+    let gateway = Gateway::start_with(options);
+    let job_id = gateway.submit(&json!({"command": "go"})).await;
+    let events = gateway.events(&job_id).await;
+    assert_eq!(of(&events, "result")[0]["result"], "done", "{events:?}");
+    let updates = of(&events, "status_update");
+    assert!(
+        updates.iter().any(|update| update["message"].as_str().unwrap().contains("print(backup)")),
+        "{updates:?}"
+    );
+    assert!(
+        model.asked()[0].path.starts_with("/v1beta/models/m:streamGenerateContent"),
+        "{}",
+        model.asked()[0].path
+    );
+}
+
 /// A key is in no log, event, error, listing or file, and in no process but the bundled engine's agents.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_reach_nobody_else() {

@@ -158,12 +158,29 @@ cases! {
         body += &call(json!(0), json!("b"), json!(INFO), text_of(&info("DocWriter_Agent")));
         made(&with_calls(body + &finish_calls()).await, &["SqlExpert_Agent", "DocWriter_Agent"]);
     };
-    an_index_and_an_id_that_change_with_each_fragment_run_no_cut_call: {
+    an_index_and_an_id_that_change_with_each_fragment: {
         let mut body = call(json!(0), json!("a"), json!(INFO), json!("{\"agent_id\":"));
         body += &call(json!(1), json!("b"), json!(""), json!("\"SqlExpert_Agent\"}"));
-        let ended = with_calls(body + &finish_calls()).await;
-        // The model is told that its call was no call; nothing was run with half of the arguments.
-        assert!(ended.events.iter().all(|event| event["data"]["is_error"] != false), "{:?}", ended.calls);
+        made(&with_calls(body + &finish_calls()).await, &["SqlExpert_Agent"]);
+    };
+    three_whole_calls_of_one_index_without_ids: {
+        let agents = ["SqlExpert_Agent", "DocWriter_Agent", "CodeReviewer_Agent"];
+        let body: String = agents.iter().map(|agent| call(json!(0), json!(""), json!(INFO), text_of(&info(agent)))).collect();
+        made(&with_calls(body + &finish_calls()).await, &agents);
+    };
+    a_type_that_is_empty_or_another_ones: {
+        for kind in ["", "tool_use"] {
+            let function = json!({"name": INFO, "arguments": info("SqlExpert_Agent").to_string()});
+            let call = json!([{"index": 0, "id": "a", "type": kind, "function": function}]);
+            let ended = with_calls(openai::text("I look. ") + &openai::calls(call) + &finish_stop()).await;
+            made(&ended, &["SqlExpert_Agent"]);
+        }
+    };
+    a_call_that_never_gets_a_name: {
+        let call = json!([{"index": 0, "id": "a", "type": "function", "function": {"arguments": "{}"}}]);
+        let ended = alone(openai::text("I look.") + &openai::calls(call) + &finish_stop()).await;
+        failed(&ended, "MODEL_FAILED");
+        assert!(ended.message.contains("without a name"), "{}", ended.message);
     };
     no_id: {
         let body = call(json!(0), Value::Null, json!(INFO), text_of(&info("SqlExpert_Agent")));
@@ -254,9 +271,33 @@ cases! {
         made(&with_calls(body + &finish_stop()).await, &["SqlExpert_Agent"]);
     };
     calls_that_are_announced_and_do_not_come: failed(&alone(openai::text("I call.") + &finish_calls()).await, "MODEL_FAILED");
-    a_legacy_function_call: {
-        let delta = json!({"function_call": {"name": INFO, "arguments": "{}"}});
-        failed(&alone(openai::chunk(delta, Value::Null) + &openai::finish("function_call") + openai::DONE).await, "MODEL_FAILED");
+    the_older_form_of_a_call: {
+        for reason in ["function_call", "tool_call"] {
+            let mut body = openai::chunk(json!({"function_call": {"name": INFO, "arguments": "{\"agent_id\":"}}), Value::Null);
+            body += &openai::chunk(json!({"function_call": {"arguments": "\"SqlExpert_Agent\"}"}}), Value::Null);
+            made(&with_calls(body + &openai::finish(reason) + openai::DONE).await, &["SqlExpert_Agent"]);
+        }
+    };
+    ends_in_the_words_of_a_model: {
+        for reason in ["eos_token", "<|eot_id|>", "STOP", "</s>", "End_Turn"] {
+            let ended = alone(openai::text("done") + &openai::finish(reason) + openai::DONE).await;
+            assert_eq!((ended.state.as_str(), ended.result.as_str()), ("SUCCEEDED", "done"), "{reason}");
+        }
+    };
+    a_refusal_is_said: {
+        let body = openai::chunk(json!({"refusal": "I will "}), Value::Null) + &openai::chunk(json!({"refusal": "not."}), Value::Null);
+        let ended = alone(body + &finish_stop()).await;
+        failed(&ended, "MODEL_REFUSED");
+        assert!(ended.message.contains("I will not."), "{}", ended.message);
+    };
+    an_end_without_an_empty_line: {
+        let body = openai::text("done") + openai::finish("stop").trim_end();
+        assert_eq!(alone(body).await.result, "done");
+    };
+    an_end_behind_which_the_connection_stays_open: {
+        let body = openai::text("done") + &openai::finish("stop");
+        let ended = ask_with(vec![vec![stream_head(), Act::Send(body.into()), Act::Silence]], quick()).await;
+        assert_eq!((ended.state.as_str(), ended.result.as_str()), ("SUCCEEDED", "done"));
     };
     an_answer_that_is_cut_by_the_limit_is_marked: {
         let ended = alone(openai::text("half an ans") + &openai::finish("length") + openai::DONE).await;
@@ -325,6 +366,99 @@ cases! {
         assert_eq!((ended.reasoning.as_str(), ended.tokens.as_str(), ended.result.as_str()), ("hm.", "done", "done"));
     };
     only_reasoning_is_no_answer: failed(&alone(openai::text("<think>hm.</think>") + &finish_stop()).await, "MODEL_FAILED");
+}
+
+// What is said in unexpected forms is read, or said to be unreadable.
+cases! {
+    half_a_character_in_each_of_two_chunks: {
+        let chunk = |half: &str| openai::text("HERE").replace("HERE", half);
+        let ended = alone(chunk("ok \\ud83d") + &chunk("\\ude00 \\ud83d!") + &finish_stop()).await;
+        assert_eq!(ended.result, "ok 😀 \u{fffd}!");
+    };
+    content_in_parts: {
+        let odd = openai::chunk(json!({"content": ["two ", {"type": "text", "text": "three "}]}), Value::Null);
+        let mut as_object: Value = serde_json::from_str(openai::text("four").trim_start_matches("data: ")).unwrap();
+        as_object["choices"] = as_object["choices"][0].take();
+        let ended = alone(openai::text("one ") + &odd + &openai::data(&as_object) + &finish_stop()).await;
+        assert_eq!((ended.state.as_str(), ended.result.as_str()), ("SUCCEEDED", "one two three four"));
+    };
+    a_part_that_nobody_can_read_is_named: {
+        let odd = openai::chunk(json!({"content": [{"type": "hologram", "beams": [1, 2]}]}), Value::Null);
+        let ended = alone(openai::text("one ") + &odd + &finish_stop()).await;
+        failed(&ended, "MODEL_FAILED");
+        assert!(ended.message.contains("hologram"), "{}", ended.message);
+    };
+    a_closing_tag_whose_opening_one_was_in_the_prompt: {
+        let model = ModelServer::start(vec![stream(openai::text("Let me look.\n</think>\n\n") + &openai::text("done") + &finish_stop())]).await;
+        let gateway = Gateway::thinking(&model, quick());
+        let ended = ask(&gateway, &model).await;
+        assert_eq!((ended.state.as_str(), ended.result.as_str()), ("SUCCEEDED", "done"));
+    };
+    errors_in_every_envelope: {
+        let chunk = |value: Value| openai::data(&value);
+        let cases = [
+            (chunk(json!({"error": {"code": 400, "message": "too long a story"}, "choices": [{"delta": {}, "finish_reason": "error"}]})), "MODEL_REFUSED", 1),
+            (chunk(json!({"object": "error", "message": "too long a story", "code": 400})), "MODEL_REFUSED", 1),
+            ("event: error\ndata: {\"message\": \"too long a story\", \"code\": \"503\"}\n\n".to_owned(), "MODEL_UNAVAILABLE", 2),
+            (chunk(json!({"error": {"type": "insufficient_quota", "code": 429, "message": "too long a story"}})), "MODEL_REFUSED", 1),
+            (chunk(json!({"error": "too long a story"})), "MODEL_FAILED", 1),
+        ];
+        for (body, reason, asked) in cases {
+            let ended = alone(&body).await;
+            failed(&ended, reason);
+            assert!(ended.message.contains("too long a story"), "{}", ended.message);
+            assert_eq!(ended.asked, asked, "{body}");
+        }
+        let body = json!({"error": {"message": "Insufficient credits", "code": 402}}).to_string();
+        let ended = ask_with(vec![status(200, &[("content-type", "application/json")], &body)], quick()).await;
+        failed(&ended, "MODEL_REFUSED");
+        assert!(ended.message.contains("Insufficient credits"), "{}", ended.message);
+    };
+    googles_delay_counts_like_retry_after: {
+        let details = json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.2s"}]);
+        let busy = json!({"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED", "details": details}}).to_string();
+        let started = std::time::Instant::now();
+        let ended = ask_with(vec![status(429, &[], &busy), openai::answer_turn(&["done"])], quick()).await;
+        assert_eq!((ended.result.as_str(), ended.asked), ("done", 2));
+        assert!(started.elapsed() >= std::time::Duration::from_millis(1_200));
+    };
+    a_stream_by_any_name: {
+        for headers in [vec![("content-type", "text/plain".to_owned())], vec![]] {
+            let body = openai::text("done") + &finish_stop();
+            let ended = ask_with(vec![vec![Act::Head(200, headers), Act::Send(body.into())]], quick()).await;
+            assert_eq!((ended.state.as_str(), ended.result.as_str()), ("SUCCEEDED", "done"));
+        }
+    };
+    an_encoding_that_was_not_asked_for_is_named: {
+        let headers = [("content-type", "text/event-stream"), ("content-encoding", "gzip")];
+        let ended = ask_with(vec![status(200, &headers, "\u{1f}\u{8b}")], quick()).await;
+        failed(&ended, "MODEL_FAILED");
+        assert!(ended.message.contains("gzip"), "{}", ended.message);
+    };
+    a_call_that_comes_as_text_is_made: {
+        let markup = format!("Let me look.\n<tool_call>\n{}\n</tool_call>", json!({"name": INFO, "arguments": info("SqlExpert_Agent")}));
+        let bare = json!({"name": INFO, "parameters": info("SqlExpert_Agent")}).to_string();
+        for text in [markup.clone(), format!("<think>hm.</think>\n{markup}"), bare] {
+            let ended = with_calls(openai::text(&text) + &finish_stop()).await;
+            made(&ended, &["SqlExpert_Agent"]);
+            let ends = of(&ended.events, "on_llm_end");
+            assert_eq!((&ends[0]["repaired_calls"], &ends[1]["repaired_calls"]), (&json!(1), &json!(0)));
+        }
+        let decorated = call(json!(0), json!("a"), json!(format!("functions.{INFO}")), text_of(&info("SqlExpert_Agent")));
+        made(&with_calls(decorated + &finish_calls()).await, &["SqlExpert_Agent"]);
+    };
+    a_call_that_was_quoted_is_not_made: {
+        let markup = format!("<tool_call>{}</tool_call>", json!({"name": INFO, "arguments": info("SqlExpert_Agent")}));
+        let ended = alone(openai::text(&format!("Write it so:\n```\n{markup}\n```")) + &finish_stop()).await;
+        assert_eq!((ended.state.as_str(), ended.calls.len()), ("SUCCEEDED", 0));
+        let unknown = alone(openai::text("<tool_call>{\"name\":\"launch_rockets\",\"arguments\":{}}</tool_call>") + &finish_stop()).await;
+        failed(&unknown, "MODEL_FAILED");
+        assert!(unknown.message.contains("tool parser"), "{}", unknown.message);
+    };
+    two_events_without_an_empty_line_between: {
+        let body = openai::text("do").trim_end().to_owned() + "\n" + &openai::text("ne") + &finish_stop();
+        assert_eq!(alone(body).await.result, "done");
+    };
 }
 
 // What carries them.

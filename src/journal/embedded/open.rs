@@ -2,7 +2,10 @@
 //!
 //! Nothing has to be written for it: it works on a full disk, and one file that cannot be read is one job's trouble.
 
-use std::io;
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+};
 
 use super::{
     super::{
@@ -28,16 +31,26 @@ impl Inner {
     pub(super) fn load(&self) -> Result<Vec<Damage>> {
         let mut damage = Vec::new();
         let path = self.directory.catalogue_path();
-        let files = self.directory.job_files().map_err(|error| unavailable(&path, &error))?;
         let disk = &self.directory.disk;
-        let found = match disk.open(&path, For::Reading) {
-            Ok(file) => {
-                let read = read(&mut Sequential::new(file), |entry| self.apply(entry));
-                Some(read.map_err(|error| unavailable(&path, &error))?)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(unavailable(&path, &error)),
-        };
+        let mut created = BTreeMap::new();
+        // Names are read beside the catalogue, which takes as long.
+        let (files, found) = std::thread::scope(|scope| {
+            let files = scope.spawn(|| self.directory.job_files());
+            let found = match disk.open(&path, For::Reading) {
+                Ok(file) => {
+                    let apply = |entry| self.apply(entry, &mut created);
+                    read(&mut Sequential::new(file), apply).map(Some)
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            };
+            (files.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))), found)
+        });
+        let files = files.map_err(|error| unavailable(&path, &error))?;
+        let found = found.map_err(|error| unavailable(&path, &error))?;
+        for (job_id, record) in created {
+            lock(&self.index).found_unfinished(&job_id, record);
+        }
         let what = match found {
             None if !files.is_empty() => Some("is missing; made whole from the job files"),
             Some(found) if found.tail == Tail::Damaged => {
@@ -53,8 +66,12 @@ impl Inner {
         damage.extend(what.map(|what| Damage { job_id: None, lost: None, what: what.into() }));
         let is_whole = found.is_some_and(|found| found.tail == Tail::Whole);
         *lock(&self.catalogue) = Some(CatalogueFile::open(disk, &path, found, self.durability));
-        self.name_the_lost(&files, is_whole, &mut damage);
-        for job_id in files.iter().filter(|job_id| !lock(&self.index).has(job_id)) {
+        let (known, unknown): (Vec<JobId>, Vec<JobId>) = {
+            let index = lock(&self.index);
+            files.into_iter().partition(|job_id| index.has(job_id))
+        };
+        self.name_the_lost(known, is_whole, &mut damage);
+        for job_id in &unknown {
             self.take_in(job_id, found.is_some_and(|found| found.tail != Tail::Damaged), &mut damage);
         }
         self.sync_found();
@@ -84,32 +101,40 @@ impl Inner {
         }
     }
 
-    fn apply(&self, entry: Entry) {
-        let mut index = lock(&self.index);
+    /// `created`: jobs that have not ended so far; most end, and are taken in once.
+    fn apply(&self, entry: Entry, created: &mut BTreeMap<JobId, JobRecord>) {
         match entry {
             Entry::Created(record) => {
                 let id = record.job.as_ref().map_or("", |job| &job.job_id);
                 if let Ok(job_id) = JobId::parse(id) {
-                    index.found_unfinished(&job_id, record);
+                    created.insert(job_id, record);
                 }
             }
             Entry::Ended(end) => {
-                if let (Ok(job_id), Some(job)) = (JobId::parse(&end.job_id), end.job.as_ref()) {
-                    let JobEnd { log_bytes, is_lost, frees_key, .. } = end;
-                    index.found_end(&job_id, job, EndOf { log_bytes, is_lost, frees_key });
+                let JobEnd { job_id, log_bytes, is_lost, frees_key, job } = end;
+                if let (Ok(job_id), Some(job)) = (JobId::parse(&job_id), job)
+                    && let Some(record) = created.remove(&job_id)
+                {
+                    let end = EndOf { log_bytes, is_lost, frees_key };
+                    lock(&self.index).found_ended(&job_id, record, &job, end);
                 }
             }
             Entry::Deleted(job_id) => {
                 if let Ok(job_id) = JobId::parse(&job_id) {
-                    index.remove(&job_id);
+                    created.remove(&job_id);
+                    lock(&self.index).remove(&job_id);
                 }
             }
         }
     }
 
-    /// Jobs that the catalogue knows and that have no file. `files` is sorted.
-    fn name_the_lost(&self, files: &[JobId], is_whole: bool, damage: &mut Vec<Damage>) {
-        let has_none = |job_id: &&JobId| files.binary_search(job_id).is_err();
+    /// Jobs that the catalogue knows and that have no file. `known`: those that have one.
+    fn name_the_lost(&self, known: Vec<JobId>, is_whole: bool, damage: &mut Vec<Damage>) {
+        if known.len() == lock(&self.index).len() {
+            return;
+        }
+        let known: HashSet<JobId> = known.into_iter().collect();
+        let has_none = |job_id: &&JobId| !known.contains(*job_id);
         let mut lost = lock(&self.index).job_ids().filter(has_none).cloned().collect::<Vec<_>>();
         lost.sort_unstable();
         for job_id in lost {

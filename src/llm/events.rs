@@ -1,0 +1,160 @@
+//! Server-sent events as model servers send them: any line end, any cut, an end without an empty line.
+//!
+//! Pure: bytes in, events out. What it keeps is bounded: one line and one event.
+
+use super::{Failure, FailureKind};
+
+/// A line or an event beyond this is no token of any model.
+const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Takes a stream of events apart (WHATWG HTML, section 9.2.6).
+#[derive(Debug)]
+pub(super) struct EventReader {
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
+    name: String,
+    data: String,
+    has_data: bool,
+    /// A line feed that belongs to the carriage return before it.
+    skips_line_feed: bool,
+    is_at_start: bool,
+}
+
+impl Default for EventReader {
+    fn default() -> Self {
+        Self {
+            line: Vec::new(),
+            name: String::new(),
+            data: String::new(),
+            has_data: false,
+            skips_line_feed: false,
+            is_at_start: true,
+        }
+    }
+}
+
+/// Gets an event's name, empty where it has none, and its data.
+pub(super) type Each<'a> = dyn FnMut(&str, &str) -> Result<(), Failure> + 'a;
+
+impl EventReader {
+    /// Takes the next bytes, however they are cut.
+    ///
+    /// # Errors
+    /// Those of `each`; [`FailureKind::Malformed`] for a line or an event that is too long.
+    pub(super) fn push(&mut self, bytes: &[u8], each: &mut Each<'_>) -> Result<(), Failure> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if std::mem::take(&mut self.skips_line_feed) && rest[0] == b'\n' {
+                rest = &rest[1..];
+                continue;
+            }
+            let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+                self.line.extend_from_slice(rest);
+                return self.check_size(self.line.len());
+            };
+            self.skips_line_feed = rest[end] == b'\r';
+            let (piece, behind) = (&rest[..end], &rest[end + 1..]);
+            if self.line.is_empty() {
+                self.take_line(piece, each)?;
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(piece);
+                self.check_size(line.len())?;
+                let taken = self.take_line(&line, each);
+                line.clear();
+                self.line = line;
+                taken?;
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// The end of the bytes. An event whose empty line is missing counts.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    pub(super) fn finish(&mut self, each: &mut Each<'_>) -> Result<(), Failure> {
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.take_line(&line, each)?;
+        }
+        self.take_line(b"", each)
+    }
+
+    fn check_size(&self, bytes: usize) -> Result<(), Failure> {
+        if bytes + self.data.len() > MAX_EVENT_BYTES {
+            let message = "the model's server sent more than any answer holds";
+            return Err(Failure::new(FailureKind::Malformed, message));
+        }
+        Ok(())
+    }
+
+    fn take_line(&mut self, line: &[u8], each: &mut Each<'_>) -> Result<(), Failure> {
+        let is_first = std::mem::take(&mut self.is_at_start);
+        let line = if is_first { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        if line.is_empty() {
+            let taken = if self.has_data { each(&self.name, &self.data) } else { Ok(()) };
+            self.name.clear();
+            self.data.clear();
+            self.has_data = false;
+            return taken;
+        }
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let value = line.get(colon + 1..).unwrap_or_default();
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match &line[..colon] {
+            b"data" => {
+                if self.has_data {
+                    self.data.push('\n');
+                }
+                self.has_data = true;
+                self.data.push_str(&String::from_utf8_lossy(value));
+                self.check_size(0)?;
+            }
+            b"event" => self.name = String::from_utf8_lossy(value).into_owned(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(stream: &[u8], size: usize) -> Vec<(String, String)> {
+        let (mut reader, mut events) = (EventReader::default(), Vec::new());
+        let mut each = |name: &str, data: &str| {
+            events.push((name.to_owned(), data.to_owned()));
+            Ok(())
+        };
+        for piece in stream.chunks(size) {
+            reader.push(piece, &mut each).unwrap();
+        }
+        reader.finish(&mut each).unwrap();
+        events
+    }
+
+    #[test]
+    fn events_are_the_same_however_they_are_cut_and_ended() {
+        let text = "\u{feff}: hello\n\ndata:a\ndata: b\n\nevent: x\nid: 7\ndata: {\"é\": \"✅\"}\n\nretry: 3\n\ndata\n\ndata: last";
+        let expected = [("", "a\nb"), ("x", "{\"é\": \"✅\"}"), ("", ""), ("", "last")];
+        for text in [text.to_owned(), text.replace('\n', "\r\n"), text.replace('\n', "\r")] {
+            for size in 1..=text.len() {
+                let events = read(text.as_bytes(), size);
+                let events: Vec<_> =
+                    events.iter().map(|(name, data)| (name.as_str(), data.as_str())).collect();
+                assert_eq!(events, expected, "{text:?} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_end_is_refused() {
+        for stream in [vec![b'x'; MAX_EVENT_BYTES + 1], b"data: x\n".repeat(MAX_EVENT_BYTES / 2 + 2)] {
+            let mut reader = EventReader::default();
+            assert!(reader.push(&stream, &mut |_, _| Ok(())).is_err());
+        }
+    }
+}

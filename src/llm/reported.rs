@@ -1,0 +1,105 @@
+//! Errors in a server's own words, in whatever envelope they come: a refused request's body, an event among tokens, a document where
+//! a stream was asked for.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Failure, FailureKind, Selected};
+
+/// So much of a server's own words is shown.
+const MAX_SHOWN_CHARACTERS: usize = 500;
+
+/// A server's own words, short and without secrets.
+pub(super) fn shown(text: &str, selected: &Selected) -> String {
+    let text = selected.scrub(text);
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let short: String = plain.trim().chars().take(MAX_SHOWN_CHARACTERS).collect();
+    if short.len() < plain.trim().len() { format!("{short}…") } else { short }
+}
+
+/// The error that a document of the server is or holds; `None` where it is none. `event`: the name of the event that it came in.
+pub(super) fn in_document<'a>(event: &str, document: &'a Value) -> Option<&'a Value> {
+    let document = document.as_array().and_then(|documents| documents.first()).unwrap_or(document);
+    let says = |member: &str| document.get(member).and_then(Value::as_str) == Some("error");
+    match document.get("error") {
+        Some(Value::Null) | None if event == "error" || says("object") || says("type") => Some(document),
+        Some(Value::Null) | None => None,
+        Some(Value::String(text)) if text.is_empty() => None,
+        Some(Value::Object(members)) if members.is_empty() => None,
+        Some(error) if error.is_object() || error.is_string() => Some(error),
+        // `false` and `0` say that there is none.
+        Some(_) => None,
+    }
+}
+
+/// What an error means: whether the same request may work later, and when. `status`: of the answer, where that was no success.
+pub(super) fn failure(error: &Value, status: Option<u16>, selected: &Selected) -> Failure {
+    let status = status.or_else(|| code(error));
+    let names: Vec<&str> =
+        ["type", "code", "status"].iter().filter_map(|member| error.get(*member)?.as_str()).collect();
+    let is = |wanted: &[&str]| names.iter().any(|name| wanted.contains(&name.to_ascii_lowercase().as_str()));
+    let kind = match status {
+        // It will not be paid by waiting.
+        _ if is(&["insufficient_quota", "billing_hard_limit_reached"]) => FailureKind::Refused,
+        Some(408 | 425 | 429 | 500..=599) => FailureKind::Unavailable,
+        Some(_) => FailureKind::Refused,
+        None if is(&[
+            "overloaded_error", "rate_limit_error", "api_error", "server_error", "rate_limit_exceeded",
+            "timeout_error", "service_unavailable", "unavailable", "resource_exhausted", "internal",
+        ]) =>
+        {
+            FailureKind::Unavailable
+        }
+        None if is(&[
+            "invalid_request_error",
+            "authentication_error",
+            "permission_error",
+            "not_found_error",
+            "request_too_large",
+            "context_length_exceeded",
+            "invalid_argument",
+        ]) =>
+        {
+            FailureKind::Refused
+        }
+        None => FailureKind::Malformed,
+    };
+    let said = shown(words(error), selected);
+    let message = match (kind, status) {
+        (FailureKind::Refused, Some(status @ (401 | 403))) => {
+            format!("the model's server does not accept the key (HTTP {status}); check agent.api_key: {said}")
+        }
+        (FailureKind::Refused, Some(404)) => format!(
+            "the model's server has no model `{}` or no such path (HTTP 404); check agent.model and agent.base_url: {said}",
+            selected.model
+        ),
+        (_, Some(status)) => format!("the model's server answered HTTP {status}: {said}"),
+        (_, None) => format!("the model's server reported an error: {said}"),
+    };
+    Failure { retry_after: retry_delay(error), ..Failure::new(kind, message) }
+}
+
+fn words(error: &Value) -> &str {
+    let member = |name: &str| error.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text = error.as_str().or_else(|| member("message")).or_else(|| member("detail"));
+    text.or_else(|| member("type")).or_else(|| member("code")).unwrap_or("without a word")
+}
+
+/// The HTTP status that an error within an answer carries.
+fn code(error: &Value) -> Option<u16> {
+    let members = ["code", "status", "status_code", "http_status"];
+    let codes = members.iter().filter_map(|member| {
+        let code = error.get(*member)?;
+        code.as_u64().or_else(|| code.as_str()?.trim().parse().ok())
+    });
+    codes.filter_map(|code| u16::try_from(code).ok()).find(|code| (400..600).contains(code))
+}
+
+/// When to come back, as Google's errors say it (google.rpc.RetryInfo).
+fn retry_delay(error: &Value) -> Option<Duration> {
+    let details = error.get("details")?.as_array()?;
+    let delay = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;
+    let seconds: f64 = delay.trim().strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}

@@ -1,0 +1,167 @@
+//! The chunk that nearly all chunks are: a piece of text and nothing else, read without building a document of it.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+/// A piece of text, where the chunk holds that and nothing else that says anything.
+pub(super) fn only_text(data: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Chunk<'_>>(data).ok().and_then(|chunk| chunk.0)
+}
+
+struct Chunk<'a>(Option<Cow<'a, str>>);
+struct Choices<'a>(Option<Cow<'a, str>>);
+struct Choice<'a>(Option<Cow<'a, str>>);
+struct Delta<'a>(Option<Cow<'a, str>>);
+struct Text<'a>(Cow<'a, str>);
+/// Null, or anything else that is taken for something.
+struct IsNull(bool);
+
+/// Reads an object: `member` takes each member's value and answers whether the object still is a simple one.
+macro_rules! object {
+    ($name:ident, $expects:literal, |$key:ident, $map:ident, $found:ident| $member:expr) => {
+        impl<'de> Deserialize<'de> for $name<'de> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Reader;
+                impl<'de> Visitor<'de> for Reader {
+                    type Value = $name<'de>;
+
+                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        formatter.write_str($expects)
+                    }
+
+                    fn visit_map<M: MapAccess<'de>>(self, mut $map: M) -> Result<Self::Value, M::Error> {
+                        let (mut $found, mut is_simple) = (None, true);
+                        while let Some($key) = $map.next_key::<Text<'de>>()? {
+                            is_simple &= $member;
+                        }
+                        Ok($name($found.filter(|_| is_simple)))
+                    }
+                }
+                deserializer.deserialize_map(Reader)
+            }
+        }
+    };
+}
+
+object!(Chunk, "a chunk", |key, map, found| match &*key.0 {
+    "choices" => {
+        found = map.next_value::<Choices<'de>>()?.0;
+        found.is_some()
+    }
+    // They say nothing of the answer.
+    "id" | "object" | "created" | "model" | "system_fingerprint" | "service_tier" | "provider"
+    | "obfuscation" => {
+        map.next_value::<IgnoredAny>()?;
+        true
+    }
+    _ => map.next_value::<IsNull>()?.0,
+});
+
+object!(Choice, "a choice", |key, map, found| match &*key.0 {
+    "delta" => {
+        found = map.next_value::<Delta<'de>>()?.0;
+        found.is_some()
+    }
+    "index" => map.next_value::<serde_json::Value>()? == 0,
+    _ => map.next_value::<IsNull>()?.0,
+});
+
+object!(Delta, "a delta", |key, map, found| match &*key.0 {
+    "content" => {
+        found = Some(map.next_value::<Text<'de>>()?.0);
+        true
+    }
+    "role" => {
+        map.next_value::<IgnoredAny>()?;
+        true
+    }
+    _ => map.next_value::<IsNull>()?.0,
+});
+
+impl<'de> Deserialize<'de> for Choices<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Choices<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("choices")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut choices: S) -> Result<Self::Value, S::Error> {
+                let Some(Choice(first)) = choices.next_element()? else { return Ok(Choices(None)) };
+                let is_alone = choices.next_element::<IgnoredAny>()?.is_none();
+                while choices.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Choices(first.filter(|_| is_alone)))
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Text<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Reader)
+    }
+}
+
+impl<'de> Deserialize<'de> for IsNull {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Option::<IgnoredAny>::deserialize(deserializer)?.is_none()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_simple_chunk_is_taken() {
+        let chunk = |delta: &str, rest: &str| {
+            format!(
+                "{{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":null}}]{rest}}}"
+            )
+        };
+        let text = |chunk: &str| only_text(chunk).map(Cow::into_owned);
+        assert_eq!(text(&chunk("{\"content\":\"a\\nb\"}", "")).as_deref(), Some("a\nb"));
+        assert_eq!(
+            text(&chunk("{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null}", ",\"usage\":null"))
+                .as_deref(),
+            Some("")
+        );
+        for other in [
+            chunk("{\"content\":\"a\",\"tool_calls\":[]}", ""),
+            chunk("{\"content\":[\"a\"]}", ""),
+            chunk("{\"content\":\"a\"}", ",\"usage\":{\"total_tokens\":1}"),
+            chunk("{\"content\":\"a\"}", ",\"error\":{\"code\":500}"),
+            chunk("{}", ""),
+            "{\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}".to_owned(),
+            "{\"choices\":[{\"index\":1,\"delta\":{\"content\":\"a\"}}]}".to_owned(),
+            "{\"choices\":[{\"delta\":{\"content\":\"a\"}},{\"delta\":{\"content\":\"b\"}}]}".to_owned(),
+            "{\"choices\":[]}".to_owned(),
+            "[DONE]".to_owned(),
+        ] {
+            assert_eq!(text(&other), None, "{other}");
+        }
+    }
+}

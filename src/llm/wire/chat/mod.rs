@@ -1,0 +1,25 @@
+//! Chat completions, as OpenAI defines them and everybody else speaks them.
+
+mod decoder;
+mod delta;
+mod request;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Decoder, Protocol};
+use crate::llm::{Request, Selected};
+
+#[derive(Debug)]
+pub(super) struct Chat;
+
+impl Protocol for Chat {
+    fn body(&self, request: &Request, selected: &Selected) -> Value {
+        request::body(request, selected)
+    }
+
+    fn decoder(&self, selected: &Arc<Selected>) -> Box<dyn Decoder> {
+        Box::new(decoder::ChatDecoder::new(selected.clone()))
+    }
+}

@@ -1,0 +1,61 @@
+//! Why an answer stopped, in the words of any server.
+
+/// Why an answer stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// It is complete, with calls or without.
+    Natural,
+    /// It calls tools.
+    Calls,
+    /// At its limit of tokens.
+    Length,
+    /// The provider did not let it through.
+    Filtered(String),
+    /// The model does not want to.
+    Refused,
+    /// The server wants to be asked to go on.
+    Paused,
+    /// The server could not use what the model said; another try may be better.
+    Unusable(String),
+    /// Anything else is no success.
+    Other(String),
+}
+
+/// What a reason says; `None` where it says nothing. Letter case does not count.
+pub(super) fn read(reason: &str) -> Option<Finish> {
+    let word = reason.trim().to_ascii_lowercase();
+    // A model's own last token: <|eot_id|>, <|im_end|>, </s>, <end_of_turn>.
+    let is_token = word.starts_with('<') && word.ends_with('>');
+    Some(match word.as_str() {
+        "" | "null" | "none" | "finish_reason_unspecified" => return None,
+        "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "stop_token" | "end" | "complete"
+        | "completed" | "done" | "finished" => Finish::Natural,
+        _ if is_token => Finish::Natural,
+        "tool_calls" | "tool_call" | "toolcalls" | "function_call" | "function_calls" | "tool_use" => {
+            Finish::Calls
+        }
+        "length"
+        | "max_tokens"
+        | "max_output_tokens"
+        | "model_length"
+        | "max_length"
+        | "model_context_window_exceeded" => Finish::Length,
+        "content_filter"
+        | "content_filtered"
+        | "safety"
+        | "recitation"
+        | "blocklist"
+        | "prohibited_content"
+        | "spii"
+        | "image_safety"
+        | "language"
+        | "guardrail_intervened" => Finish::Filtered(reason.trim().to_owned()),
+        "refusal" => Finish::Refused,
+        "pause_turn" => Finish::Paused,
+        "malformed_function_call"
+        | "unexpected_tool_call"
+        | "malformed_response"
+        | "missing_thought_signature" => Finish::Unusable(reason.trim().to_owned()),
+        _ => Finish::Other(reason.trim().to_owned()),
+    })
+}

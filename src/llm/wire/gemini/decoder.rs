@@ -1,0 +1,217 @@
+//! What comes: candidates with parts. A call comes whole in one part, or its arguments in later ones.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    super::{
+        Answer, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
+        json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
+    },
+    request::call,
+};
+use crate::llm::{Selected, halves::Joiner, reported};
+
+/// A part as it goes back.
+#[derive(Debug)]
+enum Kept {
+    /// Text; its signature, where it was signed.
+    Text { words: String, signature: Option<Value> },
+    /// The position of the call among the calls; its signature.
+    Call(usize, Option<Value>),
+}
+
+#[derive(Debug)]
+struct Call {
+    id: Option<String>,
+    name: String,
+    arguments: Map<String, Value>,
+}
+
+pub(super) struct GeminiDecoder {
+    selected: Arc<Selected>,
+    kept: Vec<Kept>,
+    calls: Vec<Call>,
+    finish: Option<Finish>,
+    is_over: bool,
+    usage: Usage,
+}
+
+impl GeminiDecoder {
+    pub(super) fn new(selected: Arc<Selected>) -> Self {
+        Self {
+            selected,
+            kept: Vec::new(),
+            calls: Vec::new(),
+            finish: None,
+            is_over: false,
+            usage: Usage::default(),
+        }
+    }
+
+    fn document(&mut self, name: &str, document: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        if let Some(error) = reported::in_document(name, document) {
+            return Err(reported::failure(error, None, &self.selected));
+        }
+        self.usage(document.get("usageMetadata"));
+        if let Some(reason) =
+            document.get("promptFeedback").and_then(|feedback| text(feedback, "blockReason"))
+        {
+            self.finish = Some(Finish::Filtered(reason.to_owned()));
+        }
+        let candidates: Vec<&Value> = match document.get("candidates") {
+            Some(Value::Array(candidates)) => candidates.iter().collect(),
+            Some(candidate @ Value::Object(_)) => vec![candidate],
+            _ => Vec::new(),
+        };
+        for candidate in candidates.into_iter().filter(|one| count(one.get("index")).unwrap_or(0) == 0) {
+            let content = candidate.get("content").unwrap_or(&Value::Null);
+            match content.get("parts") {
+                Some(Value::Array(pieces)) => pieces.iter().try_for_each(|piece| self.part(piece, parts))?,
+                Some(piece @ Value::Object(_)) => self.part(piece, parts)?,
+                _ => {}
+            }
+            if let Some(reason) = text(candidate, "finishReason").and_then(finish::read) {
+                let words = text(candidate, "finishMessage");
+                self.finish = Some(match (reason, words) {
+                    (Finish::Unusable(reason), Some(words)) => Finish::Unusable(format!("{reason}: {words}")),
+                    (Finish::Other(reason), Some(words)) => Finish::Other(format!("{reason}: {words}")),
+                    (Finish::Filtered(reason), Some(words)) => Finish::Filtered(format!("{reason}: {words}")),
+                    (reason, _) => reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, part: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        let signature = part.get("thoughtSignature").filter(|signature| !says_nothing(signature)).cloned();
+        if let Some(call) = part.get("functionCall").filter(|call| call.is_object()) {
+            self.call(call, signature);
+            return Ok(());
+        }
+        if let Some(words) = part.get("text").and_then(Value::as_str) {
+            if part.get("thought").and_then(Value::as_bool) == Some(true) {
+                // Its words are a summary, which does not go back.
+                if !words.is_empty() {
+                    parts.push(Part::Reasoning(words.to_owned()));
+                }
+                return Ok(());
+            }
+            match self.kept.last_mut() {
+                Some(Kept::Text { words: before, signature: None }) if signature.is_none() => {
+                    before.push_str(words);
+                }
+                _ => self.kept.push(Kept::Text { words: words.to_owned(), signature }),
+            }
+            if !words.is_empty() {
+                parts.push(Part::Text(words.to_owned()));
+            }
+            return Ok(());
+        }
+        if let Some(signature) =
+            signature.filter(|_| part.as_object().is_some_and(|members| members.len() == 1))
+        {
+            self.kept.push(Kept::Text { words: String::new(), signature: Some(signature) });
+            return Ok(());
+        }
+        let ignored = ["thought", "thoughtSignature"];
+        let says =
+            |(name, value): (&String, &Value)| !ignored.contains(&name.as_str()) && !says_nothing(value);
+        match part.as_object() {
+            Some(members) if members.iter().any(says) => {
+                Err(unreadable(&format!("a part of the answer: {part}"), &self.selected))
+            }
+            None if !says_nothing(part) => Err(unreadable(&part.to_string(), &self.selected)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A call, or what belongs to the one before it: a part without a name, or with its id.
+    fn call(&mut self, call: &Value, signature: Option<Value>) {
+        let name = text(call, "name").unwrap_or_default();
+        let id = identifier(call.get("id"));
+        let arguments = call.get("args").and_then(Value::as_object).cloned().unwrap_or_default();
+        let goes_on = self
+            .calls
+            .last_mut()
+            .filter(|last| name.is_empty() || (id.is_some() && last.id == id && last.name == name));
+        if let Some(last) = goes_on {
+            last.arguments.extend(arguments);
+            return;
+        }
+        self.calls.push(Call { id, name: name.to_owned(), arguments });
+        self.kept.push(Kept::Call(self.calls.len() - 1, signature));
+    }
+
+    fn usage(&mut self, usage: Option<&Value>) {
+        let Some(usage) = usage else { return };
+        let read = |name: &str| count(usage.get(name));
+        let written = [read("candidatesTokenCount"), read("thoughtsTokenCount")];
+        let is_told = written.iter().any(Option::is_some);
+        self.usage.input = read("promptTokenCount").or(self.usage.input);
+        if is_told {
+            self.usage.output = Some(written.iter().flatten().sum());
+        }
+        self.usage.total = read("totalTokenCount").or(self.usage.total);
+    }
+}
+
+impl Decoder for GeminiDecoder {
+    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        if is_done(data) {
+            self.is_over = true;
+            return Ok(());
+        }
+        if data.trim().is_empty() {
+            return Ok(());
+        }
+        for document in documents(data, &self.selected)? {
+            self.document(name, &document, parts)?;
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn is_complete(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    fn answer(&mut self) -> Answer {
+        let calls = self.calls.iter().map(|call| RawCall {
+            id: call.id.clone(),
+            name: call.name.clone(),
+            arguments: Value::Object(call.arguments.clone()).to_string(),
+        });
+        Answer {
+            calls: calls.collect(),
+            finish: self.finish.take().or(self.is_over.then_some(Finish::Natural)),
+            refusal: String::new(),
+            usage: self.usage,
+        }
+    }
+
+    /// As it came: parts are signed.
+    fn native(&self, _: &str, calls: &[ToolCall]) -> Value {
+        let parts = self.kept.iter().filter_map(|kept| {
+            let (mut part, signature) = match kept {
+                Kept::Text { words, signature: None } if words.is_empty() => return None,
+                Kept::Text { words, signature } => (json!({"text": Joiner::whole(words.clone())}), signature),
+                Kept::Call(position, signature) => (call(calls.get(*position)?), signature),
+            };
+            if let Some(signature) = signature {
+                part["thoughtSignature"] = signature.clone();
+            }
+            Some(part)
+        });
+        json!({"role": "model", "parts": parts.collect::<Vec<_>>()})
+    }
+}

@@ -1,0 +1,24 @@
+//! Google's `streamGenerateContent`.
+
+mod decoder;
+mod request;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Decoder, Protocol};
+use crate::llm::{Request, Selected};
+
+#[derive(Debug)]
+pub(super) struct Gemini;
+
+impl Protocol for Gemini {
+    fn body(&self, request: &Request, selected: &Selected) -> Value {
+        request::body(request, selected)
+    }
+
+    fn decoder(&self, selected: &Arc<Selected>) -> Box<dyn Decoder> {
+        Box::new(decoder::GeminiDecoder::new(selected.clone()))
+    }
+}

@@ -1,0 +1,74 @@
+//! JSON as servers send it: read where it can be, said where it cannot.
+
+use serde_json::Value;
+
+use crate::llm::{Failure, FailureKind, Selected, halves::readable, reported::shown};
+
+/// The documents of an event. A server that leaves the empty line between two events out sends two in one.
+///
+/// # Errors
+/// [`FailureKind::Malformed`] where it is no JSON.
+pub(super) fn documents(data: &str, selected: &Selected) -> Result<Vec<Value>, Failure> {
+    let data = readable(data);
+    let error = match serde_json::from_str(&data) {
+        Ok(document) => return Ok(vec![document]),
+        Err(error) => error,
+    };
+    let lines = data.lines().filter(|line| !line.trim().is_empty() && !is_done(line));
+    let documents: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
+    documents.map_err(|_| {
+        let message = format!(
+            "the model's server answered with something that is not its protocol: {error}: {}",
+            shown(&data.chars().take(200).collect::<String>(), selected)
+        );
+        Failure::new(FailureKind::Malformed, message)
+    })
+}
+
+/// Whether this is the mark behind the last event.
+pub(super) fn is_done(data: &str) -> bool {
+    data.trim() == "[DONE]"
+}
+
+/// A number that counts something, however it is written.
+pub(super) fn count(value: Option<&Value>) -> Option<u64> {
+    let value = value?;
+    let float = || value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    value
+        .as_u64()
+        .or_else(|| float().filter(|float| *float >= 0.0 && *float < 1e15).map(|float| float as u64))
+}
+
+/// An identifier: a text that says something, or a number.
+pub(super) fn identifier(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(text) if !text.is_empty() && text != "null" => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A text that says something.
+pub(super) fn text<'a>(object: &'a Value, member: &str) -> Option<&'a str> {
+    object.get(member)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// Whether a value says anything at all.
+pub(super) fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.iter().all(says_nothing),
+        Value::Object(members) => members.values().all(says_nothing),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Something was said in a form that nobody here can read.
+pub(super) fn unreadable(what: &str, selected: &Selected) -> Failure {
+    let message = format!(
+        "the model's server sent a part that this gateway cannot read, and what it says would be lost: {}",
+        shown(what, selected)
+    );
+    Failure::new(FailureKind::Malformed, message)
+}

@@ -1,0 +1,210 @@
+//! The wires: what is sent to a model's server, and what comes of it, one folder for each protocol.
+//!
+//! A wire turns a request into bytes and events into parts; it knows no socket. What is the same for all is here: the way an answer is
+//! read, and what its end means. *Lives here:* protocols of model servers. *May import:* the rest of `llm`. *May not:* open
+//! connections.
+
+mod calls;
+mod chat;
+mod endpoint;
+mod finish;
+mod gemini;
+mod json;
+mod messages;
+mod reading;
+#[cfg(any(test, fuzzing))]
+mod replay;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use self::{
+    calls::RawCall,
+    finish::Finish,
+    reading::{AnswerReader, Reading},
+    turn::{Usage, to_turn},
+};
+use super::{
+    AssistantMessage, Failure, FailureKind, Identity, Message, Model, Piece, Pieces, Request, Selected,
+    ToolCall, Turn,
+    connection::Connection,
+    message::{MAX_CALLS, TOO_MANY_CALLS},
+    provider::Wire,
+};
+use crate::secret::masked_url;
+#[cfg(any(test, fuzzing))]
+pub(crate) use replay::replay;
+pub(super) use turn::local_id;
+
+/// A server that pauses its answer is asked to go on so often.
+const MAX_PAUSES: usize = 8;
+
+/// What an event tells.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Reasoning(String),
+}
+
+/// What an answer has at its end, beside its parts.
+#[derive(Debug, Default)]
+struct Answer {
+    calls: Vec<RawCall>,
+    finish: Option<Finish>,
+    /// What the model said instead of an answer.
+    refusal: String,
+    usage: Usage,
+}
+
+/// Reads the events of one answer.
+trait Decoder: Send {
+    /// Takes an event.
+    ///
+    /// # Errors
+    /// When the server reports an error, or something was said that cannot be read.
+    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure>;
+
+    /// Whether the server has said that nothing more comes.
+    fn is_over(&self) -> bool;
+
+    /// Whether it was said how the answer ends; what comes behind, such as its usage, may be missing.
+    fn is_complete(&self) -> bool;
+
+    /// How many calls have begun.
+    fn calls(&self) -> usize;
+
+    /// What there is at the end. Asked once.
+    fn answer(&mut self) -> Answer;
+
+    /// The message as the server wants it back, with this text and these calls.
+    fn native(&self, text: &str, calls: &[ToolCall]) -> Value;
+}
+
+/// One protocol.
+trait Protocol: Send + Sync + std::fmt::Debug {
+    /// The body of a request.
+    fn body(&self, request: &Request, selected: &Selected) -> Value;
+    /// A reader for its answer.
+    fn decoder(&self, selected: &Arc<Selected>) -> Box<dyn Decoder>;
+}
+
+/// A model behind a provider's wire.
+#[derive(Debug)]
+pub(super) struct WireModel {
+    identity: Identity,
+    selected: Arc<Selected>,
+    connection: Connection,
+    protocol: Arc<dyn Protocol>,
+    url: String,
+    headers: HeaderMap,
+}
+
+/// The protocol of a wire.
+fn protocol(wire: Wire) -> Arc<dyn Protocol> {
+    match wire {
+        Wire::Messages => Arc::new(messages::Messages),
+        Wire::GenerateContent => Arc::new(gemini::Gemini),
+        Wire::ChatCompletions => Arc::new(chat::Chat),
+    }
+}
+
+impl WireModel {
+    pub(super) fn new(selected: &Selected) -> Result<Self, String> {
+        let url: http::Uri = selected.base_url.parse().map_err(|error| {
+            format!("agent.base_url: `{}` is no URL: {error}", masked_url(&selected.base_url))
+        })?;
+        if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none() {
+            return Err(format!(
+                "agent.base_url: `{}` must begin with http:// or https://",
+                masked_url(&selected.base_url)
+            ));
+        }
+        let connection = Connection::new(selected, &url)?;
+        let wire = selected.provider.wire();
+        let url = endpoint::endpoint(wire, &url, &selected.model)?;
+        let (key_header, key_prefix) = match wire {
+            Wire::Messages => ("x-api-key", ""),
+            Wire::GenerateContent => ("x-goog-api-key", ""),
+            Wire::ChatCompletions => ("authorization", "Bearer "),
+        };
+        let mut headers = HeaderMap::new();
+        let key = selected.api_key.expose().trim();
+        if !key.is_empty() {
+            let mut value = HeaderValue::from_str(&format!("{key_prefix}{key}"))
+                .map_err(|_| "agent.api_key: holds characters that no header may".to_owned())?;
+            value.set_sensitive(true);
+            headers.insert(HeaderName::from_static(key_header), value);
+        }
+        if wire == Wire::Messages {
+            headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        }
+        // A header of the configuration stands for the gateway's own.
+        for name in selected.headers.keys() {
+            headers.remove(name.as_str());
+        }
+        let identity =
+            Identity { provider: selected.provider.name().to_owned(), model: selected.model.clone() };
+        let (selected, protocol) = (Arc::new(selected.clone()), protocol(wire));
+        Ok(Self { identity, selected, connection, protocol, url, headers })
+    }
+}
+
+impl Model for WireModel {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn ask(&self, mut request: Request) -> Pieces {
+        let (selected, protocol) = (self.selected.clone(), self.protocol.clone());
+        let (connection, url, headers) = (self.connection.clone(), self.url.clone(), self.headers.clone());
+        let pieces = async_stream::try_stream! {
+            let mut answer = AnswerReader::new(protocol.decoder(&selected));
+            for _ in 0..=MAX_PAUSES {
+                let body = Bytes::from(protocol.body(&request, &selected).to_string());
+                let mut reading = Reading::new(connection.open(&url, headers.clone(), body, &selected).await?);
+                loop {
+                    let has_more = reading.read(&mut answer, &selected).await?;
+                    for piece in answer.pieces.drain(..) {
+                        yield piece;
+                    }
+                    if answer.calls() > MAX_CALLS {
+                        // Ended here: the rest is neither read nor kept.
+                        let message = AssistantMessage::new(answer.text, Vec::new());
+                        yield Piece::End(Turn { message, finish_reason: TOO_MANY_CALLS, ..Turn::default() });
+                        return;
+                    }
+                    if !has_more {
+                        break;
+                    }
+                }
+                if let Some(said) = answer.paused(&*protocol, &selected) {
+                    request.messages.push(Message::Assistant(said));
+                    continue;
+                }
+                let turn = answer.turn(&selected);
+                for piece in answer.pieces.drain(..) {
+                    yield piece;
+                }
+                yield Piece::End(turn?);
+                return;
+            }
+            Err(Failure::new(FailureKind::Malformed, "the model paused its answer again and again and did not end it"))?;
+        };
+        pieces.boxed()
+    }
+}
+
+/// The end of a body that is no end of an answer.
+fn closed() -> Failure {
+    Failure::new(
+        FailureKind::Unreachable,
+        "the model's server closed the connection in the middle of its answer",
+    )
+}

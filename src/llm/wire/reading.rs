@@ -1,0 +1,213 @@
+//! Reading an answer: bytes to events, events to parts, parts to what is shown and what is said.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    Answer, AssistantMessage, Decoder, Failure, FailureKind, Finish, Part, Piece, Protocol, Selected, Turn,
+    Usage, closed, to_turn,
+};
+use crate::llm::{
+    connection::Body,
+    events::EventReader,
+    halves::Joiner,
+    thinking::{Part as Place, Splitter},
+};
+
+/// An answer as it comes. It knows no socket.
+pub(super) struct AnswerReader {
+    events: EventReader,
+    decoder: Box<dyn Decoder>,
+    parts: Vec<Part>,
+    splitter: Splitter,
+    text_halves: Joiner,
+    reasoning_halves: Joiner,
+    /// What of the text is the answer.
+    pub(super) text: String,
+    /// What is to be shown.
+    pub(super) pieces: Vec<Piece>,
+    /// Of the requests before, where the server has paused.
+    usage: Usage,
+    /// What was said in them, in the wire's form.
+    paused: Vec<Value>,
+    answer: Option<Answer>,
+}
+
+impl AnswerReader {
+    pub(super) fn new(decoder: Box<dyn Decoder>) -> Self {
+        Self {
+            events: EventReader::default(),
+            decoder,
+            parts: Vec::new(),
+            splitter: Splitter::default(),
+            text_halves: Joiner::default(),
+            reasoning_halves: Joiner::default(),
+            text: String::new(),
+            pieces: Vec::new(),
+            usage: Usage::default(),
+            paused: Vec::new(),
+            answer: None,
+        }
+    }
+
+    /// Takes the next bytes, however they are cut.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let (decoder, parts) = (&mut self.decoder, &mut self.parts);
+        let read = self.events.push(bytes, &mut |name, data| match decoder.is_over() {
+            // Nothing that comes behind the end is part of the answer.
+            true => Ok(()),
+            false => decoder.event(name, data, parts),
+        });
+        self.place_parts();
+        read
+    }
+
+    /// The end of the bytes.
+    pub(super) fn end(&mut self) -> Result<(), Failure> {
+        let (decoder, parts) = (&mut self.decoder, &mut self.parts);
+        let is_over = decoder.is_over();
+        // What is left may be an event that was cut.
+        let read = self
+            .events
+            .finish(&mut |name, data| if is_over { Ok(()) } else { decoder.event(name, data, parts) });
+        self.place_parts();
+        read.map_err(|failure| match failure.kind {
+            FailureKind::Malformed => closed(),
+            _ => failure,
+        })
+    }
+
+    /// Whether nothing more is to come.
+    pub(super) fn is_over(&self) -> bool {
+        self.decoder.is_over()
+    }
+
+    /// How many calls have begun.
+    pub(super) fn calls(&self) -> usize {
+        self.decoder.calls()
+    }
+
+    /// What was said, where the server wants to be asked to go on from there.
+    pub(super) fn paused(
+        &mut self,
+        protocol: &dyn Protocol,
+        selected: &Arc<Selected>,
+    ) -> Option<AssistantMessage> {
+        let answer = self.decoder.answer();
+        let is_paused = answer.finish == Some(Finish::Paused);
+        self.usage.add(&answer.usage);
+        self.answer = Some(answer);
+        if !is_paused {
+            return None;
+        }
+        let native = self.decoder.native(&self.text, &[]);
+        if let Some(content) = native.get("content").and_then(Value::as_array) {
+            self.paused.extend(content.iter().cloned());
+        }
+        self.decoder = protocol.decoder(selected);
+        self.events = EventReader::default();
+        Some(AssistantMessage::of_wire(&self.text, Vec::new(), native))
+    }
+
+    /// What the whole answer means.
+    pub(super) fn turn(&mut self, selected: &Selected) -> Result<Turn, Failure> {
+        let reasoning = self.reasoning_halves.finish().map(|text| (Place::Reasoning, text));
+        let text = self.text_halves.finish().map(|text| self.splitter.push(&text)).unwrap_or_default();
+        let rest = self.splitter.finish();
+        for (place, text) in reasoning.into_iter().chain(text).chain(rest) {
+            self.place(place, text);
+        }
+        let answer = Answer { usage: self.usage, ..self.answer.take().unwrap_or_default() };
+        let mut turn = to_turn(answer, &self.text, &*self.decoder, selected)?;
+        if !self.paused.is_empty() {
+            turn.message.prepend_to_native(&self.paused);
+        }
+        Ok(turn)
+    }
+
+    fn place_parts(&mut self) {
+        for part in std::mem::take(&mut self.parts) {
+            match part {
+                Part::Text(text) => {
+                    let text = self.text_halves.push(text);
+                    for (place, text) in self.splitter.push(&text) {
+                        self.place(place, text);
+                    }
+                }
+                Part::Reasoning(text) => {
+                    let text = self.reasoning_halves.push(text);
+                    self.place(Place::Reasoning, text);
+                }
+            }
+        }
+    }
+
+    fn place(&mut self, place: Place, text: String) {
+        match place {
+            Place::Break => self.text.clear(),
+            _ if text.is_empty() => {}
+            Place::Answer => {
+                self.text.push_str(&text);
+                self.pieces.push(Piece::Text(text));
+            }
+            Place::Reasoning => self.pieces.push(Piece::Reasoning(text)),
+        }
+    }
+}
+
+/// One answer's body being read.
+pub(super) struct Reading {
+    body: Option<Body>,
+    /// What came before it was clear whether this is a stream of events.
+    beginning: Vec<u8>,
+    is_stream: bool,
+}
+
+impl Reading {
+    pub(super) fn new(body: Body) -> Self {
+        Self { body: Some(body), beginning: Vec::new(), is_stream: false }
+    }
+
+    /// Reads what comes next. Answers whether there may be more.
+    pub(super) async fn read(
+        &mut self,
+        answer: &mut AnswerReader,
+        selected: &Selected,
+    ) -> Result<bool, Failure> {
+        let Some(body) = &mut self.body else { return Ok(false) };
+        let chunk = match body.next().await {
+            // A server that leaves its connection open, or breaks it, behind a whole answer.
+            Err(_) if answer.decoder.is_complete() => None,
+            next => next?,
+        };
+        let Some(mut bytes) = chunk else {
+            self.body = None;
+            answer.push(&std::mem::take(&mut self.beginning))?;
+            answer.end()?;
+            return Ok(false);
+        };
+        if !self.is_stream {
+            self.beginning.extend_from_slice(&bytes);
+            let trimmed = self.beginning.trim_ascii_start();
+            let first = trimmed.strip_prefix(b"\xef\xbb\xbf").unwrap_or(trimmed).first();
+            match first {
+                // The bytes decide, whatever the server calls them.
+                Some(b'{' | b'[' | b'<') => {
+                    let Some(body) = self.body.take() else { return Ok(false) };
+                    return Err(body.document(std::mem::take(&mut self.beginning), selected).await);
+                }
+                Some(_) => {
+                    self.is_stream = true;
+                    bytes = std::mem::take(&mut self.beginning).into();
+                }
+                None => return Ok(true),
+            }
+        }
+        answer.push(&bytes)?;
+        if answer.is_over() {
+            self.body = None;
+        }
+        Ok(self.body.is_some())
+    }
+}

@@ -1,0 +1,58 @@
+//! What bytes mean as a model's answer, without a socket: for tests and fuzzing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{AnswerReader, Failure, Piece, Selected, ToolCall, protocol};
+use crate::{
+    llm::{Provider, Timeouts},
+    secret::Secret,
+};
+
+fn selected(provider: Provider) -> Arc<Selected> {
+    Arc::new(Selected {
+        provider,
+        model: "m".into(),
+        base_url: "http://h".into(),
+        api_key: Secret::default(),
+        headers: BTreeMap::new(),
+        temperature: None,
+        max_tokens: None,
+        timeouts: Timeouts { connect_seconds: 1, first_byte_seconds: 1, idle_seconds: 1 },
+    })
+}
+
+/// What a stream means: its text, its reasoning, its calls and how it ended.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Meant {
+    pub(super) text: String,
+    pub(super) reasoning: String,
+    pub(super) calls: Vec<(String, Value)>,
+    pub(super) end: String,
+}
+
+/// Reads a stream in pieces of a size.
+pub(crate) fn replay(provider: Provider, stream: &[u8], size: usize) -> Meant {
+    let selected = selected(provider);
+    let mut answer = AnswerReader::new(protocol(provider.wire()).decoder(&selected));
+    let pushed: Result<Vec<()>, Failure> = stream.chunks(size).map(|chunk| answer.push(chunk)).collect();
+    let turn = pushed.and_then(|_| answer.end()).and_then(|()| {
+        answer.paused(&*protocol(provider.wire()), &selected);
+        answer.turn(&selected)
+    });
+    let (mut text, mut reasoning) = (String::new(), String::new());
+    for piece in &answer.pieces {
+        match piece {
+            Piece::Text(piece) => text.push_str(piece),
+            Piece::Reasoning(piece) => reasoning.push_str(piece),
+            Piece::End(_) => {}
+        }
+    }
+    let calls = turn.as_ref().map_or(Vec::new(), |turn| {
+        let call = |call: &ToolCall| (call.name.clone(), json!(call.arguments.clone().unwrap_or_default()));
+        turn.message.calls.iter().map(call).collect()
+    });
+    let end = turn.map_or_else(|failure| failure.message, |turn| turn.finish_reason.to_owned());
+    Meant { text, reasoning, calls, end }
+}

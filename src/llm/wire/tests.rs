@@ -1,0 +1,166 @@
+//! Streams as bytes, and what they mean, without a socket. However a stream is cut, it means the same.
+
+use serde_json::{Value, json};
+
+use super::replay::{Meant, replay};
+use crate::llm::Provider;
+
+fn data(documents: &[Value]) -> String {
+    documents.iter().map(|document| format!("data: {document}\n\n")).collect()
+}
+
+fn chat(deltas: &[Value], finish: &str) -> String {
+    let chunk = |delta: &Value| json!({"choices": [{"index": 0, "delta": delta}]});
+    let mut all: Vec<Value> = deltas.iter().map(chunk).collect();
+    all.push(json!({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}));
+    data(&all)
+}
+
+/// Whose a stream is, its bytes, its text, its reasoning, the calls, how it ends.
+type Row = (Provider, String, &'static str, &'static str, Vec<(&'static str, Value)>, &'static str);
+
+fn table() -> Vec<Row> {
+    let gemini = |parts: Value, finish: Value| json!({"candidates": [{"content": {"parts": parts}, "finishReason": finish}]});
+    let half = |text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    vec![
+        (
+            Provider::OpenAi,
+            chat(&[json!({"content": "a"}), json!({"content": "ção"})], "stop"),
+            "ação",
+            "",
+            vec![],
+            "stop",
+        ),
+        (
+            Provider::OpenAi,
+            half("ok \\ud83d") + &half("\\ude00") + "data: [DONE]\n\n",
+            "ok 😀",
+            "",
+            vec![],
+            "stop",
+        ),
+        (
+            Provider::OpenAi,
+            chat(&[json!({"reasoning_content": "hm", "reasoning": "hm"}), json!({"content": "x"})], "stop"),
+            "x",
+            "hm",
+            vec![],
+            "stop",
+        ),
+        (
+            Provider::OpenAi,
+            chat(
+                &[
+                    json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, "x"]}),
+                ],
+                "eos",
+            ),
+            "x",
+            "hm",
+            vec![],
+            "stop",
+        ),
+        (
+            Provider::OpenAi,
+            chat(&[json!({"content": "<think>hm</think>\n\nx"})], "stop"),
+            "x",
+            "hm",
+            vec![],
+            "stop",
+        ),
+        (
+            Provider::OpenAi,
+            chat(
+                &[json!({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": {"a": 2.0}}}]})],
+                "tool_call",
+            ),
+            "",
+            "",
+            vec![("f", json!({"a": 2.0}))],
+            "tool_calls",
+        ),
+        (
+            Provider::OpenAi,
+            chat(&[json!({"content": "x"})], "moon"),
+            "x",
+            "",
+            vec![],
+            "the model stopped for a reason that is no success: moon",
+        ),
+        (
+            Provider::OpenAi,
+            half("x"),
+            "x",
+            "",
+            vec![],
+            "the model's server closed the connection in the middle of its answer",
+        ),
+        (
+            Provider::Anthropic,
+            data(&[
+                json!({"type": "message_start", "message": {"usage": {"input_tokens": 3}}}),
+                json!({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "h"}}),
+                json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "m"}}),
+                json!({"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}}}),
+                json!({"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "{\"a\":"}}),
+                json!({"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "1}"}}),
+                json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}}),
+            ]),
+            "",
+            "hm",
+            vec![("f", json!({"a": 1}))],
+            "tool_calls",
+        ),
+        (
+            Provider::Anthropic,
+            data(&[
+                json!({"type": "content_block_start", "index": 0, "content_block": {"type": "hologram", "beams": "x"}}),
+            ]),
+            "",
+            "",
+            vec![],
+            "the model's server sent a part that this gateway cannot read, and what it says would be lost: a block of the type hologram: {\"type\":\"hologram\",\"beams\":\"x\"}",
+        ),
+        (
+            Provider::Gemini,
+            data(&[
+                gemini(json!([{"text": "hm", "thought": true}, {"text": "x"}]), Value::Null),
+                gemini(json!([{"functionCall": {"name": "f", "args": {}}}]), Value::Null),
+                gemini(json!([{"functionCall": {"args": {"a": 1}}}]), json!("STOP")),
+            ]),
+            "x",
+            "hm",
+            vec![("f", json!({"a": 1}))],
+            "tool_calls",
+        ),
+        (
+            Provider::Gemini,
+            data(&[gemini(json!([]), json!("STOP"))]),
+            "",
+            "",
+            vec![],
+            "the model's answer was empty",
+        ),
+    ]
+}
+
+#[test]
+fn streams_mean_the_same_however_they_are_cut() {
+    for (provider, stream, text, reasoning, calls, end) in table() {
+        let expected = Meant {
+            text: text.into(),
+            reasoning: reasoning.into(),
+            calls: calls.into_iter().map(|(name, arguments)| (name.to_owned(), arguments)).collect(),
+            end: end.into(),
+        };
+        for size in (1..20).chain([stream.len()]) {
+            assert_eq!(
+                replay(provider, stream.as_bytes(), size),
+                expected,
+                "{provider:?} in pieces of {size}: {stream}"
+            );
+        }
+        let stream = stream.replace('\n', "\r\n");
+        assert_eq!(replay(provider, stream.as_bytes(), 5), expected, "{provider:?}: {stream}");
+    }
+}

@@ -1,0 +1,136 @@
+//! What a complete answer means. Everything that is no clear success is a failure, so that a cut call is never made and an empty
+//! answer never looks like one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{
+    Answer, AssistantMessage, Decoder, Failure, FailureKind, Finish, RawCall, Selected, ToolCall, Turn,
+    calls::arguments, closed,
+};
+use crate::llm::{halves::Joiner, reported::shown};
+
+/// Tokens; unknown where the provider does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) input: Option<u64>,
+    pub(super) output: Option<u64>,
+    pub(super) total: Option<u64>,
+}
+
+impl Usage {
+    /// What two requests took together.
+    pub(super) fn add(&mut self, other: &Self) {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (known, None) | (None, known) => known,
+        };
+        self.input = sum(self.input, other.input);
+        self.output = sum(self.output, other.output);
+        self.total = sum(self.total, other.total);
+    }
+}
+
+pub(super) fn to_turn(
+    answer: Answer,
+    text: &str,
+    decoder: &dyn Decoder,
+    selected: &Selected,
+) -> Result<Turn, Failure> {
+    let malformed = |message: &str| Err(Failure::new(FailureKind::Malformed, message));
+    let Answer { calls, finish, refusal, usage } = answer;
+    let Some(finish) = finish else { return Err(closed()) };
+    if !refusal.is_empty() || finish == Finish::Refused {
+        let words = if refusal.trim().is_empty() { text } else { &refusal };
+        let message = format!("the model refuses: {}", shown(&Joiner::whole(words.to_owned()), selected));
+        return Err(Failure::new(FailureKind::Refused, message));
+    }
+    let finish_reason = match finish {
+        Finish::Filtered(reason) => {
+            return malformed(&format!(
+                "the provider filtered the answer ({}); say it in other words",
+                shown(&reason, selected)
+            ));
+        }
+        Finish::Unusable(reason) => {
+            return Err(Failure::chance(format!(
+                "the model's server could not use what the model said: {}",
+                shown(&reason, selected)
+            )));
+        }
+        Finish::Other(reason) => {
+            return malformed(&format!(
+                "the model stopped for a reason that is no success: {}",
+                shown(&reason, selected)
+            ));
+        }
+        Finish::Length if !calls.is_empty() => {
+            return malformed(
+                "the answer was cut at its token limit in the middle of a tool call, which was not run; raise agent.max_tokens",
+            );
+        }
+        Finish::Calls if calls.is_empty() => {
+            return malformed("the model said that it calls a tool and named none");
+        }
+        Finish::Length => "length",
+        _ if calls.is_empty() => "stop",
+        _ => "tool_calls",
+    };
+    if calls.iter().any(|call| call.name.trim().is_empty()) {
+        return malformed("the model made a call without a name, which cannot be made");
+    }
+    if calls.is_empty() && text.trim().is_empty() {
+        return Err(Failure::chance("the model's answer was empty"));
+    }
+    let calls = identified(calls);
+    let count = |tokens: Option<u64>| tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+    let total = usage.total.or_else(|| Some(usage.input?.saturating_add(usage.output?)));
+    let native = decoder.native(text, &calls);
+    Ok(Turn {
+        message: AssistantMessage::of_wire(text, calls, native),
+        finish_reason,
+        input_tokens: count(usage.input),
+        output_tokens: count(usage.output),
+        total_tokens: count(total),
+    })
+}
+
+/// An id for a call that has none of its provider's.
+pub(in crate::llm) fn local_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    format!("call_gw{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The calls, each with an id: the provider's where it gave one, and gave it to no other call.
+fn identified(calls: Vec<RawCall>) -> Vec<ToolCall> {
+    let mut made: Vec<ToolCall> = Vec::with_capacity(calls.len());
+    for call in calls {
+        let arguments = match arguments(&call.arguments) {
+            Ok(read) => {
+                Ok(read.into_iter().map(|(name, value)| (Joiner::whole(name), whole(value))).collect())
+            }
+            Err(raw) => Err(Joiner::whole(raw)),
+        };
+        let is_other = |earlier: &ToolCall| {
+            Some(&earlier.id) == call.id.as_ref()
+                && (earlier.name != call.name || earlier.arguments != arguments)
+        };
+        let own = call.id.clone().filter(|_| !made.iter().any(is_other));
+        let has_own_id = own.is_some();
+        let id = own.unwrap_or_else(local_id);
+        made.push(ToolCall { id, has_own_id, name: call.name.trim().to_owned(), arguments });
+    }
+    made
+}
+
+/// A value whose texts hold no halves of characters.
+fn whole(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => Value::String(Joiner::whole(text)),
+        Value::Array(items) => items.into_iter().map(whole).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (Joiner::whole(name), whole(value))).collect()
+        }
+        other => other,
+    }
+}
