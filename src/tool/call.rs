@@ -10,6 +10,8 @@ use super::{
         InstallArguments, ListArguments, MigrateArguments, NoArguments, RestoreArguments, SessionArguments,
         StatelessArguments,
     },
+    catalogue,
+    numbers::read_integers,
     schema,
 };
 use crate::{
@@ -116,10 +118,13 @@ impl Call {
     pub fn read(tool: &str, arguments: Option<&Json>) -> Result<Self> {
         let name = ToolName::find(tool)?;
         let text = arguments.map(|json| json.text.trim()).filter(|text| !matches!(*text, "" | "null"));
-        let arguments = crate::text::read_json(text.unwrap_or("{}"))
+        let mut arguments = crate::text::read_json(text.unwrap_or("{}"))
             .map_err(|error| Error::invalid("arguments", format!("are not one JSON value: {error}")))?;
         if !arguments.is_object() {
             return Err(Error::invalid("arguments", "must be a JSON object"));
+        }
+        if let Some(spec) = catalogue().iter().find(|spec| spec.name == name) {
+            read_integers(&mut arguments, &spec.input_schema);
         }
         let arguments = &arguments;
         let none = || read::<NoArguments>(arguments);

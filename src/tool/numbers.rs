@@ -1,0 +1,84 @@
+//! Whole numbers as callers write them: JSON Schema counts 2.0 as an integer (draft 2020-12, section 6.1.1), and some clients send
+//! what was typed, as text.
+
+use serde_json::Value;
+
+/// The largest integer that every JSON reader has exactly.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Makes integers of whole floats and of texts of digits, wherever the schema wants an integer. Anything else stays as it is, and is
+/// left to whoever checks it.
+pub(crate) fn read_integers(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(members) => {
+            let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+            for (name, schema) in properties {
+                if let Some(member) = members.get_mut(name) {
+                    read_integers(member, schema);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                items.iter_mut().for_each(|item| read_integers(item, schema));
+            }
+        }
+        Value::Number(_) | Value::String(_) if wants_integer(schema) => {
+            let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= MAX_EXACT);
+            let digits = value.as_str().map(str::trim).filter(|text| !text.is_empty() && text.len() <= 16);
+            if value.is_f64()
+                && let Some(float) = float
+            {
+                *value = Value::from(float as i64);
+            } else if let Some(number) = digits.and_then(|digits| digits.parse::<i64>().ok()) {
+                *value = Value::from(number);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn wants_integer(schema: &Value) -> bool {
+    match schema.get("type") {
+        Some(Value::String(kind)) => kind == "integer",
+        // Where a text is as good, it is one.
+        Some(Value::Array(kinds)) => {
+            kinds.iter().any(|kind| kind == "integer") && !kinds.iter().any(|kind| kind == "string")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{pb::Json, tool::Call};
+
+    #[test]
+    fn whole_numbers_are_integers_where_one_is_wanted() {
+        let schema = json!({"properties": {
+            "limit": {"type": ["integer", "null"]}, "name": {"type": "string"}, "either": {"type": ["integer", "string"]},
+            "list": {"type": "array", "items": {"type": "integer"}},
+        }});
+        let mut value = json!({"limit": 2.0, "name": "7", "either": "7", "list": ["1", 2.0, 2.5, "x", true], "other": 1.0});
+        read_integers(&mut value, &schema);
+        let expected =
+            json!({"limit": 2, "name": "7", "either": "7", "list": [1, 2, 2.5, "x", true], "other": 1.0});
+        assert_eq!(value.to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn every_door_takes_them() {
+        let read = |limit: Value| {
+            Call::read("list_available_agents", Some(&Json::from_value(&json!({"limit": limit}))))
+        };
+        for limit in [json!(2), json!(2.0), json!("2"), json!(null)] {
+            assert!(read(limit.clone()).is_ok(), "{limit}");
+        }
+        for limit in [json!(2.5), json!("two"), json!(true), json!(0.0), json!("0")] {
+            assert!(read(limit.clone()).is_err(), "{limit}");
+        }
+    }
+}
