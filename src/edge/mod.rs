@@ -21,6 +21,7 @@ mod problem;
 mod requests;
 mod taking;
 mod timed_body;
+mod whole_body;
 
 pub use access::{Headers, Origins};
 pub use capacity::Capacity;

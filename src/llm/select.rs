@@ -136,6 +136,12 @@ fn configured(
     Ok(Choice { selected: Some(selected(wanted, provider, model, base_url, api_key)), why })
 }
 
+/// A key without what an editor or a shell has put around it: a byte order mark, white space, a line's end.
+fn trimmed(secret: &Secret) -> Secret {
+    let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
+    Secret::from(secret.expose().trim_matches(is_around).to_owned())
+}
+
 fn selected(
     wanted: &Wanted,
     provider: Provider,
@@ -143,12 +149,13 @@ fn selected(
     base_url: String,
     api_key: Secret,
 ) -> Selected {
+    let headers = wanted.headers.iter().map(|(name, value)| (name.clone(), trimmed(value)));
     Selected {
         provider,
         model,
         base_url,
-        api_key,
-        headers: wanted.headers.clone(),
+        api_key: trimmed(&api_key),
+        headers: headers.collect(),
         temperature: wanted.temperature,
         max_tokens: wanted.max_tokens,
         timeouts: wanted.timeouts,
@@ -182,6 +189,17 @@ mod tests {
         let variable =
             |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         choose(wanted, variable, &[found])
+    }
+
+    #[test]
+    fn what_an_editor_puts_around_a_key_is_no_part_of_it() {
+        let api_key = Secret::from("\u{feff}key-1\r\n".to_owned());
+        let headers = BTreeMap::from([("x-secret".to_owned(), Secret::from(" value\n".to_owned()))]);
+        let wanted = Wanted { provider: Some(Provider::OpenAi), api_key, headers, ..wanted() };
+        let selected = choose_with(&wanted, &[]).unwrap().selected.unwrap();
+        assert_eq!((selected.api_key.expose(), selected.headers["x-secret"].expose()), ("key-1", "value"));
+        let broken = Selected { api_key: Secret::from("a\nb".to_owned()), ..selected };
+        assert!(crate::llm::connect(&broken).unwrap_err().contains("agent.api_key"));
     }
 
     #[test]

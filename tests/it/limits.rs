@@ -39,6 +39,17 @@ async fn silent_and_slow_sockets_are_closed() {
         assert!(started.elapsed() >= Duration::from_millis(900), "{text:?}");
     }
     assert_eq!(gateway.get("/health").await.status, 200);
+    // The other port's is answered in the same way.
+    let mcp = gateway.mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let mut socket = TcpStream::connect(&mcp).await.unwrap();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nhost: {mcp}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains("408") && answer.contains("REQUEST_TIMED_OUT"), "{answer}");
 }
 
 #[tokio::test]

@@ -334,6 +334,57 @@ async fn sessions_are_bounded_and_bound() {
     assert_eq!(answer.status, 413);
 }
 
+/// What a client takes is read as HTTP has it, and answered in that form; the path may end in a slash.
+#[tokio::test(flavor = "multi_thread")]
+async fn accept_is_read_as_http_has_it() {
+    let gateway = Gateway::start();
+    let address = gateway.mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let open = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+    });
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "get_system_config", "arguments": {}}});
+    for (accept, kind) in [
+        (Some("*/*"), None),
+        (None, None),
+        (Some("application/*, text/*"), None),
+        (Some("application/json"), Some("application/json")),
+        (Some("text/event-stream"), Some("text/event-stream")),
+    ] {
+        let mut headers = vec![JSON];
+        headers.extend(accept.map(|accept| ("accept", accept)));
+        let opened = send(&address, "POST", "/mcp/", &headers, Some(open.to_string().into_bytes())).await;
+        assert_eq!(opened.status, 200, "{accept:?}: {}", opened.text());
+        let session = opened.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        let mut headers = headers.clone();
+        headers.push(("mcp-session-id", &session));
+        let answer = send(&address, "POST", "/mcp", &headers, Some(call.to_string().into_bytes())).await;
+        let text = answer.text();
+        assert_eq!(answer.status, 200, "{accept:?}: {text}");
+        for (answer, id) in [(&opened, 1), (&answer, 2)] {
+            let found = answer.headers["content-type"].to_str().unwrap().to_owned();
+            assert!(kind.is_none_or(|kind| found.starts_with(kind)), "{accept:?}: {found}");
+            let text = answer.text();
+            let message = match found.starts_with("application/json") {
+                true => text.clone(),
+                false => text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("data: "))
+                    .rfind(|data| data.contains("result"))
+                    .unwrap()
+                    .to_owned(),
+            };
+            let message: Value = serde_json::from_str(&message).unwrap();
+            assert_eq!(message["id"], id, "{accept:?}: {text}");
+        }
+    }
+    let refused =
+        send(&address, "POST", "/mcp", &[JSON, ("accept", "text/html")], Some(open.to_string().into_bytes()))
+            .await;
+    assert_eq!(refused.status, 406);
+    assert!(refused.headers.contains_key("content-type"));
+}
+
 /// A silent call's stream carries signs of life, also for a client that asked for no progress.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_call_is_kept_alive() {

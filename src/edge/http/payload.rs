@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use http::{HeaderMap, Request, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
+    edge::whole_body::read_whole,
     error::{Error, Reason, Result},
     pb::{AgentRun, Json, OnDisconnect, Task, TaskOptions, ToolCall, task},
     text::{RESERVED_NAME_REFUSED, bounded, has_reserved_name},
@@ -43,13 +43,6 @@ struct TextEntry {
     content: Option<String>,
 }
 
-fn too_large(limit: usize) -> Error {
-    Error::new(
-        Reason::TooLarge,
-        format!("the body is larger than {limit} bytes; send less, or raise server.max_body_bytes"),
-    )
-}
-
 /// The deserializer's message without the names of our types.
 fn in_words(error: &serde_json::Error) -> String {
     let text = bounded(&error.to_string(), 500);
@@ -65,24 +58,8 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         kind == "application/json" || kind.ends_with("+json")
     });
-    let declared =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|length: usize| length > limit) {
-        return Err(too_large(limit));
-    }
-    let body = Limited::new(request.into_body(), limit).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            return too_large(limit);
-        }
-        let is_late = std::iter::successors(Some(&*error as &dyn std::error::Error), |error| error.source())
-            .any(|error| error.to_string().contains("in time"));
-        if is_late {
-            Error::new(Reason::RequestTimedOut, "the body did not come in time; send it again")
-        } else {
-            Error::new(Reason::MalformedBody, "the body could not be read").because(error)
-        }
-    })?;
-    let bytes = body.to_bytes();
+    let (head, body) = request.into_parts();
+    let bytes = read_whole(&head.headers, body, limit).await?;
     // A form or plain text can be sent by a foreign page without asking; JSON cannot.
     let is_absent = bytes.is_empty() && kind.is_none();
     if !is_json && !is_absent {

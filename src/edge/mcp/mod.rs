@@ -5,6 +5,7 @@
 //!
 //! *May import:* `edge`, rank 0. *May not:* import the other doors.
 
+mod accept;
 mod keep_alive;
 mod sessions;
 
@@ -21,13 +22,16 @@ use rmcp::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, access::no_caller, departed::Departed, problem::to_response as problem};
+use super::{
+    Config, access::no_caller, departed::Departed, problem::to_response as problem, whole_body::read_whole,
+};
 use crate::{
     error::{Error, Reason},
     principal::Principal,
     quota::Bounds,
     task::Group,
 };
+use accept::Takes;
 use sessions::Sessions;
 
 /// Where it is.
@@ -41,6 +45,7 @@ struct Shared<H> {
     service: StreamableHttpService<Arc<H>, LocalSessionManager>,
     sessions: Arc<Sessions>,
     heartbeat: Duration,
+    max_body_bytes: usize,
 }
 
 /// Mounts a handler. The same for the product and for every other handler, so that what is tested with one holds for
@@ -72,8 +77,12 @@ pub fn router<H: ServerHandler>(
     };
     let sessions = Arc::new(Sessions::new(manager, bounds, idle));
     tasks.spawn("mcp_sessions", sessions.clone().end_idle_ones(stop));
-    let shared = Shared { service, sessions, heartbeat: config.heartbeat() };
-    Router::new().route(PATH, any(serve::<H>)).with_state(Arc::new(shared))
+    let max_body_bytes = config.max_body_bytes as usize;
+    let shared = Shared { service, sessions, heartbeat: config.heartbeat(), max_body_bytes };
+    Router::new()
+        .route(PATH, any(serve::<H>))
+        .route(&format!("{PATH}/"), any(serve::<H>))
+        .with_state(Arc::new(shared))
 }
 
 fn header_text<'r>(request: &'r Request<Body>, name: &str) -> Option<&'r str> {
@@ -86,6 +95,19 @@ async fn serve<H: ServerHandler>(
 ) -> Response<Body> {
     let Some(caller) = request.extensions().get::<Principal>().cloned() else {
         return problem(&no_caller());
+    };
+    let takes = Takes::of(request.headers());
+    let is_post = request.method() == Method::POST;
+    let request = if is_post {
+        // Read here, so that what is wrong with it is answered as at every other door.
+        let (mut head, body) = request.into_parts();
+        takes.spell_out(&mut head.headers);
+        match read_whole(&head.headers, body, shared.max_body_bytes).await {
+            Ok(bytes) => Request::from_parts(head, Body::from(bytes)),
+            Err(error) => return problem(&error),
+        }
+    } else {
+        request
     };
     let session_id = header_text(&request, "mcp-session-id").map(str::to_owned);
     let is_sessionless =
@@ -101,10 +123,7 @@ async fn serve<H: ServerHandler>(
         None => None,
     };
     let is_delete = request.method() == Method::DELETE;
-    let takes_stream = may_be_late
-        && request.method() == Method::POST
-        && header_text(&request, header::ACCEPT.as_str())
-            .is_some_and(|accept| accept.contains("text/event-stream"));
+    let takes_stream = may_be_late && is_post && takes.stream;
     let is_json = header_text(&request, header::CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
     let departed = request.extensions().get::<Departed>().cloned();
@@ -130,7 +149,12 @@ async fn serve<H: ServerHandler>(
             },
             (in_use, _) => in_use,
         };
-        response.map(|body| Body::new(sessions::Counted::new(body, in_use)))
+        let response = response.map(|body| Body::new(sessions::Counted::new(body, in_use)));
+        if is_post {
+            accept::as_taken(response, takes).await.unwrap_or_else(|error| problem(&error))
+        } else {
+            response
+        }
     };
     if takes_stream {
         keep_alive::within(answering, SILENCE, departed, shared.heartbeat).await

@@ -135,7 +135,7 @@ impl WireModel {
             Wire::ChatCompletions => ("authorization", "Bearer "),
         };
         let mut headers = HeaderMap::new();
-        let key = selected.api_key.expose().trim();
+        let key = selected.api_key.expose();
         if !key.is_empty() {
             let mut value = HeaderValue::from_str(&format!("{key_prefix}{key}"))
                 .map_err(|_| "agent.api_key: holds characters that no header may".to_owned())?;
