@@ -1,24 +1,33 @@
 //! Calls that a model wrote as text, because its server did not read them: made calls again where that is beyond doubt.
 //!
-//! A turn with structured calls is left alone. Markup counts outside code fences, quotes and quoted lines, and only where the same text
-//! stands in nothing that this job was told: a model that quotes a file must not run what stands in it.
+//! A turn with structured calls is left alone. Markup counts where it begins a line outside code, quotes and comments, and nothing but
+//! markup follows it; and only where the same stands in nothing that this job was told: a model that quotes a file must not run what
+//! stands in it.
 
 use serde_json::{Map, Value};
 
-use super::{AssistantMessage, Failure, FailureKind, Message, Request, ToolCall, ToolDefinition, Turn};
+use super::{
+    AssistantMessage, Failure, FailureKind, MAX_CALLS, Message, Request, ToolCall, ToolDefinition, Turn,
+};
 
 /// What a markup begins and ends with, and how its inside is written.
-const MARKUPS: &[(&str, &str, Inside)] = &[
-    ("<tool_call>", "</tool_call>", Inside::Any),
-    ("<tool_calls>", "</tool_calls>", Inside::Any),
-    ("<function_calls>", "</function_calls>", Inside::Any),
-    ("<|tool_call|>", "", Inside::Any),
-    ("<|tool_call_begin|>", "<|tool_call_end|>", Inside::Any),
-    ("<|python_tag|>", "", Inside::Any),
-    ("[TOOL_CALLS]", "", Inside::Any),
-    ("<function=", "</function>", Inside::Function),
-    ("<invoke name=", "</invoke>", Inside::Function),
+const MARKUPS: &[(&str, &[&str], Inside)] = &[
+    ("<tool_call>", &["</tool_call>"], Inside::Any),
+    ("<tool_calls>", &["</tool_calls>"], Inside::Any),
+    ("<function_calls>", &["</function_calls>"], Inside::Any),
+    ("<|tool_call|>", &["<|/tool_call|>"], Inside::Any),
+    ("<|tool_call_begin|>", &["<|tool_call_end|>"], Inside::Any),
+    ("<|python_tag|>", &["<|eom_id|>"], Inside::Any),
+    ("[TOOL_CALLS]", &[], Inside::Any),
+    ("<function=", &["</function>"], Inside::Function),
+    ("<invoke name=", &["</invoke>"], Inside::Function),
 ];
+/// A longer answer is no call.
+const MAX_TEXT_BYTES: usize = 256 * 1024;
+/// Members that an object beside a name and arguments may have and still be a call.
+const MARKS: &[&str] = &["id", "index", "type"];
+const NAMES: &[&str] = &["name", "tool", "tool_name"];
+const ARGUMENTS: &[&str] = &["arguments", "parameters", "args", "input"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
@@ -43,37 +52,47 @@ pub fn repair(turn: &mut Turn, request: &Request) -> Result<u32, Failure> {
             repaired += 1;
         }
     }
-    if !turn.message.calls.is_empty() || request.tools.is_empty() || turn.finish_reason != "stop" {
+    if repaired > 0 {
+        // The wire's own form has the other names.
+        turn.message =
+            AssistantMessage::new(turn.message.text.as_str(), std::mem::take(&mut turn.message.calls));
+    }
+    let is_end = matches!(turn.finish_reason, "stop" | "length");
+    if !turn.message.calls.is_empty()
+        || request.tools.is_empty()
+        || !is_end
+        || turn.message.text.len() > MAX_TEXT_BYTES
+    {
         return Ok(repaired);
     }
-    let text = &turn.message.text;
-    let Some((said, blocks)) = take_apart(text) else { return Ok(0) };
-    if blocks.iter().any(|block| was_told(block.text, request)) {
+    let Some((said, blocks)) = take_apart(&turn.message.text) else { return Ok(0) };
+    if were_told(&blocks, request) {
         return Ok(0);
     }
+    let is_bare = blocks.iter().any(|block| block.is_bare);
     let mut calls = Vec::new();
     for block in &blocks {
         let found = read_block(block, &request.tools);
-        let is_complete =
-            !found.is_empty() && found.iter().all(|(name, _)| offered(name, &request.tools).is_some());
-        if !is_complete && block.is_bare {
-            // JSON that calls nothing is an answer.
-            return Ok(0);
-        }
-        if !is_complete {
-            let message = "the model's call came as text and calls nothing that was offered; its server needs a tool parser for this model";
-            return Err(Failure::new(FailureKind::Malformed, message));
+        if found.is_empty() || found.iter().any(|(name, _)| offered(name, &request.tools).is_none()) {
+            calls.clear();
+            break;
         }
         calls.extend(found);
     }
+    if is_bare && (calls.is_empty() || turn.finish_reason == "length") {
+        // JSON that calls nothing is an answer.
+        return Ok(0);
+    }
+    if calls.is_empty() || calls.len() > MAX_CALLS || turn.finish_reason == "length" {
+        let message = "the model's call came as text and is none of an offered tool; its server needs a tool parser for this model";
+        return Err(Failure::new(FailureKind::Malformed, message));
+    }
     let calls = calls.into_iter().filter_map(|(name, arguments)| {
         repaired += 1;
-        Some(ToolCall {
-            has_own_id: false,
-            ..ToolCall::new(super::wire::local_id(), offered(&name, &request.tools)?, arguments)
-        })
+        let call = ToolCall::new(super::wire::local_id(), offered(&name, &request.tools)?, arguments);
+        Some(ToolCall { has_own_id: false, ..call })
     });
-    turn.message = AssistantMessage::new(said.trim(), calls.collect());
+    turn.message = AssistantMessage::new(said, calls.collect());
     turn.finish_reason = "tool_calls";
     Ok(repaired)
 }
@@ -94,73 +113,97 @@ fn offered(name: &str, tools: &[ToolDefinition]) -> Option<String> {
 
 /// A piece of a text that may be a call.
 struct Block<'a> {
-    /// With its markup.
-    text: &'a str,
     inside: &'a str,
     /// Without any markup: the whole answer is JSON.
     is_bare: bool,
 }
 
-/// The text without its calls, and the calls; nothing where there is none.
-fn take_apart(text: &str) -> Option<(String, Vec<Block<'_>>)> {
+/// The text before its calls, and the calls; nothing where there is none. A server stops behind a call: markup that anything else follows
+/// is talk about markup.
+fn take_apart(text: &str) -> Option<(&str, Vec<Block<'_>>)> {
     let trimmed = text.trim();
-    if trimmed.starts_with(['{', '[']) && !trimmed.starts_with("[TOOL_CALLS]") {
-        let is_whole = serde_json::from_str::<Value>(trimmed).is_ok();
-        return is_whole
-            .then(|| (String::new(), vec![Block { text: trimmed, inside: trimmed, is_bare: true }]));
+    let is_json = trimmed.starts_with(['{', '['])
+        && serde_json::Deserializer::from_str(trimmed).into_iter::<Value>().all(|one| one.is_ok());
+    if is_json {
+        return Some(("", vec![Block { inside: trimmed, is_bare: true }]));
     }
-    let (mut said, mut blocks, mut at) = (String::new(), Vec::new(), 0);
-    while let Some((begin, (open, close, inside))) = next_markup(text, at) {
-        said.push_str(&text[at..begin]);
-        let content = begin + open.len();
-        let end = if close.is_empty() { None } else { text[content..].find(close).map(|end| content + end) };
-        let (content_end, block_end) = match end {
-            Some(end) => (end, end + close.len()),
-            // Without a closing tag it goes to the end.
-            None => (text.len(), text.len()),
-        };
-        let from = if inside == Inside::Function { begin } else { content };
-        let to = if inside == Inside::Function { block_end } else { content_end };
-        blocks.push(Block { text: &text[begin..block_end], inside: &text[from..to], is_bare: false });
-        at = block_end;
-    }
-    said.push_str(&text[at..]);
-    (!blocks.is_empty()).then_some((said, blocks))
-}
-
-/// The next markup that is neither quoted nor code.
-fn next_markup(text: &str, from: usize) -> Option<(usize, (&'static str, &'static str, Inside))> {
-    let all = MARKUPS
-        .iter()
-        .flat_map(|markup| text[from..].match_indices(markup.0).map(move |(at, _)| (from + at, *markup)));
-    all.filter(|(at, _)| !is_quoted(text, *at)).min_by_key(|(at, _)| *at)
-}
-
-/// Whether a place lies in a code fence, in code within a line, behind a quote, or in a quoted line.
-fn is_quoted(text: &str, at: usize) -> bool {
-    let before = &text[..at];
-    let fences = before.lines().filter(|line| {
-        let line = line.trim_start();
-        line.starts_with("```") || line.starts_with("~~~")
-    });
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    let last = line.trim_end().chars().next_back();
-    fences.count() % 2 == 1
-        || line.matches('`').count() % 2 == 1
-        || line.trim_start().starts_with('>')
-        || last.is_some_and(|last| "\"'“”‘’«»„‹›".contains(last))
-}
-
-/// Whether the job was told this text: by its user or a tool. White space does not count.
-fn was_told(block: &str, request: &Request) -> bool {
-    let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
-    let block = bare(block);
-    request.messages.iter().any(|message| match message {
-        Message::User(text) => bare(text).contains(&block),
-        Message::ToolOutcomes(outcomes) => {
-            outcomes.iter().any(|outcome| bare(&outcome.text).contains(&block))
+    let begin = first_markup(text)?;
+    let (mut rest, mut blocks) = (text[begin..].trim(), Vec::new());
+    while !rest.is_empty() {
+        let (open, closes, inside) = MARKUPS.iter().find(|(open, ..)| rest.starts_with(open))?;
+        let content = &rest[open.len()..];
+        let close = closes.iter().filter_map(|close| Some((content.find(close)?, close.len()))).min();
+        // Without a closing tag it goes to the end.
+        let (end, length) = close.unwrap_or((content.len(), 0));
+        let whole = &rest[..open.len() + end + length];
+        blocks.push(Block {
+            inside: if *inside == Inside::Function { whole } else { &content[..end] },
+            is_bare: false,
+        });
+        if blocks.len() > MAX_CALLS + 1 {
+            break;
         }
-        Message::Assistant(_) => false,
+        rest = content[end + length..].trim_start();
+    }
+    Some((text[..begin].trim(), blocks))
+}
+
+/// Where the first markup begins a line that is neither code nor quoted.
+fn first_markup(text: &str) -> Option<usize> {
+    let (mut fence, mut at, mut is_behind_quote) = (None::<(char, usize)>, 0, false);
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim();
+        let plain = bare.trim_start_matches(|c: char| {
+            c.is_ascii_digit() || matches!(c, '-' | '*' | '+' | '.' | ')' | '>' | ' ')
+        });
+        let mark = plain.chars().next().filter(|c| matches!(c, '`' | '~'));
+        let length = mark.map_or(0, |mark| plain.chars().take_while(|c| *c == mark).count());
+        match (fence, mark) {
+            (None, Some(mark)) if length >= 3 => fence = Some((mark, length)),
+            (Some((open, least)), Some(mark)) if open == mark && length >= least => fence = None,
+            _ => {}
+        }
+        let indent = line.len() - line.trim_start().len();
+        let begins = MARKUPS.iter().any(|(open, ..)| bare.starts_with(open));
+        if begins && fence.is_none() && indent < 4 && !is_behind_quote && !is_within_example(&text[..at]) {
+            return Some(at + indent);
+        }
+        is_behind_quote = bare.starts_with('>') || (is_behind_quote && !bare.is_empty());
+        at += line.len();
+    }
+    None
+}
+
+/// Whether an element that shows code, or a comment, is open.
+fn is_within_example(before: &str) -> bool {
+    [("<pre", "</pre"), ("<code", "</code"), ("<example", "</example"), ("<!--", "-->")]
+        .iter()
+        .any(|(open, close)| before.rfind(open) > before.rfind(close))
+}
+
+/// A text as it is compared: without white space, escapes and entities.
+fn compared(text: &str) -> String {
+    let text = text.replace("\\n", "").replace("\\t", "").replace("\\r", "");
+    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
+    text.chars().filter(|c| !c.is_whitespace() && *c != '\\').collect()
+}
+
+/// Whether the job was told one of these: by its user, a tool, its instructions, or an earlier answer.
+fn were_told(blocks: &[Block<'_>], request: &Request) -> bool {
+    let mut told = compared(&request.system);
+    for message in &request.messages {
+        match message {
+            Message::User(text) => told += &compared(text),
+            Message::Assistant(message) => told += &compared(&message.text),
+            Message::ToolOutcomes(outcomes) => {
+                outcomes.iter().for_each(|outcome| told += &compared(&outcome.text))
+            }
+        }
+    }
+    request.tools.iter().for_each(|tool| told += &compared(&tool.description));
+    blocks.iter().any(|block| {
+        let block = compared(block.inside);
+        !block.is_empty() && told.contains(&block)
     })
 }
 
@@ -170,9 +213,11 @@ fn read_block(block: &Block<'_>, tools: &[ToolDefinition]) -> Vec<Found> {
     if let Some(found) = read_json(inside, block.is_bare) {
         return found;
     }
-    let functions = read_functions(inside, tools);
-    if !functions.is_empty() {
-        return functions;
+    if block.is_bare || inside.starts_with(['{', '[']) {
+        return Vec::new();
+    }
+    if inside.starts_with('<') {
+        return read_functions(inside, tools);
     }
     if let Some((name, rest)) = inside.split_once("<|tool_call_argument_begin|>")
         && let Ok(arguments) = serde_json::from_str(rest.trim())
@@ -217,10 +262,19 @@ fn read_json(text: &str, needs_arguments: bool) -> Option<Vec<Found>> {
         })
         .collect();
     let read = |call: Value| {
-        let call = call.get("function").filter(|function| function.is_object()).unwrap_or(&call);
-        let name = ["name", "tool", "tool_name"].iter().find_map(|member| call.get(*member)?.as_str())?;
-        let members = ["arguments", "parameters", "args", "input"];
-        let arguments = match members.iter().find_map(|member| call.get(*member)) {
+        let inner = call.get("function").filter(|function| function.is_object());
+        let (outer, call) = (inner.and(call.as_object()), inner.or(Some(&call))?.as_object()?);
+        let is_mark = |name: &String| MARKS.contains(&name.as_str());
+        // What has other members describes something, or says more than would be understood.
+        let is_known = |name: &String| {
+            is_mark(name) || [NAMES, ARGUMENTS].iter().any(|known| known.contains(&name.as_str()))
+        };
+        let is_outer = |name: &String| is_mark(name) || name == "function";
+        if !call.keys().all(is_known) || !outer.is_none_or(|outer| outer.keys().all(is_outer)) {
+            return None;
+        }
+        let name = NAMES.iter().find_map(|member| call.get(*member)?.as_str())?;
+        let arguments = match ARGUMENTS.iter().find_map(|member| call.get(*member)) {
             Some(Value::Object(members)) => members.clone(),
             Some(Value::String(text)) => serde_json::from_str(text).ok()?,
             None | Some(Value::Null) if !needs_arguments => Map::new(),
@@ -235,39 +289,48 @@ fn read_json(text: &str, needs_arguments: bool) -> Option<Vec<Found>> {
 /// `<function=name>…</function>` and `<invoke name="name">…</invoke>`, with JSON or with parameters inside.
 fn read_functions(text: &str, tools: &[ToolDefinition]) -> Vec<Found> {
     let mut found = Vec::new();
-    for (open, close) in [("<function=", "</function>"), ("<invoke name=", "</invoke>")] {
-        let mut rest = text;
-        while let Some((_, behind)) = rest.split_once(open) {
-            let Some((name, behind)) = behind.split_once('>') else { break };
-            let name = name.trim().trim_matches(['"', '\'']);
-            let (body, behind) = behind.split_once(close).unwrap_or((behind, ""));
-            let arguments = match serde_json::from_str::<Map<String, Value>>(body.trim()) {
-                Ok(members) => Some(members),
-                Err(_) => read_parameters(name, body, tools),
-            };
-            let Some(arguments) = arguments else { return Vec::new() };
-            found.push((name.to_owned(), arguments));
-            rest = behind;
-        }
+    let mut rest = text;
+    while !rest.is_empty() {
+        let forms = [("<function=", "</function>"), ("<invoke name=", "</invoke>")];
+        let form = forms.iter().find_map(|(open, close)| Some((rest.strip_prefix(open)?, *close)));
+        let Some(((name, behind), close)) =
+            form.and_then(|(behind, close)| Some((behind.split_once('>')?, close)))
+        else {
+            return Vec::new();
+        };
+        let name = name.trim().trim_matches(['"', '\'']);
+        let closed = behind.split_once(close);
+        let (body, behind) = closed.unwrap_or((behind, ""));
+        let arguments = match serde_json::from_str::<Map<String, Value>>(body.trim()) {
+            Ok(members) => Some(members),
+            Err(_) => read_parameters(name, body, tools),
+        };
+        // A tag that nothing closes and that holds nothing is a word about tags.
+        let Some(arguments) = arguments.filter(|arguments| closed.is_some() || !arguments.is_empty()) else {
+            return Vec::new();
+        };
+        found.push((name.to_owned(), arguments));
+        rest = behind.trim();
     }
     found
 }
 
 fn read_parameters(tool: &str, body: &str, tools: &[ToolDefinition]) -> Option<Map<String, Value>> {
     let mut members = Map::new();
-    let mut rest = body;
-    while let Some((_, behind)) = rest.split_once("<parameter") {
+    let mut rest = body.trim();
+    while !rest.is_empty() {
+        let behind = rest.strip_prefix("<parameter=").or_else(|| rest.strip_prefix("<parameter name="))?;
         let (name, behind) = behind.split_once('>')?;
-        let name =
-            name.trim().trim_start_matches("name").trim_start_matches('=').trim_matches(['"', '\'', ' ']);
-        let end = behind.find("</parameter>").or_else(|| behind.find("<parameter")).unwrap_or(behind.len());
+        let name = name.trim().trim_matches(['"', '\'']);
+        let ends = ["</parameter>", "<parameter=", "<parameter name="];
+        let end = ends.iter().filter_map(|end| behind.find(end)).min().unwrap_or(behind.len());
         let value = behind[..end].strip_prefix('\n').unwrap_or(&behind[..end]);
         let value = value.strip_suffix('\n').unwrap_or(value);
         members.insert(name.to_owned(), typed(tool, name, value, tools));
-        rest = &behind[end..];
+        rest = behind[end..].trim_start();
+        rest = rest.strip_prefix("</parameter>").unwrap_or(rest).trim_start();
     }
-    let is_only_space = |text: &str| text.trim().is_empty();
-    (!members.is_empty() || is_only_space(body)).then_some(members)
+    Some(members)
 }
 
 /// A value that came as text, as its tool's schema wants it.
@@ -275,7 +338,10 @@ fn typed(tool: &str, member: &str, value: &str, tools: &[ToolDefinition]) -> Val
     let name = offered(tool, tools).unwrap_or_default();
     let schema = tools.iter().find(|tool| tool.name == name).map(|tool| &*tool.parameters);
     let kind = schema.and_then(|schema| schema.get("properties")?.get(member)?.get("type"));
-    if kind.is_some_and(|kind| kind == "string") {
+    let is_text = |kind: &Value| {
+        kind == "string" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "string"))
+    };
+    if kind.is_some_and(is_text) {
         return Value::from(value);
     }
     serde_json::from_str(value.trim()).unwrap_or_else(|_| Value::from(value))
@@ -356,6 +422,19 @@ mod tests {
             r#"{"name": "get_agent_info"}"#.to_owned(),
             "The tag <tool> is not one.".to_owned(),
             "plain words".to_owned(),
+            r#"{"example":"<function=backup_agents></function>"}"#.to_owned(),
+            format!("Write ``{}`` here", CALL.replace('\n', "")),
+            format!("- ```xml\n{CALL}\n"),
+            format!("````\n```\n{CALL}\n"),
+            format!("The doc says \"use {} to look\".", CALL.replace('\n', "")),
+            format!("<pre>\n{CALL}"),
+            format!("<!-- \n{CALL}"),
+            format!("> so\nit is\n{CALL}"),
+            format!("    {}", CALL.replace('\n', "")),
+            format!("A call looks like:\n{CALL}\nThat is the form."),
+            "The markup for it is <function=backup_agents>".to_owned(),
+            "Hermes models write <tool_call> before each call.".to_owned(),
+            r#"[{"name":"backup_agents","description":"x","parameters":{"type":"object"}}]"#.to_owned(),
         ];
         for text in texts {
             let turn = repaired(&text, "").unwrap();
@@ -363,7 +442,9 @@ mod tests {
             assert_eq!((turn.message.text.as_str(), turn.finish_reason), (text.as_str(), "stop"));
         }
         // Whoever asked, or a file that a tool has read, has said the same.
-        for told in [format!("what does {CALL} mean?"), CALL.replace('\n', " ")] {
+        let escaped = CALL.replace('"', "\\\"").replace('\n', "\\n");
+        let entities = CALL.replace('<', "&lt;").replace('>', "&gt;");
+        for told in [format!("what does {CALL} mean?"), CALL.replace('\n', " "), escaped, entities] {
             assert!(repaired(CALL, &told).unwrap().message.calls.is_empty());
         }
         assert!(
@@ -371,7 +452,18 @@ mod tests {
                 .unwrap_err()
                 .contains("parser")
         );
-        assert!(repaired("<tool_call>{\"name\":\"get_agent", "").unwrap_err().contains("parser"));
+        for none in [
+            "<tool_call>{\"name\":\"get_agent",
+            "<tool_call>{\"name\":\"backup_agents\",\"params\":{\"backup_path\":\"p\"}}</tool_call>",
+            "<function=backup_agents>",
+            "<tool_call>{cut \"<function=backup_agents></function>\"</tool_call>",
+        ] {
+            assert!(repaired(none, "").unwrap_err().contains("parser"), "{none}");
+        }
+        assert!(repaired(&CALL.repeat(65), "").is_err(), "too many");
+        let quick = std::time::Instant::now();
+        let _any = repaired(&"<tool_call></tool_call>".repeat(10_000), "");
+        assert!(quick.elapsed() < std::time::Duration::from_secs(1));
     }
 
     #[test]
