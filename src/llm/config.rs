@@ -57,10 +57,22 @@ pub struct Selected {
 impl Selected {
     /// Hides every secret that is in a text.
     pub fn scrub(&self, text: &str) -> String {
-        let secrets = std::iter::once(&self.api_key).chain(self.headers.values());
+        let secrets = std::iter::once(&self.api_key).chain(self.headers.values()).map(Secret::expose);
+        // Servers repeat what stands behind `Bearer `, and what an address carries.
+        let words = self
+            .headers
+            .values()
+            .flat_map(|value| value.expose().split_whitespace())
+            .filter(|word| word.len() >= 8);
+        let query = self.base_url.split_once('?').map_or("", |(_, query)| query);
+        let in_query = query
+            .split('&')
+            .filter_map(|pair| Some(pair.split_once('=')?.1))
+            .filter(|value| value.len() >= 8);
+        let secrets = secrets.chain(words).chain(in_query);
         let mut text = text.to_owned();
         // A secret of a character or two would turn the text into stars; no provider gives such.
-        for secret in secrets.map(Secret::expose).filter(|secret| secret.len() >= 4) {
+        for secret in secrets.filter(|secret| secret.len() >= 4) {
             text = text.replace(secret, crate::secret::MASK);
         }
         text

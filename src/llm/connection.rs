@@ -103,8 +103,7 @@ impl Connection {
         let response = opened.map_err(|error| self.broken(error, selected))?;
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
-            let body =
-                tokio::time::timeout(self.timeouts.idle(), beginning(response)).await.unwrap_or_default();
+            let body = beginning(response, self.timeouts.idle()).await;
             return Err(refusal(status, &headers, &body, selected));
         }
         let header = |name: http::HeaderName| {
@@ -112,7 +111,7 @@ impl Connection {
             value.trim().to_ascii_lowercase()
         };
         let encoding = header(http::header::CONTENT_ENCODING);
-        if !matches!(encoding.as_str(), "" | "identity") {
+        if !matches!(encoding.as_str(), "" | "identity" | "none") {
             let message = format!(
                 "the model's server answered with Content-Encoding {}, which was not asked for; switch its compression off",
                 shown(&encoding, selected)
@@ -175,9 +174,11 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &Selec
     Failure { retry_after: retry_after(headers).or(failure.retry_after), ..failure }
 }
 
-async fn beginning(mut response: reqwest::Response) -> String {
+/// What a refusal says, as far as it comes in time.
+async fn beginning(mut response: reqwest::Response, time: Duration) -> String {
     let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
+    let until = Instant::now() + time;
+    while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(until, response.chunk()).await {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_REFUSAL_BYTES {
             body.truncate(MAX_REFUSAL_BYTES);
@@ -230,7 +231,9 @@ impl Body {
             match self.next().await {
                 Ok(Some(chunk)) => beginning.extend_from_slice(&chunk),
                 Ok(None) => break,
-                Err(failure) => return failure,
+                // What came may say why.
+                Err(failure) if beginning.is_empty() => return failure,
+                Err(_) => break,
             }
         }
         let document = serde_json::from_slice::<serde_json::Value>(&beginning);

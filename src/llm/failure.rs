@@ -29,12 +29,14 @@ pub struct Failure {
     /// Whether the same request may well be answered better, although the server is well: an empty answer, a call that the server
     /// itself could not read.
     pub is_chance: bool,
+    /// Whether bytes could not be read at all; at the end of an answer that is where it was cut.
+    pub(super) is_syntax: bool,
 }
 
 impl Failure {
     /// A failure without a hint when to try again.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, is_chance: false }
+        Self { kind, message: message.into(), retry_after: None, is_chance: false, is_syntax: false }
     }
 
     /// An answer of which another try may be one that can be used.

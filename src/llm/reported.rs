@@ -28,6 +28,7 @@ pub(super) fn in_document<'a>(event: &str, document: &'a Value) -> Option<&'a Va
         Some(Value::String(text)) if text.is_empty() => None,
         Some(Value::Object(members)) if members.is_empty() => None,
         Some(error) if error.is_object() || error.is_string() => Some(error),
+        Some(Value::Bool(true)) => Some(document),
         // `false` and `0` say that there is none.
         Some(_) => None,
     }
@@ -82,8 +83,12 @@ pub(super) fn failure(error: &Value, status: Option<u16>, selected: &Selected) -
 
 fn words(error: &Value) -> &str {
     let member = |name: &str| error.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let text = error.as_str().or_else(|| member("message")).or_else(|| member("detail"));
-    text.or_else(|| member("type")).or_else(|| member("code")).unwrap_or("without a word")
+    let text =
+        error.as_str().or_else(|| member("message")).or_else(|| member("detail")).or_else(|| member("msg"));
+    // FastAPI's `detail`, and lists of errors.
+    let lists = ["detail", "errors"].iter().filter_map(|name| error.get(*name)?.as_array()?.first());
+    let listed = lists.map(words).next();
+    text.or(listed).or_else(|| member("type")).or_else(|| member("code")).unwrap_or("without a word")
 }
 
 /// The HTTP status that an error within an answer carries.

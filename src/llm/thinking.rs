@@ -3,6 +3,8 @@
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
+/// So much is held back, at most, for a tag that may still come.
+const MAX_HELD_BYTES: usize = 256;
 
 /// Where a text belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,32 @@ pub(super) struct Splitter {
     may_close: bool,
     /// The answer's last line, as far as it came, is not empty.
     is_within_line: bool,
+    lines: Lines,
+}
+
+/// What the answer's lines are: code, or not. Code may show tags.
+#[derive(Debug, Default)]
+struct Lines {
+    /// How the last line begins.
+    beginning: String,
+    is_code: bool,
+}
+
+impl Lines {
+    /// Takes a line or a piece of one.
+    fn note(&mut self, piece: &str) {
+        let room = 8_usize.saturating_sub(self.beginning.len());
+        self.beginning.extend(piece.chars().take(room));
+        if piece.ends_with('\n') {
+            let line = self.beginning.trim_start();
+            if line.starts_with("```") || line.starts_with("~~~") {
+                self.is_code = !self.is_code;
+            }
+            // An answer that opens the tag itself talks about it.
+            self.is_code |= line.starts_with(OPEN);
+            self.beginning.clear();
+        }
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,7 +76,7 @@ impl Splitter {
             if let Some(rest) = text.strip_prefix(OPEN) {
                 self.held = rest.to_owned();
                 self.state = State::Reasoning;
-            } else if OPEN.starts_with(text) {
+            } else if OPEN.starts_with(text) && self.held.len() <= MAX_HELD_BYTES {
                 return out; // the tag may still come
             } else {
                 self.state = State::Answer;
@@ -86,13 +114,17 @@ impl Splitter {
             if let Some(last) = piece.as_bytes().last() {
                 self.is_within_line = *last != b'\n';
             }
+            if self.may_close {
+                piece.split_inclusive('\n').for_each(|line| self.lines.note(line));
+            }
             return vec![(Part::Answer, piece.to_owned())];
         }
         let text = std::mem::take(&mut self.held) + piece;
         let mut start = 0;
         for line in text.split_inclusive('\n') {
             let is_whole_line = !std::mem::replace(&mut self.is_within_line, !line.ends_with('\n'));
-            if is_whole_line && line.ends_with('\n') && line.trim() == CLOSE {
+            let is_closing = is_whole_line && line.ends_with('\n') && line.trim_end() == CLOSE;
+            if is_closing && !self.lines.is_code {
                 self.may_close = false;
                 self.state = State::Between;
                 let mut out = vec![(Part::Answer, text[..start].to_owned()), (Part::Break, String::new())];
@@ -105,11 +137,13 @@ impl Splitter {
                 && !line.ends_with('\n')
                 && !line.is_empty()
                 && (CLOSE.starts_with(line) || line.trim_end() == CLOSE)
+                && line.len() <= MAX_HELD_BYTES
             {
                 self.held = line.to_owned();
                 self.is_within_line = false;
                 break;
             }
+            self.lines.note(line);
             start += line.len();
         }
         if start == 0 { Vec::new() } else { vec![(Part::Answer, text[..start].to_owned())] }
@@ -175,8 +209,14 @@ mod tests {
             assert_eq!(lone, ("done < it\n</think>\n".to_owned(), "Let me look.\n".to_owned()));
             assert_eq!(split("only this\n</think>", size), (String::new(), "only this\n".to_owned()));
             assert_eq!(split("</think>\ndone", size).0, "done");
-            for text in ["The tag `</think>` ends it.\n", "a\n</thinker>\nb", "a\n  < b\n<", "x </think>\ny"]
-            {
+            for text in [
+                "The tag `</think>` ends it.\n",
+                "a\n</thinker>\nb",
+                "a\n  < b\n<",
+                "x </think>\ny",
+                "Use this:\n```\n<think>\nhm\n</think>\nanswer\n```\n",
+                "So:\n<think>\nhm\n</think>\nx",
+            ] {
                 assert_eq!(split(text, size), (text.to_owned(), String::new()));
             }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::json::identifier;
+use super::{MAX_CALLS, json::identifier};
 
 /// A call as a server sent it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) struct Fragment<'a> {
     pub(super) id: Option<String>,
     pub(super) name: &'a str,
     pub(super) arguments: Option<&'a Value>,
+    /// Whether it has members that only the first fragment of a call has, whatever is in them.
+    pub(super) is_beginning: bool,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,14 @@ pub(super) fn arguments(text: &str) -> Result<Map<String, Value>, String> {
 }
 
 fn is_whole(text: &str) -> bool {
-    !text.trim().is_empty() && arguments(text).is_ok()
+    // Looked at before it is read: fragments are many.
+    text.trim_end().ends_with(['}', '"', 'l']) && arguments(text).is_ok()
+}
+
+/// Whether a named fragment that no id ties to a call begins another: the call has all of its arguments, or is another tool's.
+fn begins_another(known: &RawCall, fragment: &Fragment<'_>) -> bool {
+    let is_another_tools = known.arguments.is_empty() && known.name != fragment.name && fragment.is_beginning;
+    is_whole(&known.arguments) || is_another_tools
 }
 
 impl<'a> Fragment<'a> {
@@ -66,7 +75,10 @@ impl<'a> Fragment<'a> {
             index: index.and_then(|index| index.as_u64().or_else(|| index.as_str()?.parse().ok())),
             id: identifier(fragment.get("id")),
             name: function.get("name").and_then(Value::as_str).unwrap_or_default(),
-            arguments: function.get("arguments").or_else(|| function.get("parameters")),
+            is_beginning: fragment.get("id").or_else(|| fragment.get("type")).is_some(),
+            arguments: ["arguments", "parameters", "args", "input"]
+                .iter()
+                .find_map(|member| function.get(*member)),
         }
     }
 }
@@ -81,6 +93,10 @@ impl Assembly {
         let says_nothing = fragment.id.is_none() && fragment.name.is_empty();
         if says_nothing && fragment.arguments.is_none_or(super::json::says_nothing) && self.drafts.is_empty()
         {
+            return;
+        }
+        if self.drafts.len() > MAX_CALLS {
+            // Too many already: the answer is ended.
             return;
         }
         let at = match self.belongs_to(fragment) {
@@ -121,8 +137,13 @@ impl Assembly {
         let at = match (fragment.index, with_index, with_id) {
             (Some(_), Some(at), _) => at,
             (None, _, Some(at)) => at,
-            // A new index or id, no name, and a call whose arguments are not at their end: some count their fragments.
-            _ if fragment.name.is_empty() && !is_whole(&self.drafts[last].call.arguments) => last,
+            // A new index or id, no name, and a call whose arguments have begun and are not at their end: some count their fragments.
+            _ if fragment.name.is_empty()
+                && !self.drafts[last].call.arguments.is_empty()
+                && !is_whole(&self.drafts[last].call.arguments) =>
+            {
+                last
+            }
             (None, _, None) if fragment.name.is_empty() => last,
             _ => return None,
         };
@@ -130,8 +151,10 @@ impl Assembly {
         let other_id =
             fragment.id.as_ref().is_some_and(|id| known.id.as_ref().is_some_and(|known| known != id));
         // A name behind whole arguments, or with another id, begins a call: some number all of them 0.
-        let is_new =
-            !fragment.name.is_empty() && !known.name.is_empty() && (is_whole(&known.arguments) || other_id);
+        let is_same_id = fragment.id.is_some() && fragment.id == known.id;
+        let is_new = !fragment.name.is_empty()
+            && !known.name.is_empty()
+            && (other_id || (!is_same_id && begins_another(known, fragment)));
         (!is_new).then_some(at)
     }
 

@@ -21,11 +21,29 @@ pub(super) enum Finish {
     Other(String),
 }
 
+impl Finish {
+    /// Of two reasons the one that is no success, or that says more.
+    pub(super) fn or_worse(self, other: Self) -> Self {
+        let rank = |finish: &Self| match finish {
+            Self::Natural => 0,
+            Self::Calls => 1,
+            Self::Paused => 2,
+            Self::Length => 3,
+            Self::Other(_) => 4,
+            Self::Unusable(_) => 5,
+            Self::Refused => 6,
+            Self::Filtered(_) => 7,
+        };
+        if rank(&other) > rank(&self) { other } else { self }
+    }
+}
+
 /// What a reason says; `None` where it says nothing. Letter case does not count.
 pub(super) fn read(reason: &str) -> Option<Finish> {
     let word = reason.trim().to_ascii_lowercase();
     // A model's own last token: <|eot_id|>, <|im_end|>, </s>, <end_of_turn>.
-    let is_token = word.starts_with('<') && word.ends_with('>');
+    let ends = ["eot", "end", "eos", "eom", "/s", "stop"];
+    let is_token = word.starts_with('<') && word.ends_with('>') && ends.iter().any(|end| word.contains(end));
     Some(match word.as_str() {
         "" | "null" | "none" | "finish_reason_unspecified" => return None,
         "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "stop_token" | "end" | "complete"

@@ -17,17 +17,16 @@ pub(super) fn documents(data: &str, selected: &Selected) -> Result<Vec<Value>, F
     let lines = data.lines().filter(|line| !line.trim().is_empty() && !is_done(line));
     let documents: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
     documents.map_err(|_| {
-        let message = format!(
-            "the model's server answered with something that is not its protocol: {error}: {}",
-            shown(&data.chars().take(200).collect::<String>(), selected)
-        );
-        Failure::new(FailureKind::Malformed, message)
+        let words: String = shown(&data, selected).chars().take(200).collect();
+        let message =
+            format!("the model's server answered with something that is not its protocol: {error}: {words}");
+        Failure { is_syntax: true, ..Failure::new(FailureKind::Malformed, message) }
     })
 }
 
 /// Whether this is the mark behind the last event.
 pub(super) fn is_done(data: &str) -> bool {
-    data.trim() == "[DONE]"
+    data.trim().eq_ignore_ascii_case("[DONE]")
 }
 
 /// A number that counts something, however it is written.

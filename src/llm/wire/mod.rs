@@ -170,10 +170,12 @@ impl Model for WireModel {
                 let body = Bytes::from(protocol.body(&request, &selected).to_string());
                 let mut reading = Reading::new(connection.open(&url, headers.clone(), body, &selected).await?);
                 loop {
-                    let has_more = reading.read(&mut answer, &selected).await?;
+                    let read = reading.read(&mut answer, &selected).await;
+                    // What came before an error was said.
                     for piece in answer.pieces.drain(..) {
                         yield piece;
                     }
+                    let has_more = read?;
                     if answer.calls() > MAX_CALLS {
                         // Ended here: the rest is neither read nor kept.
                         let message = AssistantMessage::new(answer.text, Vec::new());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    Answer, AssistantMessage, Decoder, Failure, FailureKind, Finish, Part, Piece, Protocol, Selected, Turn,
-    Usage, closed, to_turn,
+    Answer, AssistantMessage, Decoder, Failure, Finish, Part, Piece, Protocol, Selected, Turn, Usage, closed,
+    to_turn,
 };
 use crate::llm::{
     connection::Body,
@@ -14,6 +14,9 @@ use crate::llm::{
     halves::Joiner,
     thinking::{Part as Place, Splitter},
 };
+
+/// So much white space before a stream is waited through.
+const MAX_BEGINNING_BYTES: usize = 4096;
 
 /// An answer as it comes. It knows no socket.
 pub(super) struct AnswerReader {
@@ -72,10 +75,12 @@ impl AnswerReader {
             .events
             .finish(&mut |name, data| if is_over { Ok(()) } else { decoder.event(name, data, parts) });
         self.place_parts();
-        read.map_err(|failure| match failure.kind {
-            FailureKind::Malformed => closed(),
-            _ => failure,
-        })
+        match read {
+            // What is left was cut. Behind a whole answer that is no harm.
+            Err(failure) if failure.is_syntax && self.decoder.is_complete() => Ok(()),
+            Err(failure) if failure.is_syntax => Err(closed()),
+            read => read,
+        }
     }
 
     /// Whether nothing more is to come.
@@ -181,28 +186,28 @@ impl Reading {
             Err(_) if answer.decoder.is_complete() => None,
             next => next?,
         };
-        let Some(mut bytes) = chunk else {
-            self.body = None;
-            answer.push(&std::mem::take(&mut self.beginning))?;
-            answer.end()?;
-            return Ok(false);
-        };
+        let is_end = chunk.is_none();
+        let mut bytes = chunk.unwrap_or_default();
         if !self.is_stream {
             self.beginning.extend_from_slice(&bytes);
-            let trimmed = self.beginning.trim_ascii_start();
-            let first = trimmed.strip_prefix(b"\xef\xbb\xbf").unwrap_or(trimmed).first();
-            match first {
-                // The bytes decide, whatever the server calls them.
-                Some(b'{' | b'[' | b'<') => {
-                    let Some(body) = self.body.take() else { return Ok(false) };
-                    return Err(body.document(std::mem::take(&mut self.beginning), selected).await);
-                }
-                Some(_) => {
+            // The bytes decide, whatever the server calls them.
+            match begins_stream(&self.beginning, is_end) {
+                None if self.beginning.len() <= MAX_BEGINNING_BYTES => return Ok(true),
+                Some(true) => {
                     self.is_stream = true;
                     bytes = std::mem::take(&mut self.beginning).into();
                 }
-                None => return Ok(true),
+                _ => {
+                    let Some(body) = self.body.take() else { return Ok(false) };
+                    return Err(body.document(std::mem::take(&mut self.beginning), selected).await);
+                }
             }
+        }
+        if is_end {
+            self.body = None;
+            answer.push(&bytes)?;
+            answer.end()?;
+            return Ok(false);
         }
         answer.push(&bytes)?;
         if answer.is_over() {
@@ -210,4 +215,17 @@ impl Reading {
         }
         Ok(self.body.is_some())
     }
+}
+
+/// Whether these bytes begin a stream of events; nothing while more is needed to know.
+fn begins_stream(beginning: &[u8], is_end: bool) -> Option<bool> {
+    let trimmed = beginning.trim_ascii_start();
+    let trimmed = trimmed.strip_prefix(b"\xef\xbb\xbf").unwrap_or(trimmed).trim_ascii_start();
+    let fields: [&[u8]; 5] = [b"data", b"event", b"id", b"retry", b":"];
+    if fields.iter().any(|field| trimmed.starts_with(field)) || (trimmed.is_empty() && is_end) {
+        return Some(true);
+    }
+    let may_become =
+        fields.iter().any(|field| field.starts_with(trimmed)) || b"\xef\xbb\xbf".starts_with(trimmed);
+    if may_become && !is_end { None } else { Some(false) }
 }

@@ -79,6 +79,9 @@ pub(super) fn to_turn(
         return malformed("the model made a call without a name, which cannot be made");
     }
     if calls.is_empty() && text.trim().is_empty() {
+        if finish_reason == "length" {
+            return malformed("the model used all of its tokens before it answered; raise agent.max_tokens");
+        }
         return Err(Failure::chance("the model's answer was empty"));
     }
     let calls = identified(calls);
@@ -114,6 +117,15 @@ fn identified(calls: Vec<RawCall>) -> Vec<ToolCall> {
             Some(&earlier.id) == call.id.as_ref()
                 && (earlier.name != call.name || earlier.arguments != arguments)
         };
+        let is_repeated = |earlier: &ToolCall| {
+            Some(&earlier.id) == call.id.as_ref()
+                && earlier.name == call.name
+                && earlier.arguments == arguments
+        };
+        // Sent twice: providers refuse a message in which an id stands twice.
+        if made.iter().any(is_repeated) {
+            continue;
+        }
         let own = call.id.clone().filter(|_| !made.iter().any(is_other));
         let has_own_id = own.is_some();
         let id = own.unwrap_or_else(local_id);

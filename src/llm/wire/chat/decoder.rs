@@ -17,6 +17,8 @@ use super::{
 };
 use crate::llm::{Selected, halves::Joiner, reported};
 
+/// More pieces of reasoning are not sent back.
+const MAX_DETAILS: usize = 256;
 /// Members of a delta that say nothing of the answer.
 const IGNORED: &[&str] =
     &["role", "name", "tool_call_id", "id", "annotations", "citations", "logprobs", "channel", "index"];
@@ -55,6 +57,7 @@ impl ChatDecoder {
         }
         self.usage(chunk);
         let choices: Vec<&Value> = match chunk.get("choices") {
+            None if chunk.get("message").or_else(|| chunk.get("delta")).is_some() => vec![chunk],
             Some(Value::Array(choices)) => choices.iter().collect(),
             Some(choice @ Value::Object(members)) => {
                 if members.contains_key("delta") || members.contains_key("message") {
@@ -85,13 +88,16 @@ impl ChatDecoder {
                 return Err(unreadable(&other.to_string(), &self.selected));
             }
             _ => {
-                if let Some(content) = text(choice, "text") {
+                if let Some(content) = choice.as_str().or_else(|| text(choice, "text")) {
                     parts.push(Part::Text(content.to_owned()));
                 }
             }
         }
         if let Some(reason) = text(choice, "finish_reason").and_then(finish::read) {
-            self.finish.get_or_insert(reason);
+            self.finish = Some(match self.finish.take() {
+                Some(earlier) => earlier.or_worse(reason),
+                None => reason,
+            });
         }
         Ok(())
     }
@@ -126,7 +132,12 @@ impl ChatDecoder {
         }
         match delta.get("tool_calls") {
             Some(Value::Array(calls)) => {
-                calls.iter().for_each(|call| self.calls.push(&Fragment::read(call)));
+                for call in calls {
+                    if !call.is_object() && !says_nothing(call) {
+                        return Err(unreadable(&call.to_string(), &self.selected));
+                    }
+                    self.calls.push(&Fragment::read(call));
+                }
             }
             Some(call @ Value::Object(_)) => self.calls.push(&Fragment::read(call)),
             Some(other) if !says_nothing(other) => {
@@ -134,8 +145,17 @@ impl ChatDecoder {
             }
             _ => {}
         }
-        if let Some(call @ Value::Object(_)) = delta.get("function_call") {
-            self.calls.push(&Fragment::read(call));
+        match delta.get("function_call") {
+            Some(call @ Value::Object(_)) => self.calls.push(&Fragment::read(call)),
+            Some(other) if !says_nothing(other) => {
+                return Err(unreadable(&other.to_string(), &self.selected));
+            }
+            _ => {}
+        }
+        if !delta.contains_key("content")
+            && let Some(words) = delta.get("text").and_then(Value::as_str)
+        {
+            self.content(&Value::from(words), parts)?;
         }
         let known = [
             "reasoning_content", "reasoning", "thinking", "reasoning_details", "refusal", "content",
@@ -204,6 +224,9 @@ impl ChatDecoder {
 
     /// Joins the pieces of one detail: those of one index, of which the text comes in pieces.
     fn keep_detail(&mut self, detail: &Value) {
+        if self.reasoning_details.len() >= MAX_DETAILS {
+            return;
+        }
         let index = detail.get("index");
         let known = self.reasoning_details.iter_mut().rfind(|known| {
             index.is_some() && known.get("index") == index && known.get("type") == detail.get("type")
@@ -270,9 +293,12 @@ impl Decoder for ChatDecoder {
     }
 
     fn answer(&mut self) -> Answer {
-        let done = self.is_done.then_some(Finish::Natural);
+        let calls = self.calls.take();
+        // A proxy may have ended it: a call without arguments may be one that was cut.
+        let is_whole = calls.iter().all(|call| !call.arguments.trim().is_empty());
+        let done = (self.is_done && is_whole).then_some(Finish::Natural);
         Answer {
-            calls: self.calls.take(),
+            calls,
             finish: self.finish.take().or(done),
             refusal: std::mem::take(&mut self.refusal),
             usage: self.usage,

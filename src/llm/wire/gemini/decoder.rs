@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        Answer, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
+        Answer, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage,
+        calls::arguments,
+        finish,
         json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
     },
     request::call,
@@ -68,17 +70,23 @@ impl GeminiDecoder {
         for candidate in candidates.into_iter().filter(|one| count(one.get("index")).unwrap_or(0) == 0) {
             let content = candidate.get("content").unwrap_or(&Value::Null);
             match content.get("parts") {
+                None if content.is_string() => self.part(content, parts)?,
+                Some(words @ Value::String(_)) => self.part(words, parts)?,
                 Some(Value::Array(pieces)) => pieces.iter().try_for_each(|piece| self.part(piece, parts))?,
                 Some(piece @ Value::Object(_)) => self.part(piece, parts)?,
                 _ => {}
             }
             if let Some(reason) = text(candidate, "finishReason").and_then(finish::read) {
                 let words = text(candidate, "finishMessage");
-                self.finish = Some(match (reason, words) {
+                let reason = match (reason, words) {
                     (Finish::Unusable(reason), Some(words)) => Finish::Unusable(format!("{reason}: {words}")),
                     (Finish::Other(reason), Some(words)) => Finish::Other(format!("{reason}: {words}")),
                     (Finish::Filtered(reason), Some(words)) => Finish::Filtered(format!("{reason}: {words}")),
                     (reason, _) => reason,
+                };
+                self.finish = Some(match self.finish.take() {
+                    Some(earlier) => earlier.or_worse(reason),
+                    None => reason,
                 });
             }
         }
@@ -86,10 +94,12 @@ impl GeminiDecoder {
     }
 
     fn part(&mut self, part: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        if let Some(words) = part.as_str() {
+            return self.part(&json!({ "text": words }), parts);
+        }
         let signature = part.get("thoughtSignature").filter(|signature| !says_nothing(signature)).cloned();
         if let Some(call) = part.get("functionCall").filter(|call| call.is_object()) {
-            self.call(call, signature);
-            return Ok(());
+            return self.call(call, signature);
         }
         if let Some(words) = part.get("text").and_then(Value::as_str) {
             if part.get("thought").and_then(Value::as_bool) == Some(true) {
@@ -129,20 +139,36 @@ impl GeminiDecoder {
     }
 
     /// A call, or what belongs to the one before it: a part without a name, or with its id.
-    fn call(&mut self, call: &Value, signature: Option<Value>) {
+    fn call(&mut self, call: &Value, signature: Option<Value>) -> Result<(), Failure> {
         let name = text(call, "name").unwrap_or_default();
         let id = identifier(call.get("id"));
-        let arguments = call.get("args").and_then(Value::as_object).cloned().unwrap_or_default();
-        let goes_on = self
-            .calls
-            .last_mut()
-            .filter(|last| name.is_empty() || (id.is_some() && last.id == id && last.name == name));
+        let arguments = match call.get("args") {
+            None | Some(Value::Null) => Map::new(),
+            Some(args) => {
+                let text = args.as_str().map_or_else(|| args.to_string(), str::to_owned);
+                arguments(&text).map_err(|raw| unreadable(&format!("arguments: {raw}"), &self.selected))?
+            }
+        };
+        let known = ["id", "name", "args", "willContinue"];
+        let says_more =
+            |(member, value): (&String, &Value)| !known.contains(&member.as_str()) && !says_nothing(value);
+        if call.as_object().is_some_and(|members| members.iter().any(says_more)) {
+            return Err(unreadable(&format!("a call: {call}"), &self.selected));
+        }
+        let goes_on = self.calls.last_mut().filter(|last| match name.is_empty() {
+            true => id.is_none() || last.id.is_none() || last.id == id,
+            false => id.is_some() && last.id == id && last.name == name,
+        });
         if let Some(last) = goes_on {
             last.arguments.extend(arguments);
-            return;
+            if let Some(Kept::Call(_, kept)) = self.kept.last_mut() {
+                *kept = kept.take().or(signature);
+            }
+            return Ok(());
         }
         self.calls.push(Call { id, name: name.to_owned(), arguments });
         self.kept.push(Kept::Call(self.calls.len() - 1, signature));
+        Ok(())
     }
 
     fn usage(&mut self, usage: Option<&Value>) {
@@ -152,7 +178,8 @@ impl GeminiDecoder {
         let is_told = written.iter().any(Option::is_some);
         self.usage.input = read("promptTokenCount").or(self.usage.input);
         if is_told {
-            self.usage.output = Some(written.iter().flatten().sum());
+            self.usage.output =
+                Some(written.iter().flatten().fold(0, |sum: u64, count| sum.saturating_add(*count)));
         }
         self.usage.total = read("totalTokenCount").or(self.usage.total);
     }

@@ -31,7 +31,11 @@ fn message(message: &Message) -> Value {
             Some(native) => native.clone(),
             None => {
                 let text = (!message.text.is_empty()).then(|| json!({"text": message.text}));
-                let parts: Vec<Value> = text.into_iter().chain(message.calls.iter().map(call)).collect();
+                let mut parts: Vec<Value> = text.into_iter().chain(message.calls.iter().map(call)).collect();
+                if parts.is_empty() {
+                    // An empty message is refused.
+                    parts.push(json!({"text": "(nothing)"}));
+                }
                 json!({"role": "model", "parts": parts})
             }
         },

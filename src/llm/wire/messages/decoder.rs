@@ -1,6 +1,6 @@
 //! What comes: blocks, each begun, filled and ended.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -30,8 +30,10 @@ enum Block {
 
 pub(super) struct MessagesDecoder {
     selected: Arc<Selected>,
-    /// By their index, in the order in which they began.
-    blocks: BTreeMap<u64, Block>,
+    /// With the number that the server gave them, in the order in which they began.
+    blocks: Vec<(Option<u64>, Block)>,
+    /// The call that began last had its arguments with it.
+    has_input: bool,
     calls: Vec<RawCall>,
     finish: Option<Finish>,
     is_over: bool,
@@ -42,7 +44,8 @@ impl MessagesDecoder {
     pub(super) fn new(selected: Arc<Selected>) -> Self {
         Self {
             selected,
-            blocks: BTreeMap::new(),
+            blocks: Vec::new(),
+            has_input: false,
             calls: Vec::new(),
             finish: None,
             is_over: false,
@@ -59,18 +62,19 @@ impl MessagesDecoder {
                 let message = document.get("message").unwrap_or(&Value::Null);
                 self.usage(message.get("usage"));
                 for block in message.get("content").and_then(Value::as_array).into_iter().flatten() {
-                    let index = self.next_index();
-                    self.begin(index, block, parts)?;
+                    self.begin(None, block, parts)?;
                 }
             }
             "content_block_start" => {
-                let index = count(document.get("index")).unwrap_or_else(|| self.next_index());
-                self.begin(index, document.get("content_block").unwrap_or(&Value::Null), parts)?;
+                self.begin(
+                    count(document.get("index")),
+                    document.get("content_block").unwrap_or(&Value::Null),
+                    parts,
+                )?;
             }
             "content_block_delta" => {
-                let last = self.blocks.keys().next_back().copied().unwrap_or(0);
-                let index = count(document.get("index")).unwrap_or(last);
-                self.delta(index, document.get("delta").unwrap_or(&Value::Null), parts)?;
+                let told = count(document.get("index"));
+                self.delta(told, document.get("delta").unwrap_or(&Value::Null), parts)?;
             }
             "message_delta" => {
                 let delta = document.get("delta").unwrap_or(&Value::Null);
@@ -86,11 +90,8 @@ impl MessagesDecoder {
         Ok(())
     }
 
-    fn next_index(&self) -> u64 {
-        self.blocks.keys().next_back().map_or(0, |last| last + 1)
-    }
-
-    fn begin(&mut self, index: u64, block: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    /// `index`: as the server numbers it. Some number all of them 0.
+    fn begin(&mut self, index: Option<u64>, block: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
         let kind = text(block, "type").unwrap_or("text");
         let begun = match kind {
             "text" => Block::Text(String::new()),
@@ -100,7 +101,10 @@ impl MessagesDecoder {
             },
             "redacted_thinking" => Block::Redacted(block.clone()),
             "tool_use" => {
-                let input = block.get("input").filter(|input| !says_nothing(input));
+                let input = block
+                    .get("input")
+                    .filter(|input| input.as_object().is_some_and(|members| !members.is_empty()));
+                self.has_input = input.is_some();
                 self.calls.push(RawCall {
                     id: identifier(block.get("id")),
                     name: text(block, "name").unwrap_or_default().to_owned(),
@@ -110,6 +114,9 @@ impl MessagesDecoder {
             }
             _ => {
                 let members = block.as_object();
+                if members.is_none() && !says_nothing(block) {
+                    return Err(unreadable(&block.to_string(), &self.selected));
+                }
                 if members.is_some_and(|members| {
                     members.iter().any(|(name, value)| name != "type" && !says_nothing(value))
                 }) {
@@ -118,7 +125,7 @@ impl MessagesDecoder {
                 Block::Empty
             }
         };
-        self.blocks.insert(index, begun);
+        self.blocks.push((index, begun));
         for (member, delta) in [("text", "text_delta"), ("thinking", "thinking_delta")] {
             if let Some(words) = text(block, member).filter(|_| kind == member) {
                 self.delta(index, &json!({"type": delta, member: words}), parts)?;
@@ -127,17 +134,29 @@ impl MessagesDecoder {
         Ok(())
     }
 
-    fn delta(&mut self, index: u64, delta: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn delta(&mut self, index: Option<u64>, delta: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        if !delta.is_object() && !says_nothing(delta) {
+            return Err(unreadable(&delta.to_string(), &self.selected));
+        }
         let kind = text(delta, "type").unwrap_or_default();
         if kind == "citations_delta" {
             return Ok(());
         }
-        let block = self.blocks.entry(index).or_insert_with(|| match kind {
-            "thinking_delta" | "signature_delta" => {
-                Block::Thinking { words: String::new(), signature: String::new() }
-            }
-            _ => Block::Text(String::new()),
+        // The latest of that number; a piece without a number, or of one that never began, belongs to the latest of all.
+        let of_number = self.blocks.iter().rposition(|(number, _)| index.is_some() && *number == index);
+        let position = of_number.or(self.blocks.len().checked_sub(1)).unwrap_or_else(|| {
+            self.blocks.push((
+                index,
+                match kind {
+                    "thinking_delta" | "signature_delta" => {
+                        Block::Thinking { words: String::new(), signature: String::new() }
+                    }
+                    _ => Block::Text(String::new()),
+                },
+            ));
+            0
         });
+        let Some((_, block)) = self.blocks.get_mut(position) else { return Ok(()) };
         // By what it holds: some servers leave the type out.
         if let Some(piece) = text(delta, "text")
             && let Block::Text(words) = block
@@ -157,6 +176,10 @@ impl MessagesDecoder {
             && let Block::Call(call) = block
             && let Some(call) = self.calls.get_mut(*call)
         {
+            if std::mem::take(&mut self.has_input) {
+                // All of it comes once more, in pieces.
+                call.arguments.clear();
+            }
             call.arguments.push_str(piece);
         } else if let Some(members) = delta.as_object()
             && members.iter().any(|(name, value)| name != "type" && !says_nothing(value))
@@ -171,9 +194,10 @@ impl MessagesDecoder {
         let read = |name: &str| count(usage.get(name));
         // What came from the cache, or went into it, was read too.
         let cached = [read("cache_read_input_tokens"), read("cache_creation_input_tokens")];
-        let cached: u64 = cached.iter().flatten().sum();
-        if let Some(input) = read("input_tokens").filter(|input| *input + cached > 0) {
-            self.usage.input = Some(input + cached);
+        let cached = cached.iter().flatten().fold(0, |sum: u64, count| sum.saturating_add(*count));
+        if let Some(input) = read("input_tokens").map(|input| input.saturating_add(cached)) {
+            // A later count may leave out what came from the cache.
+            self.usage.input = Some(self.usage.input.unwrap_or(0).max(input)).filter(|input| *input > 0);
         }
         self.usage.output = read("output_tokens").or(self.usage.output);
     }
@@ -207,7 +231,9 @@ impl Decoder for MessagesDecoder {
     }
 
     fn answer(&mut self) -> Answer {
-        let done = self.is_over.then_some(Finish::Natural);
+        // Without a reason a call without arguments may be one that was cut.
+        let is_whole = self.calls.iter().all(|call| !call.arguments.trim().is_empty());
+        let done = (self.is_over && is_whole).then_some(Finish::Natural);
         Answer {
             calls: self.calls.clone(),
             finish: self.finish.take().or(done),
@@ -218,7 +244,7 @@ impl Decoder for MessagesDecoder {
 
     /// As it came: thinking is signed. What was not signed cannot be sent back as thinking, and is no text.
     fn native(&self, _: &str, calls: &[ToolCall]) -> Value {
-        let content = self.blocks.values().filter_map(|block| match block {
+        let content = self.blocks.iter().filter_map(|(_, block)| match block {
             Block::Text(words) if words.trim().is_empty() => None,
             Block::Text(words) => Some(json!({"type": "text", "text": Joiner::whole(words.clone())})),
             Block::Thinking { signature, .. } if signature.is_empty() => None,

@@ -48,7 +48,12 @@ fn message(message: &Message) -> Value {
             Some(native) => native.clone(),
             None => {
                 let text = (!message.text.is_empty()).then(|| json!({"type": "text", "text": message.text}));
-                let content: Vec<Value> = text.into_iter().chain(message.calls.iter().map(call)).collect();
+                let mut content: Vec<Value> =
+                    text.into_iter().chain(message.calls.iter().map(call)).collect();
+                if content.is_empty() {
+                    // An empty message is refused.
+                    content.push(json!({"type": "text", "text": "(nothing)"}));
+                }
                 json!({"role": "assistant", "content": content})
             }
         },
