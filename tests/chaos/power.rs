@@ -88,7 +88,11 @@ async fn power_loss() {
         checked.extend(all.into_keys());
         check_nothing_lives(&gateway).await;
         let log = gateway.log.lock().unwrap().clone();
-        assert!(!log.contains("damaged") && !log.contains("panicked"), "{log}");
+        // The catalogue's last entry may be torn: nobody was told that it was written, and the job's own file says the same.
+        let is_fault = |line: &&str| {
+            (line.contains("damaged") && !line.contains("cut off")) || line.contains("panicked")
+        };
+        assert_eq!(log.lines().find(is_fault), None);
     }
     // The oldest have been through every one of them.
     for job_id in &checked {
