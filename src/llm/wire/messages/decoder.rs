@@ -79,7 +79,10 @@ impl MessagesDecoder {
             "message_delta" => {
                 let delta = document.get("delta").unwrap_or(&Value::Null);
                 if let Some(reason) = text(delta, "stop_reason").and_then(finish::read) {
-                    self.finish = Some(reason);
+                    self.finish = Some(match self.finish.take() {
+                        Some(earlier) => earlier.or_worse(reason),
+                        None => reason,
+                    });
                 }
                 self.usage(document.get("usage"));
             }
