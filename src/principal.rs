@@ -56,11 +56,18 @@ impl Principal {
 
     /// Whom a stored job belongs to. Earlier builds stored the subject alone, as the job's `caller`.
     pub fn of_record(record: &storage::JobRecord) -> Self {
-        let subject = record.job.as_ref().map_or("", |job| job.caller.as_str());
-        match &record.principal {
+        Self::of_stored_or_caller(
+            record.principal.as_ref(),
+            record.job.as_ref().map_or("", |job| job.caller.as_str()),
+        )
+    }
+
+    /// `caller`: the job's, for records of earlier builds.
+    pub(crate) fn of_stored_or_caller(stored: Option<&storage::Principal>, caller: &str) -> Self {
+        match stored {
             Some(stored) => Self::of_stored(stored),
-            None if subject == Self::local().name() => Self::local(),
-            None => Self::from_proxy(subject),
+            None if caller == Self::local().name() => Self::local(),
+            None => Self::from_proxy(caller),
         }
     }
 

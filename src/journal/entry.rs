@@ -95,6 +95,21 @@ impl Entry {
         }
     }
 
+    /// A job that has ended. `summary`: as this keeps it.
+    pub(super) fn of_ended(owner: Principal, key: Option<Box<Key>>, summary: Box<[u8]>) -> Self {
+        Self {
+            owner,
+            state: JobState::Unspecified,
+            trouble: None,
+            last_sequence: 0,
+            log_bytes: 0,
+            end: None,
+            claims: None,
+            key,
+            summary,
+        }
+    }
+
     pub(super) fn options(&self) -> Option<TaskOptions> {
         Job::decode(&*self.summary).unwrap_or_default().options
     }

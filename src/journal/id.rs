@@ -1,6 +1,6 @@
 //! Job ids: `job_` and base32 of a 48-bit time and 128 random bits.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use data_encoding::{Encoding, Specification};
 
@@ -57,6 +57,13 @@ impl JobId {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Equal, ordered and hashed as its text is.
+impl Borrow<str> for JobId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

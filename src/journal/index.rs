@@ -20,12 +20,23 @@ use crate::{
     principal::Principal,
 };
 
-/// What a catalogue notes of an end beside the job.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a catalogue knows of an end beside what listings show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct EndOf {
+    pub(super) state: JobState,
+    pub(super) time: Option<Timestamp>,
+    pub(super) last_sequence: u32,
     pub(super) log_bytes: u64,
     pub(super) is_lost: bool,
     pub(super) frees_key: bool,
+}
+
+impl EndOf {
+    /// `job`: the terminal job, with its outcome.
+    pub(super) fn new(job: &Job, log_bytes: u64, is_lost: bool) -> Self {
+        let (state, time, last_sequence) = (job.state(), job.end_time, job.last_sequence);
+        Self { state, time, last_sequence, log_bytes, is_lost, frees_key: frees_key(job) }
+    }
 }
 
 /// Whether a terminal job gives its idempotency key back: it was cancelled because its clients had left, so whoever asks again
@@ -108,24 +119,24 @@ impl Index {
         self.insert(job_id.clone(), entry);
     }
 
-    /// A job that has ended. `job`: its end, as the catalogue has it.
-    pub(super) fn found_ended(&mut self, job_id: &JobId, record: JobRecord, job: &Job, end: EndOf) {
-        self.insert(job_id.clone(), Entry::new(record, Some(job)));
-        self.mark_ended(job_id, job, None, end);
+    /// A job that has ended. `entry`: as listings show it.
+    pub(super) fn found_ended(&mut self, job_id: &JobId, entry: Entry, end: EndOf) {
+        self.insert(job_id.clone(), entry);
+        self.mark_ended(job_id, None, end);
     }
 
     /// `summary`: how listings show it, where that has changed.
-    fn mark_ended(&mut self, job_id: &JobId, job: &Job, summary: Option<Box<[u8]>>, end: EndOf) {
-        let EndOf { log_bytes, is_lost, frees_key } = end;
+    fn mark_ended(&mut self, job_id: &JobId, summary: Option<Box<[u8]>>, end: EndOf) {
+        let EndOf { log_bytes, is_lost, frees_key, .. } = end;
         let now = self.now();
         let Some(entry) = self.jobs.get_mut(job_id).filter(|entry| entry.end.is_none()) else { return };
-        let time = job.end_time.unwrap_or_else(Timestamp::now);
+        let time = end.time.unwrap_or_else(Timestamp::now);
         let age = i64::try_from(time.elapsed().as_millis()).unwrap_or(i64::MAX);
         let place = (now.saturating_sub(age), self.next_place);
         self.next_place += 1;
-        entry.state = job.state();
+        entry.state = end.state;
         entry.trouble = is_lost.then_some(Trouble::Lost);
-        entry.last_sequence = job.last_sequence;
+        entry.last_sequence = end.last_sequence;
         entry.log_bytes = log_bytes;
         entry.end = Some(End { time, place });
         entry.claims = None;
@@ -151,7 +162,7 @@ impl Index {
         // The catalogue leaves them out of an end.
         let known = job.options.as_ref().filter(|options| **options != TaskOptions::default()).cloned();
         let options = known.or_else(|| entry.options());
-        self.mark_ended(job_id, job, Some(encoded_summary(options, job)), end);
+        self.mark_ended(job_id, Some(encoded_summary(options, job)), end);
     }
 
     /// Nothing is left of a job but that it was accepted and, where it had ended, how.
@@ -169,7 +180,7 @@ impl Index {
             ..Job::default()
         };
         let summary = encoded_summary(self.jobs.get(job_id).and_then(|entry| entry.options()), &end);
-        self.mark_ended(job_id, &end, Some(summary), EndOf { log_bytes: 0, is_lost: true, frees_key: false });
+        self.mark_ended(job_id, Some(summary), EndOf::new(&end, 0, true));
     }
 
     /// What is known of a job's record: everything but its task.
@@ -269,8 +280,7 @@ impl Index {
 
     /// Marks as ended; a job that is already stays as it is.
     pub(super) fn end(&mut self, claim: &Claim, job: &Job, log_bytes: u64, is_lost: bool) {
-        let end = EndOf { log_bytes, is_lost, frees_key: frees_key(job) };
-        self.found_end(&claim.job_id, job, end);
+        self.found_end(&claim.job_id, job, EndOf::new(job, log_bytes, is_lost));
     }
 
     /// The bytes of a job that has ended already.

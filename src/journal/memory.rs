@@ -248,13 +248,13 @@ impl MemoryStore {
 
     /// The same after a restart: nobody holds anything.
     pub(crate) fn reopened(&self) -> Self {
-        use super::index::{EndOf, frees_key};
+        use super::{entry::Entry, index::EndOf};
         let mut state = State::default();
         for (job_id, (record, log, ended)) in self.contents() {
             match &ended {
                 Some(job) => {
-                    let end = EndOf { log_bytes: 1, is_lost: false, frees_key: frees_key(job) };
-                    state.index.found_ended(&job_id, record.clone(), job, end);
+                    let entry = Entry::new(record.clone(), Some(job));
+                    state.index.found_ended(&job_id, entry, EndOf::new(job, 1, false));
                 }
                 None => state.index.found_unfinished(&job_id, record.clone()),
             }

@@ -15,6 +15,7 @@ use prost::Message;
 use super::{
     super::{Durability, JobId, index::frees_key},
     disk::{Disk, DiskFile, For, Sequential},
+    said::Said,
 };
 use crate::pb::{
     Job, TaskOptions,
@@ -83,16 +84,9 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// Those of the reader.
-pub(super) fn read(input: &mut impl Read, mut each: impl FnMut(Entry)) -> io::Result<Found> {
-    read_raw(input, |_, entry| {
-        each(entry);
-        Ok(())
-    })
-}
-
-fn read_raw(
+pub(super) fn read(
     input: &mut impl Read,
-    mut each: impl FnMut(&[u8], Entry) -> io::Result<()>,
+    mut each: impl FnMut(&[u8], Said<'_>) -> io::Result<()>,
 ) -> io::Result<Found> {
     let mut found = Found::default();
     let mut buffer = Buffer { bytes: Vec::new(), at: 0, is_over: false };
@@ -117,19 +111,17 @@ fn read_raw(
             return Ok(found);
         }
         let content = &buffer.rest()[HEAD_LEN..HEAD_LEN + len];
-        let entry = (checksum(found.length, content) == expected)
-            .then(|| CatalogEntry::decode(content).ok().and_then(|entry| entry.entry))
-            .flatten();
-        let Some(entry) = entry else {
+        let said = (checksum(found.length, content) == expected).then(|| Said::of(content)).flatten();
+        let Some(said) = said else {
             // The last one may have been torn in its middle; damage of it harms only what its job's own file tells too.
             let is_last = !buffer.fill(input, HEAD_LEN + len + 1)?;
             found.tail = if is_last { Tail::Torn } else { Tail::Damaged };
             return Ok(found);
         };
-        if matches!(entry, Entry::Deleted(_)) {
+        if matches!(said, Said::Deleted { .. }) {
             found.stale += ENTRIES_OF_A_DELETED_JOB;
         }
-        each(content, entry)?;
+        each(content, said)?;
         found.entries += 1;
         found.length += (HEAD_LEN + len) as u64;
         buffer.at += HEAD_LEN + len;
@@ -238,10 +230,11 @@ impl CatalogueFile {
         };
         let mut deleted = BTreeSet::new();
         if let Some(mut old) = old()? {
-            read(&mut old, |entry| {
-                if let Entry::Deleted(job_id) = entry {
-                    deleted.insert(job_id);
+            read(&mut old, |_, said| {
+                if let Said::Deleted { job_id } = said {
+                    deleted.insert(job_id.to_owned());
                 }
+                Ok(())
             })?;
         }
         let new_path = self.path.with_extension("new");
@@ -250,12 +243,9 @@ impl CatalogueFile {
         let (mut waiting, mut written) = (MAGIC.to_vec(), 0);
         let (mut length, mut entries) = (MAGIC.len() as u64, 0);
         if let Some(mut old) = old()? {
-            read_raw(&mut old, |content, entry| {
-                let job_id = match &entry {
-                    Entry::Created(record) => record.job.as_ref().map_or("", |job| &job.job_id),
-                    Entry::Ended(end) => &end.job_id,
-                    Entry::Deleted(job_id) => job_id,
-                };
+            read(&mut old, |content, said| {
+                let (Said::Created { job_id, .. } | Said::Ended { job_id, .. } | Said::Deleted { job_id }) =
+                    said;
                 if deleted.contains(job_id) {
                     return Ok(());
                 }

@@ -6,10 +6,7 @@ use std::{
 };
 
 use super::{
-    super::{
-        Claimed, Damage, Durability, JobId, Lease, Unfinished,
-        index::{EndOf, frees_key},
-    },
+    super::{Claimed, Damage, Durability, JobId, Lease, Unfinished, index::EndOf},
     Inner,
     disk::For,
     job_file::JobFile,
@@ -63,8 +60,7 @@ impl Inner {
                 if let Err(error) = self.with_catalogue(|catalogue| catalogue.ended(&job, log_bytes, false)) {
                     tracing::warn!(%job_id, cause = error.cause(), "the end of a job is not in the catalogue yet");
                 }
-                let end = EndOf { log_bytes, is_lost: false, frees_key: frees_key(&job) };
-                lock(&self.index).found_end(job_id, &job, end);
+                lock(&self.index).found_end(job_id, &job, EndOf::new(&job, log_bytes, false));
                 self.changed.notify_waiters();
                 Ok(None)
             }

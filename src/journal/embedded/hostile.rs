@@ -10,6 +10,7 @@ use super::{
     catalogue::{MAGIC, Tail, push_content, read},
     format::{FRAME_MAGIC, FrameKind, HEADER_LEN, Slot, push_batch, push_frame},
     job_reader::{Inspected, State, find_frame, inspect_window},
+    said::{EndedJobs, Said},
     window::Window,
 };
 use crate::pb::{
@@ -148,9 +149,16 @@ pub(crate) fn read_job_file(bytes: &[u8]) {
     }
 }
 
+fn take_in(_: &[u8], said: Said<'_>) -> std::io::Result<()> {
+    if let Said::Created { record, .. } = said {
+        let _entry = EndedJobs::default().entry(record, record);
+    }
+    Ok(())
+}
+
 /// Reads a catalogue of any entries.
 pub(crate) fn read_catalogue(bytes: &[u8]) {
-    let found = read(&mut &bytes[..], drop).expect("bytes can be read");
+    let found = read(&mut &bytes[..], take_in).expect("bytes can be read");
     assert!(found.length <= bytes.len() as u64);
     let mut bytes = Bytes(bytes);
     let mut file = MAGIC.to_vec();
@@ -174,7 +182,7 @@ pub(crate) fn read_catalogue(bytes: &[u8]) {
             2 => Entry::Deleted(job_id),
             3 => {
                 let content = bytes.take(len);
-                is_whole &= CatalogEntry::decode(content).is_ok_and(|entry| entry.entry.is_some());
+                is_whole &= Said::of(content).is_some();
                 push_content(&mut file, 0, content);
                 continue;
             }
@@ -182,9 +190,9 @@ pub(crate) fn read_catalogue(bytes: &[u8]) {
         };
         push_content(&mut file, 0, &CatalogEntry { entry: Some(entry) }.encode_to_vec());
     }
-    let found = read(&mut &file[..], drop).expect("bytes can be read");
+    let found = read(&mut &file[..], take_in).expect("bytes can be read");
     assert_eq!(found.tail == Tail::Whole, is_whole, "what is no entry is noticed");
     let cut = &file[..file.len() - (file.len() - MAGIC.len()).min(1)];
-    let found = read(&mut &cut[..], drop).expect("bytes can be read");
+    let found = read(&mut &cut[..], take_in).expect("bytes can be read");
     assert!(found.tail != Tail::Damaged || !is_whole, "a torn end is no damage");
 }

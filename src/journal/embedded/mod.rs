@@ -32,6 +32,7 @@ mod open;
 #[cfg(test)]
 mod power;
 mod result_file;
+mod said;
 #[cfg(test)]
 mod troubled;
 mod window;

@@ -8,22 +8,20 @@ use std::{
 };
 
 use super::{
-    super::{
-        Damage, Durability, JobId,
-        index::{EndOf, frees_key},
-    },
+    super::{Damage, Durability, JobId, entry::Entry, index::EndOf},
     Inner,
     catalogue::{CatalogueFile, Tail, read},
     disk::{For, Sequential},
     job_reader::{Inspected, inspect},
-    lock, unavailable,
+    lock,
+    said::{EndedJobs, Said},
+    unavailable,
 };
+use prost::Message;
+
 use crate::{
     error::Result,
-    pb::{
-        Job,
-        storage::{JobEnd, JobRecord, catalog_entry::Entry},
-    },
+    pb::{Job, storage::JobRecord},
 };
 
 impl Inner {
@@ -38,7 +36,11 @@ impl Inner {
             let files = scope.spawn(|| self.directory.job_files());
             let found = match disk.open(&path, For::Reading) {
                 Ok(file) => {
-                    let apply = |entry| self.apply(entry, &mut created);
+                    let mut ended = EndedJobs::default();
+                    let apply = |_: &[u8], said: Said<'_>| {
+                        self.apply(&said, &mut created, &mut ended);
+                        Ok(())
+                    };
                     read(&mut Sequential::new(file), apply).map(Some)
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -49,7 +51,13 @@ impl Inner {
         let files = files.map_err(|error| unavailable(&path, &error))?;
         let found = found.map_err(|error| unavailable(&path, &error))?;
         for (job_id, record) in created {
-            lock(&self.index).found_unfinished(&job_id, record);
+            match JobRecord::decode(&*record) {
+                Ok(record) => lock(&self.index).found_unfinished(&job_id, record),
+                // Its file is read instead.
+                Err(error) => {
+                    tracing::warn!(%job_id, %error, "the catalogue's record of a job cannot be read")
+                }
+            }
         }
         let what = match found {
             None if !files.is_empty() => Some("is missing; made whole from the job files"),
@@ -101,26 +109,23 @@ impl Inner {
         }
     }
 
-    /// `created`: jobs that have not ended so far; most end, and are taken in once.
-    fn apply(&self, entry: Entry, created: &mut BTreeMap<JobId, JobRecord>) {
-        match entry {
-            Entry::Created(record) => {
-                let id = record.job.as_ref().map_or("", |job| &job.job_id);
-                if let Ok(job_id) = JobId::parse(id) {
-                    created.insert(job_id, record);
+    /// `created`: the records of jobs that have not ended so far; most end, and are taken in once.
+    fn apply(&self, said: &Said<'_>, created: &mut BTreeMap<JobId, Box<[u8]>>, ended: &mut EndedJobs) {
+        match *said {
+            Said::Created { job_id, record } => {
+                if let Ok(job_id) = JobId::parse(job_id) {
+                    created.insert(job_id, record.into());
                 }
             }
-            Entry::Ended(end) => {
-                let JobEnd { job_id, log_bytes, is_lost, frees_key, job } = end;
-                if let (Ok(job_id), Some(job)) = (JobId::parse(&job_id), job)
-                    && let Some(record) = created.remove(&job_id)
+            Said::Ended { job_id, end } => {
+                if let Some((job_id, record)) = created.remove_entry(job_id)
+                    && let Some((entry, end)) = ended.entry(&record, end)
                 {
-                    let end = EndOf { log_bytes, is_lost, frees_key };
-                    lock(&self.index).found_ended(&job_id, record, &job, end);
+                    lock(&self.index).found_ended(&job_id, entry, end);
                 }
             }
-            Entry::Deleted(job_id) => {
-                if let Ok(job_id) = JobId::parse(&job_id) {
+            Said::Deleted { job_id } => {
+                if let Ok(job_id) = JobId::parse(job_id) {
                     created.remove(&job_id);
                     lock(&self.index).remove(&job_id);
                 }
@@ -164,8 +169,8 @@ impl Inner {
                 // A start goes on without it: see `sync_found`.
                 let _synced = self.sync_shown(&path);
                 let log_bytes = log_bytes + self.result_bytes(job_id);
-                let end = EndOf { log_bytes, is_lost: false, frees_key: frees_key(&job) };
-                lock(&self.index).found_ended(job_id, (*record).clone(), &job, end);
+                let entry = Entry::new((*record).clone(), Some(&job));
+                lock(&self.index).found_ended(job_id, entry, EndOf::new(&job, log_bytes, false));
                 self.note(&record, Some((&job, log_bytes)))
             }
             Ok(Inspected::Unfinished(record, _)) => {
