@@ -15,6 +15,8 @@ pub mod error;
 pub mod files;
 pub mod job;
 pub mod journal;
+mod json_rpc;
+mod lenient_json;
 pub mod llm;
 pub mod pb;
 pub mod principal;

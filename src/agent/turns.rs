@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Reason, Result},
     llm::{MAX_CALLS, Message, Model, Request, TOO_MANY_CALLS, ToolCall, ToolOutcome, Turn},
     text::{bounded, quoted},
-    tool::{Done, Exchange, read_integers},
+    tool::{Done, Exchange, read_as_written},
 };
 
 /// A value is checked against somebody else's schema for so long.
@@ -149,7 +149,7 @@ impl Agent<'_> {
             }
         };
         let mut value = Value::Object(arguments);
-        read_integers(&mut value, schema);
+        read_as_written(&mut value, schema);
         let arguments = value.as_object().cloned().unwrap_or_default();
         let error = match callable {
             // Somebody else's schema: off the runtime, and within a time. What is not checked by then is left to its server.

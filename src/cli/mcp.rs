@@ -12,7 +12,11 @@ use crate::{
     error::{Error, Reason, Result},
     principal::Principal,
     task::Termination,
+    tool::Lines,
 };
+
+/// The last answers are taken within this time, or not at all.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -60,8 +64,10 @@ async fn serve(global: &Global) -> Result<ExitCode> {
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
     let handler = Arc::new(core.mcp_handler_for_streams(Principal::local())?);
-    let talk = async {
-        match Box::pin(handler.serve(stdio())).await {
+    let (input, output) = stdio();
+    let (lines, writing) = Lines::new(input, output);
+    let serving = async {
+        match Box::pin(handler.serve(lines)).await {
             Ok(service) => service.waiting().await.map(|_| ()).map_err(Error::internal),
             // A client that closed before it said anything.
             Err(error) => {
@@ -69,6 +75,18 @@ async fn serve(global: &Global) -> Result<ExitCode> {
                 Ok(())
             }
         }
+    };
+    let talk = async {
+        let mut writing = std::pin::pin!(writing);
+        let mut serving = std::pin::pin!(serving);
+        let served = tokio::select! {
+            served = &mut serving => served,
+            // Nobody reads any more.
+            _ = &mut writing => return Ok(()),
+        };
+        // What was said last is written, if somebody takes it.
+        let _in_time = tokio::time::timeout(LAST_WORDS, writing).await;
+        served
     };
     let ended = tokio::select! {
         ended = talk => ended,

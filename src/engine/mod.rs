@@ -11,7 +11,6 @@ mod config;
 mod documents;
 mod environment;
 pub mod guardian;
-mod lenient;
 mod outcome;
 mod output;
 mod protocol;

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::lenient;
+use crate::lenient_json;
 
 /// What a real engine said of its run.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,8 +39,8 @@ pub fn read_outcome(stdout: &[u8], input: &str) -> Option<Outcome> {
         end = start.saturating_sub(1);
         let Some(text) = candidate(line) else { continue };
         // As it stands first: what is within a text of the document is the engine's to say.
-        let raw = std::str::from_utf8(line).ok().and_then(lenient::parse);
-        if let Some(outcome) = raw.or_else(|| lenient::parse(&text)).and_then(from_document) {
+        let raw = std::str::from_utf8(line).ok().and_then(lenient_json::parse);
+        if let Some(outcome) = raw.or_else(|| lenient_json::parse(&text)).and_then(from_document) {
             if is_echo(&text) {
                 continue;
             }
@@ -51,7 +51,7 @@ pub fn read_outcome(stdout: &[u8], input: &str) -> Option<Outcome> {
             tries += 1;
             budget -= rest.len();
             let text = unmarked(plain(rest));
-            let Some((document, used)) = lenient::parse_first(&text) else { continue };
+            let Some((document, used)) = lenient_json::parse_first(&text) else { continue };
             if let Some(outcome) = from_document(document).filter(|_| !is_echo(&text[..used])) {
                 return Some(outcome);
             }

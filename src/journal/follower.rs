@@ -197,6 +197,12 @@ impl Follower {
     }
 
     async fn read(&mut self, last_sequence: u32) -> Result<()> {
+        let cache = self.cache.clone();
+        let _turn = cache.turn(&self.job_id, self.next_sequence).await;
+        if let Some(batch) = self.cache.get(&self.job_id, self.next_sequence) {
+            self.read_ahead.push_back(batch);
+            return Ok(());
+        }
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => none.insert(self.events.reader(&self.job_id).await?),

@@ -5,10 +5,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use bytes::Bytes;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Batch, JobId};
 
@@ -22,6 +23,26 @@ const MIN_BATCH_BYTES: usize = 8 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct ReadCache {
     kept: Mutex<Kept>,
+    /// What is being read from the store now: by where it begins.
+    reading: Mutex<BTreeMap<(JobId, u32), Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// The turn to read from one place of a job. Others that want the same wait for its end and find what was read.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    cache: &'a ReadCache,
+    at: (JobId, u32),
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turn = None;
+        let mut reading = self.cache.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if reading.get(&self.at).is_some_and(|turn| turn.strong_count() == 0) {
+            reading.remove(&self.at);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +69,26 @@ impl ReadCache {
         let at = (job_id.clone(), sequence);
         let ((found, _), batch) = kept.batches.range(..=at).next_back()?;
         (found == job_id && batch.last_sequence() >= sequence).then(|| batch.clone())
+    }
+
+    /// Waits for whoever reads from this place now. A storm of readers that begin at once reads once, and takes the memory of one.
+    pub(super) async fn turn(&self, job_id: &JobId, sequence: u32) -> Turn<'_> {
+        let at = (job_id.clone(), sequence);
+        let turn = {
+            let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            match reading.get(&at).and_then(Weak::upgrade) {
+                Some(turn) => turn,
+                None => {
+                    let turn = Arc::new(tokio::sync::Mutex::new(()));
+                    reading.insert(at.clone(), Arc::downgrade(&turn));
+                    turn
+                }
+            }
+        };
+        // Made before it waits, so that the place is given up whatever ends the wait.
+        let mut waiting = Turn { cache: self, at, turn: None };
+        waiting.turn = Some(turn.lock_owned().await);
+        waiting
     }
 
     /// Keeps what was read. Answers with the batch to go on with: that of whoever was first.

@@ -11,7 +11,7 @@ use super::{
         StatelessArguments,
     },
     catalogue,
-    numbers::read_integers,
+    numbers::read_as_written,
     schema,
 };
 use crate::{
@@ -124,7 +124,7 @@ impl Call {
             return Err(Error::invalid("arguments", "must be a JSON object"));
         }
         if let Some(spec) = catalogue().iter().find(|spec| spec.name == name) {
-            read_integers(&mut arguments, &spec.input_schema);
+            read_as_written(&mut arguments, &spec.input_schema);
         }
         let arguments = &arguments;
         let none = || read::<NoArguments>(arguments);

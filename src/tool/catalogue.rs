@@ -37,11 +37,45 @@ pub struct ToolSpec {
 /// The schema of what is read, or of what is written: a field that is not written when it is empty is not required of a
 /// result.
 fn schema<T: JsonSchema>(contract: Contract) -> Value {
+    let is_read = contract == Contract::Deserialize;
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.contract = contract;
     });
-    SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value()
+    let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value();
+    simplify(&mut schema, is_read);
+    schema
+}
+
+/// Says what clients understand: Rust's number formats, which JSON Schema does not know, are bounds (clients warn of each), and an
+/// argument that may be left out has its plain type (clients make forms of it, and send text where there are two). Null goes on being
+/// taken for it: see `numbers.rs`.
+fn simplify(schema: &mut Value, is_read: bool) {
+    match schema {
+        Value::Object(members) => {
+            let format = members.get("format").and_then(Value::as_str);
+            let most = match format {
+                Some("uint32") => Some(u64::from(u32::MAX)),
+                Some("int32") => i32::MAX.try_into().ok(),
+                _ => None,
+            };
+            if format.is_some_and(|format| format.contains("int") || matches!(format, "double" | "float")) {
+                members.remove("format");
+                if let Some(most) = most {
+                    members.entry("maximum").or_insert_with(|| most.into());
+                }
+            }
+            if is_read && let Some(kind) = members.get_mut("type") {
+                let plain = kind.as_array().map(|kinds| kinds.iter().filter(|kind| *kind != "null").cloned());
+                if let Some([plain]) = plain.map(Iterator::collect::<Vec<_>>).as_deref() {
+                    *kind = plain.clone();
+                }
+            }
+            members.values_mut().for_each(|member| simplify(member, is_read));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| simplify(item, is_read)),
+        _ => {}
+    }
 }
 
 macro_rules! tools {
@@ -164,6 +198,26 @@ mod tests {
             }
         }
         assert!(catalogue().is_sorted_by_key(|spec| spec.name.as_str()));
+    }
+
+    #[test]
+    fn schemas_say_what_clients_understand() {
+        fn walk(schema: &Value, path: &str, is_read: bool) {
+            if let Some(format) = schema.get("format").and_then(Value::as_str) {
+                assert!(["date-time", "uri", "email"].contains(&format), "{path}: {format}");
+            }
+            assert!(!is_read || !schema.get("type").is_some_and(Value::is_array), "{path}: {schema}");
+            for (name, member) in schema.as_object().into_iter().flatten() {
+                walk(member, &format!("{path}.{name}"), is_read);
+            }
+        }
+        for spec in catalogue() {
+            walk(&spec.input_schema, spec.name.as_str(), true);
+            walk(&spec.output_schema, spec.name.as_str(), false);
+        }
+        let list = ToolName::ListAvailableAgents.spec().unwrap();
+        assert_eq!(list.input_schema["properties"]["limit"]["type"], "integer");
+        assert_eq!(list.input_schema["properties"]["limit"]["maximum"], 500);
     }
 
     #[test]

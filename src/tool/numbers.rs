@@ -6,21 +6,27 @@ use serde_json::Value;
 /// The largest integer that every JSON reader has exactly.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Makes integers of whole floats and of texts of digits, wherever the schema wants an integer. Anything else stays as it is, and is
-/// left to whoever checks it.
-pub(crate) fn read_integers(value: &mut Value, schema: &Value) {
+/// Makes integers of whole floats and of texts of digits, wherever the schema wants an integer, and leaves out members that are null
+/// and not required. Anything else stays as it is, and is left to whoever checks it.
+pub(crate) fn read_as_written(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(members) => {
             let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+            let is_required = |name: &str| {
+                schema["required"].as_array().is_some_and(|required| required.iter().any(|one| one == name))
+            };
+            members.retain(|name, member| {
+                !member.is_null() || is_required(name) || !properties.contains_key(name.as_str())
+            });
             for (name, schema) in properties {
                 if let Some(member) = members.get_mut(name) {
-                    read_integers(member, schema);
+                    read_as_written(member, schema);
                 }
             }
         }
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
-                items.iter_mut().for_each(|item| read_integers(item, schema));
+                items.iter_mut().for_each(|item| read_as_written(item, schema));
             }
         }
         Value::Number(_) | Value::String(_) if wants_integer(schema) => {
@@ -59,11 +65,11 @@ mod tests {
     #[test]
     fn whole_numbers_are_integers_where_one_is_wanted() {
         let schema = json!({"properties": {
-            "limit": {"type": ["integer", "null"]}, "name": {"type": "string"}, "either": {"type": ["integer", "string"]},
+            "limit": {"type": ["integer", "null"]}, "name": {"type": "string"}, "either": {"type": ["integer", "string"]}, "none": {"type": "string"},
             "list": {"type": "array", "items": {"type": "integer"}},
         }});
-        let mut value = json!({"limit": 2.0, "name": "7", "either": "7", "list": ["1", 2.0, 2.5, "x", true], "other": 1.0});
-        read_integers(&mut value, &schema);
+        let mut value = json!({"limit": 2.0, "name": "7", "either": "7", "none": null, "list": ["1", 2.0, 2.5, "x", true], "other": 1.0});
+        read_as_written(&mut value, &schema);
         let expected =
             json!({"limit": 2, "name": "7", "either": "7", "list": [1, 2, 2.5, "x", true], "other": 1.0});
         assert_eq!(value.to_string(), expected.to_string());

@@ -21,6 +21,7 @@ mod inputs;
 mod jobs;
 mod limits;
 mod mcp;
+mod mcp_messages;
 mod mean_engine;
 mod outside;
 mod privacy;

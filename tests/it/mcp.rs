@@ -317,10 +317,11 @@ async fn sessions_are_bounded_and_bound() {
     let allowed = send(&address, "OPTIONS", "/mcp", &preflight, None).await;
     assert_eq!(allowed.headers["access-control-allow-origin"], "http://localhost:3000");
     assert!(allowed.headers["access-control-allow-headers"].to_str().unwrap().contains("mcp-param-x"));
-    for garbage in ["{", "[1]", "42", "{\"jsonrpc\": \"1.0\"}"] {
+    for (garbage, code) in [("{", -32700), ("[]", -32600), ("42", -32600), ("{\"jsonrpc\": \"1.0\"}", -32600)]
+    {
         let headers = [ACCEPT, JSON, ("x-caller", "alice"), ("mcp-session-id", last.as_str())];
         let answer = send(&address, "POST", "/mcp", &headers, Some(garbage.into())).await;
-        assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(-32700)), "{garbage}");
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(code)), "{garbage}");
     }
     let huge = vec![b' '; 2 * 1024 * 1024];
     let answer = send(

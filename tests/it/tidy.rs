@@ -17,6 +17,8 @@ const RANKS: &[(&str, u8)] = &[
     ("quota", 0),
     ("secret", 0),
     ("text", 0),
+    ("lenient_json", 0),
+    ("json_rpc", 0),
     ("files", 0),
     ("journal", 1),
     ("llm", 1),

@@ -61,7 +61,7 @@ fn weight(candidate: &str, range: &str) -> Option<bool> {
     Some(quality.and_then(|quality| quality.trim().parse::<f64>().ok()).is_none_or(|quality| quality > 0.0))
 }
 
-fn is(response: &Response<Body>, kind: &str) -> bool {
+pub(super) fn is(response: &Response<Body>, kind: &str) -> bool {
     let found = response.headers().get(header::CONTENT_TYPE).and_then(|found| found.to_str().ok());
     found.is_some_and(|found| found.to_ascii_lowercase().starts_with(kind))
 }
@@ -90,13 +90,13 @@ pub(super) async fn as_taken(response: Response<Body>, takes: Takes) -> Result<R
     Ok(Response::from_parts(head, Body::from(body)))
 }
 
-async fn collected(body: Body) -> Result<Bytes, Error> {
+pub(super) async fn collected(body: Body) -> Result<Bytes, Error> {
     let limited = http_body_util::Limited::new(body, MAX_ANSWER_BYTES);
     limited.collect().await.map(http_body_util::Collected::to_bytes).map_err(Error::internal)
 }
 
 /// The answer among the messages of a stream. What the server says or asks on the way is not taken by such a client.
-async fn answer_of(mut body: Body) -> Result<Bytes, Error> {
+pub(super) async fn answer_of(mut body: Body) -> Result<Bytes, Error> {
     let (mut text, mut from) = (Vec::new(), 0);
     loop {
         let frame = body.frame().await.transpose().map_err(Error::internal)?;

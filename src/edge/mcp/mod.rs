@@ -6,20 +6,22 @@
 //! *May import:* `edge`, rank 0. *May not:* import the other doors.
 
 mod accept;
+mod batch;
 mod keep_alive;
+mod resumption;
 mod sessions;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::State, routing::any};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use rmcp::{
     ServerHandler,
     transport::streamable_http_server::{
         StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
     },
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,11 +29,13 @@ use super::{
 };
 use crate::{
     error::{Error, Reason},
+    json_rpc::{self, Read, Refusal},
     principal::Principal,
     quota::Bounds,
     task::Group,
 };
 use accept::Takes;
+use resumption::{Resumable, WITH_PRIMING};
 use sessions::Sessions;
 
 /// Where it is.
@@ -42,7 +46,9 @@ const SILENCE: Duration = Duration::from_secs(8);
 const WITHOUT_SESSIONS: &str = "2026-07-28";
 
 struct Shared<H> {
-    service: StreamableHttpService<Arc<H>, LocalSessionManager>,
+    service: StreamableHttpService<Arc<H>, Resumable>,
+    /// The same for clients that know events without data.
+    priming_service: StreamableHttpService<Arc<H>, Resumable>,
     sessions: Arc<Sessions>,
     heartbeat: Duration,
     max_body_bytes: usize,
@@ -59,7 +65,7 @@ pub fn router<H: ServerHandler>(
     let mut manager = LocalSessionManager::default();
     // Ended by us: the library's clock does not see that a call is still running.
     manager.session_config.keep_alive = None;
-    let manager = Arc::new(manager);
+    let manager = Arc::new(Resumable::new(manager, tasks.clone()));
     let options = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(true)
         .with_json_response(true)
@@ -69,7 +75,12 @@ pub fn router<H: ServerHandler>(
         // Both are checked by the listener, for every door alike.
         .disable_allowed_hosts()
         .disable_allowed_origins();
-    let service = StreamableHttpService::new(move || Ok(handler.clone()), manager.clone(), options);
+    let of = |options| {
+        let handler = handler.clone();
+        StreamableHttpService::new(move || Ok(handler.clone()), manager.clone(), options)
+    };
+    let priming_service = of(options.clone());
+    let service = of(options.with_sse_retry(None));
     let idle = Duration::from_secs(config.mcp_session_idle_seconds.into());
     let bounds = Bounds {
         most: config.mcp_max_sessions as usize,
@@ -78,7 +89,7 @@ pub fn router<H: ServerHandler>(
     let sessions = Arc::new(Sessions::new(manager, bounds, idle));
     tasks.spawn("mcp_sessions", sessions.clone().end_idle_ones(stop));
     let max_body_bytes = config.max_body_bytes as usize;
-    let shared = Shared { service, sessions, heartbeat: config.heartbeat(), max_body_bytes };
+    let shared = Shared { service, priming_service, sessions, heartbeat: config.heartbeat(), max_body_bytes };
     Router::new()
         .route(PATH, any(serve::<H>))
         .route(&format!("{PATH}/"), any(serve::<H>))
@@ -98,12 +109,16 @@ async fn serve<H: ServerHandler>(
     };
     let takes = Takes::of(request.headers());
     let is_post = request.method() == Method::POST;
+    let mut sent = Bytes::new();
     let request = if is_post {
         // Read here, so that what is wrong with it is answered as at every other door.
         let (mut head, body) = request.into_parts();
         takes.spell_out(&mut head.headers);
         match read_whole(&head.headers, body, shared.max_body_bytes).await {
-            Ok(bytes) => Request::from_parts(head, Body::from(bytes)),
+            Ok(bytes) => {
+                sent = bytes.clone();
+                Request::from_parts(head, Body::from(bytes))
+            }
             Err(error) => return problem(&error),
         }
     } else {
@@ -127,14 +142,15 @@ async fn serve<H: ServerHandler>(
     let is_json = header_text(&request, header::CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
     let departed = request.extensions().get::<Departed>().cloned();
-    let service = shared.service.clone();
+    let knows_priming =
+        header_text(&request, "mcp-protocol-version").is_some_and(|version| version >= WITH_PRIMING);
+    let service = if knows_priming { shared.priming_service.clone() } else { shared.service.clone() };
     let sessions = shared.sessions.clone();
     let answering = async move {
-        let mut response = service.handle(request).await.map(Body::new);
-        if is_json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            // The library's answer to what it cannot read; the media type is right.
-            response = not_read();
-        }
+        let mut response = match is_json {
+            true => handle_leniently(&service, request, &sent).await,
+            false => service.handle(request).await.map(Body::new),
+        };
         if let (Some(id), true) = (&session_id, is_delete && response.status().is_success()) {
             sessions.forget(id);
             // Done, and not only accepted: clients take the library's 202 for a failure.
@@ -163,11 +179,42 @@ async fn serve<H: ServerHandler>(
     }
 }
 
-/// A body that is no message (JSON-RPC 2.0, section 5.1).
-fn not_read() -> Response<Body> {
-    let message = "the body is not one JSON-RPC 2.0 message";
-    let document = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": message}});
-    let mut response = Response::new(Body::from(document.to_string()));
+/// Answers a body. One that the library does not read is read leniently, and its messages are handled as they were meant, or refused.
+async fn handle_leniently<H: ServerHandler>(
+    service: &StreamableHttpService<Arc<H>, Resumable>,
+    request: Request<Body>,
+    sent: &Bytes,
+) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let handle = |head: Parts, body: Body| async move {
+        let response = service.handle(Request::from_parts(head, body)).await.map(Body::new);
+        // The library's answer to what it cannot read; the media type is right.
+        (response.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE).then_some(response)
+    };
+    if !sent.trim_ascii_start().starts_with(b"[")
+        && let Some(response) = handle(head.clone(), body).await
+    {
+        return response;
+    }
+    let unread = || refused(&Refusal::in_words(None, "this is no message of MCP"));
+    match json_rpc::read(sent) {
+        Ok(Read::Message(message)) => {
+            let id = message.get("id").cloned();
+            let unread = || refused(&Refusal::in_words(id, "this is no message of MCP"));
+            handle(head, Body::from(message.to_string())).await.unwrap_or_else(unread)
+        }
+        Ok(Read::Batch(messages)) => {
+            let one =
+                |head, message| async { handle(head, Body::from(message)).await.unwrap_or_else(unread) };
+            batch::answer(&head, messages, one).await.unwrap_or_else(|error| problem(&error))
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// What cannot be taken (JSON-RPC 2.0, section 5.1).
+fn refused(refusal: &Refusal) -> Response<Body> {
+    let mut response = Response::new(Body::from(refusal.to_value().to_string()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

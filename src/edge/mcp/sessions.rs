@@ -10,11 +10,11 @@ use std::{
 
 use axum::body::{Body, Bytes};
 use http_body::{Frame, SizeHint};
-use rmcp::transport::streamable_http_server::session::{SessionManager, local::LocalSessionManager};
+use rmcp::transport::streamable_http_server::session::SessionManager;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::too_many;
+use super::{resumption::Resumable, too_many};
 use crate::{
     error::{Error, Reason, Result},
     principal::Principal,
@@ -41,7 +41,7 @@ type Table = Arc<Mutex<State>>;
 
 /// Every session that is open.
 pub(super) struct Sessions {
-    manager: Arc<LocalSessionManager>,
+    manager: Arc<Resumable>,
     table: Table,
     bounds: Bounds,
     idle: Duration,
@@ -107,7 +107,7 @@ impl State {
 }
 
 impl Sessions {
-    pub(super) fn new(manager: Arc<LocalSessionManager>, bounds: Bounds, idle: Duration) -> Self {
+    pub(super) fn new(manager: Arc<Resumable>, bounds: Bounds, idle: Duration) -> Self {
         let state = State { known: HashMap::new(), quota: Quota::new(bounds) };
         Self { manager, table: Arc::new(Mutex::new(state)), bounds, idle }
     }
@@ -198,7 +198,7 @@ impl Sessions {
             // Those that the library ended by itself, and those whose opening request was dropped in the middle.
             let now_strange: HashSet<Arc<str>> = {
                 // Held until the end: a session that is opened meanwhile is in neither or in both.
-                let alive = self.manager.sessions.read().await;
+                let alive = self.manager.inner.sessions.read().await;
                 let mut state = lock(&self.table);
                 let dead = |id: &&Arc<str>| !alive.contains_key(*id);
                 for id in state.known.keys().filter(dead).cloned().collect::<Vec<_>>() {

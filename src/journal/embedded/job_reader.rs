@@ -136,8 +136,20 @@ impl State {
         last_sequence: u32,
         max_bytes: usize,
     ) -> io::Result<Chunk> {
-        // The file may have grown behind what was read ahead.
+        let chunk = self.read_chunk(job_id, next, last_sequence, max_bytes);
+        // What was read ahead behind it is not kept: the file may have grown when this is called again, and a reader that waits
+        // would hold it.
         self.window.forget();
+        chunk
+    }
+
+    fn read_chunk(
+        &mut self,
+        job_id: &JobId,
+        next: u32,
+        last_sequence: u32,
+        max_bytes: usize,
+    ) -> io::Result<Chunk> {
         self.seek(job_id, next)?;
         let mut chunk = Chunk::default();
         let mut expected = next;

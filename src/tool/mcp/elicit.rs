@@ -8,7 +8,7 @@ use rmcp::{
         CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
         ElicitationSchema, InputRequest, InputRequiredResult, ProtocolVersion, SealOptions,
     },
-    service::RequestContext,
+    service::{RequestContext, ServiceError},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -61,20 +61,33 @@ pub(super) fn line() -> Value {
     json!({"type": "string", "title": "Your answer", "maxLength": 60000})
 }
 
-/// Asks in a session. `None`: the user declined, or no answer came in time.
+/// What asking brought.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Given(Value),
+    /// The user declined, or no answer came in time.
+    None,
+    /// The client said that its user can be asked, and cannot ask.
+    CannotBeAsked,
+}
+
+/// Asks in a session.
 pub(super) async fn ask_in_session(
     context: &RequestContext<RoleServer>,
     prompt: &str,
     answer: Value,
     time: Duration,
-) -> Option<Value> {
-    let params = request(prompt, answer)?;
-    let asked = context.peer.create_elicitation_with_timeout(params, Some(time)).await;
-    match asked {
-        Ok(result) => accepted(result),
+) -> Answer {
+    let Some(params) = request(prompt, answer) else { return Answer::CannotBeAsked };
+    match context.peer.create_elicitation_with_timeout(params, Some(time)).await {
+        Ok(result) => accepted(result).map_or(Answer::None, Answer::Given),
+        Err(ServiceError::McpError(error)) => {
+            tracing::debug!(code = error.code.0, "an MCP client that is said to ask its user does not");
+            Answer::CannotBeAsked
+        }
         Err(error) => {
             tracing::debug!(%error, "an MCP client could not be asked");
-            None
+            Answer::None
         }
     }
 }

@@ -3,6 +3,8 @@
 mod client;
 mod elicit;
 mod handler;
+mod lines;
+mod misread;
 mod offered;
 mod outcome;
 mod outside;
@@ -14,4 +16,5 @@ mod watching;
 
 pub use client::{AgentTools, OutsideTool, Own};
 pub use handler::McpHandler;
+pub use lines::Lines;
 pub use outside::{OutsideServer, OutsideServers};

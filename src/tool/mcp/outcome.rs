@@ -53,7 +53,12 @@ pub(super) fn to_mcp(completed: &Completed, job_id: &str) -> CallToolResult {
                     .with_mime_type("text/plain");
                 result.content.push(ContentBlock::resource_link(whole));
             }
-            result.structured_content = Some(done.value.clone());
+            let mut value = done.value.clone();
+            // What says of itself whether it is whole says the truth.
+            if let Some(flag @ Value::Bool(_)) = value.get_mut("is_truncated").filter(|_| done.is_truncated) {
+                *flag = Value::Bool(true);
+            }
+            result.structured_content = Some(value);
             result
         }
         Err(error) => {

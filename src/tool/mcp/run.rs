@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    elicit::{self, State, Way},
+    elicit::{self, Answer, State, Way},
     handler::{McpHandler, refused},
     outcome::to_mcp,
 };
@@ -155,8 +155,12 @@ impl McpHandler {
                 let question = confirmation.question();
                 let answer = match (way, brought) {
                     (Way::InSession, _) => {
-                        elicit::ask_in_session(&context, &question, elicit::yes_or_no(), elicit::ANSWER_TIME)
-                            .await
+                        let (form, time) = (elicit::yes_or_no(), elicit::ANSWER_TIME);
+                        match elicit::ask_in_session(&context, &question, form, time).await {
+                            Answer::Given(answer) => Some(answer),
+                            Answer::None => None,
+                            Answer::CannotBeAsked => return Ok(refused(&confirmation.missing()).into()),
+                        }
                     }
                     (Way::ByRetry, Some((_, answer))) => answer,
                     (Way::ByRetry, None) => {
@@ -203,12 +207,12 @@ impl McpHandler {
         let mut after = after;
         // A question that is asked in the session now, while the job is followed: it may end, or be answered through
         // another door.
-        let mut open: Option<Asked> = None;
+        let mut open: Option<(Asked, String)> = None;
         loop {
             let answer = async {
                 match &open {
                     // Within this task: rmcp sends it along the stream of the call that it belongs to.
-                    Some(asked) => {
+                    Some((asked, _)) => {
                         elicit::ask_in_session(context, &asked.prompt, elicit::line(), elicit::ANSWER_TIME)
                             .await
                     }
@@ -220,8 +224,14 @@ impl McpHandler {
                 biased;
                 reached = self.reach(runner, caller, job_id, after, &mut progress) => reached,
                 answer = answer => {
-                    if let Some(asked) = open.take() {
-                        let answer = answer.unwrap_or_else(|| asked.default.clone());
+                    if let Some((asked, output)) = open.take() {
+                        let answer = match answer {
+                            Answer::Given(answer) => answer,
+                            Answer::None => asked.default.clone(),
+                            Answer::CannotBeAsked => {
+                                return Ok(to_mcp(&open_session(call, job_id, &asked, output), job_id).into());
+                            }
+                        };
                         match runner.answer(caller, job_id, &asked.input_id, answer).await {
                             Err(error) if is_followed_on(&error) => {}
                             Err(error) => return Ok(refused(&error).into()),
@@ -251,7 +261,7 @@ impl McpHandler {
             };
             after = asked.sequence;
             match way {
-                Way::InSession => open = Some(asked),
+                Way::InSession => open = Some((asked, output)),
                 Way::ByRetry => {
                     let state = State {
                         input_id: asked.input_id.clone(),

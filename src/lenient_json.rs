@@ -1,5 +1,7 @@
 //! JSON as programs write it that are not strict about it: NaN and the infinities (Python's `json.dumps`) are null, lone
 //! halves of surrogate pairs U+FFFD, what is nested too deeply a mark, control characters in strings themselves.
+//!
+//! *May import:* rank 0.
 
 use serde_json::Value;
 
@@ -10,17 +12,27 @@ const MAX_DEPTH: usize = 100;
 const DEEP_MARK: &str = "\"… nested too deeply\"";
 
 /// Reads one value, and nothing behind it but white space.
-pub(super) fn parse(text: &str) -> Option<Value> {
+pub(crate) fn parse(text: &str) -> Option<Value> {
     // Strict JSON is the rule, and quicker to read.
-    read_json(text).ok().or_else(|| {
-        let (value, used) = parse_first(text)?;
-        text[used..].trim().is_empty().then_some(value)
-    })
+    read_json(text).ok().or_else(|| parse_noting(text).map(|(value, _)| value))
+}
+
+/// As [`parse`], where nothing of the value is lost.
+pub(crate) fn parse_strict(text: &str) -> Option<Value> {
+    parse_noting(text).filter(|(_, loss)| loss.is_none()).map(|(value, _)| value)
+}
+
+/// As [`parse`]. Answers too with what of the value could not be taken as it was meant, in words.
+pub(crate) fn parse_noting(text: &str) -> Option<(Value, Option<&'static str>)> {
+    let mut strict = Strict::of(text);
+    strict.value(0)?;
+    let value = read_json(&strict.written).ok()?;
+    strict.rest.trim().is_empty().then_some((value, strict.loss))
 }
 
 /// Reads the first value of a text. Answers too with how many bytes it took.
-pub(super) fn parse_first(text: &str) -> Option<(Value, usize)> {
-    let mut strict = Strict { rest: text, written: String::with_capacity(text.len()) };
+pub(crate) fn parse_first(text: &str) -> Option<(Value, usize)> {
+    let mut strict = Strict::of(text);
     strict.value(0)?;
     let used = text.len() - strict.rest.len();
     Some((read_json(&strict.written).ok()?, used))
@@ -30,9 +42,14 @@ pub(super) fn parse_first(text: &str) -> Option<(Value, usize)> {
 struct Strict<'t> {
     rest: &'t str,
     written: String,
+    loss: Option<&'static str>,
 }
 
-impl Strict<'_> {
+impl<'t> Strict<'t> {
+    fn of(text: &'t str) -> Self {
+        Self { rest: text, written: String::with_capacity(text.len()), loss: None }
+    }
+
     fn skip_space(&mut self) {
         self.rest = self.rest.trim_start();
     }
@@ -49,6 +66,7 @@ impl Strict<'_> {
         match self.rest.chars().next()? {
             '{' | '[' if depth == MAX_DEPTH => {
                 self.skip_nested()?;
+                self.loss = Some("something is nested more than 100 levels deep");
                 self.written.push_str(DEEP_MARK);
                 Some(())
             }
@@ -82,14 +100,17 @@ impl Strict<'_> {
         let end = self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')));
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
-        let strict = match word {
-            "NaN" | "Infinity" | "-Infinity" => "null",
-            word if serde_json::from_str::<Value>(word).is_ok() => word,
+        let is_number = match word {
+            "NaN" | "Infinity" | "-Infinity" => false,
+            word if serde_json::from_str::<Value>(word).is_ok() => true,
             // A number beyond every range.
-            word if word.parse::<f64>().is_ok() => "null",
+            word if word.parse::<f64>().is_ok() => false,
             _ => return None,
         };
-        self.written.push_str(strict);
+        if !is_number {
+            self.loss = Some("NaN, Infinity and numbers beyond every range are no JSON");
+        }
+        self.written.push_str(if is_number { word } else { "null" });
         Some(())
     }
 

@@ -1,0 +1,313 @@
+//! The streams of sessions' requests, kept so that a client that was cut off reads the rest: its answer, and what it was asked
+//! meanwhile (MCP 2025-11-25, transports, resumability).
+//!
+//! The library forgets a stream at the moment of its answer, and its client waits for its time-out. Here every stream is read to its
+//! end by a task of its own, whoever listens, and kept until its session ends or others of the session need the room.
+//! (`mcp_messages::a_cut_call_gets_its_answer`, which would also tell when the library does it)
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io::{self, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use http::request::Parts;
+use rmcp::{
+    model::{ClientJsonRpcMessage, GetExtensions, ServerJsonRpcMessage},
+    transport::{
+        WorkerTransport,
+        common::server_side_http::{ServerSseMessage, SessionId},
+        streamable_http_server::session::{
+            RestoreOutcome, SessionManager,
+            local::{LocalSessionManager, LocalSessionManagerError, LocalSessionWorker},
+        },
+    },
+};
+use tokio::sync::watch;
+
+use crate::task::Group;
+
+/// Versions before this one know no empty events: old clients log an error at each.
+pub(super) const WITH_PRIMING: &str = "2025-11-25";
+/// What is kept of one stream, in bytes; progress goes first, answers and questions stay.
+const MAX_STREAM_BYTES: usize = 1024 * 1024;
+/// What is kept of the ended streams of one session.
+const MAX_SESSION_BYTES: usize = 4 * 1024 * 1024;
+const MAX_SESSION_STREAMS: usize = 64;
+/// What is kept of all ended streams; the session that has most gives way.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// A number of the library's, unique within a session.
+type StreamNumber = u64;
+
+/// The library's sessions, whose streams are kept.
+pub(super) struct Resumable {
+    pub(super) inner: LocalSessionManager,
+    kept: Arc<Mutex<Kept>>,
+    tasks: Group,
+}
+
+#[derive(Default)]
+struct Kept {
+    sessions: HashMap<SessionId, Session>,
+    /// Of ended streams.
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Session {
+    streams: BTreeMap<StreamNumber, Arc<Log>>,
+    ended: VecDeque<(StreamNumber, usize)>,
+    bytes: usize,
+}
+
+/// One stream.
+struct Log {
+    events: Mutex<Events>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Events {
+    kept: VecDeque<Event>,
+    bytes: usize,
+    is_over: bool,
+}
+
+struct Event {
+    index: u64,
+    message: ServerSseMessage,
+    bytes: usize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An event's id as the library writes it: its index, then the stream's number.
+fn parse_id(id: Option<&str>) -> Option<(u64, StreamNumber)> {
+    let (index, stream) = id?.split_once('/')?;
+    Some((index.parse().ok()?, stream.parse().ok()?))
+}
+
+/// The length of a message as it is written.
+fn size(message: &ServerSseMessage) -> usize {
+    struct Count(usize);
+    impl Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(64);
+    if let Some(message) = &message.message {
+        // Counting cannot fail.
+        let _infallible = serde_json::to_writer(&mut count, message.as_ref());
+    }
+    count.0
+}
+
+impl Log {
+    fn push(&self, message: ServerSseMessage) {
+        let mut events = lock(&self.events);
+        let next = events.kept.back().map_or(0, |last| last.index + 1);
+        let index = parse_id(message.event_id.as_deref()).map_or(next, |(index, _)| index);
+        let bytes = size(&message);
+        events.bytes += bytes;
+        events.kept.push_back(Event { index, message, bytes });
+        while events.bytes > MAX_STREAM_BYTES {
+            let may_go = |event: &Event| {
+                event
+                    .message
+                    .message
+                    .as_deref()
+                    .is_none_or(|message| matches!(message, ServerJsonRpcMessage::Notification(_)))
+            };
+            let Some(at) = events.kept.iter().position(may_go) else { break };
+            events.bytes -= events.kept.remove(at).map_or(0, |event| event.bytes);
+        }
+        drop(events);
+        self.changed.send_replace(());
+    }
+
+    fn end(&self) -> usize {
+        let mut events = lock(&self.events);
+        events.is_over = true;
+        let bytes = events.bytes;
+        drop(events);
+        self.changed.send_replace(());
+        bytes
+    }
+
+    /// The events behind one, live to the end of the stream. `None`: from the first on.
+    fn read(self: Arc<Self>, after: Option<u64>) -> impl Stream<Item = ServerSseMessage> + Send + Sync {
+        let changes = self.changed.subscribe();
+        stream::unfold((self, changes, after), |(log, mut changes, after)| async move {
+            loop {
+                changes.mark_unchanged();
+                {
+                    let events = lock(&log.events);
+                    let next = events.kept.iter().find(|event| after.is_none_or(|after| event.index > after));
+                    if let Some(Event { index, message, .. }) = next {
+                        let (index, message) = (*index, message.clone());
+                        drop(events);
+                        return Some((message, (log, changes, Some(index))));
+                    }
+                    if events.is_over {
+                        return None;
+                    }
+                }
+                // Its sender lives as long as the log.
+                changes.changed().await.ok()?;
+            }
+        })
+    }
+}
+
+impl Kept {
+    fn ended(&mut self, id: &SessionId, number: StreamNumber, bytes: usize) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.ended.push_back((number, bytes));
+        session.bytes += bytes;
+        self.bytes += bytes;
+        let mut released = 0;
+        while session.bytes > MAX_SESSION_BYTES || session.ended.len() > MAX_SESSION_STREAMS {
+            released += session.forget_oldest();
+        }
+        self.bytes -= released;
+        while self.bytes > MAX_BYTES {
+            let most = self.sessions.values_mut().max_by_key(|session| session.bytes);
+            match most.map(Session::forget_oldest) {
+                Some(released) if released > 0 => self.bytes -= released,
+                _ => return,
+            }
+        }
+    }
+}
+
+impl Session {
+    fn forget_oldest(&mut self) -> usize {
+        let Some((number, bytes)) = self.ended.pop_front() else { return 0 };
+        self.streams.remove(&number);
+        self.bytes -= bytes;
+        bytes
+    }
+}
+
+impl Resumable {
+    pub(super) fn new(inner: LocalSessionManager, tasks: Group) -> Self {
+        Self { inner, kept: Arc::default(), tasks }
+    }
+
+    fn log(&self, id: &SessionId, number: StreamNumber) -> Option<Arc<Log>> {
+        lock(&self.kept).sessions.get(id)?.streams.get(&number).cloned()
+    }
+}
+
+fn knows_priming(message: &ClientJsonRpcMessage) -> bool {
+    let ClientJsonRpcMessage::Request(request) = message else { return false };
+    let version = request.request.extensions().get::<Parts>().and_then(|parts| {
+        parts.headers.get("mcp-protocol-version").and_then(|version| version.to_str().ok())
+    });
+    version.is_some_and(|version| version >= WITH_PRIMING)
+}
+
+impl SessionManager for Resumable {
+    type Error = LocalSessionManagerError;
+    type Transport = WorkerTransport<LocalSessionWorker>;
+
+    async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
+        let (id, transport) = self.inner.create_session().await?;
+        lock(&self.kept).sessions.insert(id.clone(), Session::default());
+        Ok((id, transport))
+    }
+
+    async fn initialize_session(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<ServerJsonRpcMessage, Self::Error> {
+        self.inner.initialize_session(id, message).await
+    }
+
+    async fn has_session(&self, id: &SessionId) -> Result<bool, Self::Error> {
+        self.inner.has_session(id).await
+    }
+
+    async fn close_session(&self, id: &SessionId) -> Result<(), Self::Error> {
+        {
+            let mut kept = lock(&self.kept);
+            if let Some(session) = kept.sessions.remove(id) {
+                kept.bytes -= session.bytes;
+            }
+        }
+        self.inner.close_session(id).await
+    }
+
+    async fn create_stream(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
+        let takes_priming = knows_priming(&message);
+        let mut stream = Box::pin(self.inner.create_stream(id, message).await?);
+        let log = Arc::new(Log { events: Mutex::default(), changed: watch::Sender::new(()) });
+        // The library's first event, which says where to go on, is there already.
+        if let Some(first) = stream.next().await {
+            let number = parse_id(first.event_id.as_deref()).map(|(_, number)| number);
+            log.push(first);
+            if let Some(number) = number
+                && let Some(session) = lock(&self.kept).sessions.get_mut(id)
+            {
+                session.streams.insert(number, log.clone());
+            }
+            let (kept, id, read) = (self.kept.clone(), id.clone(), log.clone());
+            // Ends with the stream, which ends with its session at the latest.
+            self.tasks.spawn("mcp_stream", async move {
+                while let Some(event) = stream.next().await {
+                    read.push(event);
+                }
+                let bytes = read.end();
+                if let Some(number) = number {
+                    lock(&kept).ended(&id, number, bytes);
+                }
+            });
+        } else {
+            log.end();
+        }
+        let is_said = move |event: &ServerSseMessage| takes_priming || event.message.is_some();
+        Ok(log.read(None).filter(move |event| std::future::ready(is_said(event))))
+    }
+
+    async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), Self::Error> {
+        self.inner.accept_message(id, message).await
+    }
+
+    async fn create_standalone_stream(
+        &self,
+        id: &SessionId,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
+        self.inner.create_standalone_stream(id).await
+    }
+
+    async fn resume(
+        &self,
+        id: &SessionId,
+        last_event_id: String,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
+        if let Some((index, number)) = parse_id(Some(&last_event_id))
+            && let Some(log) = self.log(id, number)
+        {
+            return Ok(log.read(Some(index)).left_stream());
+        }
+        Ok(self.inner.resume(id, last_event_id).await?.right_stream())
+    }
+
+    async fn restore_session(&self, id: SessionId) -> Result<RestoreOutcome<Self::Transport>, Self::Error> {
+        self.inner.restore_session(id).await
+    }
+}

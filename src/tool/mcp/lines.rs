@@ -1,0 +1,247 @@
+//! One message a line, on standard input and output. The library's own reader says nothing to a line that it cannot read, and the
+//! client waits for ever; here each is read leniently or answered: see `json_rpc.rs`. (`mcp_messages::each_line_is_answered`)
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rmcp::{
+    RoleServer,
+    model::{ClientJsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerResult},
+    transport::Transport,
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    sync::mpsc,
+};
+
+use crate::json_rpc::{self, MAX_BATCH, Read, Refusal, WITHOUT_BATCHES};
+
+/// A longer line is refused; the gateway takes no body that is larger.
+const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// Messages that wait to be written.
+const WAITING: usize = 4;
+
+/// See the module's documentation.
+pub struct Lines<R> {
+    input: BufReader<R>,
+    line: Vec<u8>,
+    /// The line is longer than it may be; what comes before its end is passed over.
+    is_too_long: bool,
+    messages: VecDeque<ClientJsonRpcMessage>,
+    refusals: VecDeque<Vec<u8>>,
+    output: Option<mpsc::Sender<Vec<u8>>>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// What both sides speak; empty until that is agreed.
+    version: String,
+    batches: Vec<Batch>,
+}
+
+/// Messages that came together; their answers go together.
+#[derive(Debug)]
+struct Batch {
+    waiting: Vec<RequestId>,
+    answers: Vec<Value>,
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<R: AsyncRead + Send + Unpin> Lines<R> {
+    /// Reads from `input`. The future writes to `output` what is to be said, and ends when nothing more is.
+    pub fn new<W: AsyncWrite + Send + Unpin>(
+        input: R,
+        mut output: W,
+    ) -> (Self, impl Future<Output = io::Result<()>> + Send) {
+        let (sender, mut receiver) = mpsc::channel::<Vec<u8>>(WAITING);
+        let writing = async move {
+            while let Some(line) = receiver.recv().await {
+                output.write_all(&line).await?;
+                output.flush().await?;
+            }
+            Ok(())
+        };
+        let lines = Self {
+            input: BufReader::new(input),
+            line: Vec::new(),
+            is_too_long: false,
+            messages: VecDeque::new(),
+            refusals: VecDeque::new(),
+            output: Some(sender),
+            shared: Arc::default(),
+        };
+        (lines, writing)
+    }
+
+    /// Reads to the end of a line. Answers whether there was one. Cancel safe.
+    async fn read_line(&mut self) -> io::Result<bool> {
+        loop {
+            let read = self.input.fill_buf().await?;
+            if read.is_empty() {
+                return Ok(!self.line.is_empty());
+            }
+            let end = read.iter().position(|byte| *byte == b'\n');
+            let piece = &read[..end.unwrap_or(read.len())];
+            if self.line.len() + piece.len() > MAX_LINE_BYTES {
+                self.is_too_long = true;
+                // Its beginning may hold its id.
+                self.line.truncate(json_rpc::MAX_HEAD_BYTES);
+            } else if !self.is_too_long {
+                self.line.extend_from_slice(piece);
+            }
+            let used = piece.len() + usize::from(end.is_some());
+            self.input.consume(used);
+            if end.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        tracing::debug!(code = refusal.code, message = refusal.message, "a line of an MCP client is refused");
+        self.refusals.push_back(line_of(&refusal.to_value()));
+    }
+
+    fn take_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.is_too_long) {
+            let refusal = Refusal::too_long(&line, MAX_LINE_BYTES);
+            return self.refuse(&refusal);
+        }
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        if let Ok(message) = serde_json::from_slice(&line) {
+            self.messages.push_back(message);
+            return;
+        }
+        match json_rpc::read(&line) {
+            Ok(Read::Message(message)) => match typed(message) {
+                Ok(message) => self.messages.push_back(message),
+                Err(refusal) => self.refuse(&refusal),
+            },
+            Ok(Read::Batch(messages)) => self.take_batch(messages),
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    fn take_batch(&mut self, messages: Vec<Value>) {
+        let version = lock(&self.shared).version.clone();
+        if version.is_empty() || version.as_str() >= WITHOUT_BATCHES || messages.len() > MAX_BATCH {
+            let refusal = Refusal::no_batch(&version);
+            return self.refuse(&refusal);
+        }
+        let mut batch = Batch { waiting: Vec::new(), answers: Vec::new() };
+        for message in messages {
+            match json_rpc::well_formed(message).and_then(typed) {
+                Ok(message) => {
+                    if let ClientJsonRpcMessage::Request(request) = &message {
+                        batch.waiting.push(request.id.clone());
+                    }
+                    self.messages.push_back(message);
+                }
+                Err(refusal) => batch.answers.push(refusal.to_value()),
+            }
+        }
+        match batch.waiting.is_empty() {
+            true if batch.answers.is_empty() => {}
+            true => self.refusals.push_back(line_of(&Value::Array(batch.answers))),
+            false => lock(&self.shared).batches.push(batch),
+        }
+    }
+}
+
+fn typed(message: Value) -> Result<ClientJsonRpcMessage, Refusal> {
+    let id = message.get("id").cloned();
+    serde_json::from_value(message).map_err(|error| Refusal::unread(id, &error))
+}
+
+fn line_of(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+impl Shared {
+    /// What is to be written now that this is to be said: an answer that belongs to a batch waits for the others.
+    fn say(&mut self, message: &ServerJsonRpcMessage) -> Option<Vec<u8>> {
+        let id = match message {
+            ServerJsonRpcMessage::Response(response) => {
+                if let ServerResult::InitializeResult(result) = &response.result {
+                    self.version = result.protocol_version.as_str().to_owned();
+                }
+                Some(&response.id)
+            }
+            ServerJsonRpcMessage::Error(error) => error.id.as_ref(),
+            _ => None,
+        };
+        let place = |batch: &Batch| batch.waiting.iter().position(|waiting| Some(waiting) == id);
+        let found = self.batches.iter().enumerate().find_map(|(at, batch)| Some((at, place(batch)?)));
+        let Some((at, waiting)) = found else { return Some(line_of(message)) };
+        let batch = &mut self.batches[at];
+        batch.waiting.swap_remove(waiting);
+        batch.answers.extend(serde_json::to_value(message));
+        if !batch.waiting.is_empty() {
+            return None;
+        }
+        Some(line_of(&Value::Array(self.batches.swap_remove(at).answers)))
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads any more")
+}
+
+impl<R: AsyncRead + Send + Unpin + 'static> Transport<RoleServer> for Lines<R> {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: ServerJsonRpcMessage,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let line = lock(&self.shared).say(&message);
+        let output = self.output.clone();
+        async move {
+            let Some(line) = line else { return Ok(()) };
+            let output = output.ok_or_else(closed)?;
+            output.send(line).await.map_err(|_| closed())
+        }
+    }
+
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        loop {
+            if !self.refusals.is_empty() {
+                // Nothing is lost where this wait is given up.
+                let permit = self.output.as_ref()?.reserve().await.ok()?;
+                if let Some(refusal) = self.refusals.pop_front() {
+                    permit.send(refusal);
+                }
+                continue;
+            }
+            if let Some(message) = self.messages.pop_front() {
+                return Some(message);
+            }
+            match self.read_line().await {
+                Ok(true) => self.take_line(),
+                Ok(false) => return None,
+                Err(error) => {
+                    tracing::debug!(%error, "standard input cannot be read");
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.output = None;
+        Ok(())
+    }
+}

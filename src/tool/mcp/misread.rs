@@ -1,0 +1,89 @@
+//! Requests that the protocol's library did not read as what their method says: a member is missing or of another type. The library
+//! answers them as methods that it does not know; here they are read again, and what is wrong is said.
+
+#![expect(deprecated, reason = "clients of older versions still subscribe and set a log level")]
+
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CompleteRequestParams, CustomRequest, CustomResult, ErrorCode,
+        GetPromptRequestParams, PaginatedRequestParams, ReadResourceRequestParams, ServerResult,
+        SetLevelRequestParams, SubscribeRequestParams, UnsubscribeRequestParams,
+    },
+    service::RequestContext,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::handler::McpHandler;
+use crate::{json_rpc::wrong_params, lenient_json, text::quoted};
+
+/// Whether parameters are of this type, and what is wrong with them if not.
+fn check<T: DeserializeOwned>(method: &str, params: Value) -> ErrorData {
+    match serde_json::from_value::<T>(params) {
+        Ok(_) => ErrorData::invalid_params(format!("{method}: the parameters could not be read"), None),
+        Err(error) => ErrorData::invalid_params(wrong_params(method, &error), None),
+    }
+}
+
+/// A call whose arguments are a text that holds a JSON object, as some models' clients send them.
+fn with_arguments_read(mut params: Value) -> Value {
+    let text = params.get("arguments").and_then(Value::as_str).unwrap_or_default();
+    if let Some(read) = lenient_json::parse_strict(text).filter(Value::is_object) {
+        params["arguments"] = read;
+    }
+    params
+}
+
+impl McpHandler {
+    pub(super) async fn read_again(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let method = request.method.as_str();
+        let params = match request.params {
+            Some(params) if params.is_object() => params,
+            None | Some(Value::Null) => json!({}),
+            Some(Value::Array(items)) if items.is_empty() => json!({}),
+            Some(_) => {
+                return Err(ErrorData::invalid_params(
+                    format!("{}: params must be an object", quoted(method)),
+                    None,
+                ));
+            }
+        };
+        Err(match method {
+            "tools/call" => {
+                let params = with_arguments_read(params);
+                match serde_json::from_value::<CallToolRequestParams>(params) {
+                    Ok(request) => {
+                        let answer = self.call_tool(request, context).await?;
+                        let answer = serde_json::to_value(ServerResult::from(answer));
+                        return answer
+                            .map(CustomResult::new)
+                            .map_err(|error| ErrorData::internal_error(error.to_string(), None));
+                    }
+                    Err(error) => ErrorData::invalid_params(wrong_params(method, &error), None),
+                }
+            }
+            "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
+                check::<PaginatedRequestParams>(method, params)
+            }
+            "prompts/get" => check::<GetPromptRequestParams>(method, params),
+            "resources/read" => check::<ReadResourceRequestParams>(method, params),
+            "resources/subscribe" => check::<SubscribeRequestParams>(method, params),
+            "resources/unsubscribe" => check::<UnsubscribeRequestParams>(method, params),
+            "completion/complete" => check::<CompleteRequestParams>(method, params),
+            "logging/setLevel" => check::<SetLevelRequestParams>(method, params),
+            "ping" | "initialize" | "server/discover" | "subscriptions/listen" => {
+                ErrorData::invalid_params(format!("{method}: the parameters could not be read"), None)
+            }
+            _ => ErrorData::new(
+                ErrorCode::METHOD_NOT_FOUND,
+                format!("there is no method `{}`", quoted(method)),
+                None,
+            ),
+        })
+    }
+}
