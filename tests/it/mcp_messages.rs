@@ -14,6 +14,11 @@ use crate::support::{Answer, Gateway, Options, eventually, send};
 const ACCEPT: (&str, &str) = ("accept", "application/json, text/event-stream");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+fn http_client() -> reqwest::Client {
+    let _once = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 fn initialize(version: &str, capabilities: Value) -> Value {
     let params = json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": {"name": "x", "version": "1"}});
     json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
@@ -180,8 +185,7 @@ impl Session {
         last: Option<&str>,
         is_enough: impl Fn(&str) -> bool,
     ) -> String {
-        let mut request =
-            reqwest::Client::new().request(method, format!("http://{}/mcp", self.address)).body(body);
+        let mut request = http_client().request(method, format!("http://{}/mcp", self.address)).body(body);
         for (name, value) in self.headers() {
             request = request.header(name, value);
         }
@@ -386,7 +390,7 @@ async fn a_client_that_cannot_ask_is_told_of_confirm() {
     let session = Session::open(&gateway, "2025-06-18", json!({"elicitation": {}})).await;
     let clear = call(1, json!({"name": "clear_agent_history", "arguments": {"agent_id": "SqlExpert_Agent"}}));
     let is_asked = |text: &str| text.contains("elicitation/create") && text.ends_with("\n\n");
-    let mut request = reqwest::Client::new().post(format!("http://{}/mcp", session.address)).body(clear);
+    let mut request = http_client().post(format!("http://{}/mcp", session.address)).body(clear);
     for (name, value) in session.headers() {
         request = request.header(name, value);
     }
@@ -404,4 +408,50 @@ async fn a_client_that_cannot_ask_is_told_of_confirm() {
     let answer = messages(&text).pop().unwrap();
     let said = answer["result"]["content"][0]["text"].as_str().unwrap();
     assert!(said.contains("CONFIRMATION_REQUIRED") && said.contains("confirm"), "{said}");
+}
+
+/// In the version without sessions a call that was cut off goes on for a while, and the same call finds it by its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_call_is_sent_again_with_its_key() {
+    let gateway = Gateway::mean(Options::default());
+    let go_on = gateway.path("go-on");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "x", "version": "1"},
+        "progressToken": 1,
+        "conductor.gateway/idempotency_key": "once",
+    });
+    let arguments = json!({"agent_id": "Mean_Agent", "input_text": format!("two-parts {}", go_on.display())});
+    let run = json!({"name": "execute_agent_stateless", "arguments": arguments, "_meta": meta});
+    let headers = [
+        ACCEPT,
+        JSON,
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "execute_agent_stateless"),
+    ];
+    let mut request = http_client().post(&gateway.mcp).body(call(1, &run));
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let mut response = request.send().await.unwrap();
+    let mut text = String::new();
+    while !text.contains("first part") {
+        text.push_str(&String::from_utf8_lossy(&response.chunk().await.unwrap().unwrap()));
+    }
+    drop(response);
+    let address = gateway.mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let again = send(&address, "POST", "/mcp", &headers, Some(call(2, &run).into_bytes()));
+    let go = async {
+        eventually(Duration::from_secs(10), "the first call is gone", async || {
+            gateway.get("/api/v1/jobs").await.json()["jobs"][0]["state"] == "RUNNING"
+        })
+        .await;
+        std::fs::write(&go_on, "").unwrap();
+    };
+    let (answer, ()) = tokio::join!(again, go);
+    let answer = answers(&answer).pop().unwrap();
+    assert_eq!((&answer["id"], &answer["result"]["isError"]), (&json!(2), &json!(false)), "{answer}");
+    assert_eq!(gateway.listed("").await.len(), 1);
 }

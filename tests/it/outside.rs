@@ -86,7 +86,10 @@ fn every_client_sees_the_same_job() {
 
 /// Simulated answers at the pace of a model, so that there is something to cancel.
 fn slowly() -> Gateway {
-    let mut options = Options::default();
+    slowly_with(Options::default())
+}
+
+fn slowly_with(mut options: Options) -> Gateway {
     options.environment.push(("CONDUCTOR_SIMULATE_PACE_MS", "20".to_owned()));
     Gateway::start_with(options)
 }
@@ -95,6 +98,13 @@ fn slowly() -> Gateway {
 #[ignore = "needs Python packages"]
 fn official_mcp_client() {
     client("mcp_client.py", &slowly());
+}
+
+/// The official clients behind a proxy that cuts each response a second after its first byte: every call gets its answer.
+#[test]
+#[ignore = "needs Python and Node packages"]
+fn mcp_clients_that_are_cut_off_get_their_answers() {
+    client("mcp_cut.py", &slowly_with(Options::default().set("jobs.max_running", 32)));
 }
 
 #[test]

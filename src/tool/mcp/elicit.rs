@@ -33,13 +33,19 @@ pub(super) enum Way {
     No,
 }
 
+/// Whether it speaks a version without sessions.
+pub(super) fn is_sessionless(context: &RequestContext<RoleServer>) -> bool {
+    let version = context.protocol_version();
+    version.is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+}
+
 /// How this client's user can be asked.
 pub(super) fn way(context: &RequestContext<RoleServer>) -> Way {
     let can = context.client_capabilities().is_some_and(|capabilities| capabilities.elicitation.is_some());
-    match context.protocol_version() {
+    match is_sessionless(context) {
         _ if !can => Way::No,
-        Some(version) if version.as_str() >= ProtocolVersion::V_2026_07_28.as_str() => Way::ByRetry,
-        _ => Way::InSession,
+        true => Way::ByRetry,
+        false => Way::InSession,
     }
 }
 

@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    followed::Followed,
     outcome::{in_words, to_mcp},
     prompts,
     resources::watchable,
@@ -49,6 +50,7 @@ pub struct McpHandler {
     pub(super) runner: Option<Arc<dyn ToolRunner>>,
     pub(super) codec: RequestStateCodec,
     pub(super) watching: Watching,
+    pub(super) followed: Followed,
     /// Whose the calls are that come through no door.
     own_caller: Option<Principal>,
 }
@@ -86,7 +88,14 @@ impl McpHandler {
         let mut key = [0u8; 32];
         getrandom::fill(&mut key).map_err(Error::internal)?;
         let codec = RequestStateCodec::try_new(key.to_vec()).map_err(Error::internal)?;
-        Ok(Self { toolbox, runner, codec, watching: Watching::default(), own_caller })
+        Ok(Self {
+            toolbox,
+            runner,
+            codec,
+            watching: Watching::default(),
+            followed: Followed::default(),
+            own_caller,
+        })
     }
 
     fn tools(&self) -> &'static [Tool] {

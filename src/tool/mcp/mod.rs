@@ -2,6 +2,7 @@
 
 mod client;
 mod elicit;
+mod followed;
 mod handler;
 mod lines;
 mod misread;

@@ -16,6 +16,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     elicit::{self, Answer, State, Way},
+    followed::{Following, RETURN_TIME},
     handler::{McpHandler, refused},
     outcome::to_mcp,
 };
@@ -289,7 +290,8 @@ impl McpHandler {
         let mut following = std::pin::pin!(runner.follow(caller, job_id, after, watch));
         let mut output = String::new();
         let mut is_cancelled = false;
-        let cancelled = progress.context.ct.clone();
+        let cancelled = cancelled(progress.context, self.followed.follow(job_id));
+        let mut cancelled = std::pin::pin!(cancelled);
         loop {
             tokio::select! {
                 // What was told first: a question comes before the end that it delays.
@@ -306,7 +308,7 @@ impl McpHandler {
                     Watched::Asked(asked) => return Ok(Reached::Asks(asked, output)),
                 },
                 ended = &mut following => return ended.map(Reached::Ended),
-                () = cancelled.cancelled(), if !is_cancelled => {
+                () = &mut cancelled, if !is_cancelled => {
                     is_cancelled = true;
                     runner.cancel(caller, job_id).await;
                 }
@@ -350,6 +352,20 @@ impl McpHandler {
             }
             Err(error) => refused(&error).into(),
         }
+    }
+}
+
+/// Waits until the call is cancelled, or its client was cut off and has not come back.
+async fn cancelled(context: &RequestContext<RoleServer>, following: Following) {
+    context.ct.cancelled().await;
+    let may_come_back = elicit::is_sessionless(context) && !idempotency_key(context).is_empty();
+    if !may_come_back {
+        return;
+    }
+    tokio::time::sleep(RETURN_TIME).await;
+    if !following.is_alone() {
+        // It has, and the call that it sent again decides.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -1,0 +1,55 @@
+//! Which jobs have a client's call that waits for them, and for how long a job goes on whose call was cut off.
+//!
+//! In the version without sessions a closed stream is all that tells of a cancelled call, and all that tells of a cut connection. A client
+//! that has given its call a key can send it again, and is given time to do so. (`mcp_messages::a_cut_call_is_sent_again_with_its_key`)
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// A client that was cut off comes back within this time, or its job is cancelled.
+pub(super) const RETURN_TIME: Duration = Duration::from_secs(60);
+
+/// How many calls wait for each job.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Followed(Arc<Mutex<HashMap<String, usize>>>);
+
+/// A call waits for a job for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Following {
+    followed: Followed,
+    job_id: String,
+}
+
+impl Followed {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call.
+    pub(super) fn follow(&self, job_id: &str) -> Following {
+        *self.lock().entry(job_id.to_owned()).or_default() += 1;
+        Following { followed: self.clone(), job_id: job_id.to_owned() }
+    }
+}
+
+impl Following {
+    /// Whether no other call waits for the job.
+    pub(super) fn is_alone(&self) -> bool {
+        self.followed.lock().get(&self.job_id).is_none_or(|calls| *calls == 1)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut followed = self.followed.lock();
+        if let Some(calls) = followed.get_mut(&self.job_id) {
+            *calls -= 1;
+            if *calls == 0 {
+                followed.remove(&self.job_id);
+            }
+        }
+    }
+}
