@@ -105,6 +105,19 @@ pub fn write_json(text: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serd
     value.serialize(&mut Serializer::with_formatter(text, Escaping))
 }
 
+/// Writes a text as [`write_json`] does.
+pub fn write_json_text(out: &mut Vec<u8>, text: &str) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\' && !may_begin_hidden(byte);
+    if text.bytes().all(is_plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing to memory cannot fail.
+        let _infallible = write_json(out, text);
+    }
+}
+
 /// Reads one JSON value of a stranger's.
 ///
 /// # Errors

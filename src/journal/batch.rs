@@ -80,6 +80,11 @@ impl Batch {
         self.bytes.slice(range(&self.ends, index))
     }
 
+    /// The event at `index`, encoded.
+    pub fn event_bytes(&self, index: usize) -> &[u8] {
+        &self.bytes[range(&self.ends, index)]
+    }
+
     /// The event at `index`, decoded. `None` where this build cannot read it.
     pub fn decode(&self, index: usize) -> Option<pb::JobEvent> {
         super::encode::decode(&self.bytes[range(&self.ends, index)]).ok()

@@ -3,6 +3,7 @@
 //! *Lives here:* the messages of `proto/`, their JSON, event names, the timestamp, the stream frame.
 //! *May import:* nothing of ours. *May not:* hold logic.
 
+pub(crate) mod fields;
 mod frame;
 mod json;
 mod name;

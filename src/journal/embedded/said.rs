@@ -1,18 +1,18 @@
 //! What the catalogue's entries say, taken from their bytes: a start reads two of them for each job there is, and decodes none of
 //! these jobs. Field numbers are those of `storage.proto`, `job.proto` and `task.proto`; the test holds both readings together.
 
-use bytes::Buf;
-use prost::{
-    DecodeError, Message,
-    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
-};
+use prost::Message;
 
 use super::super::{
     entry::{Entry, Key},
     index::EndOf,
 };
 use crate::{
-    pb::{JobState, Timestamp, storage::Principal as StoredPrincipal},
+    pb::{
+        JobState, Timestamp,
+        fields::{Field, Fields},
+        storage::Principal as StoredPrincipal,
+    },
     principal::Principal,
 };
 
@@ -58,53 +58,6 @@ fn last(message: &[u8], tag: u32) -> Option<&[u8]> {
         }
     }
     Some(found)
-}
-
-/// A field of an encoded message.
-struct Field<'a> {
-    tag: u32,
-    /// Of a number.
-    value: u64,
-    /// Of a text or a message.
-    content: &'a [u8],
-    /// With its key.
-    whole: &'a [u8],
-}
-
-/// An encoded message's fields.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn read(&mut self) -> Result<Field<'a>, DecodeError> {
-        let from = self.0;
-        let (tag, wire_type) = decode_key(&mut self.0)?;
-        let mut field = Field { tag, value: 0, content: &[], whole: &[] };
-        match wire_type {
-            WireType::Varint => field.value = decode_varint(&mut self.0)?,
-            WireType::LengthDelimited => {
-                let mut behind = self.0;
-                skip_field(wire_type, tag, &mut behind, DecodeContext::default())?;
-                decode_varint(&mut self.0)?;
-                field.content = &self.0[..self.0.len() - behind.len()];
-                self.0.advance(field.content.len());
-            }
-            _ => skip_field(wire_type, tag, &mut self.0, DecodeContext::default())?,
-        }
-        field.whole = &from[..from.len() - self.0.len()];
-        Ok(field)
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<Field<'a>, DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let field = (!self.0.is_empty()).then(|| self.read())?;
-        if field.is_err() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
 }
 
 /// Makes the index's entries of jobs that have ended. Jobs of one owner that follow each other share what is known of it.

@@ -1,5 +1,7 @@
 //! A batch of events as server-sent events, rendered once for all its readers.
 
+mod quickly;
+
 use std::io::Write;
 
 use bytes::Bytes;
@@ -15,9 +17,15 @@ use crate::{
 pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
     let mut text = Vec::with_capacity(batch.bytes().len() * 2);
     let mut ends = Vec::with_capacity(batch.len());
+    let mut tail = quickly::Tail::default();
     for index in 0..batch.len() {
         let sequence = batch.first_sequence() + u32::try_from(index).unwrap_or(0);
         let start = text.len();
+        if quickly::render(&mut text, batch.event_bytes(index), sequence, &mut tail).is_some() {
+            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+            continue;
+        }
+        text.truncate(start);
         let rendered = batch.decode(index).and_then(|event| {
             write!(text, "id: {sequence}\ndata: ").ok()?;
             write_event(&mut text, &event)?;
