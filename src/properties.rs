@@ -12,7 +12,7 @@ use crate::{
     engine::{Decoder, Stream, read_outcome},
     job::normal,
     journal::{Batch, JobId, read_catalogue, read_job_file},
-    llm::{Provider, replay},
+    llm::{Api, Provider, replay},
     pb::{self, job_event::Payload},
 };
 
@@ -224,10 +224,15 @@ pub type Property = (&'static str, fn(&[u8]));
 /// A model's answer means the same however it is cut. The first byte says whose wire it is and how it is cut.
 pub fn model_stream(bytes: &[u8]) {
     let Some((first, stream)) = bytes.split_first() else { return };
-    let providers = [Provider::OpenAi, Provider::Anthropic, Provider::Gemini];
-    let provider = providers[usize::from(*first) % providers.len()];
-    let whole = replay(provider, stream, stream.len().max(1));
-    assert_eq!(replay(provider, stream, 1 + usize::from(*first) / providers.len()), whole);
+    let speakers = [
+        (Provider::OpenAi, Api::Chat),
+        (Provider::Anthropic, Api::Chat),
+        (Provider::Gemini, Api::Chat),
+        (Provider::OpenAi, Api::Responses),
+    ];
+    let speaker = speakers[usize::from(*first) % speakers.len()];
+    let whole = replay(speaker, stream, stream.len().max(1));
+    assert_eq!(replay(speaker, stream, 1 + usize::from(*first) / speakers.len()), whole);
 }
 
 /// All of them.

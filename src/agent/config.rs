@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    llm::{Provider, Timeouts, Wanted},
+    llm::{Api, Provider, Timeouts, Wanted},
     secret::Secret,
     tool::{OutsideServer, RememberLimits},
 };
@@ -47,6 +47,8 @@ pub struct Config {
     /// openai, anthropic, gemini, groq, openrouter, ollama, llamacpp, vllm, or none. Unset: whose key is in the
     /// environment.
     pub provider: Option<Provider>,
+    /// chat, or responses: OpenAI's responses API, which carries a model's reasoning from one call to the next.
+    pub api: Api,
     /// The model's name at its provider. Unset: one that can call tools.
     pub model: Option<String>,
     /// Where the model is. Unset: the provider's own address.
@@ -103,6 +105,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             provider: None,
+            api: Api::default(),
             model: None,
             base_url: None,
             api_key: Secret::default(),
@@ -148,6 +151,7 @@ impl Config {
         };
         Ok(Wanted {
             provider: self.provider,
+            api: self.api,
             model: self.model.clone(),
             base_url: self.base_url.clone(),
             api_key,

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use super::output::{Failure, Printer};
 use crate::{
     engine::workspace::{Definition, Workspace},
-    llm::{self, AssistantMessage, MODEL_VARIABLE, Message, Piece, Request, Selected, Timeouts, Wanted},
+    llm::{self, Api, AssistantMessage, MODEL_VARIABLE, Message, Piece, Request, Selected, Timeouts, Wanted},
     secret::Secret,
 };
 
@@ -49,6 +49,7 @@ impl Answerer {
         }
         let wanted = Wanted {
             provider: None,
+            api: Api::default(),
             model: env::var("AGENT_MODEL").ok(),
             base_url: env::var("AGENT_BASE_URL").ok(),
             api_key: Secret::from(env::var("AGENT_API_KEY").unwrap_or_default()),

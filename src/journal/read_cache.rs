@@ -24,8 +24,11 @@ const MIN_BATCH_BYTES: usize = 8 * 1024;
 pub(super) struct ReadCache {
     kept: Mutex<Kept>,
     /// What is being read from the store now: by where it begins.
-    reading: Mutex<BTreeMap<(JobId, u32), Weak<tokio::sync::Mutex<()>>>>,
+    reading: Mutex<BTreeMap<(JobId, u32), ReadTurn>>,
 }
+
+/// Held by whoever reads from a place now.
+type ReadTurn = Weak<tokio::sync::Mutex<()>>;
 
 /// The turn to read from one place of a job. Others that want the same wait for its end and find what was read.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Provider;
+use super::{Api, Provider, provider::Wire};
 use crate::secret::Secret;
 
 /// How long each part of a model call may take.
@@ -38,6 +38,9 @@ impl Timeouts {
 pub struct Selected {
     /// Whose wire it speaks.
     pub provider: Provider,
+    /// By which of its protocols.
+    #[serde(default)]
+    pub api: Api,
     /// The model's name at that provider.
     pub model: String,
     /// Where it is, without a trailing slash.
@@ -55,6 +58,16 @@ pub struct Selected {
 }
 
 impl Selected {
+    pub(super) fn wire(&self) -> Result<Wire, String> {
+        match (self.provider.wire(), self.api) {
+            (Wire::ChatCompletions, Api::Responses) => Ok(Wire::Responses),
+            (_, Api::Responses) => {
+                Err(format!("agent.api: {} has no responses; leave it out", self.provider.name()))
+            }
+            (wire, Api::Chat) => Ok(wire),
+        }
+    }
+
     /// Hides every secret that is in a text.
     pub fn scrub(&self, text: &str) -> String {
         let secrets = std::iter::once(&self.api_key).chain(self.headers.values()).map(Secret::expose);

@@ -29,7 +29,7 @@ pub use message::{
     ToolOutcome, Turn,
 };
 pub use model::{Identity, Model, Pieces};
-pub use provider::Provider;
+pub use provider::{Api, Provider};
 pub use repair::repair;
 pub use select::{Choice, Wanted, choose};
 #[cfg(any(test, fuzzing))]

@@ -26,11 +26,24 @@ pub enum Provider {
     None,
 }
 
+/// Which of its protocols a provider is spoken to by, where it has several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// Chat completions, which every compatible server has.
+    #[default]
+    Chat,
+    /// Responses, which carry a model's reasoning from one call to the next.
+    Responses,
+}
+
 /// Which protocol a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wire {
     /// `POST /chat/completions`.
     ChatCompletions,
+    /// `POST /responses`.
+    Responses,
     /// `POST /v1/messages`.
     Messages,
     /// `POST /v1beta/models/…:streamGenerateContent`.

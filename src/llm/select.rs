@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Detected, Provider, Selected, Timeouts};
+use super::{Api, Detected, Provider, Selected, Timeouts};
 use crate::secret::{Secret, masked_url};
 
 /// What the configuration says about the model.
@@ -10,6 +10,8 @@ use crate::secret::{Secret, masked_url};
 pub struct Wanted {
     /// The provider, where one is named.
     pub provider: Option<Provider>,
+    /// By which of its protocols.
+    pub api: Api,
     /// The model, where one is named.
     pub model: Option<String>,
     /// The address, where one is named.
@@ -152,6 +154,7 @@ fn selected(
     let headers = wanted.headers.iter().map(|(name, value)| (name.clone(), trimmed(value)));
     Selected {
         provider,
+        api: wanted.api,
         model,
         base_url,
         api_key: trimmed(&api_key),
@@ -169,6 +172,7 @@ mod tests {
     fn wanted() -> Wanted {
         Wanted {
             provider: None,
+            api: Api::default(),
             model: None,
             base_url: None,
             api_key: Secret::default(),

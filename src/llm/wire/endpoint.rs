@@ -21,6 +21,16 @@ pub(super) fn endpoint(wire: Wire, base: &http::Uri, model: &str) -> Result<Stri
             }
             None => format!("{path}/chat/completions"),
         },
+        Wire::Responses => match path.strip_suffix("/responses") {
+            Some(_) => path.to_owned(),
+            None if ["/completions", "/embeddings", "/models", "/chat"]
+                .iter()
+                .any(|end| path.ends_with(end)) =>
+            {
+                return refuse("the path of another request");
+            }
+            None => format!("{path}/responses"),
+        },
         Wire::Messages if path.ends_with("/v1/messages") => path.to_owned(),
         Wire::Messages if path.ends_with("/v1") => format!("{path}/messages"),
         Wire::Messages if path.ends_with("/messages") => return refuse("the path of another request"),
@@ -64,6 +74,9 @@ mod tests {
         assert_eq!(chat("http://h/v1/chat/completions"), "http://h/v1/chat/completions");
         assert_eq!(chat("https://h:8/"), "https://h:8/chat/completions");
         assert!(at(Wire::ChatCompletions, "http://h/v1/responses").unwrap_err().contains("agent.base_url"));
+        assert_eq!(at(Wire::Responses, "http://h/v1?a=b").unwrap(), "http://h/v1/responses?a=b");
+        assert_eq!(at(Wire::Responses, "http://h/v1/responses").unwrap(), "http://h/v1/responses");
+        assert!(at(Wire::Responses, "http://h/v1/chat/completions").is_err());
         let messages = |base| at(Wire::Messages, base).unwrap();
         for base in ["http://h", "http://h/v1", "http://h/v1/", "http://h/v1/messages"] {
             assert_eq!(messages(base), "http://h/v1/messages");

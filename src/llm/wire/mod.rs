@@ -14,6 +14,7 @@ mod messages;
 mod reading;
 #[cfg(any(test, fuzzing))]
 mod replay;
+mod responses;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -112,6 +113,7 @@ fn protocol(wire: Wire) -> Arc<dyn Protocol> {
         Wire::Messages => Arc::new(messages::Messages),
         Wire::GenerateContent => Arc::new(gemini::Gemini),
         Wire::ChatCompletions => Arc::new(chat::Chat),
+        Wire::Responses => Arc::new(responses::Responses),
     }
 }
 
@@ -127,12 +129,12 @@ impl WireModel {
             ));
         }
         let connection = Connection::new(selected, &url)?;
-        let wire = selected.provider.wire();
+        let wire = selected.wire()?;
         let url = endpoint::endpoint(wire, &url, &selected.model)?;
         let (key_header, key_prefix) = match wire {
             Wire::Messages => ("x-api-key", ""),
             Wire::GenerateContent => ("x-goog-api-key", ""),
-            Wire::ChatCompletions => ("authorization", "Bearer "),
+            Wire::ChatCompletions | Wire::Responses => ("authorization", "Bearer "),
         };
         let mut headers = HeaderMap::new();
         let key = selected.api_key.expose();

@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use super::{AnswerReader, Failure, Piece, Selected, ToolCall, protocol};
 use crate::{
-    llm::{Provider, Timeouts},
+    llm::{Api, Provider, Timeouts},
     secret::Secret,
 };
 
-fn selected(provider: Provider) -> Arc<Selected> {
+fn selected(provider: Provider, api: Api) -> Arc<Selected> {
     Arc::new(Selected {
         provider,
+        api,
         model: "m".into(),
         base_url: "http://h".into(),
         api_key: Secret::default(),
@@ -33,12 +34,13 @@ pub(crate) struct Meant {
 }
 
 /// Reads a stream in pieces of a size.
-pub(crate) fn replay(provider: Provider, stream: &[u8], size: usize) -> Meant {
-    let selected = selected(provider);
-    let mut answer = AnswerReader::new(protocol(provider.wire()).decoder(&selected));
+pub(crate) fn replay((provider, api): (Provider, Api), stream: &[u8], size: usize) -> Meant {
+    let selected = selected(provider, api);
+    let protocol = selected.wire().map_or_else(|_| protocol(provider.wire()), protocol);
+    let mut answer = AnswerReader::new(protocol.decoder(&selected));
     let pushed: Result<Vec<()>, Failure> = stream.chunks(size).map(|chunk| answer.push(chunk)).collect();
     let turn = pushed.and_then(|_| answer.end()).and_then(|()| {
-        answer.paused(&*protocol(provider.wire()), &selected);
+        answer.paused(&*protocol, &selected);
         answer.turn(&selected)
     });
     let (mut text, mut reasoning) = (String::new(), String::new());

@@ -3,7 +3,12 @@
 use serde_json::{Value, json};
 
 use super::replay::{Meant, replay};
-use crate::llm::Provider;
+use crate::llm::{Api, Provider};
+
+const CHAT: (Provider, Api) = (Provider::OpenAi, Api::Chat);
+const MESSAGES: (Provider, Api) = (Provider::Anthropic, Api::Chat);
+const GEMINI: (Provider, Api) = (Provider::Gemini, Api::Chat);
+const RESPONSES: (Provider, Api) = (Provider::OpenAi, Api::Responses);
 
 fn data(documents: &[Value]) -> String {
     documents.iter().map(|document| format!("data: {document}\n\n")).collect()
@@ -17,30 +22,23 @@ fn chat(deltas: &[Value], finish: &str) -> String {
 }
 
 /// Whose a stream is, its bytes, its text, its reasoning, the calls, how it ends.
-type Row = (Provider, String, &'static str, &'static str, Vec<(&'static str, Value)>, &'static str);
+type Row = ((Provider, Api), String, &'static str, &'static str, Vec<(&'static str, Value)>, &'static str);
 
 fn table() -> Vec<Row> {
     let gemini = |parts: Value, finish: Value| json!({"candidates": [{"content": {"parts": parts}, "finishReason": finish}]});
     let half = |text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
     vec![
         (
-            Provider::OpenAi,
+            CHAT,
             chat(&[json!({"content": "a"}), json!({"content": "ção"})], "stop"),
             "ação",
             "",
             vec![],
             "stop",
         ),
+        (CHAT, half("ok \\ud83d") + &half("\\ude00") + "data: [DONE]\n\n", "ok 😀", "", vec![], "stop"),
         (
-            Provider::OpenAi,
-            half("ok \\ud83d") + &half("\\ude00") + "data: [DONE]\n\n",
-            "ok 😀",
-            "",
-            vec![],
-            "stop",
-        ),
-        (
-            Provider::OpenAi,
+            CHAT,
             chat(&[json!({"reasoning_content": "hm", "reasoning": "hm"}), json!({"content": "x"})], "stop"),
             "x",
             "hm",
@@ -48,7 +46,7 @@ fn table() -> Vec<Row> {
             "stop",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             chat(
                 &[
                     json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, "x"]}),
@@ -60,16 +58,9 @@ fn table() -> Vec<Row> {
             vec![],
             "stop",
         ),
+        (CHAT, chat(&[json!({"content": "<think>hm</think>\n\nx"})], "stop"), "x", "hm", vec![], "stop"),
         (
-            Provider::OpenAi,
-            chat(&[json!({"content": "<think>hm</think>\n\nx"})], "stop"),
-            "x",
-            "hm",
-            vec![],
-            "stop",
-        ),
-        (
-            Provider::OpenAi,
+            CHAT,
             chat(
                 &[json!({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": {"a": 2.0}}}]})],
                 "tool_call",
@@ -80,7 +71,7 @@ fn table() -> Vec<Row> {
             "tool_calls",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             chat(&[json!({"content": "x"})], "moon"),
             "x",
             "",
@@ -88,7 +79,7 @@ fn table() -> Vec<Row> {
             "the model stopped for a reason that is no success: moon",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             half("x"),
             "x",
             "",
@@ -96,7 +87,7 @@ fn table() -> Vec<Row> {
             "the model's server closed the connection in the middle of its answer",
         ),
         (
-            Provider::Anthropic,
+            MESSAGES,
             data(&[
                 json!({"type": "message_start", "message": {"usage": {"input_tokens": 3}}}),
                 json!({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "h"}}),
@@ -112,7 +103,7 @@ fn table() -> Vec<Row> {
             "tool_calls",
         ),
         (
-            Provider::Anthropic,
+            MESSAGES,
             data(&[
                 json!({"type": "content_block_start", "index": 0, "content_block": {"type": "hologram", "beams": "x"}}),
             ]),
@@ -122,7 +113,7 @@ fn table() -> Vec<Row> {
             "the model's server sent a part that this gateway cannot read, and what it says would be lost: a block of the type hologram: {\"type\":\"hologram\",\"beams\":\"x\"}",
         ),
         (
-            Provider::Gemini,
+            GEMINI,
             data(&[
                 gemini(json!([{"text": "hm", "thought": true}, {"text": "x"}]), Value::Null),
                 gemini(json!([{"functionCall": {"name": "f", "args": {}}}]), Value::Null),
@@ -134,7 +125,7 @@ fn table() -> Vec<Row> {
             "tool_calls",
         ),
         (
-            Provider::Gemini,
+            GEMINI,
             data(&[gemini(json!([{"functionCall": {"name": "f", "args": "{\"a\": 1}"}}]), json!("STOP"))]),
             "",
             "",
@@ -142,7 +133,7 @@ fn table() -> Vec<Row> {
             "tool_calls",
         ),
         (
-            Provider::Gemini,
+            GEMINI,
             data(&[gemini(
                 json!([{"functionCall": {"id": "1", "name": "f", "args": {"a": 1}}}, {"functionCall": {"id": "2", "args": {"a": 2}}}]),
                 json!("STOP"),
@@ -153,7 +144,7 @@ fn table() -> Vec<Row> {
             "the model made a call without a name, which cannot be made",
         ),
         (
-            Provider::Gemini,
+            GEMINI,
             data(&[gemini(json!([{"text": "x"}]), json!("SAFETY")), gemini(json!([]), json!("STOP"))]),
             "x",
             "",
@@ -161,7 +152,7 @@ fn table() -> Vec<Row> {
             "the provider filtered the answer (SAFETY); say it in other words",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             chat(
                 &[
                     json!({"tool_calls": [{"index": 0, "id": "a", "type": "tool_use", "name": "f", "input": {"a": 1}}]}),
@@ -174,7 +165,7 @@ fn table() -> Vec<Row> {
             "tool_calls",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             chat(
                 &[
                     json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}]}),
@@ -188,7 +179,7 @@ fn table() -> Vec<Row> {
             "the model made a call without a name, which cannot be made",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             chat(
                 &[
                     json!({"tool_calls": [{"index": 0, "id": "", "function": {"name": "f", "arguments": ""}}]}),
@@ -202,7 +193,7 @@ fn table() -> Vec<Row> {
             "tool_calls",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             chat(&[json!({"content": "x"})], "stop") + &chat(&[], "content_filter"),
             "x",
             "",
@@ -210,7 +201,7 @@ fn table() -> Vec<Row> {
             "the provider filtered the answer (content_filter); say it in other words",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             chat(&[json!({"content": "x"})], "stop") + "data: {\"choices\":[],\"usage\":{\"prom",
             "x",
             "",
@@ -218,7 +209,7 @@ fn table() -> Vec<Row> {
             "stop",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             "data: {\"error\":{\"message\":\"no credits\",\"code\":402}}".to_owned(),
             "",
             "",
@@ -226,7 +217,7 @@ fn table() -> Vec<Row> {
             "the model's server answered HTTP 402: no credits",
         ),
         (
-            Provider::OpenAi,
+            CHAT,
             data(&[
                 json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}]}}]}),
             ]) + "data: [DONE]\n\n",
@@ -236,7 +227,7 @@ fn table() -> Vec<Row> {
             "the model's server closed the connection in the middle of its answer",
         ),
         (
-            Provider::Anthropic,
+            MESSAGES,
             data(&[
                 json!({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {"text": ""}}}),
                 json!({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "u", "name": "g", "input": {}}}),
@@ -248,20 +239,170 @@ fn table() -> Vec<Row> {
             vec![("f", json!({"text": ""})), ("g", json!({}))],
             "tool_calls",
         ),
-        (
-            Provider::Gemini,
-            data(&[gemini(json!([]), json!("STOP"))]),
+        (GEMINI, data(&[gemini(json!([]), json!("STOP"))]), "", "", vec![], "the model's answer was empty"),
+    ]
+}
+
+/// Streams of the responses API: as OpenAI sends them, and as servers that follow it do.
+fn responses() -> Vec<Row> {
+    let event = |kind: &str, mut rest: Value| {
+        rest["type"] = json!(kind);
+        rest
+    };
+    let added = |place: u32, item: Value| {
+        event("response.output_item.added", json!({"output_index": place, "item": item}))
+    };
+    let done = |place: u32, item: Value| {
+        event("response.output_item.done", json!({"output_index": place, "item": item}))
+    };
+    let words = |place: u32, text: &str| {
+        event(
+            "response.output_text.delta",
+            json!({"output_index": place, "content_index": 0, "item_id": format!("i{place}"), "delta": text}),
+        )
+    };
+    let said = |text: &str| json!({"type": "message", "id": "i1", "role": "assistant", "content": [{"type": "output_text", "text": text}]});
+    let call = |arguments: &str| json!({"type": "function_call", "id": "fc", "call_id": "c1", "name": "f", "arguments": arguments});
+    let end = |status: &str, rest: Value| {
+        let mut response = rest;
+        response["status"] = json!(status);
+        event(&format!("response.{status}"), json!({"response": response}))
+    };
+    let whole = |output: Value| {
+        end("completed", json!({"output": output, "usage": {"input_tokens": 3, "output_tokens": 4}}))
+    };
+    let thought = |place: u32, text: &str| {
+        event(
+            "response.reasoning_summary_text.delta",
+            json!({"output_index": place, "summary_index": 0, "delta": text}),
+        )
+    };
+    let part = event("response.reasoning_summary_part.added", json!({"output_index": 0, "summary_index": 0}));
+    let reasoning = json!({"type": "reasoning", "id": "i0", "summary": [{"type": "summary_text", "text": "hm\n\nso"}], "encrypted_content": "x"});
+    let row = |events: &[Value], text, reasoning, calls, end| {
+        (RESPONSES, data(events), text, reasoning, calls, end)
+    };
+    vec![
+        row(
+            &[
+                event("response.created", json!({"response": {"status": "in_progress", "error": null}})),
+                added(0, json!({"type": "reasoning", "id": "i0"})),
+                part.clone(),
+                thought(0, "hm"),
+                part,
+                thought(0, "so"),
+                done(0, reasoning.clone()),
+                added(1, json!({"type": "message", "id": "i1", "content": []})),
+                words(1, "a"),
+                words(1, "ção"),
+                done(1, said("ação")),
+                whole(json!([reasoning, said("ação")])),
+            ],
+            "ação",
+            "hm\n\nso",
+            vec![],
+            "stop",
+        ),
+        row(
+            &[
+                added(0, call("")),
+                event(
+                    "response.function_call_arguments.delta",
+                    json!({"output_index": 0, "item_id": "fc", "delta": "{\"a\":"}),
+                ),
+                event(
+                    "response.function_call_arguments.delta",
+                    json!({"output_index": 0, "item_id": "fc", "delta": "1}"}),
+                ),
+                event(
+                    "response.function_call_arguments.done",
+                    json!({"output_index": 0, "item_id": "fc", "arguments": "{\"a\":1}"}),
+                ),
+                done(0, call("{\"a\":1}")),
+                whole(json!([call("{\"a\":1}")])),
+            ],
+            "",
+            "",
+            vec![("f", json!({"a": 1}))],
+            "tool_calls",
+        ),
+        // Nothing but the end.
+        row(
+            &[whole(json!([reasoning, said("all"), call("{}")]))],
+            "all",
+            "hm\n\nso",
+            vec![("f", json!({}))],
+            "tool_calls",
+        ),
+        // No places, no names, no end of the item.
+        row(
+            &[event("response.output_text.delta", json!({"delta": "x"})), whole(json!([said("xy")]))],
+            "xy",
+            "",
+            vec![],
+            "stop",
+        ),
+        row(
+            &[
+                words(0, "x"),
+                end("incomplete", json!({"incomplete_details": {"reason": "max_output_tokens"}})),
+            ],
+            "x",
+            "",
+            vec![],
+            "length",
+        ),
+        row(
+            &[words(0, "x"), end("incomplete", json!({"incomplete_details": {"reason": "content_filter"}}))],
+            "x",
+            "",
+            vec![],
+            "the provider filtered the answer (content_filter); say it in other words",
+        ),
+        row(
+            &[
+                words(0, "x"),
+                end("failed", json!({"error": {"code": "server_error", "message": "it broke"}})),
+            ],
+            "x",
+            "",
+            vec![],
+            "the model's server reported an error: it broke",
+        ),
+        row(
+            &[event("error", json!({"code": "rate_limit_exceeded", "message": "slowly"}))],
             "",
             "",
             vec![],
-            "the model's answer was empty",
+            "the model's server reported an error: slowly",
+        ),
+        row(
+            &[event("response.refusal.delta", json!({"output_index": 0, "delta": "no"})), whole(json!([]))],
+            "",
+            "",
+            vec![],
+            "the model refuses: no",
+        ),
+        row(
+            &[words(0, "x")],
+            "x",
+            "",
+            vec![],
+            "the model's server closed the connection in the middle of its answer",
+        ),
+        row(
+            &[done(0, json!({"type": "computer_call", "action": {"type": "click"}})), whole(json!([]))],
+            "",
+            "",
+            vec![],
+            "the model's server sent a part that this gateway cannot read, and what it says would be lost: an item of the type computer_call: {\"type\":\"computer_call\",\"action\":{\"type\":\"click\"}}",
         ),
     ]
 }
 
 #[test]
 fn streams_mean_the_same_however_they_are_cut() {
-    for (provider, stream, text, reasoning, calls, end) in table() {
+    for (provider, stream, text, reasoning, calls, end) in table().into_iter().chain(responses()) {
         let expected = Meant {
             text: text.into(),
             reasoning: reasoning.into(),

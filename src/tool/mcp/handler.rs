@@ -223,7 +223,7 @@ impl ServerHandler for McpHandler {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         // A request that panicked would never be answered: the library's task for it would just be gone.
-        answered(self.call(request, context)).await
+        answered(Box::pin(self.call(request, context))).await
     }
 
     async fn initialize(
@@ -331,7 +331,7 @@ impl ServerHandler for McpHandler {
         request: CustomRequest,
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        answered(self.read_again(request, context)).await
+        answered(Box::pin(self.read_again(request, context))).await
     }
 
     async fn complete(

@@ -58,7 +58,7 @@ impl McpHandler {
                 let params = with_arguments_read(params);
                 match serde_json::from_value::<CallToolRequestParams>(params) {
                     Ok(request) => {
-                        let answer = self.call_tool(request, context).await?;
+                        let answer = Box::pin(self.call_tool(request, context)).await?;
                         let answer = serde_json::to_value(ServerResult::from(answer));
                         return answer
                             .map(CustomResult::new)

@@ -1,0 +1,331 @@
+//! What comes: items, each added, filled and done. Servers that follow OpenAI leave some of these events out; what an item holds at its
+//! end, or the whole answer at its end, stands for what was not said before.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        Answer, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
+        json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
+    },
+    request::{call, said},
+};
+use crate::llm::{Selected, halves::Joiner, reported};
+
+/// Items of tools that the server runs itself; what they found is in the text.
+const SERVERS_OWN: [&str; 7] = [
+    "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call",
+    "mcp_list_tools", "mcp_call", "compaction",
+];
+
+/// An item of the answer, as far as it came.
+#[derive(Debug, Default)]
+struct Item {
+    /// The server's name for it.
+    id: Option<String>,
+    /// As the server gave it at its end.
+    whole: Option<Value>,
+    /// What of its text was said, by part.
+    said: BTreeMap<u64, String>,
+    /// What of its reasoning was said.
+    reasoned: bool,
+    call: Option<RawCall>,
+}
+
+pub(super) struct ResponsesDecoder {
+    selected: Arc<Selected>,
+    items: BTreeMap<u64, Item>,
+    refusal: String,
+    finish: Option<Finish>,
+    usage: Usage,
+}
+
+impl ResponsesDecoder {
+    pub(super) fn new(selected: Arc<Selected>) -> Self {
+        Self {
+            selected,
+            items: BTreeMap::new(),
+            refusal: String::new(),
+            finish: None,
+            usage: Usage::default(),
+        }
+    }
+
+    /// The place of the item that an event is about: as it is said, else by its name, else the latest.
+    fn place(&self, document: &Value) -> u64 {
+        let id = item_id(document);
+        let named =
+            || self.items.iter().find(|(_, item)| id.is_some() && item.id == id).map(|(place, _)| *place);
+        let last = self.items.keys().next_back().copied();
+        let latest = || match (last, &id) {
+            // One that was not heard of before.
+            (Some(last), Some(_)) => last + 1,
+            (last, _) => last.unwrap_or(0),
+        };
+        count(document.get("output_index")).or_else(named).unwrap_or_else(latest)
+    }
+
+    fn item(&mut self, document: &Value) -> &mut Item {
+        let (place, id) = (self.place(document), item_id(document));
+        let item = self.items.entry(place).or_default();
+        item.id = item.id.take().or(id);
+        item
+    }
+
+    fn document(&mut self, name: &str, document: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        let kind = text(document, "type").unwrap_or(name);
+        let response = document.get("response").unwrap_or(&Value::Null);
+        if let Some(error) =
+            reported::in_document(name, document).or_else(|| reported::in_document("", response))
+        {
+            return Err(reported::failure(error, None, &self.selected));
+        }
+        let delta = text(document, "delta");
+        match kind {
+            "response.output_item.added" => self.added(document)?,
+            "response.output_item.done" => {
+                if let Some(whole) = document.get("item").filter(|item| item.is_object()) {
+                    self.item(document);
+                    self.done(self.place(document), whole, parts)?;
+                }
+            }
+            "response.output_text.delta" => {
+                if let Some(piece) = delta {
+                    let part = count(document.get("content_index")).unwrap_or(0);
+                    self.item(document).said.entry(part).or_default().push_str(piece);
+                    parts.push(Part::Text(piece.to_owned()));
+                }
+            }
+            "response.refusal.delta" => self.refusal.push_str(delta.unwrap_or_default()),
+            "response.refusal.done" if self.refusal.is_empty() => {
+                self.refusal.push_str(text(document, "refusal").unwrap_or_default());
+            }
+            "response.function_call_arguments.delta" => {
+                if let Some(piece) = delta {
+                    let item = self.item(document);
+                    item.call.get_or_insert_default().arguments.push_str(piece);
+                }
+            }
+            "response.function_call_arguments.done" => {
+                if let Some(whole) = document.get("arguments") {
+                    let (name, whole) = (text(document, "name").map(str::to_owned), arguments(whole));
+                    let call = self.item(document).call.get_or_insert_default();
+                    call.arguments = whole;
+                    if call.name.is_empty() {
+                        call.name = name.unwrap_or_default();
+                    }
+                }
+            }
+            "response.reasoning_summary_text.delta"
+            | "response.reasoning_text.delta"
+            | "response.reasoning.delta"
+            | "response.reasoning_summary.delta" => {
+                if let Some(piece) = delta {
+                    self.item(document).reasoned = true;
+                    parts.push(Part::Reasoning(piece.to_owned()));
+                }
+            }
+            "response.reasoning_summary_part.added" if self.item(document).reasoned => {
+                parts.push(Part::Reasoning("\n\n".to_owned()));
+            }
+            "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
+                self.end(kind, response, parts)?;
+            }
+            // Signs of life, ends of parts, tools that the server runs, and events of a later version.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn added(&mut self, document: &Value) -> Result<(), Failure> {
+        let item = document.get("item").unwrap_or(&Value::Null);
+        if text(item, "type") == Some("function_call") {
+            let begun = raw_call(item);
+            let known = self.item(document).call.get_or_insert_default();
+            // Its arguments may come once more, in pieces.
+            *known = RawCall { arguments: std::mem::take(&mut known.arguments), ..begun };
+        } else {
+            self.item(document);
+        }
+        Ok(())
+    }
+
+    /// An item at its end: what it holds and was not said is said now.
+    fn done(&mut self, place: u64, whole: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        let item = self.items.entry(place).or_default();
+        if item.whole.is_some() {
+            return Ok(());
+        }
+        match text(whole, "type").unwrap_or("message") {
+            "message" => {
+                let content = match whole.get("content") {
+                    Some(Value::Array(content)) => content.clone(),
+                    Some(Value::String(words)) => vec![json!({"type": "output_text", "text": words})],
+                    _ => Vec::new(),
+                };
+                for (part, content) in (0..).zip(&content) {
+                    let said = item.said.entry(part).or_default();
+                    match text(content, "type").unwrap_or("output_text") {
+                        "output_text" | "text" | "input_text" => {
+                            let words = text(content, "text").unwrap_or_default();
+                            // What comes beyond what was said; of two versions the one that was shown counts.
+                            if let Some(rest) =
+                                words.strip_prefix(said.as_str()).filter(|rest| !rest.is_empty())
+                            {
+                                parts.push(Part::Text(rest.to_owned()));
+                                said.push_str(rest);
+                            }
+                        }
+                        "refusal" if self.refusal.is_empty() => {
+                            self.refusal.push_str(text(content, "refusal").unwrap_or("it gives no reason"));
+                        }
+                        "refusal" => {}
+                        kind if !says_nothing(content) => {
+                            return Err(unreadable(
+                                &format!("a part of the type {kind}: {content}"),
+                                &self.selected,
+                            ));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            "function_call" => {
+                let last = raw_call(whole);
+                let call = item.call.get_or_insert_default();
+                let given = if last.arguments.is_empty() {
+                    std::mem::take(&mut call.arguments)
+                } else {
+                    last.arguments
+                };
+                let name = if last.name.is_empty() { std::mem::take(&mut call.name) } else { last.name };
+                *call = RawCall { id: last.id.or(call.id.take()), name, arguments: given };
+            }
+            "reasoning" => {
+                let words = ["summary", "content"]
+                    .iter()
+                    .filter_map(|member| whole.get(*member)?.as_array())
+                    .flatten();
+                if !item.reasoned {
+                    for words in words.filter_map(|part| text(part, "text")) {
+                        parts.push(Part::Reasoning(words.to_owned()));
+                    }
+                }
+            }
+            kind if SERVERS_OWN.contains(&kind) => {}
+            kind => {
+                return Err(unreadable(&format!("an item of the type {kind}: {whole}"), &self.selected));
+            }
+        }
+        item.whole = Some(whole.clone());
+        Ok(())
+    }
+
+    /// The end of the answer, which holds all of it once more.
+    fn end(&mut self, kind: &str, response: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        for (place, whole) in
+            (0..).zip(response.get("output").and_then(Value::as_array).into_iter().flatten())
+        {
+            let id = identifier(whole.get("id"));
+            let known =
+                self.items.iter().find(|(_, item)| id.is_some() && item.id == id).map(|(place, _)| *place);
+            self.done(known.unwrap_or(place), whole, parts)?;
+        }
+        self.usage(response.get("usage"));
+        let reason = response.get("incomplete_details").and_then(|details| text(details, "reason"));
+        let status = text(response, "status").unwrap_or(kind.trim_start_matches("response."));
+        self.finish = Some(match (status, reason) {
+            ("completed", _) => Finish::Natural,
+            ("incomplete", Some(reason)) => {
+                finish::read(reason).unwrap_or_else(|| Finish::Other(reason.to_owned()))
+            }
+            (status, reason) => Finish::Other(reason.unwrap_or(status).to_owned()),
+        });
+        Ok(())
+    }
+
+    fn usage(&mut self, usage: Option<&Value>) {
+        let Some(usage) = usage else { return };
+        let read = |name: &str| count(usage.get(name));
+        self.usage =
+            Usage { input: read("input_tokens"), output: read("output_tokens"), total: read("total_tokens") };
+    }
+}
+
+/// The server's name for the item that an event is about.
+fn item_id(document: &Value) -> Option<String> {
+    identifier(document.get("item_id")).or_else(|| identifier(document.get("item")?.get("id")))
+}
+
+/// Arguments, as text or as the object itself.
+fn arguments(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn raw_call(item: &Value) -> RawCall {
+    RawCall {
+        id: identifier(item.get("call_id")).or_else(|| identifier(item.get("id"))),
+        name: text(item, "name").unwrap_or_default().to_owned(),
+        arguments: item.get("arguments").map(arguments).unwrap_or_default(),
+    }
+}
+
+impl Decoder for ResponsesDecoder {
+    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure> {
+        if is_done(data) || data.trim().is_empty() {
+            return Ok(());
+        }
+        for document in documents(data, &self.selected)? {
+            self.document(name, &document, parts)?;
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    fn calls(&self) -> usize {
+        self.items.values().filter(|item| item.call.is_some()).count()
+    }
+
+    fn answer(&mut self) -> Answer {
+        Answer {
+            calls: self.items.values().filter_map(|item| item.call.clone()).collect(),
+            finish: self.finish.take(),
+            refusal: std::mem::take(&mut self.refusal),
+            usage: self.usage,
+        }
+    }
+
+    /// As it came: reasoning is encrypted, and belongs before what follows it.
+    fn native(&self, _: &str, calls: &[ToolCall]) -> Value {
+        let mut calls = calls.iter();
+        let items = self.items.values().filter_map(|item| {
+            if item.call.is_some() {
+                return calls.next().map(call);
+            }
+            match &item.whole {
+                Some(whole) if text(whole, "type") == Some("reasoning") => {
+                    // Without its secret part a server that keeps nothing cannot read it.
+                    whole.get("encrypted_content").is_some_and(Value::is_string).then(|| whole.clone())
+                }
+                _ => {
+                    let words: String = item.said.values().map(String::as_str).collect();
+                    (!words.is_empty()).then(|| said(&Joiner::whole(words)))
+                }
+            }
+        });
+        json!({"role": "assistant", "items": items.collect::<Vec<_>>()})
+    }
+}

@@ -1,0 +1,24 @@
+//! OpenAI's responses, which carry a model's reasoning from one call to the next.
+
+mod decoder;
+mod request;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Decoder, Protocol};
+use crate::llm::{Request, Selected};
+
+#[derive(Debug)]
+pub(super) struct Responses;
+
+impl Protocol for Responses {
+    fn body(&self, request: &Request, selected: &Selected) -> Value {
+        request::body(request, selected)
+    }
+
+    fn decoder(&self, selected: &Arc<Selected>) -> Box<dyn Decoder> {
+        Box::new(decoder::ResponsesDecoder::new(selected.clone()))
+    }
+}
