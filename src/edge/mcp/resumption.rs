@@ -64,18 +64,18 @@ struct Session {
 
 /// One stream.
 struct Log {
-    events: Mutex<Events>,
+    events: Mutex<KeptMessages>,
     changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
-struct Events {
-    kept: VecDeque<Event>,
+struct KeptMessages {
+    kept: VecDeque<KeptMessage>,
     bytes: usize,
     is_over: bool,
 }
 
-struct Event {
+struct KeptMessage {
     index: u64,
     message: ServerSseMessage,
     bytes: usize,
@@ -118,9 +118,9 @@ impl Log {
         let index = parse_id(message.event_id.as_deref()).map_or(next, |(index, _)| index);
         let bytes = size(&message);
         events.bytes += bytes;
-        events.kept.push_back(Event { index, message, bytes });
+        events.kept.push_back(KeptMessage { index, message, bytes });
         while events.bytes > MAX_STREAM_BYTES {
-            let may_go = |event: &Event| {
+            let may_go = |event: &KeptMessage| {
                 event
                     .message
                     .message
@@ -152,7 +152,7 @@ impl Log {
                 {
                     let events = lock(&log.events);
                     let next = events.kept.iter().find(|event| after.is_none_or(|after| event.index > after));
-                    if let Some(Event { index, message, .. }) = next {
+                    if let Some(KeptMessage { index, message, .. }) = next {
                         let (index, message) = (*index, message.clone());
                         drop(events);
                         return Some((message, (log, changes, Some(index))));

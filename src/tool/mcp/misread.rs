@@ -15,8 +15,17 @@ use rmcp::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::handler::McpHandler;
+use super::{elicit::is_sessionless, handler::McpHandler};
 use crate::{json_rpc::wrong_params, lenient_json, text::quoted};
+
+/// The version without sessions has none of these.
+const WITH_SESSIONS: [&str; 5] =
+    ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
+fn unknown(method: &str) -> ErrorData {
+    let message = format!("there is no method `{}`", quoted(method));
+    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
+}
 
 /// Whether parameters are of this type, and what is wrong with them if not.
 fn check<T: DeserializeOwned>(method: &str, params: Value) -> ErrorData {
@@ -53,7 +62,9 @@ impl McpHandler {
                 ));
             }
         };
+        let is_known = !(is_sessionless(&context) && WITH_SESSIONS.contains(&method));
         Err(match method {
+            _ if !is_known => unknown(method),
             "tools/call" => {
                 let params = with_arguments_read(params);
                 match serde_json::from_value::<CallToolRequestParams>(params) {
@@ -79,11 +90,7 @@ impl McpHandler {
             "ping" | "initialize" | "server/discover" | "subscriptions/listen" => {
                 ErrorData::invalid_params(format!("{method}: the parameters could not be read"), None)
             }
-            _ => ErrorData::new(
-                ErrorCode::METHOD_NOT_FOUND,
-                format!("there is no method `{}`", quoted(method)),
-                None,
-            ),
+            _ => unknown(method),
         })
     }
 }
