@@ -7,7 +7,7 @@ use serde_json::Value;
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Makes integers of whole floats and of texts of digits, wherever the schema wants an integer, and leaves out members that are null
-/// and not required. Anything else stays as it is, and is left to whoever checks it.
+/// where the schema has another type and does not require them. Anything else stays as it is, and is left to whoever checks it.
 pub(crate) fn read_as_written(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(members) => {
@@ -15,9 +15,13 @@ pub(crate) fn read_as_written(value: &mut Value, schema: &Value) {
             let is_required = |name: &str| {
                 schema["required"].as_array().is_some_and(|required| required.iter().any(|one| one == name))
             };
-            members.retain(|name, member| {
-                !member.is_null() || is_required(name) || !properties.contains_key(name.as_str())
-            });
+            // Where null is a value of its own, it may mean something else than nothing.
+            let is_nothing = |name: &str| {
+                properties
+                    .get(name)
+                    .is_some_and(|schema| schema["type"].as_str().is_some_and(|kind| kind != "null"))
+            };
+            members.retain(|name, member| !member.is_null() || is_required(name) || !is_nothing(name));
             for (name, schema) in properties {
                 if let Some(member) = members.get_mut(name) {
                     read_as_written(member, schema);
@@ -65,13 +69,12 @@ mod tests {
     #[test]
     fn whole_numbers_are_integers_where_one_is_wanted() {
         let schema = json!({"properties": {
-            "limit": {"type": ["integer", "null"]}, "name": {"type": "string"}, "either": {"type": ["integer", "string"]}, "none": {"type": "string"},
+            "limit": {"type": ["integer", "null"]}, "name": {"type": "string"}, "either": {"type": ["integer", "string"]}, "none": {"type": "string"}, "own": {"type": ["string", "null"]},
             "list": {"type": "array", "items": {"type": "integer"}},
         }});
-        let mut value = json!({"limit": 2.0, "name": "7", "either": "7", "none": null, "list": ["1", 2.0, 2.5, "x", true], "other": 1.0});
+        let mut value = json!({"limit": 2.0, "name": "7", "either": "7", "none": null, "own": null, "list": ["1", 2.0, 2.5, "x", true], "other": 1.0});
         read_as_written(&mut value, &schema);
-        let expected =
-            json!({"limit": 2, "name": "7", "either": "7", "list": [1, 2, 2.5, "x", true], "other": 1.0});
+        let expected = json!({"limit": 2, "name": "7", "either": "7", "own": null, "list": [1, 2, 2.5, "x", true], "other": 1.0});
         assert_eq!(value.to_string(), expected.to_string());
     }
 

@@ -444,7 +444,7 @@ async fn a_cut_call_is_sent_again_with_its_key() {
     let address = gateway.mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
     let again = send(&address, "POST", "/mcp", &headers, Some(call(2, &run).into_bytes()));
     let go = async {
-        eventually(Duration::from_secs(10), "the first call is gone", async || {
+        eventually(Duration::from_secs(10), "the job goes on", async || {
             gateway.get("/api/v1/jobs").await.json()["jobs"][0]["state"] == "RUNNING"
         })
         .await;

@@ -120,6 +120,46 @@ async fn gemini_calls_tools_without_ids_and_keeps_signatures() {
 }
 
 /// What came without a signature does not go back, and is no text; a paused answer goes on.
+/// Over OpenAI's responses: reasoning goes back encrypted, before the call that followed it, and nothing is kept at the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_call_tools_and_give_reasoning_back() {
+    let event = |value: Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap());
+    let completed = |output: Value| {
+        event(json!({"type": "response.completed", "response": {"status": "completed", "output": output}}))
+    };
+    let reasoning = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed"});
+    let call = json!({"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_agent_info", "arguments": "{\"agent_id\": \"SqlExpert_Agent\"}"});
+    let first = event(json!({"type": "response.output_item.done", "output_index": 0, "item": reasoning}))
+        + &event(json!({"type": "response.output_item.done", "output_index": 1, "item": call}))
+        + &completed(json!([reasoning, call]));
+    let words = |text: &str| {
+        event(
+            json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": text}),
+        )
+    };
+    let second = words("It knows") + &words(" SQL.") + &completed(json!([]));
+    let model = ModelServer::start(vec![stream(first), stream(second)]).await;
+    let options = Options::default()
+        .set("agent.api", "responses")
+        .set("agent.model", "gpt-5")
+        .set("agent.max_tokens", 999);
+    let gateway = Gateway::thinking(&model, options);
+    let job_id = gateway.submit(&json!({"command": "What does SqlExpert know?"})).await;
+    let events = gateway.events(&job_id).await;
+    assert_eq!(of(&events, "result")[0]["result"], "It knows SQL.", "{events:?}");
+    assert_eq!(of(&events, "on_tool_start")[0]["arguments"], json!({"agent_id": "SqlExpert_Agent"}));
+    let asked = model.asked();
+    assert_eq!((asked[0].path.as_str(), &asked[0].body["store"]), ("/v1/responses", &json!(false)));
+    assert_eq!(asked[0].body["max_output_tokens"], 999);
+    let input = asked[1].body["input"].as_array().unwrap();
+    let kinds: Vec<&str> = input.iter().map(|item| item["type"].as_str().unwrap_or("message")).collect();
+    assert_eq!(kinds, ["message", "reasoning", "function_call", "function_call_output"], "{input:?}");
+    assert_eq!(
+        (&input[1]["encrypted_content"], &input[2]["call_id"], &input[3]["call_id"]),
+        (&json!("sealed"), &json!("call_1"), &json!("call_1"))
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn anthropic_pauses_and_unsigned_thinking() {
     let first = anthropic::thinking_block(0, "hm.", "")

@@ -7,17 +7,14 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use serde_json::Value;
 
 use super::{accept, refused};
-use crate::{
-    error::{Error, Result},
-    json_rpc::{self, MAX_BATCH, Refusal, WITHOUT_BATCHES},
-};
+use crate::json_rpc::{self, MAX_BATCH, Refusal, WITHOUT_BATCHES};
 
 /// `handle`: answers one message.
 pub(super) async fn answer<A>(
     head: &Parts,
     messages: Vec<Value>,
     handle: impl Fn(Parts, Vec<u8>) -> A,
-) -> Result<Response<Body>>
+) -> Response<Body>
 where
     A: Future<Output = Response<Body>>,
 {
@@ -25,35 +22,39 @@ where
     let version = version.unwrap_or("2025-03-26");
     let opens = messages.iter().any(|message| message["method"] == "initialize");
     if opens || version >= WITHOUT_BATCHES || messages.len() > MAX_BATCH {
-        return Ok(refused(&Refusal::no_batch(if opens { "" } else { version })));
+        return refused(&Refusal::no_batch(if opens { "" } else { version }));
     }
     let answers = messages.into_iter().map(|message| async {
         let message = match json_rpc::well_formed(message) {
             Ok(message) => message,
-            Err(refusal) => return Ok(Some(refusal.to_value())),
+            Err(refusal) => return Some(refusal.to_value()),
         };
         let is_request = message.get("id").is_some() && message.get("method").is_some();
         let id = message.get("id").cloned();
         let response = handle(head.clone(), message.to_string().into_bytes()).await;
         if !is_request {
-            return Ok(None);
+            return None;
         }
         let document = match accept::is(&response, accept::STREAM) {
-            true => accept::answer_of(response.into_body()).await?,
-            false => accept::collected(response.into_body()).await?,
+            true => accept::answer_of(response.into_body()).await,
+            false => accept::collected(response.into_body()).await,
+        };
+        // The others have their answers all the same.
+        let document = match document {
+            Ok(document) => document,
+            Err(error) => return Some(Refusal::in_words(id, error.message()).to_value()),
         };
         // What the library says in plain words.
         let in_words = || Refusal::in_words(id, &String::from_utf8_lossy(&document)).to_value();
-        Ok(Some(serde_json::from_slice(&document).unwrap_or_else(|_| in_words())))
+        Some(serde_json::from_slice(&document).unwrap_or_else(|_| in_words()))
     });
-    let answers = join_all(answers).await.into_iter().collect::<Result<Vec<Option<Value>>, Error>>()?;
-    let answers: Vec<Value> = answers.into_iter().flatten().collect();
+    let answers: Vec<Value> = join_all(answers).await.into_iter().flatten().collect();
     if answers.is_empty() {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::ACCEPTED;
-        return Ok(response);
+        return response;
     }
     let mut response = Response::new(Body::from(Value::Array(answers).to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(accept::JSON));
-    Ok(response)
+    response
 }

@@ -206,7 +206,7 @@ async fn handle_leniently<H: ServerHandler>(
         Ok(Read::Batch(messages)) => {
             let one =
                 |head, message| async { handle(head, Body::from(message)).await.unwrap_or_else(unread) };
-            batch::answer(&head, messages, one).await.unwrap_or_else(|error| problem(&error))
+            batch::answer(&head, messages, one).await
         }
         Err(refusal) => refused(&refusal),
     }

@@ -151,7 +151,8 @@ impl Log {
                 changes.mark_unchanged();
                 {
                     let events = lock(&log.events);
-                    let next = events.kept.iter().find(|event| after.is_none_or(|after| event.index > after));
+                    let seen = |event: &KeptMessage| after.is_some_and(|after| event.index <= after);
+                    let next = events.kept.get(events.kept.partition_point(seen));
                     if let Some(KeptMessage { index, message, .. }) = next {
                         let (index, message) = (*index, message.clone());
                         drop(events);

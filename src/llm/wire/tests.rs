@@ -334,6 +334,19 @@ fn responses() -> Vec<Row> {
             vec![("f", json!({}))],
             "tool_calls",
         ),
+        // Named and numbered anew at the end.
+        row(
+            &[
+                words(3, "once"),
+                whole(
+                    json!([{"type": "message", "id": "other", "content": [{"type": "output_text", "text": "once"}]}]),
+                ),
+            ],
+            "once",
+            "",
+            vec![],
+            "stop",
+        ),
         // No places, no names, no end of the item.
         row(
             &[event("response.output_text.delta", json!({"delta": "x"})), whole(json!([said("xy")]))],

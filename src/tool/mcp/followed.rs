@@ -10,7 +10,7 @@ use std::{
 };
 
 /// A client that was cut off comes back within this time, or its job is cancelled.
-pub(super) const RETURN_TIME: Duration = Duration::from_secs(60);
+const RETURN_TIME: Duration = Duration::from_secs(60);
 
 /// How many calls wait for each job.
 #[derive(Clone, Debug, Default)]
@@ -36,9 +36,15 @@ impl Followed {
 }
 
 impl Following {
-    /// Whether no other call waits for the job.
-    pub(super) fn is_alone(&self) -> bool {
-        self.followed.lock().get(&self.job_id).is_none_or(|calls| *calls == 1)
+    /// Ends when the client of a call that was cut off has not come back in time. Where another call waits for the job by then, that
+    /// one decides, and this never ends and counts no more.
+    pub(super) async fn given_up(self) {
+        tokio::time::sleep(RETURN_TIME).await;
+        let is_alone = self.followed.lock().get(&self.job_id).is_none_or(|calls| *calls == 1);
+        drop(self);
+        if !is_alone {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -51,5 +57,23 @@ impl Drop for Following {
                 followed.remove(&self.job_id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_calls_that_are_cut_off_the_last_one_decides() {
+        let followed = Followed::default();
+        let mut first = std::pin::pin!(followed.follow("job").given_up());
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut first).await.is_err());
+        let second = followed.follow("job").given_up();
+        let second = async { tokio::time::timeout(RETURN_TIME * 2, second).await };
+        let first = async { tokio::time::timeout(RETURN_TIME * 2, &mut first).await };
+        let (first, second) = tokio::join!(first, second);
+        assert!(first.is_err() && second.is_ok(), "{first:?} {second:?}");
+        assert!(followed.lock().is_empty());
     }
 }

@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     elicit::{self, Answer, State, Way},
-    followed::{Following, RETURN_TIME},
+    followed::Following,
     handler::{McpHandler, refused},
     outcome::to_mcp,
 };
@@ -362,11 +362,7 @@ async fn cancelled(context: &RequestContext<RoleServer>, following: Following) {
     if !may_come_back {
         return;
     }
-    tokio::time::sleep(RETURN_TIME).await;
-    if !following.is_alone() {
-        // It has, and the call that it sent again decides.
-        std::future::pending::<()>().await;
-    }
+    following.given_up().await;
 }
 
 /// Whether the job goes on, and the call with it, although its question was not answered: the default or another door

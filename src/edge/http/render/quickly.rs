@@ -21,7 +21,8 @@ pub(super) struct Tail {
 impl Tail {
     /// `head`: the event's job and time, encoded.
     fn of(&mut self, job_id: &str, time: &[u8]) -> Option<&[u8]> {
-        if self.head.len() != time.len() + job_id.len()
+        if self.text.is_empty()
+            || self.head.len() != time.len() + job_id.len()
             || !self.head.starts_with(time)
             || !self.head.ends_with(job_id.as_bytes())
         {
@@ -207,6 +208,12 @@ mod tests {
         let end = Payload::EndOfStream(crate::pb::EndOfStream::default());
         let event = JobEvent { sequence: 1, payload: Some(end), ..JobEvent::default() };
         assert_eq!(render(&mut Vec::new(), &event.encode_to_vec(), 1, &mut Tail::default()), None);
+        // One without a job and a time, which no journal writes.
+        let token = Payload::OnLlmNewToken(LlmNewToken::default());
+        let event = JobEvent { payload: Some(token), ..JobEvent::default() };
+        let mut text = Vec::new();
+        render(&mut text, &event.encode_to_vec(), 0, &mut Tail::default()).unwrap();
+        assert_eq!(text, ordinarily(&event));
         assert_eq!(render(&mut Vec::new(), b"\xff", 1, &mut Tail::default()), None);
     }
 }

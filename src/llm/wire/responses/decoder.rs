@@ -25,6 +25,8 @@ const SERVERS_OWN: [&str; 7] = [
 struct Item {
     /// The server's name for it.
     id: Option<String>,
+    /// What it was said to be when it was added.
+    kind: Option<String>,
     /// As the server gave it at its end.
     whole: Option<Value>,
     /// What of its text was said, by part.
@@ -32,6 +34,18 @@ struct Item {
     /// What of its reasoning was said.
     reasoned: bool,
     call: Option<RawCall>,
+}
+
+impl Item {
+    fn kind(&self) -> &str {
+        match (&self.whole, &self.kind) {
+            (Some(whole), _) => text(whole, "type").unwrap_or("message"),
+            (None, Some(kind)) => kind,
+            _ if self.call.is_some() => "function_call",
+            _ if self.reasoned => "reasoning",
+            _ => "message",
+        }
+    }
 }
 
 pub(super) struct ResponsesDecoder {
@@ -146,9 +160,8 @@ impl ResponsesDecoder {
             let known = self.item(document).call.get_or_insert_default();
             // Its arguments may come once more, in pieces.
             *known = RawCall { arguments: std::mem::take(&mut known.arguments), ..begun };
-        } else {
-            self.item(document);
         }
+        self.item(document).kind = text(item, "type").map(str::to_owned);
         Ok(())
     }
 
@@ -225,13 +238,16 @@ impl ResponsesDecoder {
 
     /// The end of the answer, which holds all of it once more.
     fn end(&mut self, kind: &str, response: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
-        for (place, whole) in
-            (0..).zip(response.get("output").and_then(Value::as_array).into_iter().flatten())
-        {
-            let id = identifier(whole.get("id"));
-            let known =
-                self.items.iter().find(|(_, item)| id.is_some() && item.id == id).map(|(place, _)| *place);
-            self.done(known.unwrap_or(place), whole, parts)?;
+        let mut kinds = BTreeMap::new();
+        for whole in response.get("output").and_then(Value::as_array).into_iter().flatten() {
+            let kind = text(whole, "type").unwrap_or("message").to_owned();
+            let nth = kinds.entry(kind.clone()).or_insert(0_usize);
+            // Some servers name and number them anew: the first message is the first message.
+            let known = self.items.iter().filter(|(_, item)| item.kind() == kind).nth(*nth);
+            let place = known.map(|(place, _)| *place);
+            let next = || self.items.keys().next_back().map_or(0, |last| last + 1);
+            *nth += 1;
+            self.done(place.unwrap_or_else(next), whole, parts)?;
         }
         self.usage(response.get("usage"));
         let reason = response.get("incomplete_details").and_then(|details| text(details, "reason"));
