@@ -12,10 +12,14 @@ use crate::{
     text::write_json,
 };
 
+/// What stands around a token's or an output's text beyond its encoded form: names, its id, time and job, mostly.
+const FRAME_BYTES: usize = 160;
+
 /// Renders every event of a batch: `id:` and one `data:` line of JSON. Every hidden character is escaped,
 /// so that no payload can break out of its line, whatever its reader takes for the end of one.
 pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
-    let mut text = Vec::with_capacity(batch.bytes().len() * 2);
+    // Room for all of it, mostly: growing copies what was written.
+    let mut text = Vec::with_capacity(batch.bytes().len() + batch.len() * FRAME_BYTES);
     let mut ends = Vec::with_capacity(batch.len());
     let mut tail = quickly::Tail::default();
     for index in 0..batch.len() {
