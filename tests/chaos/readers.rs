@@ -158,25 +158,22 @@ async fn stalled_reader() {
     let gateway = Gateway::mean(options());
     let mebibytes = size(32, 1024);
     live_run(&gateway, 0, mebibytes, 0).await;
-    let mut ratios = Vec::new();
-    // A machine that was busy with something else for a while gets a second chance.
-    for series in 0..2 {
-        ratios.clear();
-        for pair in 1..=5 {
-            let number = 100 * series + 2 * pair;
-            let (without, _) = live_run(&gateway, number, mebibytes, 0).await;
-            // The stalled one is there from the beginning to the end.
-            let (with, idle) = live_run(&gateway, number + 1, mebibytes, 1).await;
-            drop(idle);
-            ratios.push(with.time.as_secs_f64() / without.time.as_secs_f64());
-        }
-        ratios.sort_unstable_by(f64::total_cmp);
-        if ratios[ratios.len() / 2] < 1.1 {
+    // Whatever else the machine does can only add to a run's time, so the quickest run of each kind is compared, and a busy
+    // machine gets more runs.
+    let (mut alone, mut beside) = (f64::MAX, f64::MAX);
+    for pair in 1..=15 {
+        let (without, _) = live_run(&gateway, 2 * pair, mebibytes, 0).await;
+        // The stalled one is there from the beginning to the end.
+        let (with, idle) = live_run(&gateway, 2 * pair + 1, mebibytes, 1).await;
+        drop(idle);
+        alone = alone.min(without.time.as_secs_f64());
+        beside = beside.min(with.time.as_secs_f64());
+        if pair % 5 == 0 && beside < 1.1 * alone {
             break;
         }
     }
-    let ratio = ratios[ratios.len() / 2];
-    assert!(ratio < 1.1, "the live ones were slowed: {ratios:?}");
+    let ratio = beside / alone;
+    assert!(ratio < 1.1, "the live ones were slowed: {beside:.3} s instead of {alone:.3} s");
     // What one costs is less than what a measurement of memory is wrong by; many tell.
     let mut costs = Vec::new();
     for pair in 0..3 {
@@ -192,7 +189,7 @@ async fn stalled_reader() {
     check_closed(&strict, idle, 64).await;
     assert!(cost <= 8 << 20, "a stalled reader costs {cost} bytes");
     scenario.report(format_args!(
-        "one stalled among {LIVE_READERS} live readers of {mebibytes} MiB: time {ratio:.3} of that without it (median of five); \
+        "one stalled among {LIVE_READERS} live readers of {mebibytes} MiB: time {ratio:.3} of that without it (the quickest of each); \
          {MANY} stalled ones cost {} KiB each; closed in time, resumed at their cursors",
         cost / 1024
     ));
