@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .emit_fields()
         .btree_map(["."])
         .exclude(
-            ["Json", "JobState", "Door", "StatusReason", "OutputStream", "OnDisconnect"]
+            ["Json", "JobState", "Door", "StatusReason", "OutputStream", "OnDisconnect", "CostBasis"]
                 .map(|name| format!("{PACKAGE}.{name}")),
         )
         .exclude(["StreamExecuteResponse", "WatchJobResponse"].map(|name| format!("{PACKAGE}.{name}")))

@@ -155,6 +155,8 @@ reasons! {
     LogLimit => "LOG_LIMIT", ResourceExhausted, 502, 1, true;
     /// The agent used as many tokens as it may and had no answer.
     TokenLimit => "TOKEN_LIMIT", Aborted, 502, 1, false;
+    /// The agent's model calls cost as much as they may, or what they cost is not known, and it had no answer.
+    CostLimit => "COST_LIMIT", Aborted, 502, 1, false;
     /// The model went on calling tools wrongly.
     TooManyToolErrors => "TOO_MANY_TOOL_ERRORS", Aborted, 502, 1, false;
     /// The job ran for longer than allowed.

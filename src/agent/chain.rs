@@ -1,15 +1,16 @@
 //! The order of a command's events, held by types: while a model call is open nothing but its tokens can be written,
 //! and what has ended cannot be written to.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-use super::Writer;
+use super::{
+    Writer,
+    spent::{Spent, tokens_of},
+};
 use crate::{
     error::Result,
-    llm::Turn,
-    pb::{ChainEnd, ChainStart, LlmEnd, LlmNewToken, LlmStart, Usage, job_event::Payload},
+    llm::{self, Turn},
+    pb::{ChainEnd, ChainStart, LlmEnd, LlmNewToken, LlmStart, job_event::Payload},
 };
 
 /// A longer text is split over several events.
@@ -18,7 +19,7 @@ const MAX_TOKEN_BYTES: usize = 64 * 1024;
 /// A command that the agent works on: begun with `on_chain_start`, over with `on_chain_end`.
 pub(super) struct Chain<'w> {
     writer: &'w mut Writer,
-    usage: Usage,
+    spent: Spent,
     steps: u32,
 }
 
@@ -35,7 +36,7 @@ impl<'w> Chain<'w> {
             model: model.to_owned(),
         };
         writer.append(Payload::OnChainStart(start)).await?;
-        Ok(Self { writer, usage: Usage::default(), steps: 0 })
+        Ok(Self { writer, spent: Spent::default(), steps: 0 })
     }
 
     /// The writer, for the tool calls and questions between two model calls.
@@ -45,8 +46,7 @@ impl<'w> Chain<'w> {
 
     /// Counts tool calls that were made.
     pub(super) fn count_tool_calls(&mut self, calls: usize) {
-        let calls = u32::try_from(calls).unwrap_or(u32::MAX);
-        self.usage.tool_calls = Some(self.usage.tool_calls.unwrap_or(0).saturating_add(calls));
+        self.spent.count_tool_calls(calls);
     }
 
     /// Counts a step of a planner that calls no model.
@@ -58,18 +58,17 @@ impl<'w> Chain<'w> {
     pub(super) async fn llm(&mut self, step: u32, attempt: u32) -> Result<LlmCall<'_, 'w>> {
         self.steps = step;
         self.writer.append(Payload::OnLlmStart(LlmStart { step, attempt })).await?;
-        Ok(LlmCall { chain: self, step, started: Instant::now(), has_forwarded: false })
+        Ok(LlmCall { chain: self, step, started: Instant::now(), has_forwarded: false, used: None })
     }
 
-    /// What the model has used so far, as far as its provider says so.
-    pub(super) fn total_tokens(&self) -> Option<u32> {
-        let both = self.usage.input_tokens.zip(self.usage.output_tokens);
-        self.usage.total_tokens.or(both.map(|(input, output)| input.saturating_add(output)))
+    /// What the model's calls have taken so far.
+    pub(super) fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// The agent's work is over, however it went.
     pub(super) async fn end(self) -> Result<()> {
-        let end = ChainEnd { steps: self.steps, usage: Some(self.usage) };
+        let end = ChainEnd { steps: self.steps, usage: Some(self.spent.to_usage()) };
         self.writer.append(Payload::OnChainEnd(end)).await
     }
 }
@@ -80,6 +79,7 @@ pub(super) struct LlmCall<'c, 'w> {
     step: u32,
     started: Instant,
     has_forwarded: bool,
+    used: Option<llm::Usage>,
 }
 
 impl LlmCall<'_, '_> {
@@ -99,6 +99,11 @@ impl LlmCall<'_, '_> {
         }
     }
 
+    /// What was taken for an answer that is none.
+    pub(super) fn used(&mut self, usage: llm::Usage) {
+        self.used = (usage != llm::Usage::default()).then_some(usage);
+    }
+
     /// Whether readers have seen anything of this call: it cannot be tried again then.
     pub(super) fn has_forwarded(&self) -> bool {
         self.has_forwarded
@@ -106,48 +111,28 @@ impl LlmCall<'_, '_> {
 
     /// The call ended with an answer.
     pub(super) async fn end(self, turn: &Turn, repaired_calls: u32) -> Result<()> {
-        let usage = Usage {
-            input_tokens: turn.input_tokens,
-            output_tokens: turn.output_tokens,
-            total_tokens: turn.total_tokens,
-            tool_calls: None,
-        };
-        // A sum of what is known; unknown stays unknown, and is not zero.
-        let add = |sum: Option<u32>, more: Option<u32>| match (sum, more) {
-            (None, None) => None,
-            (sum, more) => Some(sum.unwrap_or(0).saturating_add(more.unwrap_or(0))),
-        };
-        let sum = &mut self.chain.usage;
-        sum.input_tokens = add(sum.input_tokens, usage.input_tokens);
-        sum.output_tokens = add(sum.output_tokens, usage.output_tokens);
-        sum.total_tokens = add(sum.total_tokens, usage.total_tokens);
-        let (step, started) = (self.step, self.started);
-        self.chain
-            .writer
-            .append(ended(step, turn.finish_reason, Some(usage), started.elapsed(), repaired_calls))
-            .await
+        self.ended(turn.finish_reason, Some(&turn.usage), repaired_calls).await
     }
 
-    /// The call ended without one: "error" or "cancelled".
+    /// The call ended without one: "error" or "cancelled". What it took nevertheless is counted.
     pub(super) async fn fail(self, finish_reason: &str) -> Result<()> {
-        let (step, started) = (self.step, self.started);
-        self.chain.writer.append(ended(step, finish_reason, None, started.elapsed(), 0)).await
+        let used = self.used;
+        // Readers saw words of it, so its provider has counted it, whatever it says of that.
+        let used = used.or(self.has_forwarded.then(llm::Usage::default));
+        self.ended(finish_reason, used.as_ref(), 0).await
     }
-}
 
-fn ended(
-    step: u32,
-    finish_reason: &str,
-    usage: Option<Usage>,
-    duration: Duration,
-    repaired_calls: u32,
-) -> Payload {
-    let duration_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
-    Payload::OnLlmEnd(LlmEnd {
-        step,
-        finish_reason: finish_reason.to_owned(),
-        usage,
-        duration_ms,
-        repaired_calls,
-    })
+    async fn ended(self, finish_reason: &str, used: Option<&llm::Usage>, repaired_calls: u32) -> Result<()> {
+        if let Some(used) = used {
+            self.chain.spent.add(used);
+        }
+        let end = LlmEnd {
+            step: self.step,
+            finish_reason: finish_reason.to_owned(),
+            usage: used.map(tokens_of),
+            duration_ms: u32::try_from(self.started.elapsed().as_millis()).unwrap_or(u32::MAX),
+            repaired_calls,
+        };
+        self.chain.writer.append(Payload::OnLlmEnd(end)).await
+    }
 }

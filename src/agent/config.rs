@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    llm::{Api, Provider, Timeouts, Wanted},
+    llm::{Api, Price, Provider, Timeouts, Wanted},
     secret::Secret,
     tool::{OutsideServer, RememberLimits},
 };
@@ -63,6 +63,10 @@ pub struct Config {
     pub temperature: Option<f64>,
     /// The most tokens of one answer. Unset: the provider's own limit.
     pub max_tokens: Option<u32>,
+    /// Whether the part of a prompt that stays the same is marked for the provider's cache, where the wire has marks (Anthropic).
+    pub prompt_caching: bool,
+    /// What models cost, by name or by its beginning with a `*`, in US dollars for a million tokens.
+    pub prices: BTreeMap<String, Price>,
     /// What is done about model servers on this machine.
     pub autodetect: Autodetect,
     /// Said to the model beside the gateway's own instructions.
@@ -113,6 +117,8 @@ impl Default for Config {
             headers: BTreeMap::new(),
             temperature: None,
             max_tokens: None,
+            prompt_caching: true,
+            prices: BTreeMap::new(),
             autodetect: Autodetect::default(),
             instructions: String::new(),
             few_shot: Vec::new(),
@@ -158,6 +164,8 @@ impl Config {
             headers: self.headers.clone(),
             temperature: self.temperature,
             max_tokens: self.max_tokens,
+            caches_prompts: self.prompt_caching,
+            prices: self.prices.clone(),
             timeouts: Timeouts {
                 connect_seconds: self.connect_timeout_seconds,
                 first_byte_seconds: self.first_byte_timeout_seconds,

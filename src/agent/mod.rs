@@ -15,6 +15,7 @@ mod mind;
 pub mod planner;
 mod prompt;
 mod run;
+mod spent;
 mod step;
 mod turns;
 mod writer;

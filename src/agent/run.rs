@@ -1,5 +1,6 @@
 //! Running one task: plan it if it is a command, call the tool, write what happens.
 
+use rust_decimal::Decimal;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +99,8 @@ pub struct Agent<'a> {
     pub max_steps: u32,
     /// The most tokens; 0 is no limit.
     pub max_total_tokens: u32,
+    /// The most that its model calls may cost, in US dollars.
+    pub max_cost: Option<Decimal>,
     /// Where answers to questions come in.
     pub inputs: &'a Inputs,
     /// Ends the run.

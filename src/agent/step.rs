@@ -49,7 +49,10 @@ impl Agent<'_> {
                         call.end(&turn, repaired).await?;
                         return Ok(turn);
                     }
-                    Err(failure) => Stopped::Failed(failure),
+                    Err(failure) => {
+                        call.used(turn.usage);
+                        Stopped::Failed(failure)
+                    }
                 },
                 Err(stopped) => stopped,
             };
@@ -111,6 +114,7 @@ impl Agent<'_> {
                 Some(Ok(Piece::Text(text))) if text.is_empty() => {}
                 Some(Ok(Piece::Text(text))) => call.token(text, false).await.map_err(Stopped::Broken)?,
                 Some(Ok(Piece::Reasoning(text))) => call.token(text, true).await.map_err(Stopped::Broken)?,
+                Some(Ok(Piece::Used(usage))) => call.used(usage),
                 Some(Ok(Piece::End(turn))) => return Ok(turn),
                 Some(Err(failure)) => return Err(Stopped::Failed(failure)),
                 None => {

@@ -10,6 +10,7 @@ use super::{
     chain::Chain,
     cut::cut_text,
     prompt::{self, Callable, Offer},
+    spent::{Spent, SpentCost},
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -89,14 +90,8 @@ impl Agent<'_> {
             if turn.message.calls.is_empty() {
                 return Ok(turn);
             }
-            // Another step costs more tokens; an answer that is there already does not.
-            if self.max_total_tokens > 0
-                && chain.total_tokens().is_some_and(|used| used >= self.max_total_tokens)
-            {
-                let message =
-                    format!("the command used its {} tokens and had no answer yet", self.max_total_tokens);
-                return Err(Error::new(Reason::TokenLimit, message));
-            }
+            // Another step costs more; an answer that is there already does not.
+            self.check_spent(chain.spent())?;
             let calls = distinct(&turn.message.calls);
             let mut wishes = Vec::with_capacity(calls.len());
             for call in &calls {
@@ -127,6 +122,28 @@ impl Agent<'_> {
             "the agent took {max_steps} steps and had no answer; give it less to do, or raise agent.max_steps"
         );
         Err(Error::new(Reason::StepLimit, message))
+    }
+
+    /// Whether another step may be taken after what the steps until now have taken.
+    fn check_spent(&self, spent: &Spent) -> Result<()> {
+        let most = self.max_total_tokens;
+        if most > 0 && spent.total_tokens().is_some_and(|used| used >= most) {
+            let message = format!("the command used its {most} tokens and had no answer yet");
+            return Err(Error::new(Reason::TokenLimit, message));
+        }
+        let Some(most) = self.max_cost else { return Ok(()) };
+        match spent.cost() {
+            SpentCost::Dollars(dollars) if dollars >= most => {
+                let message =
+                    format!("the command has cost {dollars} of its {most} dollars and had no answer yet");
+                Err(Error::new(Reason::CostLimit, message))
+            }
+            SpentCost::Unknown => {
+                let message = "what the command costs is not known, and max_cost was asked for: the model's server does not say it, and agent.prices has no price for the model";
+                Err(Error::new(Reason::CostLimit, message))
+            }
+            SpentCost::Dollars(_) | SpentCost::Nothing => Ok(()),
+        }
     }
 
     /// What a call of the model means; a mistake is told to the model and made visible like any call.

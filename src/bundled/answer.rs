@@ -56,6 +56,8 @@ impl Answerer {
             headers: Default::default(),
             temperature: None,
             max_tokens: None,
+            caches_prompts: true,
+            prices: Default::default(),
             timeouts: Timeouts { connect_seconds: 10, first_byte_seconds: 300, idle_seconds: 60 },
             uses_detected: false,
         };
@@ -127,7 +129,7 @@ async fn ask(selected: &Selected, request: Request, printer: &Printer) -> Result
                     }
                     text.push_str(&piece);
                 }
-                Some(Ok(Piece::Reasoning(_))) => {}
+                Some(Ok(Piece::Reasoning(_) | Piece::Used(_))) => {}
                 Some(Ok(Piece::End(_))) => {
                     if !printer.is_json() && !text.ends_with('\n') {
                         printer.text("\n")?;

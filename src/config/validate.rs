@@ -35,6 +35,12 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
             mistakes.push(mistake.to_owned());
         }
     };
+    for (model, price) in &config.agent.prices {
+        require(
+            !price.is_unusable(),
+            &format!("agent.prices.{model}: must be US dollars for a million tokens, from 0 to 1000000"),
+        );
+    }
     let host = config.server.host.as_str();
     let is_loopback =
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());

@@ -37,7 +37,7 @@ pub fn apply(job: &mut Job, sequence: u32, time: Timestamp, payload: &Payload) {
         Payload::StatusUpdate(update) if update.reason() == StatusReason::CancelRequested => {
             job.cancel_request_time.get_or_insert(time);
         }
-        Payload::OnChainEnd(end) => job.usage = end.usage,
+        Payload::OnChainEnd(end) => job.usage = end.usage.clone(),
         Payload::OnToolEnd(_) => {
             let usage = job.usage.get_or_insert_with(Usage::default);
             usage.tool_calls = Some(usage.tool_calls.unwrap_or(0) + 1);

@@ -101,6 +101,12 @@ fn check_options(options: &TaskOptions) -> Result<()> {
     if OnDisconnect::try_from(options.on_disconnect).is_err() {
         return Err(Error::invalid("options.on_disconnect", "must be CONTINUE or CANCEL"));
     }
+    if !options.max_cost.is_empty() && crate::llm::dollars(&options.max_cost).is_none() {
+        return Err(Error::invalid(
+            "options.max_cost",
+            "must be an amount of US dollars as decimal text, such as 0.25",
+        ));
+    }
     if options.labels.len() > 32 {
         return Err(Error::invalid("options.labels", "must be at most 32"));
     }

@@ -94,6 +94,7 @@ impl Worker for AgentWorker {
             conversation_id: named.unwrap_or_else(|| DEFAULT_CONVERSATION.to_owned()),
             max_steps: options.max_steps,
             max_total_tokens: options.max_total_tokens,
+            max_cost: crate::llm::dollars(&options.max_cost),
             inputs,
             cancel,
             deadline,

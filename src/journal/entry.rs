@@ -68,7 +68,7 @@ pub(super) fn encoded_summary(options: Option<TaskOptions>, job: &Job) -> Box<[u
         start_time: job.start_time,
         expire_time: job.expire_time,
         cancel_request_time: job.cancel_request_time,
-        usage: job.usage,
+        usage: job.usage.clone(),
         ..Job::default()
     };
     kept.encode_to_vec().into()

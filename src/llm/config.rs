@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Provider, provider::Wire};
+use super::{Api, Price, Provider, provider::Wire};
 use crate::secret::Secret;
 
 /// How long each part of a model call may take.
@@ -55,6 +55,12 @@ pub struct Selected {
     pub max_tokens: Option<u32>,
     /// How long each part may take.
     pub timeouts: Timeouts,
+    /// Whether the part of a prompt that stays the same is marked for the provider's cache, where it wants marks.
+    #[serde(default)]
+    pub caches_prompts: bool,
+    /// What its tokens cost, where that is configured.
+    #[serde(skip)]
+    pub price: Option<Price>,
 }
 
 impl Selected {

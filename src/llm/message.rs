@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 
 use serde_json::{Map, Value};
 
+use super::usage::Usage;
+
 /// One message of a conversation.
 #[derive(Clone, Debug)]
 pub enum Message {
@@ -125,6 +127,8 @@ pub enum Piece {
     Text(String),
     /// Text of the model's reasoning.
     Reasoning(String),
+    /// What was taken for an answer that has failed; the failure comes behind it.
+    Used(Usage),
     /// The answer is complete.
     End(Turn),
 }
@@ -141,10 +145,6 @@ pub struct Turn {
     pub message: AssistantMessage,
     /// Why it stopped: "stop", "tool_calls", "length", or [`TOO_MANY_CALLS`].
     pub finish_reason: &'static str,
-    /// Tokens read; unknown where the provider does not say.
-    pub input_tokens: Option<u32>,
-    /// Tokens written.
-    pub output_tokens: Option<u32>,
-    /// Both together.
-    pub total_tokens: Option<u32>,
+    /// What it took.
+    pub usage: Usage,
 }

@@ -19,6 +19,7 @@ mod repair;
 mod reported;
 mod select;
 mod thinking;
+mod usage;
 mod wire;
 
 pub use config::{Selected, Timeouts};
@@ -32,6 +33,7 @@ pub use model::{Identity, Model, Pieces};
 pub use provider::{Api, Provider};
 pub use repair::repair;
 pub use select::{Choice, Wanted, choose};
+pub use usage::{Cost, Price, Usage, dollars};
 #[cfg(any(test, fuzzing))]
 pub(crate) use wire::replay;
 

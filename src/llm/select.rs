@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Api, Detected, Provider, Selected, Timeouts};
+use super::{Api, Detected, Price, Provider, Selected, Timeouts};
 use crate::secret::{Secret, masked_url};
 
 /// What the configuration says about the model.
@@ -26,6 +26,10 @@ pub struct Wanted {
     pub max_tokens: Option<u32>,
     /// How long each part of a call may take.
     pub timeouts: Timeouts,
+    /// Whether prompts are marked for the provider's cache.
+    pub caches_prompts: bool,
+    /// What models cost, by their names.
+    pub prices: BTreeMap<String, Price>,
     /// Whether a local server that was found may be used without being named.
     pub uses_detected: bool,
 }
@@ -155,6 +159,8 @@ fn selected(
     Selected {
         provider,
         api: wanted.api,
+        price: Price::find(&wanted.prices, &model),
+        caches_prompts: wanted.caches_prompts,
         model,
         base_url,
         api_key: trimmed(&api_key),
@@ -179,6 +185,8 @@ mod tests {
             headers: BTreeMap::new(),
             temperature: None,
             max_tokens: None,
+            caches_prompts: true,
+            prices: BTreeMap::new(),
             timeouts: Timeouts { connect_seconds: 1, first_byte_seconds: 1, idle_seconds: 1 },
             uses_detected: false,
         }

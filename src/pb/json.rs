@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-use super::{Door, JobState, Json, OnDisconnect, OutputStream, StatusReason};
+use super::{CostBasis, Door, JobState, Json, OnDisconnect, OutputStream, StatusReason};
 
 /// The text was not one JSON value.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,7 @@ enum_names_without_prefix! {
     StatusReason, "STATUS_REASON_";
     OutputStream, "OUTPUT_STREAM_";
     OnDisconnect, "ON_DISCONNECT_";
+    CostBasis, "COST_BASIS_";
 }
 
 impl JobState {

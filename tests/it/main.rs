@@ -12,6 +12,7 @@ mod bad_input;
 mod capacity;
 mod cli;
 mod conversations;
+mod cost;
 mod crash;
 mod doors;
 mod engines;

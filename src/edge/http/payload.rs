@@ -35,6 +35,7 @@ pub(super) struct Payload {
     labels: Option<BTreeMap<String, String>>,
     max_steps: Option<u32>,
     max_total_tokens: Option<u32>,
+    max_cost: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -192,6 +193,11 @@ impl Payload {
             labels: self.labels.unwrap_or_default(),
             max_steps: self.max_steps.unwrap_or(0),
             max_total_tokens: self.max_total_tokens.unwrap_or(0),
+            max_cost: match self.max_cost {
+                None | Some(Value::Null) => String::new(),
+                Some(Value::String(text)) => text,
+                Some(other) => other.to_string(),
+            },
         };
         Ok((task, options))
     }

@@ -17,6 +17,7 @@ mod replay;
 mod responses;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod turn;
 
 use std::sync::Arc;
@@ -30,11 +31,11 @@ use self::{
     calls::RawCall,
     finish::Finish,
     reading::{AnswerReader, Reading},
-    turn::{Usage, to_turn},
+    turn::to_turn,
 };
 use super::{
     AssistantMessage, Failure, FailureKind, Identity, Message, Model, Piece, Pieces, Request, Selected,
-    ToolCall, Turn,
+    ToolCall, Turn, Usage,
     connection::Connection,
     message::{MAX_CALLS, TOO_MANY_CALLS},
     provider::Wire,
@@ -61,7 +62,6 @@ struct Answer {
     finish: Option<Finish>,
     /// What the model said instead of an answer.
     refusal: String,
-    usage: Usage,
 }
 
 /// Reads the events of one answer.
@@ -80,6 +80,9 @@ trait Decoder: Send {
 
     /// How many calls have begun.
     fn calls(&self) -> usize;
+
+    /// What was taken so far, as far as the server has said it.
+    fn usage(&self) -> Usage;
 
     /// What there is at the end. Asked once.
     fn answer(&mut self) -> Answer;
@@ -177,11 +180,15 @@ impl Model for WireModel {
                     for piece in answer.pieces.drain(..) {
                         yield piece;
                     }
+                    if read.is_err() {
+                        yield Piece::Used(answer.used(&selected));
+                    }
                     let has_more = read?;
                     if answer.calls() > MAX_CALLS {
                         // Ended here: the rest is neither read nor kept.
+                        let usage = answer.used(&selected);
                         let message = AssistantMessage::new(answer.text, Vec::new());
-                        yield Piece::End(Turn { message, finish_reason: TOO_MANY_CALLS, ..Turn::default() });
+                        yield Piece::End(Turn { message, finish_reason: TOO_MANY_CALLS, usage });
                         return;
                     }
                     if !has_more {
@@ -196,9 +203,13 @@ impl Model for WireModel {
                 for piece in answer.pieces.drain(..) {
                     yield piece;
                 }
+                if turn.is_err() {
+                    yield Piece::Used(answer.used(&selected));
+                }
                 yield Piece::End(turn?);
                 return;
             }
+            yield Piece::Used(answer.used(&selected));
             Err(Failure::new(FailureKind::Malformed, "the model paused its answer again and again and did not end it"))?;
         };
         pieces.boxed()

@@ -101,7 +101,6 @@ impl AnswerReader {
     ) -> Option<AssistantMessage> {
         let answer = self.decoder.answer();
         let is_paused = answer.finish == Some(Finish::Paused);
-        self.usage.add(&answer.usage);
         self.answer = Some(answer);
         if !is_paused {
             return None;
@@ -110,9 +109,18 @@ impl AnswerReader {
         if let Some(content) = native.get("content").and_then(Value::as_array) {
             self.paused.extend(content.iter().cloned());
         }
+        self.usage.add(&self.decoder.usage());
         self.decoder = protocol.decoder(selected);
         self.events = EventReader::default();
         Some(AssistantMessage::of_wire(&self.text, Vec::new(), native))
+    }
+
+    /// What was taken so far, and what it cost.
+    pub(super) fn used(&self, selected: &Selected) -> Usage {
+        let mut usage = self.usage;
+        usage.add(&self.decoder.usage());
+        usage.total = usage.total.or_else(|| Some(usage.input?.saturating_add(usage.output?)));
+        usage.priced(selected.price.as_ref())
     }
 
     /// What the whole answer means.
@@ -123,8 +131,8 @@ impl AnswerReader {
         for (place, text) in reasoning.into_iter().chain(text).chain(rest) {
             self.place(place, text);
         }
-        let answer = Answer { usage: self.usage, ..self.answer.take().unwrap_or_default() };
-        let mut turn = to_turn(answer, &self.text, &*self.decoder, selected)?;
+        let answer = self.answer.take().unwrap_or_default();
+        let mut turn = to_turn(answer, &self.text, &*self.decoder, self.used(selected), selected)?;
         if !self.paused.is_empty() {
             turn.message.prepend_to_native(&self.paused);
         }

@@ -20,6 +20,8 @@ fn selected(provider: Provider, api: Api) -> Arc<Selected> {
         headers: BTreeMap::new(),
         temperature: None,
         max_tokens: None,
+        price: None,
+        caches_prompts: true,
         timeouts: Timeouts { connect_seconds: 1, first_byte_seconds: 1, idle_seconds: 1 },
     })
 }
@@ -48,7 +50,7 @@ pub(crate) fn replay((provider, api): (Provider, Api), stream: &[u8], size: usiz
         match piece {
             Piece::Text(piece) => text.push_str(piece),
             Piece::Reasoning(piece) => reasoning.push_str(piece),
-            Piece::End(_) => {}
+            Piece::End(_) | Piece::Used(_) => {}
         }
     }
     let calls = turn.as_ref().map_or(Vec::new(), |turn| {

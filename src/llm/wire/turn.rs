@@ -5,39 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
     Answer, AssistantMessage, Decoder, Failure, FailureKind, Finish, RawCall, Selected, ToolCall, Turn,
-    calls::arguments, closed,
+    Usage, calls::arguments, closed,
 };
 use crate::llm::{halves::Joiner, reported::shown};
-
-/// Tokens; unknown where the provider does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) input: Option<u64>,
-    pub(super) output: Option<u64>,
-    pub(super) total: Option<u64>,
-}
-
-impl Usage {
-    /// What two requests took together.
-    pub(super) fn add(&mut self, other: &Self) {
-        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.saturating_add(b)),
-            (known, None) | (None, known) => known,
-        };
-        self.input = sum(self.input, other.input);
-        self.output = sum(self.output, other.output);
-        self.total = sum(self.total, other.total);
-    }
-}
 
 pub(super) fn to_turn(
     answer: Answer,
     text: &str,
     decoder: &dyn Decoder,
+    usage: Usage,
     selected: &Selected,
 ) -> Result<Turn, Failure> {
     let malformed = |message: &str| Err(Failure::new(FailureKind::Malformed, message));
-    let Answer { calls, finish, refusal, usage } = answer;
+    let Answer { calls, finish, refusal } = answer;
     let Some(finish) = finish else { return Err(closed()) };
     if !refusal.is_empty() || finish == Finish::Refused {
         let words = if refusal.trim().is_empty() { text } else { &refusal };
@@ -85,16 +65,8 @@ pub(super) fn to_turn(
         return Err(Failure::chance("the model's answer was empty"));
     }
     let calls = identified(calls);
-    let count = |tokens: Option<u64>| tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
-    let total = usage.total.or_else(|| Some(usage.input?.saturating_add(usage.output?)));
     let native = decoder.native(text, &calls);
-    Ok(Turn {
-        message: AssistantMessage::of_wire(text, calls, native),
-        finish_reason,
-        input_tokens: count(usage.input),
-        output_tokens: count(usage.output),
-        total_tokens: count(total),
-    })
+    Ok(Turn { message: AssistantMessage::of_wire(text, calls, native), finish_reason, usage })
 }
 
 /// An id for a call that has none of its provider's.

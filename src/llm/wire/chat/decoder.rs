@@ -11,6 +11,7 @@ use super::{
         calls::{Assembly, Fragment},
         finish,
         json::{count, documents, is_done, says_nothing, text, unreadable},
+        tokens,
     },
     delta::only_text,
     request::of,
@@ -55,7 +56,7 @@ impl ChatDecoder {
         if let Some(error) = reported::in_document(name, chunk) {
             return Err(reported::failure(error, None, &self.selected));
         }
-        self.usage(chunk);
+        self.read_usage(chunk);
         let choices: Vec<&Value> = match chunk.get("choices") {
             None if chunk.get("message").or_else(|| chunk.get("delta")).is_some() => vec![chunk],
             Some(Value::Array(choices)) => choices.iter().collect(),
@@ -205,21 +206,11 @@ impl ChatDecoder {
         Ok(())
     }
 
-    fn usage(&mut self, chunk: &Value) {
+    fn read_usage(&mut self, chunk: &Value) {
         let groq = chunk.get("x_groq").and_then(|groq| groq.get("usage"));
         let Some(usage) = chunk.get("usage").filter(|usage| usage.is_object()).or(groq) else { return };
-        let read = |names: [&str; 2]| names.iter().find_map(|name| count(usage.get(*name)));
-        let newer = Usage {
-            input: read(["prompt_tokens", "input_tokens"]),
-            output: read(["completion_tokens", "output_tokens"]),
-            total: count(usage.get("total_tokens")),
-        };
         // Each tells of the whole answer until there.
-        self.usage = Usage {
-            input: newer.input.or(self.usage.input),
-            output: newer.output.or(self.usage.output),
-            total: newer.total.or(self.usage.total),
-        };
+        self.usage.update(&tokens::read(usage));
     }
 
     /// Joins the pieces of one detail: those of one index, of which the text comes in pieces.
@@ -292,17 +283,16 @@ impl Decoder for ChatDecoder {
         self.calls.len()
     }
 
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+
     fn answer(&mut self) -> Answer {
         let calls = self.calls.take();
         // A proxy may have ended it: a call without arguments may be one that was cut.
         let is_whole = calls.iter().all(|call| !call.arguments.trim().is_empty());
         let done = (self.is_done && is_whole).then_some(Finish::Natural);
-        Answer {
-            calls,
-            finish: self.finish.take().or(done),
-            refusal: std::mem::take(&mut self.refusal),
-            usage: self.usage,
-        }
+        Answer { calls, finish: self.finish.take().or(done), refusal: std::mem::take(&mut self.refusal) }
     }
 
     fn native(&self, text: &str, calls: &[ToolCall]) -> Value {

@@ -56,7 +56,7 @@ impl GeminiDecoder {
         if let Some(error) = reported::in_document(name, document) {
             return Err(reported::failure(error, None, &self.selected));
         }
-        self.usage(document.get("usageMetadata"));
+        self.read_usage(document.get("usageMetadata"));
         if let Some(reason) =
             document.get("promptFeedback").and_then(|feedback| text(feedback, "blockReason"))
         {
@@ -171,7 +171,7 @@ impl GeminiDecoder {
         Ok(())
     }
 
-    fn usage(&mut self, usage: Option<&Value>) {
+    fn read_usage(&mut self, usage: Option<&Value>) {
         let Some(usage) = usage else { return };
         let read = |name: &str| count(usage.get(name));
         let written = [read("candidatesTokenCount"), read("thoughtsTokenCount")];
@@ -182,6 +182,8 @@ impl GeminiDecoder {
                 Some(written.iter().flatten().fold(0, |sum: u64, count| sum.saturating_add(*count)));
         }
         self.usage.total = read("totalTokenCount").or(self.usage.total);
+        self.usage.cached_input = read("cachedContentTokenCount").or(self.usage.cached_input);
+        self.usage.reasoning = read("thoughtsTokenCount").or(self.usage.reasoning);
     }
 }
 
@@ -212,6 +214,10 @@ impl Decoder for GeminiDecoder {
         self.calls.len()
     }
 
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+
     fn answer(&mut self) -> Answer {
         let calls = self.calls.iter().map(|call| RawCall {
             id: call.id.clone(),
@@ -222,7 +228,6 @@ impl Decoder for GeminiDecoder {
             calls: calls.collect(),
             finish: self.finish.take().or(self.is_over.then_some(Finish::Natural)),
             refusal: String::new(),
-            usage: self.usage,
         }
     }
 

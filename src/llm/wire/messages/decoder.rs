@@ -60,7 +60,7 @@ impl MessagesDecoder {
         match text(document, "type").unwrap_or(name) {
             "message_start" => {
                 let message = document.get("message").unwrap_or(&Value::Null);
-                self.usage(message.get("usage"));
+                self.read_usage(message.get("usage"));
                 for block in message.get("content").and_then(Value::as_array).into_iter().flatten() {
                     self.begin(None, block, parts)?;
                 }
@@ -84,7 +84,7 @@ impl MessagesDecoder {
                         None => reason,
                     });
                 }
-                self.usage(document.get("usage"));
+                self.read_usage(document.get("usage"));
             }
             "message_stop" => self.is_over = true,
             // Signs of life, ends of blocks, and events of a later version.
@@ -192,10 +192,12 @@ impl MessagesDecoder {
         Ok(())
     }
 
-    fn usage(&mut self, usage: Option<&Value>) {
+    fn read_usage(&mut self, usage: Option<&Value>) {
         let Some(usage) = usage else { return };
         let read = |name: &str| count(usage.get(name));
         // What came from the cache, or went into it, was read too.
+        self.usage.cached_input = self.usage.cached_input.max(read("cache_read_input_tokens"));
+        self.usage.cache_write = self.usage.cache_write.max(read("cache_creation_input_tokens"));
         let cached = [read("cache_read_input_tokens"), read("cache_creation_input_tokens")];
         let cached = cached.iter().flatten().fold(0, |sum: u64, count| sum.saturating_add(*count));
         if let Some(input) = read("input_tokens").map(|input| input.saturating_add(cached)) {
@@ -233,16 +235,15 @@ impl Decoder for MessagesDecoder {
         self.calls.len()
     }
 
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+
     fn answer(&mut self) -> Answer {
         // Without a reason a call without arguments may be one that was cut.
         let is_whole = self.calls.iter().all(|call| !call.arguments.trim().is_empty());
         let done = (self.is_over && is_whole).then_some(Finish::Natural);
-        Answer {
-            calls: self.calls.clone(),
-            finish: self.finish.take().or(done),
-            refusal: String::new(),
-            usage: self.usage,
-        }
+        Answer { calls: self.calls.clone(), finish: self.finish.take().or(done), refusal: String::new() }
     }
 
     /// As it came: thinking is signed. What was not signed cannot be sent back as thinking, and is no text.

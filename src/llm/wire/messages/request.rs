@@ -21,7 +21,13 @@ fn default_max_tokens(model: &str) -> u32 {
 }
 
 pub(super) fn body(request: &Request, selected: &Selected) -> Value {
-    let messages: Vec<Value> = request.messages.iter().map(message).collect();
+    let mut messages: Vec<Value> = request.messages.iter().map(message).collect();
+    // Two marks: what every command begins with, and how far this conversation has come.
+    if selected.caches_prompts
+        && let Some(last) = messages.last_mut()
+    {
+        mark_last_block(last);
+    }
     let mut body = json!({
         "model": selected.model,
         "max_tokens": selected.max_tokens.unwrap_or_else(|| default_max_tokens(&selected.model)),
@@ -29,16 +35,41 @@ pub(super) fn body(request: &Request, selected: &Selected) -> Value {
         "stream": true,
     });
     if !request.system.is_empty() {
-        body["system"] = json!(request.system);
+        body["system"] = match selected.caches_prompts && !request.system.trim().is_empty() {
+            // The tools stand before it, and are cached with it.
+            true => json!([{"type": "text", "text": request.system, "cache_control": {"type": "ephemeral"}}]),
+            false => json!(request.system),
+        };
     }
     if !request.tools.is_empty() {
         let tool = |tool: &crate::llm::ToolDefinition| json!({"name": tool.name, "description": tool.description, "input_schema": *tool.parameters});
         body["tools"] = request.tools.iter().map(tool).collect();
+        if selected.caches_prompts && request.system.trim().is_empty() {
+            body["tools"][request.tools.len() - 1]["cache_control"] = json!({"type": "ephemeral"});
+        }
     }
     if let Some(temperature) = selected.temperature {
         body["temperature"] = json!(temperature);
     }
     body
+}
+
+/// Marks the end of what can be read from the provider's cache the next time. An empty text, and the model's own words, take no mark.
+fn mark_last_block(message: &mut Value) {
+    if message["role"] != "user" {
+        return;
+    }
+    if let Value::String(text) = &message["content"] {
+        message["content"] = json!([{"type": "text", "text": text}]);
+    }
+    let last =
+        message.get_mut("content").and_then(Value::as_array_mut).and_then(|content| content.last_mut());
+    if let Some(Value::Object(block)) = last {
+        let is_empty = |text: &Value| text.as_str().is_some_and(|text| text.trim().is_empty());
+        if block.get("type") != Some(&json!("text")) || !block.get("text").is_some_and(is_empty) {
+            block.insert("cache_control".to_owned(), json!({"type": "ephemeral"}));
+        }
+    }
 }
 
 fn message(message: &Message) -> Value {

@@ -9,6 +9,7 @@ use super::{
     super::{
         Answer, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
         json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
+        tokens,
     },
     request::{call, said},
 };
@@ -249,7 +250,7 @@ impl ResponsesDecoder {
             *nth += 1;
             self.done(place.unwrap_or_else(next), whole, parts)?;
         }
-        self.usage(response.get("usage"));
+        self.usage.update(&response.get("usage").map(tokens::read).unwrap_or_default());
         let reason = response.get("incomplete_details").and_then(|details| text(details, "reason"));
         let status = text(response, "status").unwrap_or(kind.trim_start_matches("response."));
         self.finish = Some(match (status, reason) {
@@ -260,13 +261,6 @@ impl ResponsesDecoder {
             (status, reason) => Finish::Other(reason.unwrap_or(status).to_owned()),
         });
         Ok(())
-    }
-
-    fn usage(&mut self, usage: Option<&Value>) {
-        let Some(usage) = usage else { return };
-        let read = |name: &str| count(usage.get(name));
-        self.usage =
-            Usage { input: read("input_tokens"), output: read("output_tokens"), total: read("total_tokens") };
     }
 }
 
@@ -315,12 +309,15 @@ impl Decoder for ResponsesDecoder {
         self.items.values().filter(|item| item.call.is_some()).count()
     }
 
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+
     fn answer(&mut self) -> Answer {
         Answer {
             calls: self.items.values().filter_map(|item| item.call.clone()).collect(),
             finish: self.finish.take(),
             refusal: std::mem::take(&mut self.refusal),
-            usage: self.usage,
         }
     }
 

@@ -1,0 +1,129 @@
+//! What a command's model calls have taken together.
+
+use rust_decimal::Decimal;
+
+use crate::{
+    llm,
+    pb::{CostBasis, Usage},
+};
+
+/// The sum over a command's model calls. What no provider says stays unknown, and is not zero.
+#[derive(Debug, Default)]
+pub(super) struct Spent {
+    tokens: llm::Usage,
+    tool_calls: Option<u32>,
+    dollars: Decimal,
+    has_providers: bool,
+    has_computed: bool,
+    has_unknown: bool,
+}
+
+/// What calls have cost until now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SpentCost {
+    /// No call was made.
+    Nothing,
+    /// So many US dollars.
+    Dollars(Decimal),
+    /// At least one call has no known cost.
+    Unknown,
+}
+
+impl Spent {
+    pub(super) fn add(&mut self, used: &llm::Usage) {
+        self.tokens.add(used);
+        match used.cost {
+            Some(cost) => {
+                self.dollars = self.dollars.saturating_add(cost.dollars);
+                self.has_providers |= cost.is_providers;
+                self.has_computed |= !cost.is_providers;
+            }
+            None => self.has_unknown = true,
+        }
+    }
+
+    pub(super) fn count_tool_calls(&mut self, calls: usize) {
+        self.tool_calls = Some(self.tool_calls.unwrap_or(0).saturating_add(count(calls)));
+    }
+
+    /// Tokens read and written, as far as providers say so.
+    pub(super) fn total_tokens(&self) -> Option<u32> {
+        let both = self.tokens.input.zip(self.tokens.output);
+        self.tokens.total.or(both.map(|(input, output)| input.saturating_add(output))).map(count)
+    }
+
+    pub(super) fn cost(&self) -> SpentCost {
+        match (self.has_unknown, self.has_providers || self.has_computed) {
+            (true, _) => SpentCost::Unknown,
+            (false, true) => SpentCost::Dollars(self.dollars),
+            (false, false) => SpentCost::Nothing,
+        }
+    }
+
+    pub(super) fn to_usage(&self) -> Usage {
+        let basis = match (self.has_providers, self.has_computed) {
+            (false, false) => None,
+            _ if self.has_unknown => Some(CostBasis::Incomplete),
+            (true, false) => Some(CostBasis::Provider),
+            (false, true) => Some(CostBasis::Prices),
+            (true, true) => Some(CostBasis::Mixed),
+        };
+        Usage {
+            tool_calls: self.tool_calls,
+            cost: basis.map(|_| self.dollars.normalize().to_string()),
+            cost_basis: basis.map(|basis| basis as i32),
+            ..tokens_of(&self.tokens)
+        }
+    }
+}
+
+/// What one call took.
+pub(super) fn tokens_of(used: &llm::Usage) -> Usage {
+    let basis = |cost: &llm::Cost| if cost.is_providers { CostBasis::Provider } else { CostBasis::Prices };
+    Usage {
+        input_tokens: used.input.map(count),
+        output_tokens: used.output.map(count),
+        total_tokens: used.total.map(count),
+        tool_calls: None,
+        cached_input_tokens: used.cached_input.map(count),
+        cache_write_tokens: used.cache_write.map(count),
+        reasoning_tokens: used.reasoning.map(count),
+        cost: used.cost.map(|cost| cost.dollars.normalize().to_string()),
+        cost_basis: used.cost.as_ref().map(basis).map(|basis| basis as i32),
+    }
+}
+
+fn count(many: impl TryInto<u32>) -> u32 {
+    many.try_into().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(text: &str, is_providers: bool) -> llm::Usage {
+        let cost = llm::Cost { dollars: llm::dollars(text).unwrap(), is_providers };
+        llm::Usage { input: Some(1), output: Some(1), cost: Some(cost), ..llm::Usage::default() }
+    }
+
+    #[test]
+    fn a_sum_says_where_it_comes_from() {
+        let said = |parts: &[llm::Usage]| {
+            let mut spent = Spent::default();
+            parts.iter().for_each(|part| spent.add(part));
+            let usage = spent.to_usage();
+            let basis = usage.cost_basis.map(|_| usage.cost_basis());
+            (usage.cost, basis, spent.cost())
+        };
+        let dollars = |text: &str| SpentCost::Dollars(llm::dollars(text).unwrap());
+        let unknown = llm::Usage { input: Some(1), ..llm::Usage::default() };
+        assert_eq!(said(&[]), (None, None, SpentCost::Nothing));
+        assert_eq!(said(&[unknown]), (None, None, SpentCost::Unknown));
+        let parts = [cost("0.1", true), cost("0.2", true)];
+        assert_eq!(said(&parts), (Some("0.3".into()), Some(CostBasis::Provider), dollars("0.3")));
+        assert_eq!(said(&[cost("1e-7", false)]).0.as_deref(), Some("0.0000001"));
+        assert_eq!(said(&[cost("1", false), cost("1", true)]).1, Some(CostBasis::Mixed));
+        let parts = [cost("1", false), unknown];
+        assert_eq!(said(&parts), (Some("1".into()), Some(CostBasis::Incomplete), SpentCost::Unknown));
+    }
+}
