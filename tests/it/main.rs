@@ -17,6 +17,7 @@ mod crash;
 mod doors;
 mod engines;
 mod flow;
+mod golden;
 mod hostile;
 mod inputs;
 mod jobs;
