@@ -8,17 +8,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agent::{self, Autodetect, Mind},
     config::Config,
+    conversation::{ConversationStore, Layout, Names, upgrade},
     descriptors,
     edge::{self, Addresses, Capacity, Headers, Server},
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
+    files::Pool,
     job::{AgentWorker, Condition, Desk, JobService},
     journal::{self, Catalogue, EmbeddedStore, EventLog, Journal, MemoryStore, Parts},
     llm,
+    mcp::{AgentTools, McpHandler, OutsideServers, Own},
     principal::{OwnersOnly, Policy, Principal},
     secret::{Secret, masked_url},
     task::Group,
-    tool::{AgentTools, McpHandler, Names, OutsideServers, Own, Toolbox, ToolboxConfig, upgrade},
+    tool::{Toolbox, ToolboxConfig},
 };
 
 /// The last part of the grace period, for what could not be stopped in time.
@@ -100,15 +103,16 @@ impl Core {
         }
         let toolbox_config = ToolboxConfig {
             home: home.clone(),
-            names,
             agent_environment: thinking.for_engine(engine.kind),
             engine,
             data_directory: data_directory.clone(),
             conductor: config.conductor.clone(),
-            conversations: config.conversations.clone(),
             policy,
         };
-        let toolbox = Toolbox::new(toolbox_config, supervisor.clone())?;
+        let pool = Pool::default();
+        let layout = Layout { data_directory: data_directory.clone(), names };
+        let conversations = ConversationStore::new(layout, config.conversations.clone(), pool.clone());
+        let toolbox = Toolbox::new(toolbox_config, conversations, pool, supervisor.clone())?;
         let mind = thinking.mind(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
         let mind = Arc::new(mind);
         let worker = Arc::new(AgentWorker { toolbox: toolbox.clone(), mind: mind.clone() });
@@ -330,8 +334,8 @@ impl App {
                 .map_err(Error::internal)?;
             servers.push(group.spawn("mcp_listener", mcp.serve(stop.clone())));
         }
-        let (toolbox, stopping) = (core.desk.toolbox().clone(), stop.clone());
-        group.spawn("conversations", async move { toolbox.expire_conversations(stopping).await });
+        let (conversations, stopping) = (core.desk.toolbox().conversations().clone(), stop.clone());
+        group.spawn("conversations", async move { conversations.expire(stopping).await });
         group.spawn(
             "check_engine",
             check_engine(core.service.clone(), core.desk.toolbox().clone(), stop.clone()),

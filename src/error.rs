@@ -219,6 +219,11 @@ impl Error {
         Self::new(Reason::InvalidArgument, message).at(field)
     }
 
+    /// The job that something was done for was cancelled.
+    pub fn cancelled() -> Self {
+        Self::new(Reason::Cancelled, "the job was cancelled")
+    }
+
     /// A fault of our own; the client is told no more than that.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(Reason::Internal, "the gateway failed at this request; its log says why").because(cause)

@@ -8,6 +8,7 @@ pub mod app;
 pub mod bundled;
 pub mod cli;
 pub mod config;
+pub mod conversation;
 pub mod descriptors;
 pub mod edge;
 pub mod engine;
@@ -18,6 +19,7 @@ pub mod journal;
 mod json_rpc;
 mod lenient_json;
 pub mod llm;
+pub mod mcp;
 pub mod pb;
 pub mod principal;
 #[cfg(any(test, fuzzing))]

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Agent, Writer, inputs::Answer, prompt::ASK_USER};
 use crate::{
     error::{Error, Reason, Result},
+    mcp::OutsideTool,
     pb::{JobState, StatusReason},
-    tool::{Call, CallContext, Completed, Done, OutsideTool, Progress, Question, ToolName},
+    tool::{Call, CallContext, Completed, Done, Progress, Question, ToolName},
 };
 
 /// Pieces of output that wait to be written; each is at most one read of a pipe.
@@ -157,7 +158,7 @@ impl Agent<'_> {
             }
         }
         if self.cancel.is_cancelled() {
-            return Err(Error::new(Reason::Cancelled, "the job was cancelled"));
+            return Err(Error::cancelled());
         }
         if wishes.next().is_some() {
             return Err(super::step::timed_out());

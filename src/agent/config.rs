@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
+    conversation::RememberLimits,
     llm::{Api, Price, Provider, Timeouts, Wanted},
+    mcp::OutsideServer,
     secret::Secret,
-    tool::{OutsideServer, RememberLimits},
 };
 
 /// What is done about model servers that run on this machine.

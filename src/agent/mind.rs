@@ -6,7 +6,7 @@ use super::Config;
 use crate::{
     files::Pool,
     llm::{Detected, Identity, Model},
-    tool::AgentTools,
+    mcp::AgentTools,
 };
 
 /// The model and the tools, the same for every job.

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::Config;
 use crate::{
+    conversation::Exchange,
     llm::{AssistantMessage, Message, Request, ToolCall, ToolDefinition, ToolOutcome},
-    tool::{Exchange, OutsideTool, ToolName, catalogue},
+    mcp::OutsideTool,
+    tool::{ToolName, catalogue},
 };
 
 /// The agent's own tool: a question for its user.

@@ -84,7 +84,7 @@ impl Agent<'_> {
                 // Both branches only wait.
                 biased;
                 () = tokio::time::sleep(wait) => {}
-                () = self.cancel.cancelled() => return Err(cancelled()),
+                () = self.cancel.cancelled() => return Err(Error::cancelled()),
             }
         }
     }
@@ -103,7 +103,7 @@ impl Agent<'_> {
                 // What has come first: a token that was read is written.
                 biased;
                 piece = pieces.next() => piece,
-                () = self.cancel.cancelled() => return Err(Stopped::Ended(cancelled())),
+                () = self.cancel.cancelled() => return Err(Stopped::Ended(Error::cancelled())),
                 () = tokio::time::sleep_until(until) => return Err(self.too_late()),
             };
             // A server that is never silent leaves the timer no turn.
@@ -124,7 +124,7 @@ impl Agent<'_> {
             }
             // A model that never pauses must not keep a cancellation from being seen.
             if self.cancel.is_cancelled() {
-                return Err(Stopped::Ended(cancelled()));
+                return Err(Stopped::Ended(Error::cancelled()));
             }
         }
     }
@@ -137,10 +137,6 @@ impl Agent<'_> {
         let message = format!("the model took longer than {seconds} seconds for one answer");
         Stopped::Failed(Failure::new(FailureKind::TimedOut, message))
     }
-}
-
-fn cancelled() -> Error {
-    Error::new(Reason::Cancelled, "the job was cancelled")
 }
 
 pub(super) fn timed_out() -> Error {

@@ -13,10 +13,11 @@ use super::{
     spent::{Spent, SpentCost},
 };
 use crate::{
+    conversation::Exchange,
     error::{Error, Reason, Result},
     llm::{MAX_CALLS, Message, Model, Request, TOO_MANY_CALLS, ToolCall, ToolOutcome, Turn},
     text::{bounded, quoted},
-    tool::{Done, Exchange, read_as_written},
+    tool::{Done, read_as_written},
 };
 
 /// A value is checked against somebody else's schema for so long.
@@ -41,7 +42,8 @@ impl Agent<'_> {
         let (_in_use, earlier) = match &self.named_conversation {
             None => (None, Vec::new()),
             Some(id) => {
-                let (in_use, earlier) = self.toolbox.recall(&self.caller, id, config.remember()).await?;
+                let (in_use, earlier) =
+                    self.toolbox.conversations().recall(&self.caller, id, config.remember()).await?;
                 (Some(in_use), earlier)
             }
         };
@@ -50,7 +52,9 @@ impl Agent<'_> {
         if let Some(id) = &self.named_conversation {
             let exchange = Exchange { command: command.to_owned(), answer: answer.message.text.clone() };
             // The answer is there and paid for, whatever becomes of the memory of it.
-            if let Err(error) = self.toolbox.remember(&self.caller, id, exchange, config.remember()).await {
+            if let Err(error) =
+                self.toolbox.conversations().remember(&self.caller, id, exchange, config.remember()).await
+            {
                 tracing::warn!(job_id = %self.job_id, %error, "an exchange could not be kept in its conversation");
             }
         }

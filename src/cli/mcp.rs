@@ -10,9 +10,9 @@ use super::{arguments::Global, print};
 use crate::{
     app::Core,
     error::{Error, Reason, Result},
+    mcp::Lines,
     principal::Principal,
     task::Termination,
-    tool::Lines,
 };
 
 /// The last answers are taken within this time, or not at all.

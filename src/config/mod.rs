@@ -26,7 +26,7 @@ pub struct Config {
     /// Which model plans commands, and within which limits.
     pub agent: crate::agent::Config,
     /// How long, and how many conversations are kept.
-    pub conversations: crate::tool::ConversationsConfig,
+    pub conversations: crate::conversation::ConversationsConfig,
     /// How many jobs run, how long, and how long they are kept.
     pub jobs: crate::job::Config,
     /// Where jobs and events are kept.

@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
+use crate::error::{Error, Reason};
+
 /// So many of the process' threads for file work may be at such files at a time.
 const THREADS: usize = 8;
 
@@ -47,6 +49,21 @@ impl Pool {
             .map_err(|_| Late)
         };
         tokio::time::timeout(deadline, done).await.unwrap_or(Err(Late))
+    }
+}
+
+impl Pool {
+    /// The same for work that can fail.
+    ///
+    /// # Errors
+    /// Those of the work; [`Reason::ToolFailed`] where it was late.
+    pub async fn run_fallible<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        work: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
+    ) -> crate::error::Result<T> {
+        let done = self.run(deadline, work).await;
+        done.map_err(|late| Error::new(Reason::ToolFailed, late.to_string()))?
     }
 }
 

@@ -8,12 +8,13 @@ use super::{
 };
 use crate::{
     agent::{self, Mind},
+    conversation::ConversationPage,
     engine::MAX_ARGUMENT_BYTES,
     error::{Error, Result},
     pb,
     principal::Principal,
     secret::masked_url,
-    tool::{ConversationPage, Toolbox, catalogue},
+    tool::{Toolbox, catalogue},
 };
 
 /// See the module's documentation. Clones share it.
@@ -50,7 +51,7 @@ impl Desk {
         page_size: u32,
         page_token: &str,
     ) -> Result<ConversationPage> {
-        self.toolbox.conversations(caller, page_size, page_token).await
+        self.toolbox.conversations().page(caller, page_size, page_token).await
     }
 
     /// Removes a conversation of the caller's with everything that was said in it.

@@ -36,8 +36,8 @@ pub use submit::{Submission, Submitted};
 pub use worker::{AgentWorker, Assignment, Needs, Worker};
 
 // What a door has to name of the journal, so that it imports nothing below this room.
+pub use crate::conversation::Conversation;
 pub use crate::journal::{
     Batch as EventBatch, Filter, Follower as EventFollower, JobId, Rendered as RenderedEvents,
     Slice as EventSlice,
 };
-pub use crate::tool::Conversation;

@@ -11,9 +11,10 @@ use crate::{
     engine::Exit,
     error::{Error, Reason, Result},
     journal::JobId,
+    mcp::{Asked, OutsideCall, ToolRunner, Watched},
     pb::{Door, Job, Json, StatusReason, Task, TaskOptions, ToolCall, job_event::Payload, task},
     principal::Principal,
-    tool::{Asked, Call, Completed, Done, OutsideCall, ToolRunner, Watched},
+    tool::{Call, Completed, Done},
 };
 
 /// A cancelled call's processes are waited for this long before the client is told.

@@ -51,7 +51,7 @@ impl SimulatedWorker {
             () = assignment.cancel.cancelled() => {
                 // A process tree takes a moment to end.
                 tokio::time::sleep(Duration::from_millis(self.world.below(900))).await;
-                Err(Error::new(Reason::Cancelled, "the job was cancelled"))
+                Err(Error::cancelled())
             }
             () = tokio::time::sleep_until(assignment.deadline) => Err(Error::new(Reason::TimedOut, "too late")),
             () = tokio::time::sleep(rest) => Ok(()),

@@ -150,7 +150,7 @@ pub(super) async fn info(
 ) -> Result<Done> {
     let (agent_id, caller) = (agent_id.to_owned(), caller.clone());
     let conversation_id = conversation_id.to_owned();
-    let asked_for = agent_id.clone();
+    let (asked_for, layout) = (agent_id.clone(), inner.conversations.layout().clone());
     let read = inner
         .blocking(move |config| {
             let workspace = config.workspace()?;
@@ -167,7 +167,7 @@ pub(super) async fn info(
             let mut persona = String::from_utf8_lossy(&persona).into_owned();
             persona.truncate(persona.floor_char_boundary(MAX_PERSONA_BYTES));
             // The caller's own conversation; the shared workspace holds nobody's.
-            let private = Workspace::private(&config.conversation_root(&caller, &conversation_id, &agent_id));
+            let private = Workspace::private(&layout.agent_root(&caller, &conversation_id, &agent_id));
             let interactions = u32::try_from(private.history_len(&agent_id)).unwrap_or(u32::MAX);
             let allowed_tools = definition.allowed_tools.clone();
             let AgentSummary { agent_id, name, description, version, author, tags, capabilities } =

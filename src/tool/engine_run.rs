@@ -66,7 +66,7 @@ impl Started {
                     self.timeout.as_secs_f64().round()
                 ),
             )),
-            (Ending::Cancelled, _) => Err(cancelled()),
+            (Ending::Cancelled, _) => Err(Error::cancelled()),
             (Ending::Natural, Exit::Lost) => Err(Error::new(
                 Reason::SupervisorLost,
                 "the supervisor of the engine's processes was lost and the run with it; try again",
@@ -146,7 +146,7 @@ impl Inner {
             },
         };
         if context.cancel.is_cancelled() {
-            return Err(cancelled());
+            return Err(Error::cancelled());
         }
         let mut run = self.supervisor.run(command, limits).await.map_err(|error| match error.reason() {
             Reason::EngineNotStarted => {
@@ -221,7 +221,7 @@ impl Inner {
         if !self.config.has_turns(conversation_id) {
             return Ok(None);
         }
-        let root = self.config.run_root(&context.caller, conversation_id, agent_id);
+        let root = self.run_root(&context.caller, conversation_id, agent_id);
         let lock = self.agent_lock(root, agent_id);
         if let Ok(guard) = lock.clone().try_lock_owned() {
             return Ok(Some(guard));
@@ -233,17 +233,13 @@ impl Inner {
                 let _unheard = context.progress.send(Progress::AgentIsFree(agent_id.to_owned())).await;
                 Ok(Some(guard))
             }
-            () = context.cancel.cancelled() => Err(cancelled()),
+            () = context.cancel.cancelled() => Err(Error::cancelled()),
             () = tokio::time::sleep_until(context.deadline) => Err(Error::new(
                 Reason::TimedOut,
                 format!("another run of {agent_id} did not end in time; try again later"),
             )),
         }
     }
-}
-
-pub(super) fn cancelled() -> Error {
-    Error::new(Reason::Cancelled, "the job was cancelled")
 }
 
 async fn sleep_until(time: Option<Instant>) {

@@ -7,7 +7,6 @@ use super::{
     arguments::{ContextualArguments, OutputFormat, StatelessArguments},
     engine_run::{EngineRun, failed},
     result::AgentAnswer,
-    settings,
     toolbox::Inner,
 };
 use crate::{
@@ -71,7 +70,7 @@ async fn execute(
     exit: &mut Option<Exit>,
 ) -> Result<Done> {
     let _use = inner.workspace_use.clone().read_owned().await;
-    let _in_use = run.conversation_id.as_ref().map(|id| inner.use_conversation(&context.caller, id));
+    let _in_use = run.conversation_id.as_ref().map(|id| inner.conversations.begin_use(&context.caller, id));
     let _turn = inner.wait_for_agent(context, run.conversation_id.as_deref(), run.agent_id).await?;
     let prepared = inner.prepare(context, run.agent_id, run.conversation_id.as_deref()).await?;
     let kind = inner.config.engine.kind;
@@ -139,7 +138,7 @@ async fn check_directory(inner: &Inner, directory: Option<String>) -> Result<()>
 
 /// The caller's settings as flags.
 pub(super) async fn setting_flags(inner: &Inner, context: &CallContext) -> Result<Vec<String>> {
-    let settings = settings::of(inner, context).await?;
+    let settings = inner.conversations.settings(&context.caller).await?;
     let environment = settings.environment.map(|name| format!("--environment={name}"));
     let project = settings.project.map(|name| format!("--project={name}"));
     Ok(environment.into_iter().chain(project).collect())

@@ -26,8 +26,7 @@ fn clear_if_free(workspace: &Workspace, agent_id: &str) -> std::io::Result<Optio
 pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &ClearArguments) -> Result<Done> {
     let agent_id = arguments.agent_id.as_str();
     let conversation_id = context.conversation(arguments.conversation_id.as_deref());
-    let directory = inner.config.conversation_directory(&context.caller, &conversation_id);
-    let root = inner.config.conversation_root(&context.caller, &conversation_id, agent_id);
+    let root = inner.conversations.layout().agent_root(&context.caller, &conversation_id, agent_id);
     // A run of this agent in this conversation would write what is cleared here: a real engine's runs are waited for by their
     // turn, the bundled engine's by its own lock.
     let _turn = inner.wait_for_agent(context, Some(&conversation_id), agent_id).await?;
@@ -51,11 +50,11 @@ pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &Clea
         tokio::select! {
             // Both branches only wait.
             () = tokio::time::sleep(LOOK_AGAIN) => {}
-            () = context.cancel.cancelled() => return Err(super::engine_run::cancelled()),
+            () = context.cancel.cancelled() => return Err(Error::cancelled()),
         }
     };
     // The last one to forget takes the conversation along.
-    inner.remove_if_empty(directory).await?;
+    inner.conversations.remove_if_empty(&context.caller, &conversation_id).await?;
     let result = HistoryCleared {
         agent_id: agent_id.to_owned(),
         conversation_id,

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::{
     CallContext,
-    conversations::AGENTS,
     runs::RunDirectory,
     toolbox::{Inner, ToolboxConfig},
 };
@@ -36,7 +35,9 @@ impl ToolboxConfig {
     pub(super) fn has_turns(&self, conversation_id: Option<&str>) -> bool {
         self.engine.kind != Kind::Bundled || conversation_id.is_some()
     }
+}
 
+impl Inner {
     /// Where a call's runs of an agent take their turns: that of the conversation, or of all that remember nothing.
     pub(super) fn run_root(
         &self,
@@ -45,23 +46,11 @@ impl ToolboxConfig {
         agent_id: &str,
     ) -> PathBuf {
         match conversation_id {
-            Some(id) => self.conversation_root(caller, id, agent_id),
-            None => self.engine.root.clone(),
+            Some(id) => self.conversations.layout().agent_root(caller, id, agent_id),
+            None => self.config.engine.root.clone(),
         }
     }
 
-    /// The root that an agent has in a conversation.
-    pub(super) fn conversation_root(
-        &self,
-        caller: &Principal,
-        conversation_id: &str,
-        agent_id: &str,
-    ) -> PathBuf {
-        self.conversation_directory(caller, conversation_id).join(AGENTS).join(agent_id)
-    }
-}
-
-impl Inner {
     /// Makes ready where an agent runs, in a conversation or in none.
     ///
     /// # Errors
@@ -74,7 +63,7 @@ impl Inner {
     ) -> Result<Prepared> {
         let (agent_id, caller) = (agent_id.to_owned(), context.caller.clone());
         let conversation_id = conversation_id.map(str::to_owned);
-        let (runs, code, uses) = (self.runs.clone(), self.code.clone(), self.conversations.uses());
+        let (runs, code, conversations) = (self.runs.clone(), self.code.clone(), self.conversations.clone());
         self.blocking_for(super::backup::COPY_TIME, move |config| {
             let code = code.map(|code| code.current()).transpose().map_err(unreadable_code)?;
             let workspace = match (config.workspace(), &conversation_id) {
@@ -97,8 +86,8 @@ impl Inner {
                     (directory.path().to_owned(), Some(directory))
                 }
                 Some(conversation_id) => {
-                    config.open_conversation(&caller, conversation_id, &uses).map_err(unwritable)?;
-                    (config.conversation_root(&caller, conversation_id, &agent_id), None)
+                    conversations.open(&caller, conversation_id).map_err(unwritable)?;
+                    (conversations.layout().agent_root(&caller, conversation_id, &agent_id), None)
                 }
             };
             let private = workspace.run_root(&path, &agent_id, code.as_deref()).map_err(unwritable)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{CallContext, Progress, engine_run::cancelled};
+use super::{CallContext, Progress};
 use crate::error::{Error, Reason, Result};
 
 /// A question of a running call.
@@ -51,7 +51,7 @@ impl CallContext {
             // Every branch only waits.
             biased;
             answer = answer => Ok(answer.unwrap_or(default)),
-            () = self.cancel.cancelled() => Err(cancelled()),
+            () = self.cancel.cancelled() => Err(Error::cancelled()),
             () = tokio::time::sleep_until(self.deadline) => {
                 Err(Error::new(Reason::TimedOut, "the job's time was over before there was an answer"))
             }

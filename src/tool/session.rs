@@ -80,7 +80,7 @@ pub(super) async fn run(
 ) -> Result<Done> {
     let _use = inner.workspace_use.clone().read_owned().await;
     let conversation_id = context.conversation(arguments.conversation_id.as_deref());
-    let _in_use = inner.use_conversation(&context.caller, &conversation_id);
+    let _in_use = inner.conversations.begin_use(&context.caller, &conversation_id);
     let agent_id = arguments.agent_id.as_str();
     let _turn = inner.wait_for_agent(context, Some(&conversation_id), agent_id).await?;
     let prepared = inner.prepare(context, agent_id, Some(&conversation_id)).await?;

@@ -16,11 +16,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, ConversationsConfig, Names, Question, agents, asked::Asked, backup,
-    conversation_list::Conversations, conversations::InUse, execute, history, install, migrate,
-    recent::Recent, runs::Runs, session, settings,
+    Call, Question, agents, asked::Asked, backup, execute, history, install, migrate, recent::Recent,
+    runs::Runs, session, settings,
 };
 use crate::{
+    conversation::ConversationStore,
     engine::{Chunk, Code, Engine, Exit, Kind, Supervisor, workspace::Workspace},
     error::{Error, Reason, Result},
     files::Pool,
@@ -39,18 +39,14 @@ pub const DEFAULT_CONVERSATION: &str = "default";
 pub struct ToolboxConfig {
     /// The engine.
     pub engine: Engine,
-    /// Where the gateway keeps callers' settings and conversations.
+    /// Where the gateway keeps its own files.
     pub data_directory: PathBuf,
-    /// What callers' and conversations' files are called.
-    pub names: Names,
     /// What the processes of this gateway are marked with, so that its successor, and only that, ends what it left.
     pub home: String,
     /// Limits of the engine's runs.
     pub conductor: crate::engine::Config,
     /// Variables that runs of agents are given beside the engine's: what they reach their model with.
     pub agent_environment: std::collections::BTreeMap<String, Secret>,
-    /// How long, and how many conversations are kept.
-    pub conversations: ConversationsConfig,
     /// Who may call which tool.
     pub policy: Arc<dyn Policy>,
 }
@@ -76,16 +72,11 @@ pub(super) struct Inner {
     pub(super) runs: Arc<Runs>,
     /// A real engine's code, as its runs see it.
     pub(super) code: Option<Arc<Code>>,
-    /// Taken while a caller's settings are read and written.
-    pub(super) settings_writes: Arc<tokio::sync::Mutex<()>>,
     /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
     pub(super) workspace_use: Arc<tokio::sync::RwLock<()>>,
     /// Counts changes of the agents.
     changes: watch::Sender<u64>,
-    pub(super) conversations_in_use: InUse,
-    pub(super) conversations: Conversations,
-    /// Taken while a conversation's exchanges are rewritten.
-    pub(super) exchange_writes: tokio::sync::Mutex<()>,
+    pub(super) conversations: ConversationStore,
     agent_locks: Mutex<AgentLocks>,
 }
 
@@ -163,7 +154,12 @@ impl Toolbox {
     ///
     /// # Errors
     /// [`Reason::StoreUnavailable`] when the data directory cannot be written.
-    pub fn new(config: ToolboxConfig, supervisor: Supervisor) -> Result<Self> {
+    pub fn new(
+        config: ToolboxConfig,
+        conversations: ConversationStore,
+        pool: Pool,
+        supervisor: Supervisor,
+    ) -> Result<Self> {
         let runs = Runs::open(&config.data_directory).map_err(|error| {
             let message = format!("the directory for runs cannot be made: {error}; check storage.path");
             Error::new(Reason::StoreUnavailable, message)
@@ -179,15 +175,12 @@ impl Toolbox {
         let inner = Inner {
             config: Arc::new(config),
             supervisor,
-            pool: Pool::default(),
+            pool,
             runs: Arc::new(runs),
             code,
-            settings_writes: Arc::default(),
             workspace_use: Arc::default(),
             changes: watch::Sender::new(0),
-            conversations_in_use: InUse::default(),
-            conversations: Conversations::default(),
-            exchange_writes: tokio::sync::Mutex::default(),
+            conversations,
             agent_locks: Mutex::default(),
             recent: Recent::default(),
             asked: Asked::default(),
@@ -198,6 +191,22 @@ impl Toolbox {
     /// The engine that the tools drive.
     pub fn engine(&self) -> &Engine {
         &self.inner.config.engine
+    }
+
+    /// What callers have said and set.
+    pub fn conversations(&self) -> &ConversationStore {
+        &self.inner.conversations
+    }
+
+    /// Removes a conversation with everything that was said in it.
+    ///
+    /// # Errors
+    /// As [`ConversationStore::delete`].
+    pub async fn delete_conversation(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
+        let deleted = self.inner.conversations.delete(caller, conversation_id).await;
+        // What was read of it a moment ago does not hold any more.
+        self.inner.recent.forget();
+        deleted
     }
 
     /// The longest answer, in bytes.
@@ -226,7 +235,7 @@ impl Toolbox {
         if !self.inner.config.has_turns(conversation_id) {
             return None;
         }
-        let root = self.inner.config.run_root(caller, conversation_id, agent_id);
+        let root = self.inner.run_root(caller, conversation_id, agent_id);
         Some(format!("{}\n{agent_id}", root.display()))
     }
 
@@ -351,8 +360,7 @@ impl Inner {
         work: impl FnOnce(&ToolboxConfig) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let config = self.config.clone();
-        let done = self.pool.run(deadline, move || work(&config)).await;
-        done.map_err(|late| Error::new(Reason::ToolFailed, late.to_string()))?
+        self.pool.run_fallible(deadline, move || work(&config)).await
     }
 
     /// The lock that serialises a real engine's runs of one agent in one root.
@@ -376,18 +384,5 @@ impl ToolboxConfig {
             std::io::ErrorKind::Unsupported => Error::new(Reason::Unsupported, error.to_string()),
             _ => Error::new(Reason::ToolFailed, format!("the engine's workspace cannot be read: {error}")),
         })
-    }
-
-    /// Where all conversations are, those of each caller in a directory.
-    pub(super) fn conversations_directory(&self) -> PathBuf {
-        self.data_directory.join("conversations")
-    }
-
-    /// The root of the caller's own conversation. Made of a keyed digest, so that no name can lead out of it,
-    /// or to it.
-    pub(super) fn conversation_directory(&self, caller: &Principal, conversation_id: &str) -> PathBuf {
-        let own = self.names.conversations_of(caller.name());
-        let name = self.names.conversation(caller.name(), conversation_id);
-        self.conversations_directory().join(own).join(name)
     }
 }

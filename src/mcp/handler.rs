@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    ToolRunner,
     followed::Followed,
     outcome::{in_words, to_mcp},
     prompts,
@@ -33,7 +34,7 @@ use crate::{
     error::{Error, Reason, Result},
     pb::Json,
     principal::Principal,
-    tool::{Call, CallContext, DEFAULT_CONVERSATION, ToolRunner, Toolbox},
+    tool::{Call, CallContext, DEFAULT_CONVERSATION, Toolbox},
 };
 
 /// A call that only reads files is answered within this time.

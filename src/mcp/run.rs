@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    Asked, OutsideCall, ToolRunner, Watched,
     elicit::{self, Answer, State, Way},
     followed::Following,
     handler::{McpHandler, refused},
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     error::{Error, Reason},
     principal::Principal,
-    tool::{Asked, Call, Completed, DEFAULT_CONVERSATION, Done, OutsideCall, ToolRunner, Watched},
+    tool::{Call, Completed, DEFAULT_CONVERSATION, Done},
 };
 
 /// A silent job tells that it lives this often; some proxies and clients give up after less than a minute.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    conversations::{ABOUT_FILE, AGENTS, read_about_unchecked},
+    layout::{ABOUT_FILE, AGENTS, read_about_unchecked},
     names::{Names, without_key},
 };
 use crate::{

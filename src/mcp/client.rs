@@ -24,7 +24,7 @@ use super::{McpHandler, outcome::from_mcp, outside::OutsideServers};
 use crate::{
     error::{Error, Reason, Result},
     task::Group,
-    tool::{CallContext, Completed, ToolName, engine_run::cancelled},
+    tool::{CallContext, Completed, ToolName},
 };
 
 /// Messages that wait in each direction of the channel.
@@ -119,7 +119,7 @@ pub(super) async fn await_answer(
         answer = &mut handle.rx => {
             return Ok(answer.unwrap_or_else(|_: RecvError| Err(ServiceError::TransportClosed)));
         }
-        () = context.cancel.cancelled() => ("the job was cancelled", cancelled()),
+        () = context.cancel.cancelled() => ("the job was cancelled", Error::cancelled()),
         () = tokio::time::sleep_until(deadline) => {
             let message = format!("the tool's server did not answer within {} seconds", limit.as_secs());
             ("the time is over", Error::new(Reason::TimedOut, message))

@@ -6,9 +6,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Conversation, Toolbox,
-    conversation_index::ConversationIndex,
-    conversations::{not_found, unreadable},
+    Conversation, ConversationStore,
+    index::ConversationIndex,
+    store::{not_found, unreadable},
 };
 use crate::{
     error::{Error, Result},
@@ -34,14 +34,14 @@ pub struct ConversationPage {
 
 /// The conversations that there are, read when they are first asked for.
 #[derive(Debug, Default)]
-pub(super) struct Conversations {
+pub(super) struct Known {
     pub(super) index: Arc<ConversationIndex>,
     is_read: tokio::sync::OnceCell<()>,
     /// There may be more than retention keeps.
     due: Arc<Notify>,
 }
 
-impl Conversations {
+impl Known {
     /// To be told of each use.
     pub(super) fn uses(&self) -> Uses {
         Uses { index: self.index.clone(), due: self.due.clone() }
@@ -67,26 +67,23 @@ impl Uses {
     }
 }
 
-impl Toolbox {
+impl ConversationStore {
     async fn conversation_index(&self) -> Result<&ConversationIndex> {
-        let conversations = &self.inner.conversations;
+        let known = &self.inner.known;
         let read = || async {
-            let index = conversations.index.clone();
-            self.inner
-                .blocking_for(READ_TIME, move |config| {
-                    index.read(&config.conversations_directory()).map_err(unreadable)
-                })
+            let index = known.index.clone();
+            self.files_for(READ_TIME, move |layout| index.read(&layout.conversations()).map_err(unreadable))
                 .await
         };
-        conversations.is_read.get_or_try_init(read).await?;
-        Ok(&conversations.index)
+        known.is_read.get_or_try_init(read).await?;
+        Ok(&known.index)
     }
 
     /// A page of the caller's conversations, the latest used first. `page_size`: 0 means the most that there may be, 500.
     ///
     /// # Errors
     /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for a token that no page gave.
-    pub async fn conversations(
+    pub async fn page(
         &self,
         caller: &Principal,
         page_size: u32,
@@ -102,7 +99,7 @@ impl Toolbox {
                 Some((time, name.to_owned()))
             }
         };
-        let own = self.inner.config.names.conversations_of(caller.name());
+        let own = self.inner.layout.names.conversations_of(caller.name());
         let index = self.conversation_index().await?;
         let mut listed = index.page(&own, before.as_ref(), limit + 1);
         let has_more = listed.len() > limit;
@@ -113,11 +110,9 @@ impl Toolbox {
         };
         let caller = caller.clone();
         let conversations = self
-            .inner
-            .blocking(move |config| {
-                let directory = config.conversations_directory().join(own);
-                let found =
-                    listed.iter().filter_map(|(_, name)| config.read_conversation(&directory.join(name)));
+            .files(move |layout| {
+                let directory = layout.conversations().join(own);
+                let found = listed.iter().filter_map(|(_, name)| layout.read(&directory.join(name)));
                 let own = found.filter(|(about, _)| about.caller == caller.name());
                 Ok(own.map(|(_, conversation)| conversation).collect())
             })
@@ -129,24 +124,24 @@ impl Toolbox {
     ///
     /// # Errors
     /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::ToolFailed`].
-    pub async fn conversation(&self, caller: &Principal, conversation_id: &str) -> Result<Conversation> {
-        let directory = self.inner.config.conversation_directory(caller, conversation_id);
-        let found = self.inner.blocking(move |config| Ok(config.read_conversation(&directory))).await?;
+    pub async fn get(&self, caller: &Principal, conversation_id: &str) -> Result<Conversation> {
+        let directory = self.inner.layout.conversation(caller, conversation_id);
+        let found = self.files(move |layout| Ok(layout.read(&directory))).await?;
         found.map(|(_, conversation)| conversation).ok_or_else(|| not_found(conversation_id))
     }
 
     /// Removes conversations that retention no longer keeps, until `stop` is cancelled. One that is used stays until it is not.
-    pub async fn expire_conversations(&self, stop: CancellationToken) {
+    pub async fn expire(&self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(RETENTION_INTERVAL);
         loop {
             tokio::select! {
                 // All only wait.
                 _ = interval.tick() => {}
-                () = self.inner.conversations.due.notified() => {}
+                () = self.inner.known.due.notified() => {}
                 () = stop.cancelled() => return,
             }
             let expired = match self.conversation_index().await {
-                Ok(index) => index.expired(&self.inner.config.conversations),
+                Ok(index) => index.expired(&self.inner.retention),
                 Err(error) => {
                     tracing::warn!(cause = error.cause(), "retention could not look at the conversations");
                     continue;
@@ -156,8 +151,8 @@ impl Toolbox {
                 if stop.is_cancelled() {
                     return;
                 }
-                let directory = self.inner.config.conversations_directory().join(of_caller).join(name);
-                match self.inner.remove_conversation(directory, |_, _| true).await {
+                let directory = self.inner.layout.conversations().join(of_caller).join(name);
+                match self.remove(directory, |_, _| true).await {
                     Ok(_) => {}
                     Err(error) => {
                         tracing::warn!(cause = error.cause(), "retention could not remove a conversation");

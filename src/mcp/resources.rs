@@ -47,7 +47,7 @@ impl McpHandler {
             resource.title = Some(agent.name);
             found.push(resource);
         }
-        for conversation in self.toolbox.conversations(caller, 0, "").await?.conversations {
+        for conversation in self.toolbox.conversations().page(caller, 0, "").await?.conversations {
             let uri = format!("{CONVERSATIONS}{}", conversation.conversation_id);
             let resource = Resource::new(uri, conversation.conversation_id)
                 .with_description("One of your conversations")
@@ -91,7 +91,7 @@ impl McpHandler {
                 return self.toolbox.agent_info(caller, agent_id).await;
             }
             if let Some(conversation_id) = uri.strip_prefix(CONVERSATIONS) {
-                let found = self.toolbox.conversation(caller, conversation_id).await?;
+                let found = self.toolbox.conversations().get(caller, conversation_id).await?;
                 return Ok(found.to_json());
             }
             Err(Error::new(

@@ -36,7 +36,7 @@ use crate::{
     error::{Error, Reason, Result},
     secret::{Secret, masked_url},
     task::Group,
-    tool::{CallContext, Completed, engine_run::cancelled},
+    tool::{CallContext, Completed},
 };
 
 /// A server that is not connected within this time is tried again later.
@@ -213,7 +213,7 @@ impl OutsideServers {
         let sent = tokio::select! {
             // The cancellation first: a call that was never sent needs no end. The rest only waits.
             biased;
-            () = context.cancel.cancelled() => return Err(cancelled()),
+            () = context.cancel.cancelled() => return Err(Error::cancelled()),
             sent = peer.send_cancellable_request(request, options) => sent,
             () = tokio::time::sleep_until(latest) => {
                 return Err(Error::new(Reason::TimedOut, "the tool's server takes no calls"));

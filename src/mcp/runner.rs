@@ -4,8 +4,11 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{Call, Completed};
-use crate::{error::Result, principal::Principal};
+use crate::{
+    error::Result,
+    principal::Principal,
+    tool::{Call, Completed},
+};
 
 /// A call from outside that runs the engine or changes something.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::conversations::ABOUT_FILE;
+use super::layout::ABOUT_FILE;
 use crate::{
     files::{EntryKind, Root},
     pb::Timestamp,

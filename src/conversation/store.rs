@@ -1,0 +1,323 @@
+//! Conversations: what a caller said to the gateway's agent and to the engine's agents, private to that caller.
+//!
+//! A conversation is one directory, named by a keyed digest of caller and id, within the one of its caller. The gateway's agent keeps its exchanges in
+//! `exchanges.jsonl`; each of the engine's agents has a root of its own in it, `agents/<agent_id>`.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    ConversationsConfig, Layout,
+    exchanges::{self, Exchange},
+    layout::{ABOUT_FILE, names_of},
+    list::Known,
+};
+use crate::{
+    error::{Error, Reason, Result},
+    files::{Pool, remove_tree},
+    pb::Timestamp,
+    principal::Principal,
+    text::quoted,
+};
+
+/// Reading and writing a few files takes no longer than this.
+const FILE_TIME: Duration = Duration::from_secs(10);
+/// More of one exchange's words is not remembered.
+const MAX_WORDS_BYTES: usize = 32 * 1024;
+
+/// A conversation of a caller.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// Its id.
+    pub conversation_id: String,
+    /// When it began.
+    pub create_time: Timestamp,
+    /// When something was last said.
+    pub update_time: Timestamp,
+    /// Exchanges with the gateway's agent that are remembered.
+    pub exchanges: u32,
+    /// The engine's agents that remember something of it, with the number of interactions.
+    pub agents: Vec<(String, u32)>,
+}
+
+impl Conversation {
+    /// As the JSON doors print it.
+    pub fn to_json(&self) -> serde_json::Value {
+        let agents = self.agents.iter().map(|(agent_id, interactions)| {
+            serde_json::json!({"agent_id": agent_id, "interactions": interactions})
+        });
+        serde_json::json!({
+            "conversation_id": self.conversation_id,
+            "create_time": self.create_time.to_string(),
+            "update_time": self.update_time.to_string(),
+            "exchanges": self.exchanges,
+            "agents": agents.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// How much of a conversation is remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct RememberLimits {
+    /// Exchanges.
+    pub max_exchanges: usize,
+    /// Bytes of them together.
+    pub max_bytes: usize,
+}
+
+/// The conversations that calls use now; those are not deleted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InUse(Arc<Mutex<HashMap<PathBuf, usize>>>);
+
+/// Held while a call uses a conversation.
+#[derive(Debug)]
+pub struct ConversationUse(Arc<Mutex<HashMap<PathBuf, usize>>>, PathBuf);
+
+impl Drop for ConversationUse {
+    fn drop(&mut self) {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = uses.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                uses.remove(&self.1);
+            }
+        }
+    }
+}
+
+impl InUse {
+    fn begin(&self, directory: PathBuf) -> ConversationUse {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(directory.clone()).or_default() += 1;
+        ConversationUse(self.0.clone(), directory)
+    }
+
+    /// Does something short to a conversation that nobody uses, while nobody can begin to. `None`: it is used.
+    fn unless_used<T>(&self, directory: &Path, act: impl FnOnce() -> T) -> Option<T> {
+        let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!uses.contains_key(directory)).then(act)
+    }
+}
+
+/// Removes a conversation that is there and fits `wanted`. Answers whether it did; `None`: it is used. `is_gone` is told while nobody
+/// can begin to use it.
+fn remove(
+    directory: &Path,
+    in_use: &InUse,
+    wanted: impl FnOnce() -> bool,
+    is_gone: impl FnOnce(),
+) -> Result<Option<bool>> {
+    // Out of sight at once, then removed; links in it are removed and not followed.
+    let gone = directory.with_extension(format!("deleted-{}", Timestamp::now().unix_millis()));
+    let renamed = in_use.unless_used(directory, || {
+        let renamed = wanted().then(|| fs::rename(directory, &gone));
+        if !directory.exists() {
+            is_gone();
+        }
+        renamed
+    });
+    match renamed {
+        None => Ok(None),
+        Some(None) => Ok(Some(false)),
+        Some(Some(Err(error))) if error.kind() == io::ErrorKind::NotFound => Ok(Some(false)),
+        Some(Some(renamed)) => {
+            renamed.and_then(|()| remove_tree(&gone)).map(|()| Some(true)).map_err(unreadable)
+        }
+    }
+}
+
+/// The conversations and settings of all callers. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct ConversationStore {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) layout: Layout,
+    pub(super) retention: ConversationsConfig,
+    /// The threads for files that others can write.
+    pool: Pool,
+    in_use: InUse,
+    pub(super) known: Known,
+    /// Taken while a conversation's exchanges are rewritten.
+    exchange_writes: tokio::sync::Mutex<()>,
+    /// Taken while a caller's settings are read and written.
+    pub(super) settings_writes: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl ConversationStore {
+    /// The store below a data root that [`upgrade`](super::upgrade) has brought to this build's layout.
+    pub fn new(layout: Layout, retention: ConversationsConfig, pool: Pool) -> Self {
+        let inner = Inner {
+            layout,
+            retention,
+            pool,
+            in_use: InUse::default(),
+            known: Known::default(),
+            exchange_writes: tokio::sync::Mutex::default(),
+            settings_writes: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Where everything is.
+    pub fn layout(&self) -> &Layout {
+        &self.inner.layout
+    }
+
+    /// Runs file work on one of the few threads for it.
+    pub(super) async fn files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Layout) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.files_for(FILE_TIME, work).await
+    }
+
+    /// The same for work that takes its time.
+    pub(super) async fn files_for<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        work: impl FnOnce(&Layout) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let layout = self.inner.layout.clone();
+        self.inner.pool.run_fallible(deadline, move || work(&layout)).await
+    }
+
+    /// Removes a conversation that nobody uses and that fits. Answers whether it did; `None`: it is used.
+    pub(super) async fn remove(
+        &self,
+        directory: PathBuf,
+        fits: impl FnOnce(&Layout, &Path) -> bool + Send + 'static,
+    ) -> Result<Option<bool>> {
+        let (in_use, index) = (self.inner.in_use.clone(), self.inner.known.index.clone());
+        self.files(move |layout| {
+            // Looked at while nobody can begin to use it.
+            let is_gone = || {
+                if let Some((caller, name)) = names_of(&directory) {
+                    index.removed(caller, name);
+                }
+            };
+            remove(&directory, &in_use, || fits(layout, &directory), is_gone)
+        })
+        .await
+    }
+
+    /// Removes a conversation in which nothing is remembered any more and that nobody uses.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`].
+    pub async fn remove_if_empty(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
+        let is_empty = |layout: &Layout, directory: &Path| {
+            let known = layout.read(directory);
+            known.is_some_and(|(_, known)| known.agents.is_empty() && known.exchanges == 0)
+        };
+        let directory = self.inner.layout.conversation(caller, conversation_id);
+        self.remove(directory, is_empty).await.map(|_| ())
+    }
+
+    /// Says that a call uses a conversation, until the answer is dropped.
+    pub fn begin_use(&self, caller: &Principal, conversation_id: &str) -> ConversationUse {
+        self.inner.in_use.begin(self.inner.layout.conversation(caller, conversation_id))
+    }
+
+    /// Makes a conversation that is not there yet, and notes that it is used now. Blocks on its files.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn open(&self, caller: &Principal, conversation_id: &str) -> io::Result<PathBuf> {
+        self.inner.layout.open(caller, conversation_id, &self.inner.known.uses())
+    }
+
+    /// Removes a conversation with everything that was said in it.
+    ///
+    /// # Errors
+    /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::Busy`] while a job uses it.
+    pub async fn delete(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
+        let directory = self.inner.layout.conversation(caller, conversation_id);
+        let is_there = |_: &Layout, directory: &Path| directory.join(ABOUT_FILE).exists();
+        match self.remove(directory, is_there).await {
+            Ok(Some(true)) => Ok(()),
+            Ok(Some(false)) => Err(not_found(conversation_id)),
+            Ok(None) => {
+                let shown = quoted(conversation_id);
+                let message =
+                    format!("a job uses the conversation `{shown}`; cancel it or wait, then delete");
+                Err(Error::new(Reason::Busy, message))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the gateway's agent remembers of a conversation, the oldest exchange first; marks it as used.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`].
+    pub async fn recall(
+        &self,
+        caller: &Principal,
+        conversation_id: &str,
+        limits: RememberLimits,
+    ) -> Result<(ConversationUse, Vec<Exchange>)> {
+        let in_use = self.begin_use(caller, conversation_id);
+        let directory = self.inner.layout.conversation(caller, conversation_id);
+        let exchanges = self.files(move |_| exchanges::read(&directory).map_err(unreadable)).await?;
+        Ok((in_use, within(exchanges, limits)))
+    }
+
+    /// Adds an exchange to a conversation and forgets what is beyond the limits.
+    ///
+    /// # Errors
+    /// [`Reason::ToolFailed`].
+    pub async fn remember(
+        &self,
+        caller: &Principal,
+        conversation_id: &str,
+        exchange: Exchange,
+        limits: RememberLimits,
+    ) -> Result<()> {
+        let (caller, conversation_id) = (caller.clone(), conversation_id.to_owned());
+        let _turn = self.inner.exchange_writes.lock().await;
+        let uses = self.inner.known.uses();
+        self.files(move |layout| {
+            let directory = layout.open(&caller, &conversation_id, &uses).map_err(unreadable)?;
+            let mut exchanges = exchanges::read(&directory).map_err(unreadable)?;
+            exchanges.push(Exchange { command: cut(&exchange.command), answer: cut(&exchange.answer) });
+            exchanges::write(&directory, &within(exchanges, limits)).map_err(unreadable)
+        })
+        .await
+    }
+}
+
+pub(super) fn not_found(conversation_id: &str) -> Error {
+    let message = format!("there is no conversation `{}`", quoted(conversation_id));
+    Error::new(Reason::ConversationNotFound, message)
+}
+
+pub(super) fn unreadable(error: io::Error) -> Error {
+    Error::new(Reason::ToolFailed, "the conversations cannot be read or written").because(error)
+}
+
+/// The newest exchanges within the limits, the oldest of them first.
+fn within(exchanges: Vec<Exchange>, limits: RememberLimits) -> Vec<Exchange> {
+    let mut bytes = 0;
+    let mut kept: Vec<Exchange> = exchanges
+        .into_iter()
+        .rev()
+        .take(limits.max_exchanges)
+        .take_while(|exchange| {
+            bytes += exchange.command.len() + exchange.answer.len();
+            bytes <= limits.max_bytes
+        })
+        .collect();
+    kept.reverse();
+    kept
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_WORDS_BYTES)].to_owned()
+}
