@@ -1,8 +1,8 @@
-//! What a process takes from its surroundings: the time of day and random numbers. Simulations set both.
+//! The inputs that a process takes from its environment: the time of day and random numbers. Simulations replace both.
 
 use std::time::SystemTime;
 
-/// The time of day. It is shown and stored; what waits or grows old is measured with tokio's clock, which never jumps.
+/// Returns the time of day, for display and storage only. Waits and ages are measured with tokio's monotonic clock instead.
 pub fn time_of_day() -> SystemTime {
     #[cfg(test)]
     if let Some(time) = simulated::time_of_day() {
@@ -11,10 +11,10 @@ pub fn time_of_day() -> SystemTime {
     SystemTime::now()
 }
 
-/// Fills a buffer with random bytes that nobody can guess.
+/// Fills a buffer with cryptographically secure random bytes.
 ///
 /// # Errors
-/// When the system has none.
+/// When the system cannot provide any.
 pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     #[cfg(test)]
     if simulated::fill_random(bytes) {
@@ -23,7 +23,7 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     getrandom::fill(bytes)
 }
 
-/// What the surroundings are in a simulation, for its own thread.
+/// The simulated environment of the current thread.
 #[cfg(test)]
 pub mod simulated {
     use std::{
@@ -33,12 +33,12 @@ pub mod simulated {
 
     use tokio::time::Instant;
 
-    /// SplitMix64: small, and the same everywhere.
+    /// SplitMix64: a small generator that yields the same numbers on every platform.
     #[derive(Clone, Debug)]
     pub struct Random(pub u64);
 
     impl Random {
-        /// A number below `bound`.
+        /// Returns a number below `bound`.
         pub fn below(&mut self, bound: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut mixed = self.0;
@@ -47,7 +47,7 @@ pub mod simulated {
             (mixed ^ (mixed >> 31)) % bound.max(1)
         }
 
-        /// Whether something happens that happens so often in a hundred times.
+        /// Returns true with a probability of `chance` percent.
         pub fn percent(&mut self, chance: u64) -> bool {
             self.below(100) < chance
         }
@@ -55,7 +55,7 @@ pub mod simulated {
 
     struct Surroundings {
         random: Random,
-        /// The time of day at the instant.
+        /// An instant, and the time of day at that instant as the time since 1970.
         clock: Option<(Instant, Duration)>,
     }
 
@@ -63,12 +63,12 @@ pub mod simulated {
         static SURROUNDINGS: RefCell<Option<Surroundings>> = const { RefCell::new(None) };
     }
 
-    /// From here on this thread is in a simulation.
+    /// Starts a simulation on this thread.
     pub fn begin(seed: u64) {
         SURROUNDINGS.set(Some(Surroundings { random: Random(seed), clock: None }));
     }
 
-    /// The clock on the wall shows this time since 1970 now, and goes on from there with the runtime's.
+    /// Sets the simulated time of day to this time since 1970; it advances with the runtime's clock.
     pub fn set_clock(time: Duration) {
         SURROUNDINGS.with_borrow_mut(|now| {
             if let Some(now) = now {
@@ -77,7 +77,7 @@ pub mod simulated {
         });
     }
 
-    /// This thread is in no simulation any more.
+    /// Ends the simulation on this thread.
     pub fn end() {
         SURROUNDINGS.set(None);
     }

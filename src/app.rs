@@ -24,19 +24,19 @@ use crate::{
     tool::{Toolbox, ToolboxConfig},
 };
 
-/// The last part of the grace period, for what could not be stopped in time.
+/// The last part of the grace period, reserved for jobs and processes that did not stop in time.
 const LAST_RESORT: Duration = Duration::from_millis(700);
-/// How often the engine's files are looked at, and how often one that did not start is started again.
+/// The interval of the engine's file checks, and the delay before an engine that failed to start is tried again.
 const ENGINE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const ENGINE_START_INTERVAL: Duration = Duration::from_secs(30);
-/// How long the store may take for the last events.
+/// The longest time that storing the last events may take at shutdown.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 
-/// The gateway without its doors.
+/// The gateway's components without the network listeners.
 pub struct Core {
-    /// What the doors and the command line call.
+    /// The job service, which the doors and the command line call.
     pub service: JobService,
-    /// What the doors ask that is no job.
+    /// The directory service, for requests of the doors that are not jobs.
     pub desk: Desk,
     supervisor: Supervisor,
     journal: Journal,
@@ -44,14 +44,16 @@ pub struct Core {
 }
 
 impl Core {
-    /// Builds it: store, guardian, engine, jobs. Recovers what the process before this one left.
+    /// Builds the store, the guardian, the engine and the job service, and recovers the jobs that the previous process left
+    /// unfinished.
     ///
     /// # Errors
-    /// What could not be opened or started, with a text that says what to do.
+    /// Returns what could not be opened or started, with a message that says what to do about it.
     pub async fn build(config: &Config) -> Result<Self> {
         let data_directory = std::path::absolute(&config.storage.path)
             .map_err(|error| Error::new(Reason::StoreUnavailable, format!("storage.path: {error}")))?;
-        // Before anything is opened that the limit counts: a start may find as many jobs as the run before it had.
+        // Raised before anything that counts towards the limit is opened: recovery may reopen as many jobs as the previous
+        // process had.
         descriptors::raise_limit();
         let (catalogue, events): (Arc<dyn Catalogue>, Arc<dyn EventLog>) = match config.storage.kind {
             journal::Kind::Memory => {
@@ -60,7 +62,7 @@ impl Core {
             }
             journal::Kind::Embedded => {
                 let store = EmbeddedStore::open(&data_directory, config.storage.durability)?;
-                // Only the one that holds the store's lock may end what an earlier one left running.
+                // Only the holder of the store's lock may kill the processes that an earlier gateway left running.
                 let killed = sweep(&data_directory).await;
                 if killed > 0 {
                     tracing::warn!(killed, "processes of an earlier gateway were ended");
@@ -75,7 +77,7 @@ impl Core {
             Error::new(Reason::StoreUnavailable, message)
         };
         let names = Names::open(&data_directory).map_err(unusable)?;
-        // Only the one that holds the store's lock changes what lies in it.
+        // Only the holder of the store's lock may change the files in the data directory.
         if config.storage.kind == journal::Kind::Embedded {
             upgrade(&data_directory, &names).map_err(unusable)?;
         }
@@ -95,8 +97,8 @@ impl Core {
             tracing::error!(%damage, "the store is damaged; what is readable goes on, the originals are kept in its directory `damaged`");
         }
         let thinking = Thinking::choose(&config.agent).await?;
-        // A store in memory is nobody's inheritance, and has no lock: a gateway beside this one, over the same
-        // directory, must not end its processes.
+        // A memory store takes no lock, so a second gateway may use the same directory; the process id keeps each from
+        // killing the other's processes.
         let mut home = data_directory.to_string_lossy().into_owned();
         if config.storage.kind == journal::Kind::Memory {
             home = format!("{home}#{}", std::process::id());
@@ -120,14 +122,14 @@ impl Core {
         let desk = Desk::new(service.clone(), toolbox, mind);
         if config.agent.autodetect == Autodetect::Offer && desk.mind().model.is_none() {
             let desk = desk.clone();
-            // It only looks, and is given up with the runtime.
+            // The task only probes, so it needs no orderly stop and is dropped with the runtime.
             Group::new("background").spawn("detect_models", async move { offer_local_models(&desk).await });
         }
         let kill_grace = Duration::from_secs(config.conductor.kill_grace_seconds.into());
         Ok(Self { service, desk, supervisor, journal, kill_grace })
     }
 
-    /// The tools for MCP clients; their calls are jobs.
+    /// Returns the handler that serves the tools to MCP clients; each of their calls becomes a job.
     ///
     /// # Errors
     /// [`Reason::Internal`].
@@ -135,7 +137,7 @@ impl Core {
         McpHandler::for_outside(self.desk.toolbox().clone(), Arc::new(self.service.clone()))
     }
 
-    /// The tools for one MCP client on standard input and output.
+    /// Returns the handler that serves the tools to one MCP client on standard input and output, as `caller`.
     ///
     /// # Errors
     /// [`Reason::Internal`].
@@ -143,8 +145,8 @@ impl Core {
         McpHandler::for_streams(self.desk.toolbox().clone(), Arc::new(self.service.clone()), caller)
     }
 
-    /// Ends everything within `grace`, in the order of docs/architecture.md: jobs, engines, last events,
-    /// streams (by `close_streams`), the store.
+    /// Shuts down in the order of docs/architecture.md: jobs, engines, streams (by `close_streams`), last events, the store.
+    /// Jobs and engines end within `grace`; closing the streams and at most `FLUSH_TIME` for the last events come after that.
     pub async fn shut_down(self, grace: Duration, close_streams: impl Future<Output = ()>) {
         let stop_time = (self.kill_grace + LAST_RESORT).min(grace);
         let mut is_over = self.service.finish_running(grace.saturating_sub(stop_time)).await;
@@ -152,7 +154,7 @@ impl Core {
             is_over = self.service.interrupt_running(stop_time.saturating_sub(LAST_RESORT)).await;
         }
         self.desk.mind().tools.close();
-        // The guardian kills what is left at once, and with it every wait for it ends.
+        // The guardian kills every process that is left, which also ends every wait for one.
         self.supervisor.close().await;
         if !is_over && !self.service.interrupt_running(LAST_RESORT).await {
             tracing::error!(tasks = ?self.service.running_tasks(), "jobs could not be ended; the next start ends them");
@@ -165,7 +167,7 @@ impl Core {
     }
 }
 
-/// The model that was chosen.
+/// The chosen model, and the model servers that were detected for the choice.
 struct Thinking {
     choice: llm::Choice,
     detected: Vec<llm::Detected>,
@@ -188,7 +190,8 @@ impl Thinking {
         Ok(Self { choice, detected })
     }
 
-    /// What the bundled engine's agents reach the model with. A real engine has its own.
+    /// Returns the environment variable through which agents of the bundled engine reach the model; empty for a real engine,
+    /// which brings its own configuration.
     fn for_engine(&self, kind: Kind) -> BTreeMap<String, Secret> {
         let selected = self.choice.selected.as_ref().filter(|_| kind == Kind::Bundled);
         let variable = selected.and_then(|selected| serde_json::to_string(selected).ok());
@@ -217,7 +220,7 @@ impl Thinking {
     }
 }
 
-/// Looks for model servers on this machine, so that `/health` can name them.
+/// Probes this machine for model servers, so that `/health` can list them.
 async fn offer_local_models(desk: &Desk) {
     let found = llm::detect().await;
     for server in &found {
@@ -229,10 +232,11 @@ async fn offer_local_models(desk: &Desk) {
     desk.mind().set_detected(found);
 }
 
-/// Looks whether the engine can run: its files often, and by starting it once, and again while that fails.
+/// Keeps the engine's readiness condition up to date: checks its files at a short interval, starts it once, and starts it
+/// again only while that fails.
 async fn check_engine(service: JobService, toolbox: Toolbox, stop: CancellationToken) {
     tokio::select! {
-        // Given up where it is; a process that it has started ends with it.
+        // Dropping the check at any point is safe, because a process that it started ends with it.
         () = check_engine_for_ever(service, toolbox) => {}
         () = stop.cancelled() => {}
     }
@@ -254,12 +258,12 @@ async fn check_engine_for_ever(service: JobService, toolbox: Toolbox) {
 
 fn own_program() -> Result<String> {
     let path = std::env::current_exe().map_err(Error::internal)?;
-    // Replaced by an upgrade while it runs: the kernel still knows the file.
+    // An upgrade may have replaced the executable of this running process; the kernel still has the original file.
     let path = if path.exists() { path } else { "/proc/self/exe".into() };
     Ok(path.to_string_lossy().into_owned())
 }
 
-/// A bundled engine that was never used gets its templates, so that there is something to run.
+/// Installs the templates in the workspace of a bundled engine that was never used, so that it has agents to run.
 async fn seed(engine: &Engine, supervisor: &Supervisor) -> Result<()> {
     let is_used = |root: &Path| {
         root.join("config.yaml").exists()
@@ -295,7 +299,7 @@ async fn seed(engine: &Engine, supervisor: &Supervisor) -> Result<()> {
     ))
 }
 
-/// The gateway with its doors open.
+/// The running gateway, with its listeners open.
 pub struct App {
     core: Core,
     servers: Vec<tokio::task::JoinHandle<()>>,
@@ -306,13 +310,13 @@ pub struct App {
 }
 
 impl App {
-    /// Builds everything and opens the doors: MCP first, so that whoever reads where it is finds it open.
+    /// Builds everything and starts serving. The MCP port is served first, because the API port tells clients its address.
     ///
     /// # Errors
     /// As [`Core::build`]; [`Reason::Unreachable`] when an address cannot be bound.
     pub async fn start(config: &Config) -> Result<Self> {
         let server = &config.server;
-        // Bound first, so that a taken port is known before anything is recovered; served once all is ready.
+        // Bound first, so that a port in use is reported before recovery starts; nothing is served until everything is ready.
         let listener = bind(config, "server.port", server.port).await?;
         let mcp_listener = match server.mcp_port {
             Some(port) => Some(bind(config, "server.mcp_port", port).await?),
@@ -354,12 +358,13 @@ impl App {
         })
     }
 
-    /// Where it listens.
+    /// Returns the addresses of the two listeners.
     pub fn addresses(&self) -> Addresses {
         self.addresses
     }
 
-    /// Ends it, in order, within its grace period.
+    /// Shuts the gateway down in order: reports "not ready", waits the shutdown delay, then runs [`Core::shut_down`] with the
+    /// grace period.
     pub async fn shut_down(self) {
         let Self { core, servers, stop, delay, grace, .. } = self;
         core.service.set_not_ready();

@@ -1,7 +1,8 @@
-//! File descriptors: how many there are, and who may have how many of them.
+//! File descriptors: how many there are, and how they are divided.
 //!
-//! Most are for connections. A fifth is not: of that a quarter is for files that jobs write, a quarter for files that readers read,
-//! an eighth for connections beyond the bound; the rest for engines' pipes, outgoing connections and whatever is open for a moment.
+//! Most are for connections. A fifth is reserved: of that a quarter is for files that jobs write, a quarter for files that
+//! readers read, an eighth for connections beyond the bound; the rest is for engines' pipes, outgoing connections and files that
+//! are open briefly.
 
 use std::sync::OnceLock;
 
@@ -20,7 +21,7 @@ pub fn raise_limit() {
     }
 }
 
-/// The soft limit that the gateway was started with; `None`: there is none.
+/// Returns the soft limit that the gateway was started with; `None` means that there was none.
 pub fn started_with() -> Option<u64> {
     *STARTED_WITH.get_or_init(|| getrlimit(Resource::Nofile).current)
 }
@@ -28,7 +29,7 @@ pub fn started_with() -> Option<u64> {
 /// Sets the soft limit, for a process that starts others.
 pub fn set_limit(descriptors: u64) {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    // A limit that cannot be lowered is higher than wanted, which harms nobody.
+    // If the limit cannot be set, it stays higher than wanted, which does no harm.
     let _stays = setrlimit(Resource::Nofile, Rlimit { current: Some(descriptors), maximum });
 }
 
@@ -36,22 +37,22 @@ fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Who may have how many.
+/// How many descriptors connections may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
     /// Connections of both ports together.
     pub connections: usize,
-    /// Connections beyond that, each for one answer.
+    /// Connections beyond that, each of which is served one response.
     pub beyond: usize,
 }
 
-/// What is not for connections: a fifth, and where there are few, at least 512 or half of them.
+/// Returns how many descriptors are not for connections: a fifth, but at least 512 or half of them, whichever is less.
 fn reserve() -> u64 {
     let limit = limit();
     (limit / 5).max((limit / 2).min(512))
 }
 
-/// How many connections there may be: `configured`, or fewer where the descriptors do not suffice.
+/// Returns how many connections are allowed: `configured`, or fewer if there are not enough descriptors.
 pub fn for_connections(configured: u32) -> Share {
     let (descriptors, reserve) = (limit(), reserve());
     let most = usize::try_from(descriptors - reserve).unwrap_or(usize::MAX).max(1);
@@ -67,7 +68,7 @@ pub fn for_connections(configured: u32) -> Share {
     Share { connections: most.min(configured as usize), beyond }
 }
 
-/// How many files of one kind, written or read, are kept open between two uses; others are opened each time.
+/// Returns how many files of one kind, written or read, stay open between two uses; others are opened each time.
 pub fn files_kept() -> usize {
     usize::try_from(reserve() / 4).unwrap_or(usize::MAX).min(1024)
 }

@@ -1,8 +1,8 @@
-//! JSON-RPC 2.0 messages as MCP clients send them, made what the protocol's library reads, or answered.
+//! JSON-RPC 2.0 messages as MCP clients send them, converted to what the protocol's library reads, or refused.
 //!
-//! The library answers nothing to a line that it cannot read, and its client waits for ever. Here a message is read leniently: lone
-//! halves of surrogate pairs and bytes that are no UTF-8 are U+FFFD, empty lists stand for no parameters, whole floats for integers.
-//! What cannot be taken is refused under its own id, with what is wrong. (`json_rpc::tests`)
+//! The library does not respond to a line that it cannot parse, and its client waits forever. Here messages are read leniently:
+//! lone halves of surrogate pairs and bytes that are not UTF-8 become U+FFFD, empty lists stand for no parameters, whole floats
+//! for integer ids. What cannot be accepted is refused under its own id, with the reason. (`json_rpc::tests`)
 //!
 //! *May import:* rank 0.
 
@@ -14,29 +14,29 @@ pub(crate) const PARSE_ERROR: i32 = -32700;
 pub(crate) const INVALID_REQUEST: i32 = -32600;
 pub(crate) const INVALID_PARAMS: i32 = -32602;
 
-/// What a client of the first versions does not name; what it then speaks (MCP 2025-06-18, transports).
+/// The version that a client which names none is assumed to speak (MCP 2025-06-18, transports).
 const UNNAMED_VERSION: &str = "2025-03-26";
 
-/// Versions from this one on have no batches.
+/// From this version on, there are no batches.
 pub(crate) const WITHOUT_BATCHES: &str = "2025-06-18";
-/// A batch has no more messages.
+/// The maximum number of messages in a batch.
 pub(crate) const MAX_BATCH: usize = 100;
-/// So much of what is too long is searched for its id.
+/// How many bytes of a message that is too long are searched for its id.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// What was sent.
+/// What was received.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Read {
     /// One message.
     Message(Value),
-    /// Several, as versions up to 2025-03-26 may send them.
+    /// Several messages, which versions up to 2025-03-26 may send.
     Batch(Vec<Value>),
 }
 
-/// The answer to what cannot be taken.
+/// The error response to what cannot be accepted.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Refusal {
-    /// Of the message, where it has one that can be said back.
+    /// The id of the message; null if it has none that can be repeated.
     pub(crate) id: Value,
     pub(crate) code: i32,
     pub(crate) message: String,
@@ -47,13 +47,13 @@ impl Refusal {
         Self { id, code, message: message.into() }
     }
 
-    /// A message that is longer than it may be. `head`: how it begins.
+    /// Creates the refusal of a message longer than `most` bytes; `head` is its beginning.
     pub(crate) fn too_long(head: &[u8], most: usize) -> Self {
         let message = format!("the message is longer than {most} bytes");
         Self::new(find_id(&String::from_utf8_lossy(head)), INVALID_REQUEST, message)
     }
 
-    /// A batch where there is none to be, or a too large one.
+    /// Creates the refusal of a batch that is not allowed or too large.
     pub(crate) fn no_batch(version: &str) -> Self {
         let message = match version {
             "" => "the first message is `initialize`, alone".to_owned(),
@@ -63,27 +63,27 @@ impl Refusal {
         Self::new(Value::Null, INVALID_REQUEST, message)
     }
 
-    /// A message that is none of the protocol's.
+    /// Creates the refusal of a message that does not belong to the protocol.
     pub(crate) fn unread(id: Option<Value>, error: &serde_json::Error) -> Self {
         let message = format!("this is no message of MCP: {}", bounded(&error.to_string(), 300));
         Self::new(id.filter(can_be_said).unwrap_or_default(), INVALID_REQUEST, message)
     }
 
-    /// A request that was answered in plain words.
+    /// Creates the refusal of a request to which there was only a response in plain words.
     pub(crate) fn in_words(id: Option<Value>, words: &str) -> Self {
         Self::new(id.filter(can_be_said).unwrap_or_default(), INVALID_REQUEST, bounded(words, 300))
     }
 
-    /// As it is sent.
+    /// Returns the JSON-RPC response to send.
     pub(crate) fn to_value(&self) -> Value {
         json!({"jsonrpc": "2.0", "id": self.id, "error": {"code": self.code, "message": self.message}})
     }
 }
 
-/// Reads what was sent.
+/// Parses what was received.
 ///
 /// # Errors
-/// What its sender is answered.
+/// The response to its sender.
 pub(crate) fn read(bytes: &[u8]) -> Result<Read, Refusal> {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_start_matches('\u{feff}');
@@ -108,10 +108,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Read, Refusal> {
     }
 }
 
-/// One message in the form that the library reads.
+/// Converts one message to the form that the library reads.
 ///
 /// # Errors
-/// What its sender is answered.
+/// The response to its sender.
 pub(crate) fn well_formed(value: Value) -> Result<Value, Refusal> {
     let Value::Object(mut message) = value else {
         return Err(Refusal::new(Value::Null, INVALID_REQUEST, "a message is a JSON object"));
@@ -133,7 +133,7 @@ pub(crate) fn well_formed(value: Value) -> Result<Value, Refusal> {
         {
             message.insert("id".to_owned(), json!(number.as_f64().unwrap_or_default() as i64));
         }
-        // An error that answers nothing has none.
+        // An error that responds to no request has no id.
         Some(Value::Null) if message.contains_key("error") => {}
         Some(_) => {
             return refuse(INVALID_REQUEST, "id must be a string, or an integer within 64 bits".to_owned());
@@ -161,7 +161,7 @@ pub(crate) fn well_formed(value: Value) -> Result<Value, Refusal> {
     Ok(Value::Object(message))
 }
 
-/// Fills in what a client has left out when it opens a session.
+/// Adds what a client has left out when it opens a session.
 fn complete_initialize(params: &mut Value) -> Result<(), String> {
     let Some(params) = params.as_object_mut() else { return Ok(()) };
     params.retain(|_, member| !member.is_null());
@@ -184,7 +184,7 @@ fn complete_initialize(params: &mut Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an id can be said back.
+/// Returns whether an id can be repeated in a response.
 fn can_be_said(id: &Value) -> bool {
     match id {
         Value::Number(_) => true,
@@ -193,7 +193,8 @@ fn can_be_said(id: &Value) -> bool {
     }
 }
 
-/// The id of a message that is no JSON as a whole: the value behind the first `"id":` that is not within a deeper object.
+/// Returns the id of a message that is not valid JSON as a whole: the value of the first `"id":` that is not within
+/// a deeper object.
 fn find_id(text: &str) -> Value {
     let (mut depth, mut rest) = (0usize, text);
     while let Some(at) = rest.find(['{', '}', '[', ']', '"']) {
@@ -222,7 +223,7 @@ fn find_id(text: &str) -> Value {
     Value::Null
 }
 
-/// Where a string ends whose opening quote was taken.
+/// Returns where a string ends whose opening quote has been consumed.
 fn string_end(text: &str) -> Option<usize> {
     let mut is_escaped = false;
     for (at, byte) in text.bytes().enumerate() {
@@ -236,7 +237,7 @@ fn string_end(text: &str) -> Option<usize> {
     None
 }
 
-/// A sentence of a deserialiser, for the one who sent what it read.
+/// Describes a deserialization error for the sender of what was read.
 pub(crate) fn wrong_params(method: &str, error: &serde_json::Error) -> String {
     format!("{method}: {}", bounded(&error.to_string(), 300))
 }

@@ -1,5 +1,5 @@
-//! JSON as programs write it that are not strict about it: NaN and the infinities (Python's `json.dumps`) are null, lone
-//! halves of surrogate pairs U+FFFD, what is nested too deeply a mark, control characters in strings themselves.
+//! Parses JSON that programs do not write strictly: NaN and the infinities (Python's `json.dumps`) become null, lone
+//! halves of surrogate pairs U+FFFD, values that are nested too deeply a marker; control characters in strings are kept.
 //!
 //! *May import:* rank 0.
 
@@ -7,22 +7,22 @@ use serde_json::Value;
 
 use crate::text::read_json;
 
-/// What is nested deeper is left out; serde_json reads 128.
+/// Values nested deeper are left out; serde_json itself accepts 128 levels.
 const MAX_DEPTH: usize = 100;
 const DEEP_MARK: &str = "\"… nested too deeply\"";
 
-/// Reads one value, and nothing behind it but white space.
+/// Parses one value, after which only white space may follow.
 pub(crate) fn parse(text: &str) -> Option<Value> {
-    // Strict JSON is the rule, and quicker to read.
+    // Strict JSON is the usual case, and is parsed faster.
     read_json(text).ok().or_else(|| parse_noting(text).map(|(value, _)| value))
 }
 
-/// As [`parse`], where nothing of the value is lost.
+/// Like [`parse`], but returns `None` if a number or a nested value would be lost.
 pub(crate) fn parse_strict(text: &str) -> Option<Value> {
     parse_noting(text).filter(|(_, loss)| loss.is_none()).map(|(value, _)| value)
 }
 
-/// As [`parse`]. Answers too with what of the value could not be taken as it was meant, in words.
+/// Like [`parse`], but also describes in words what part of the value could not be represented.
 pub(crate) fn parse_noting(text: &str) -> Option<(Value, Option<&'static str>)> {
     let mut strict = Strict::of(text);
     strict.value(0)?;
@@ -30,7 +30,7 @@ pub(crate) fn parse_noting(text: &str) -> Option<(Value, Option<&'static str>)> 
     strict.rest.trim().is_empty().then_some((value, strict.loss))
 }
 
-/// Reads the first value of a text. Answers too with how many bytes it took.
+/// Parses the first value of a text. Also returns how many bytes were consumed.
 pub(crate) fn parse_first(text: &str) -> Option<(Value, usize)> {
     let mut strict = Strict::of(text);
     strict.value(0)?;
@@ -38,7 +38,7 @@ pub(crate) fn parse_first(text: &str) -> Option<(Value, usize)> {
     Some((read_json(&strict.written).ok()?, used))
 }
 
-/// Writes what it reads as strict JSON.
+/// Rewrites what it reads as strict JSON.
 struct Strict<'t> {
     rest: &'t str,
     written: String,
@@ -103,7 +103,7 @@ impl<'t> Strict<'t> {
         let is_number = match word {
             "NaN" | "Infinity" | "-Infinity" => false,
             word if serde_json::from_str::<Value>(word).is_ok() => true,
-            // A number beyond every range.
+            // A number that JSON does not have, such as one beyond the range of `f64`.
             word if word.parse::<f64>().is_ok() => false,
             _ => return None,
         };
@@ -170,7 +170,7 @@ impl<'t> Strict<'t> {
         Some(unit)
     }
 
-    /// Passes over a value that opens with a bracket, without descending.
+    /// Skips a value that opens with a bracket, without recursion.
     fn skip_nested(&mut self) -> Option<()> {
         let (mut depth, mut in_string, mut is_escaped) = (0usize, false, false);
         for (at, c) in self.rest.char_indices() {

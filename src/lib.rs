@@ -1,6 +1,7 @@
-//! The Conductor Gateway: a task in through any door becomes a job; its numbered events reach every reader.
+//! The Conductor Gateway: a task submitted through any door (gRPC, HTTP, MCP) becomes a job whose numbered events reach every
+//! reader.
 //!
-//! Start with docs/architecture.md; the rooms below are listed there by rank, and a test holds the ranks.
+//! Start with docs/architecture.md, which lists the modules below by rank; `tests/it/tidy.rs` enforces the ranks.
 
 pub mod agent;
 pub mod ambient;

@@ -1,4 +1,4 @@
-//! Who is calling, and what they may do.
+//! Who is calling, and what they are allowed to do.
 
 use std::{
     cmp::Ordering,
@@ -15,18 +15,19 @@ use crate::{
 /// How a principal was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authentication {
-    /// Nobody was asked: the one caller of a gateway without credentials.
+    /// Not authenticated: the only caller of a gateway that asks for no credentials.
     None,
-    /// A proxy that the gateway trusts named it in a header.
+    /// Named by a trusted proxy in a request header.
     ProxyHeader,
 }
 
-/// Names in stored records, which must not change.
+/// The names used in stored records; they must not change.
 const METHODS: [(Authentication, &str); 2] =
     [(Authentication::None, "none"), (Authentication::ProxyHeader, "proxy_header")];
 
-/// The identity that every job, key, conversation and session belongs to. Two principals are the same where tenant and subject
-/// are, however each was recognised. Clones share it. There is no default one: whoever needs one is given it by a door.
+/// The identity that owns jobs, idempotency keys, conversations and sessions. Two principals are equal if tenant and subject
+/// are, however each was authenticated. Clones share the data. There is no default: a door supplies the principal of each
+/// request.
 #[derive(Clone)]
 pub struct Principal(Arc<Identity>);
 
@@ -44,17 +45,17 @@ impl Principal {
         Self(Arc::new(Identity { tenant, subject, authentication, roles }))
     }
 
-    /// The one caller of a gateway that asks for no credentials.
+    /// Returns the only caller of a gateway that asks for no credentials.
     pub fn local() -> Self {
         Self::new("", "local", Authentication::None, Box::default())
     }
 
-    /// Whom a trusted proxy named.
+    /// Returns the principal whose subject a trusted proxy named, without a tenant.
     pub fn from_proxy(subject: &str) -> Self {
         Self::new("", subject, Authentication::ProxyHeader, Box::default())
     }
 
-    /// Whom a stored job belongs to. Earlier builds stored the subject alone, as the job's `caller`.
+    /// Returns the owner of a stored job. Earlier builds stored only the subject, as the job's `caller`.
     pub fn of_record(record: &storage::JobRecord) -> Self {
         Self::of_stored_or_caller(
             record.principal.as_ref(),
@@ -62,7 +63,7 @@ impl Principal {
         )
     }
 
-    /// `caller`: the job's, for records of earlier builds.
+    /// Returns the stored principal, or for records of earlier builds the one that `caller`, the job's, names.
     pub(crate) fn of_stored_or_caller(stored: Option<&storage::Principal>, caller: &str) -> Self {
         match stored {
             Some(stored) => Self::of_stored(stored),
@@ -78,7 +79,7 @@ impl Principal {
         Self::new(&stored.tenant, &stored.subject, authentication, roles)
     }
 
-    /// As it is stored with a job.
+    /// Returns the form that is stored with a job.
     pub fn to_stored(&self) -> storage::Principal {
         let method = METHODS.iter().find(|(method, _)| *method == self.0.authentication);
         storage::Principal {
@@ -89,27 +90,28 @@ impl Principal {
         }
     }
 
-    /// The subject: who it is within its tenant. Stored with jobs as their caller and printed in events.
+    /// Returns the subject, which identifies the principal within its tenant. It is stored as a job's caller and printed in
+    /// events.
     pub fn name(&self) -> &str {
         &self.0.subject
     }
 
-    /// The tenant; empty where there are none.
+    /// Returns the tenant; empty where there is none.
     pub fn tenant(&self) -> &str {
         &self.0.tenant
     }
 
-    /// How it was recognised.
+    /// Returns how the principal was authenticated.
     pub fn authentication(&self) -> Authentication {
         self.0.authentication
     }
 
-    /// Whether whoever recognised it gave it this role.
+    /// Returns whether the authenticating party granted this role.
     pub fn has_role(&self, role: &str) -> bool {
         self.0.roles.iter().any(|given| **given == *role)
     }
 
-    /// Whether everything that is known of both is the same, which says more than that they are the same principal.
+    /// Returns whether all fields are equal, roles and authentication included, which is stricter than `==`.
     pub fn is_identical(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -160,26 +162,26 @@ impl fmt::Display for Principal {
     }
 }
 
-/// What may be done by whom. Asked when a task is submitted, again at each tool call, and of every record that a listing or
-/// a read by id would show.
+/// Decides who may do what. Consulted when a task is submitted, at each tool call, and for every record that a listing or a
+/// read by id would return.
 pub trait Policy: Send + Sync + fmt::Debug {
-    /// Whether the principal may hand in this task.
+    /// Checks whether the principal may submit this task.
     ///
     /// # Errors
-    /// Why not, for the principal.
+    /// The refusal, with a message for the principal.
     fn may_submit(&self, principal: &Principal, task: &pb::Task) -> Result<()>;
 
-    /// Whether the principal's job, or session, may call this tool of the catalogue.
+    /// Checks whether a job or session of the principal may call this tool of the catalogue.
     ///
     /// # Errors
-    /// Why not, for the principal.
+    /// The refusal, with a message for the principal.
     fn may_call(&self, principal: &Principal, tool: &str) -> Result<()>;
 
-    /// Whether the principal may see and change what `owner` owns. Others are told that it does not exist.
+    /// Returns whether the principal may see and change what `owner` owns. To everyone else it appears not to exist.
     fn may_access(&self, principal: &Principal, owner: &Principal) -> bool;
 }
 
-/// Everybody may do everything with what is theirs, and nobody else's exists.
+/// Grants every principal everything on its own records and nothing on those of others, which appear not to exist.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnersOnly;
 

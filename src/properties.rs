@@ -1,5 +1,5 @@
-//! What holds for any bytes whatever, checked by proptest with every `cargo test`, with what fuzzing has found
-//! (`fuzz/corpus`), and by the fuzz targets in `fuzz/`. Each takes any bytes and panics where its rule does not hold.
+//! Properties that hold for arbitrary bytes, checked by proptest with every `cargo test`, with inputs that fuzzing has found
+//! (`fuzz/corpus`), and by the fuzz targets in `fuzz/`. Each property takes any bytes and panics if it does not hold.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(at)
 }
 
-/// The events of a stream, by the letter of the HTML standard (9.2.6) and with nothing of ours.
+/// Parses the events of a stream strictly according to the HTML standard (9.2.6), with no code of the gateway.
 pub fn parse_sse(stream: &[u8]) -> Vec<(String, String)> {
     let text = std::str::from_utf8(stream).expect("a stream is UTF-8");
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -47,7 +47,7 @@ pub fn parse_sse(stream: &[u8]) -> Vec<(String, String)> {
     events
 }
 
-/// What an agent says, rendered as server-sent events.
+/// Returns payloads with text of an agent, and the same payloads rendered as server-sent events.
 pub fn rendered(bytes: &[u8]) -> (Vec<Payload>, Vec<u8>) {
     let (first, second) = halves(bytes);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -69,13 +69,13 @@ pub fn rendered(bytes: &[u8]) -> (Vec<Payload>, Vec<u8>) {
     (payloads, render(&batch).bytes.to_vec())
 }
 
-/// Nothing that an agent says leaves its event: as many events come out as went in, numbered, each with its own words.
+/// Text of an agent cannot escape its event: as many events come out as went in, numbered, each with its own text.
 pub fn sse(bytes: &[u8]) {
     let (payloads, stream) = rendered(bytes);
     check_events(&payloads, &parse_sse(&stream));
 }
 
-/// The parsed events are those that were rendered.
+/// Checks that the parsed events are the rendered ones.
 pub fn check_events(payloads: &[Payload], events: &[(String, String)]) {
     assert_eq!(events.len(), payloads.len(), "an event escaped its frame");
     for (number, ((id, data), payload)) in events.iter().zip(payloads).enumerate() {
@@ -93,7 +93,8 @@ pub fn check_events(payloads: &[Payload], events: &[(String, String)]) {
     }
 }
 
-/// Output in any pieces makes one text: none is lost, doubled or cut inside a character, and never more than the limit.
+/// Output that arrives in arbitrary pieces yields one text: nothing is lost, duplicated or cut within a character, and it never
+/// exceeds the limit.
 pub fn engine_output(bytes: &[u8]) {
     let Some((head, output)) = bytes.split_first_chunk::<2>() else { return };
     let piece = usize::from(head[0] % 31) + 1;
@@ -113,15 +114,15 @@ pub fn engine_output(bytes: &[u8]) {
     assert_eq!(chunks.last().is_some_and(|chunk| chunk.is_truncated), is_cut);
     let whole = String::from_utf8_lossy(within);
     assert!(if is_cut { whole.starts_with(&text) } else { *whole == *text }, "{whole:?} {text:?}");
-    // Whatever it is, reading an outcome from it is an answer.
+    // Reading an outcome from arbitrary output must not panic.
     let _any = read_outcome(output, "input");
 }
 
-/// Any body is a task or an error, and a task is written down as it was sent.
+/// Any body yields a task or an error, and a task contains what was sent.
 pub fn json_body(bytes: &[u8]) {
     let Ok((task, options)) = body_task(bytes) else { return };
     assert!(std::str::from_utf8(bytes).is_ok(), "what makes a task is text");
-    // A number beyond every range in a member that is left alone is none of our business.
+    // A field that is ignored may hold a number beyond every range, which `Value` rejects; such a body is not checked further.
     let Ok(document) = serde_json::from_slice::<Value>(bytes) else { return };
     if let Some(pb::task::Task::Command(command)) = &task.task {
         let said = ["command", "input"].iter().filter_map(|field| document.get(field)?.as_str());
@@ -134,7 +135,8 @@ pub fn json_body(bytes: &[u8]) {
     );
 }
 
-/// Whatever a door hands in as a task is refused, or is one line for every reader and the same task when it is read again.
+/// Whatever a door passes on as a task is rejected, or is rendered as one line for every reader and normalises to the same task
+/// again.
 pub fn task(bytes: &[u8]) {
     use prost::Message;
     let text = String::from_utf8_lossy(bytes).into_owned();
@@ -167,8 +169,8 @@ pub fn task(bytes: &[u8]) {
     }
 }
 
-/// Any command is planned or declined. A planned run of an agent has exactly the words between its quotes as input, and
-/// an agent's id never is a flag.
+/// Any command is planned or declined. A planned run of an agent has exactly the text between its quotes as input, and an agent
+/// id is never a flag.
 pub fn command_line(bytes: &[u8]) {
     let Ok(command) = std::str::from_utf8(bytes) else { return };
     let agents = ["Code_Agent".to_owned(), "Test_Agent".to_owned()];
@@ -179,7 +181,7 @@ pub fn command_line(bytes: &[u8]) {
             assert!(crate::engine::is_id(agent), "{agent:?}");
         }
     }
-    // The input of a quoted line is what was quoted, whatever it holds.
+    // The input of a quoted command line is what was quoted, whatever it contains.
     if command.contains('\0') || command.trim().is_empty() {
         return;
     }
@@ -191,7 +193,7 @@ pub fn command_line(bytes: &[u8]) {
     }
 }
 
-/// Any configuration is taken or refused with a reason.
+/// Any configuration is accepted, or rejected with a reason.
 pub fn configuration(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let lines = text.lines().filter_map(|line| line.split_once('='));
@@ -208,20 +210,20 @@ pub fn configuration(bytes: &[u8]) {
     }
 }
 
-/// Any bytes are a catalogue up to where they are damaged, and any entries are one.
+/// A catalogue of arbitrary bytes is read up to where it is damaged, and one of arbitrary entries is read to its end.
 pub fn catalogue(bytes: &[u8]) {
     read_catalogue(bytes);
 }
 
-/// Any frames are a job's file that can be read to its end, and no hole in it is passed over.
+/// A job file of arbitrary frames can be read to its end, and no gap in it is skipped silently.
 pub fn job_file(bytes: &[u8]) {
     read_job_file(bytes);
 }
 
-/// A property and its name, which is also that of its corpus.
+/// A property and its name, which is also the name of its corpus.
 pub type Property = (&'static str, fn(&[u8]));
 
-/// A model's answer means the same however it is cut. The first byte says whose wire it is and how it is cut.
+/// The response of a model means the same however its stream is split. The first byte selects the wire format and the split.
 pub fn model_stream(bytes: &[u8]) {
     let Some((first, stream)) = bytes.split_first() else { return };
     let speakers = [
@@ -235,7 +237,7 @@ pub fn model_stream(bytes: &[u8]) {
     assert_eq!(replay(speaker, stream, 1 + usize::from(*first) / speakers.len()), whole);
 }
 
-/// All of them.
+/// All properties.
 pub const ALL: &[Property] = &[
     ("model_stream", model_stream),
     ("sse", sse),
@@ -249,7 +251,7 @@ pub const ALL: &[Property] = &[
 ];
 
 impl Batch {
-    /// A batch of these events.
+    /// Encodes a batch of these events, with the Unix epoch as their time.
     pub fn of(first_sequence: u32, payloads: &[Payload]) -> Self {
         let job_id = JobId::parse(&format!("job_{}", "0".repeat(36))).expect("an id");
         Self::encoded(&job_id, first_sequence, payloads)
@@ -263,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes that are likely to mean something to a parser.
+    /// Generates bytes that are likely to be meaningful to a parser.
     fn hostile() -> impl Strategy<Value = Vec<u8>> {
         let pieces = prop_oneof![
             Just(b"\n".to_vec()),
@@ -300,7 +302,7 @@ mod tests {
             }
         }
 
-        /// A second parser, by somebody else.
+        /// Checks the rendered events with an independent parser.
         #[test]
         fn another_parser_reads_the_same_events(bytes in hostile()) {
             use eventsource_stream::Eventsource;

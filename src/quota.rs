@@ -1,56 +1,58 @@
-//! Bounds that callers share: each caller's own first, then that over all.
+//! Shared quotas: a bound for each caller, and one for all callers together.
 
 use std::collections::BTreeMap;
 
 use crate::principal::Principal;
 
-/// How much there is of something.
+/// The bounds of one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// For all callers together.
     pub most: usize,
-    /// For each of them; `None`: no bound of its own.
+    /// For each caller; `None` sets no separate bound.
     pub most_per_caller: Option<usize>,
 }
 
 impl Bounds {
-    /// What callers who hold some may have together. The rest, a quarter rounded down, is for those who hold none.
+    /// Returns how much all callers that already hold some may hold together. The rest, a quarter rounded down, is reserved
+    /// for callers that hold none.
     pub fn for_holders(&self) -> usize {
         self.most - self.most / 4
     }
 }
 
-/// What callers hold of something. It counts; whoever uses it keeps to [`Quota::room`].
+/// Counts how much of a resource each caller holds. It enforces nothing itself: users check [`Quota::room`] first.
 #[derive(Debug)]
 pub struct Quota {
     bounds: Bounds,
-    /// None is 0.
+    /// Callers that hold nothing have no entry.
     held: BTreeMap<Principal, usize>,
     total: usize,
 }
 
 impl Quota {
-    /// Nothing is held yet.
+    /// Returns a quota of which nothing is held.
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, held: BTreeMap::new(), total: 0 }
     }
 
-    /// How much is held by all.
+    /// Returns how much all callers hold together.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// How much a caller holds.
+    /// Returns how much a caller holds.
     pub fn held_by(&self, caller: &Principal) -> usize {
         self.held.get(caller).copied().unwrap_or(0)
     }
 
-    /// Whether nothing is left for anybody.
+    /// Returns whether nothing is left for any caller.
     pub fn is_full(&self) -> bool {
         self.total >= self.bounds.most
     }
 
-    /// How much more a caller may take of what is not taken back from others: of the last quarter one, if it holds none.
+    /// Returns how much more a caller may take without anything being taken back from others. A caller that holds none may
+    /// take one unit of the reserved last quarter.
     pub fn room(&self, caller: &Principal) -> usize {
         let own = self.held_by(caller);
         let shared = self.bounds.for_holders().saturating_sub(self.total);
@@ -59,24 +61,25 @@ impl Quota {
         shared.max(first).min(most)
     }
 
-    /// From whom one is taken back for a caller when there is none left: whoever holds most, and more than the caller would.
+    /// Returns the caller from which a unit is taken back for `caller` once none is left: the one that holds most, if it
+    /// still holds more than `caller` would.
     pub fn gives_way_to(&self, caller: &Principal) -> Option<&Principal> {
         let (holder, most) = self.held.iter().max_by_key(|(_, held)| **held)?;
         (*most > self.held_by(caller) + 1).then_some(holder)
     }
 
-    /// Whether a caller has all that one caller may have.
+    /// Returns whether a caller has reached its own bound.
     pub fn is_spent_by(&self, caller: &Principal) -> bool {
         self.bounds.most_per_caller.is_some_and(|most| self.held_by(caller) >= most)
     }
 
-    /// A caller holds one more, also beyond the bounds.
+    /// Records that a caller holds one more, even beyond the bounds.
     pub fn take(&mut self, caller: &Principal) {
         self.total += 1;
         *self.held.entry(caller.clone()).or_default() += 1;
     }
 
-    /// A caller holds one less.
+    /// Records that a caller holds one less; does nothing if it holds none.
     pub fn give_back(&mut self, caller: &Principal) {
         let Some(held) = self.held.get_mut(caller) else { return };
         self.total -= 1;
@@ -91,7 +94,7 @@ impl Quota {
 mod tests {
     use super::*;
 
-    /// One caller alone has three quarters; others find the rest, one each; whoever has most gives way.
+    /// A single caller gets three quarters, other callers share the rest one unit each, and whoever holds most gives way.
     #[test]
     fn callers_share() {
         let [a, b, c] = ["a", "b", "c"].map(Principal::from_proxy);

@@ -1,33 +1,33 @@
-//! Values that must not be seen, and the one place that says which they are: credentials are printed as `***`, in arguments,
-//! configurations and addresses alike.
+//! Credentials, and the one place that decides what counts as one: they are printed as `***` in arguments, configurations and
+//! addresses alike.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What stands in the place of a secret.
+/// The text printed in place of a secret.
 pub const MASK: &str = "***";
 
-/// Names that say it wherever they stand in one; separators and letter case do not count.
+/// Words that mark a name as secret wherever they occur in it; separators and letter case are ignored.
 const SECRET_WORDS: &[&str] = &[
     "password", "passwd", "passphrase", "secret", "authorization", "credential", "apikey", "privatekey",
     "accesskey", "connectionstring", "cookie",
 ];
 
-/// A credential. `Debug` and `Display` hide it. It serialises as itself, because configuration is loaded, and handed
-/// to the bundled engine, by way of serde; what is serialised is never logged.
+/// A credential, masked by `Debug` and `Display`. Serialisation yields the plain value, because configuration is loaded, and
+/// passed to the bundled engine, through serde; serialised configuration must never be logged.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The credential itself. Every place that calls this is a place where it can leak.
+    /// Returns the plain credential. Every call is a place where it can leak.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Returns whether the credential is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -51,8 +51,8 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Whether a member of this name holds a credential: `api_key`, `accessToken`, `Authorization`. A number of tokens
-/// (`max_tokens`) and the path of a file (`api_key_file`) are none.
+/// Returns whether a member of this name holds a credential: `api_key`, `accessToken`, `Authorization`. Token counts
+/// (`max_tokens`) and file paths (`api_key_file`) do not.
 pub fn is_secret_name(name: &str) -> bool {
     let is_path = ["_file", "_path"].iter().any(|end| name.ends_with(end));
     let joined: String =
@@ -60,7 +60,7 @@ pub fn is_secret_name(name: &str) -> bool {
     !is_path && (SECRET_WORDS.iter().any(|word| joined.contains(word)) || joined.ends_with("token"))
 }
 
-/// Hides every value whose name says that it is a credential.
+/// Replaces every non-null value whose name marks it as a credential by [`MASK`], at any depth.
 pub fn mask_secrets(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -77,7 +77,7 @@ pub fn mask_secrets(value: &mut Value) {
     }
 }
 
-/// An address as it may be printed: without the user and the query, which may hold keys.
+/// Returns an address that is safe to print: the user information and the query, which may hold keys, are masked.
 pub fn masked_url(url: &str) -> String {
     let (address, query) = url.split_once('?').map_or((url, ""), |(address, _)| (address, "?***"));
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));

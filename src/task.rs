@@ -1,7 +1,7 @@
-//! How tasks are spawned, named, stopped and waited for; process signals.
+//! Spawning, naming, stopping and awaiting tasks; process signals.
 //!
-//! Every task of the gateway belongs to a [`Group`]. Stopping a group asks its tasks to end; draining it waits
-//! for them, with a deadline, and says by name which ones did not.
+//! Every task of the gateway belongs to a [`Group`]. Stopping a group asks its tasks to end; draining it waits for them up to
+//! a deadline and logs the names of those that did not end.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Tasks that end together. Clones share the group.
+/// A named group of tasks that are stopped together. Clones share the group.
 #[derive(Clone, Debug)]
 pub struct Group {
     name: &'static str,
@@ -25,7 +25,7 @@ pub struct Group {
     running: Arc<Mutex<BTreeMap<&'static str, usize>>>,
 }
 
-/// Counts a task in its group for as long as the task lives, however it ends.
+/// Counts a task in its group for as long as the task lives, even if it panics or is aborted.
 struct Counted(Group, &'static str);
 
 impl Drop for Counted {
@@ -41,12 +41,12 @@ impl Drop for Counted {
 }
 
 impl Group {
-    /// An empty group.
+    /// Returns an empty group; `name` appears in the log.
     pub fn new(name: &'static str) -> Self {
         Self { name, stop: CancellationToken::new(), tracker: TaskTracker::new(), running: Arc::default() }
     }
 
-    /// Starts a task. It has to watch [`Group::stopping`] if it would otherwise outlive the group's stop.
+    /// Spawns a task under a name. A task that does not end by itself must watch [`Group::stopping`].
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn<F>(&self, task: &'static str, future: F) -> JoinHandle<F::Output>
     where
@@ -61,7 +61,7 @@ impl Group {
         }))
     }
 
-    /// The token that is cancelled when the group is asked to stop.
+    /// Returns the token that is cancelled when the group is asked to stop.
     pub fn stopping(&self) -> &CancellationToken {
         &self.stop
     }
@@ -71,7 +71,7 @@ impl Group {
         self.stop.cancel();
     }
 
-    /// Waits until every task has ended, at most until `deadline` has passed. Answers whether they have.
+    /// Waits until every task has ended, for at most `deadline`. Returns whether all have; otherwise logs which did not.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.tracker.close();
         let drained = tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok();
@@ -81,13 +81,13 @@ impl Group {
         drained
     }
 
-    /// The tasks that run now: name and number.
+    /// Returns the number of running tasks by name.
     pub fn running(&self) -> BTreeMap<&'static str, usize> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The signals that ask the process to end: TERM, INT, and HUP where it was not ignored from the start (nohup(1)).
+/// The signals that ask the process to end: TERM, INT, and HUP unless it was ignored from the start (nohup(1)).
 #[derive(Debug)]
 pub struct Termination {
     terminate: Signal,
@@ -95,11 +95,11 @@ pub struct Termination {
     hang_up: Option<Signal>,
 }
 
-/// The name of the signal that a closed terminal sends.
+/// The name of the signal that the kernel sends when the terminal closes.
 pub const HANG_UP: &str = "SIGHUP";
 
 impl Termination {
-    /// Begins to listen; from here on the signals no longer end the process by themselves.
+    /// Installs the handlers; from here on the signals no longer end the process by default.
     pub fn listen() -> std::io::Result<Self> {
         let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self {
@@ -109,7 +109,7 @@ impl Termination {
         })
     }
 
-    /// Waits for the next of them and answers with its name.
+    /// Waits for the next of these signals and returns its name.
     pub async fn next(&mut self) -> &'static str {
         let hung_up = async {
             match &mut self.hang_up {
@@ -118,7 +118,7 @@ impl Termination {
             }
         };
         tokio::select! {
-            // Every branch only waits for a signal; losing one loses nothing.
+            // Every branch only waits for a signal, so dropping the others loses nothing.
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
             _ = hung_up => HANG_UP,
@@ -126,14 +126,14 @@ impl Termination {
     }
 }
 
-/// Whether whoever started the process has it ignore HUP (proc(5), `/proc/pid/status`: SigIgn, the lowest bit).
+/// Returns whether the parent process made this one ignore HUP (proc(5), `/proc/pid/status`: SigIgn, the lowest bit).
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
-/// Whether the process has a terminal that can be closed (proc(5), `/proc/pid/stat`: tty_nr, the seventh field).
+/// Returns whether the process has a controlling terminal (proc(5), `/proc/pid/stat`: tty_nr, the seventh field).
 pub fn has_terminal() -> bool {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);

@@ -1,4 +1,4 @@
-//! What the gateway tells of itself: the log.
+//! The gateway's own log.
 
 use std::io::IsTerminal;
 
@@ -11,7 +11,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 pub struct Config {
     /// What is logged: a level, or filters such as `info,conductor_gateway::journal=debug`.
     pub log: String,
-    /// How: `auto` is for people on a terminal and JSON otherwise.
+    /// The format: `auto` is for people on a terminal, and JSON otherwise.
     pub log_format: LogFormat,
 }
 
@@ -21,25 +21,25 @@ impl Default for Config {
     }
 }
 
-/// The form of a log line.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// Human on a terminal, JSON otherwise.
+    /// For people on a terminal, JSON otherwise.
     Auto,
     /// For people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Starts the log, on standard error.
 ///
 /// # Errors
-/// A sentence when `telemetry.log` is no filter.
+/// A sentence if `telemetry.log` is not a valid filter, or a log was started before.
 pub fn start(config: &Config) -> Result<(), String> {
-    // The MCP library logs what clients do wrong, and addresses with the keys in them; what an operator needs is logged by
-    // us. A filter that names it shows its lines.
+    // The MCP library logs clients' mistakes, and addresses that contain keys; what an operator needs is logged by the
+    // gateway itself. A filter that names the library shows its lines.
     let filter =
         if config.log.contains("rmcp") { config.log.clone() } else { format!("rmcp=off,{}", config.log) };
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("telemetry.log: {error}"))?;
@@ -50,7 +50,7 @@ pub fn start(config: &Config) -> Result<(), String> {
         LogFormat::Json => true,
     };
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
-    // A panic is one line of the log, whoever catches it; the words may be a stranger's.
+    // A panic is one line of the log, whoever catches it; its text is bounded, because it may be foreign.
     std::panic::set_hook(Box::new(|panic| {
         let words = panic.payload_as_str().unwrap_or("no words");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -1,18 +1,19 @@
-//! Text that strangers wrote, as it is shown: cut where it is quoted, and without what moves a terminal's cursor, turns the
-//! direction of writing, hides, or breaks a line that others read.
+//! Sanitises untrusted text for display: quotations are truncated, and characters that move a terminal's cursor, change the
+//! writing direction, are invisible, or break a line are replaced or escaped.
 
 use std::io;
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-/// So much of a stranger's word is quoted in a sentence of ours, in characters.
+/// The most characters of untrusted text that are quoted in a message.
 const MAX_QUOTED_CHARS: usize = 80;
-/// Stands in the place of a character that is not shown.
+/// Replaces each character that is not shown.
 const HIDDEN_MARK: char = '·';
 
-/// Whether a character does something else than being seen: control characters (C0, DEL, C1), marks that turn the
-/// direction of writing (Unicode UAX 9), soft hyphens and spaces without a width, separators of lines and paragraphs, byte order marks, tags.
+/// Returns whether a character is invisible or has a side effect: control characters (C0, DEL, C1), bidirectional marks
+/// (Unicode UAX 9), soft hyphens, zero-width spaces and invisible operators, line and paragraph separators, byte order marks,
+/// tags.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -20,13 +21,14 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }
 
-/// Text for a terminal: lines and tabs stay, everything else that is hidden becomes a dot.
+/// Returns text that is safe for a terminal: newlines and tabs stay, every other hidden character becomes a dot.
 pub fn shown(text: &str) -> String {
     let show = |c: char| if is_hidden(c) && !matches!(c, '\n' | '\t') { HIDDEN_MARK } else { c };
     text.chars().map(show).collect()
 }
 
-/// A stranger's word within a sentence: one line of at most 80 characters.
+/// Returns untrusted text for use within a sentence: one line of at most 80 characters, with an ellipsis after them if it was
+/// cut.
 pub fn quoted(text: &str) -> String {
     let mut quote: String =
         text.chars().take(MAX_QUOTED_CHARS).map(|c| if is_hidden(c) { HIDDEN_MARK } else { c }).collect();
@@ -36,8 +38,8 @@ pub fn quoted(text: &str) -> String {
     quote
 }
 
-/// A sentence that may quote somebody: one line of at most `max_bytes`. What is in the middle of a longer one is left out:
-/// it begins with what is wrong and ends with what is right.
+/// Returns a sentence that may quote untrusted text, cut to `max_bytes` (if that is at least 3). Newlines stay. The middle of
+/// a longer one is replaced by an ellipsis, because the start says what is wrong and the end what is expected.
 pub fn bounded(text: &str, max_bytes: usize) -> String {
     let clean: String =
         text.chars().map(|c| if is_hidden(c) && c != '\n' { HIDDEN_MARK } else { c }).collect();
@@ -50,12 +52,12 @@ pub fn bounded(text: &str, max_bytes: usize) -> String {
     format!("{}…{}", &clean[..head], &clean[tail..])
 }
 
-/// Compact JSON in which every hidden character is escaped, so that it is one line for any reader and shows what it holds.
-/// The value is the same.
+/// A compact JSON formatter that escapes every hidden character, so that the output is one line for any reader and shows its
+/// content. The value is unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 struct Escaping;
 
-/// The first bytes, in UTF-8, of the hidden characters that JSON leaves as they are.
+/// Returns whether a UTF-8 sequence that starts with this byte may encode a hidden character that JSON does not escape.
 fn may_begin_hidden(byte: u8) -> bool {
     matches!(byte, 0x7F | 0xC2 | 0xD8 | 0xE2 | 0xEF | 0xF3)
 }
@@ -97,15 +99,15 @@ impl Formatter for Escaping {
     }
 }
 
-/// Writes a value as one line of JSON, hidden characters escaped.
+/// Appends a value as one line of JSON, with hidden characters escaped.
 ///
 /// # Errors
-/// Those of the value's own serialisation; none for what is made of plain data.
+/// Those of the value's own serialisation; plain data cannot fail.
 pub fn write_json(text: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(text, Escaping))
 }
 
-/// Writes a text as [`write_json`] does.
+/// Appends a string as [`write_json`] does, with a fast path for text that needs no escaping.
 pub fn write_json_text(out: &mut Vec<u8>, text: &str) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\' && !may_begin_hidden(byte);
     if text.bytes().all(is_plain) {
@@ -118,10 +120,10 @@ pub fn write_json_text(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Reads one JSON value of a stranger's.
+/// Parses one JSON value from an untrusted source.
 ///
 /// # Errors
-/// When it is none, is nested more than 127 times, or has a name that serde_json keeps for itself.
+/// When it is not JSON, is nested more than 127 levels deep, or contains a name that serde_json reserves.
 pub fn read_json(text: &str) -> serde_json::Result<serde_json::Value> {
     if has_reserved_name(text) {
         return Err(serde::de::Error::custom(RESERVED_NAME_REFUSED));
@@ -129,14 +131,14 @@ pub fn read_json(text: &str) -> serde_json::Result<serde_json::Value> {
     serde_json::from_str(text)
 }
 
-/// Said of such a name.
+/// The message for a reserved name.
 pub const RESERVED_NAME_REFUSED: &str = "a name that begins with `$serde_json::private::` is not taken";
 
-/// Whether a name in a JSON text, however it is escaped, is one that serde_json takes for its own: what stands behind it is parsed
-/// once more, with a nesting limit of its own, so that a few kilobytes can ask for any depth.
+/// Returns whether a JSON text contains a member name, however escaped, that serde_json reserves. serde_json parses the value
+/// of such a member again with a fresh nesting limit, so that a few kilobytes could demand any depth.
 pub fn has_reserved_name(json: &str) -> bool {
     const RESERVED: &str = "$serde_json::private::";
-    // Most texts can have none.
+    // Fast path: most texts cannot contain one.
     if !json.contains("private::") && !json.contains("\\u") {
         return false;
     }

@@ -1,4 +1,4 @@
-//! Making calls: several at a time, each one's output and questions among the job's events as they come.
+//! Makes tool calls, several at a time; the output and questions of each become events of the job as they come.
 
 use std::{collections::VecDeque, future::Future, pin::Pin, time::Duration};
 
@@ -19,20 +19,20 @@ use crate::{
     tool::{Call, CallContext, Completed, Done, Progress, Question, ToolName},
 };
 
-/// Pieces of output that wait to be written; each is at most one read of a pipe.
+/// The capacity of a call's progress channel; each piece of output is at most one read of a pipe.
 const WAITING_PROGRESS: usize = 4;
 
 /// A call that is to be made.
 pub(super) enum Wish {
     /// A tool of the catalogue that the caller has named, with its arguments as they were given.
     Named(Box<Call>, String),
-    /// A tool of the catalogue, by the model.
+    /// A tool of the catalogue that the model has chosen.
     Own(ToolName, Map<String, Value>),
-    /// A tool of an outside server, by the model, with its idempotency key.
+    /// A tool of an outside server that the model has chosen, with its idempotency key.
     Outside(Box<OutsideTool>, Map<String, Value>, String),
     /// A question for the user.
     AskUser(Map<String, Value>),
-    /// What the model did wrong.
+    /// A call that the model got wrong.
     Mistake { tool: String, arguments: String, error: Error },
 }
 
@@ -59,13 +59,13 @@ impl Wish {
 
 /// A call that was made.
 pub(super) struct Made {
-    /// What it answered, or why it failed.
+    /// The result, or why the call failed.
     pub(super) result: Result<Done>,
     /// The text for the model.
     pub(super) text: String,
     /// Whether it failed.
     pub(super) is_error: bool,
-    /// Whether the model called it wrongly.
+    /// Whether it failed because the model called it wrongly.
     pub(super) is_models_mistake: bool,
 }
 
@@ -85,7 +85,7 @@ impl Made {
     }
 }
 
-/// A question that was asked and not answered yet.
+/// A question that was asked and is not answered yet.
 struct Asked {
     input_id: String,
     question: Question,
@@ -99,20 +99,21 @@ type Running<'a> = Pin<Box<dyn Future<Output = (usize, Completed)> + Send + 'a>>
 struct Floor<'a> {
     running: FuturesUnordered<Running<'a>>,
     told: StreamMap<usize, ReceiverStream<Progress>>,
-    /// Of each call: its id and its tool.
+    /// The id and the tool of each call.
     names: Vec<(String, String)>,
     asked: Option<Asked>,
-    /// Questions that wait for the open one.
+    /// Questions that wait until the open one is answered.
     waiting: VecDeque<(usize, Question)>,
 }
 
 impl Agent<'_> {
-    /// Makes the calls, as many at a time as is allowed. Answers in their order.
+    /// Makes the calls, as many at a time as is allowed. Returns their outcomes in the order of the calls.
     ///
     /// # Errors
-    /// Faults of ours; a call that failed is no error here.
+    /// [`Reason::Cancelled`]; [`Reason::TimedOut`] when not all were begun by the deadline; internal faults. A call
+    /// that failed is not an error here.
     pub(super) async fn make(&self, wishes: Vec<Wish>, step: u32, writer: &mut Writer) -> Result<Vec<Made>> {
-        // What still runs when this is given up ends.
+        // Dropping this future cancels what still runs.
         let cancel = self.cancel.child_token();
         let _ends_what_is_left = cancel.clone().drop_guard();
         let limit = (self.mind.config.parallel_tool_calls as usize).max(1);
@@ -140,8 +141,8 @@ impl Agent<'_> {
             }
             let expiry = floor.asked.as_ref().map(|asked| asked.expires);
             tokio::select! {
-                // Output first: what was printed before the end is written before it. Losing a branch loses nothing:
-                // the channels keep what is in them, the rest only waits.
+                // Output first, so that what was printed before a call's end is written before it. Cancel safe: the
+                // channels keep what is in them, the rest only waits.
                 biased;
                 Some((index, progress)) = floor.told.next() => self.hear(index, progress, &mut floor, writer).await?,
                 answer = answer_of(&mut floor.asked) => self.answered(answer, &mut floor, writer).await?,
@@ -166,7 +167,7 @@ impl Agent<'_> {
         Ok(made.into_iter().flatten().collect())
     }
 
-    /// One call that a caller has named.
+    /// Makes one call that a caller has named.
     pub(super) async fn make_named(&self, call: &Call, arguments: &str, writer: &mut Writer) -> Result<Done> {
         let wish = Wish::Named(Box::new(call.clone()), arguments.to_owned());
         let made = self.make(vec![wish], 1, writer).await?;
@@ -267,7 +268,7 @@ impl Agent<'_> {
         floor: &mut Floor<'_>,
         writer: &mut Writer,
     ) -> Result<()> {
-        // Opened before anybody can read that it is asked.
+        // Opened before anybody can read that there is a question.
         let input_id = writer.next_input_id();
         let answer = self.inputs.open(&input_id, &question.schema, &question.default);
         writer.input_required(&question, &floor.names[index].0).await?;
@@ -276,7 +277,7 @@ impl Agent<'_> {
         Ok(())
     }
 
-    /// The open question has its answer, or its time is over: the next one is asked.
+    /// Handles the open question's answer, or its expiry, and asks the next question.
     async fn answered(
         &self,
         answer: Option<Answer>,
@@ -287,9 +288,10 @@ impl Agent<'_> {
             return Ok(());
         };
         self.inputs.close();
-        // One that came in the moment of the expiry counts: its sender was told that it was taken.
+        // An answer that came at the moment of the expiry counts, because its sender was told that it was accepted.
         let answer = answer.or_else(|| receiver.try_recv().ok());
-        // A question of a job that is being stopped, or whose time is over, is withdrawn: neither an answer nor the default was taken.
+        // Without an answer, the question of a job that is being stopped or past its deadline is withdrawn: no default
+        // was used.
         let is_ending = self.cancel.is_cancelled() || Instant::now() >= self.deadline;
         if answer.is_some() || !is_ending {
             writer.input_received(&input_id, answer.as_ref().map(|answer| answer.caller.as_str())).await?;
@@ -303,7 +305,7 @@ impl Agent<'_> {
         if let Some(taken) = taken {
             let _left = taken.send(());
         }
-        // Those whose call is over, or being ended, need no answer.
+        // Questions whose call is over or being ended need no answer.
         floor.waiting.retain(|(_, question)| !question.reply.is_closed());
         match floor.waiting.pop_front() {
             Some((index, question)) if !self.cancel.is_cancelled() => {
@@ -320,7 +322,7 @@ impl Agent<'_> {
         floor: &mut Floor<'_>,
         writer: &mut Writer,
     ) -> Result<()> {
-        // What it told before its end and nobody has heard yet.
+        // What the call reported before its end and nobody has received yet.
         if let Some(told) = floor.told.remove(&index) {
             let mut told = told.into_inner();
             while let Ok(progress) = told.try_recv() {
@@ -329,7 +331,7 @@ impl Agent<'_> {
                 }
             }
         }
-        // Its question dies with it.
+        // Its waiting questions end with it.
         floor.waiting.retain(|(asking, _)| *asking != index);
         let (tool_call_id, tool) = floor.names[index].clone();
         if floor.asked.as_ref().is_some_and(|asked| asked.question.reply.is_closed()) {

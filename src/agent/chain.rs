@@ -1,5 +1,5 @@
-//! The order of a command's events, held by types: while a model call is open nothing but its tokens can be written,
-//! and what has ended cannot be written to.
+//! The order of a command's events, enforced by types: while a model call is open only its tokens can be written, and
+//! nothing can be written to what has ended.
 
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::{
 /// A longer text is split over several events.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
-/// A command that the agent works on: begun with `on_chain_start`, over with `on_chain_end`.
+/// A command that the agent works on, from `on_chain_start` to `on_chain_end`.
 pub(super) struct Chain<'w> {
     writer: &'w mut Writer,
     spent: Spent,
@@ -39,7 +39,7 @@ impl<'w> Chain<'w> {
         Ok(Self { writer, spent: Spent::default(), steps: 0 })
     }
 
-    /// The writer, for the tool calls and questions between two model calls.
+    /// Returns the writer, for the tool calls and questions between two model calls.
     pub(super) fn tools(&mut self) -> &mut Writer {
         self.writer
     }
@@ -54,19 +54,19 @@ impl<'w> Chain<'w> {
         self.steps += 1;
     }
 
-    /// A model call begins.
+    /// Begins a model call.
     pub(super) async fn llm(&mut self, step: u32, attempt: u32) -> Result<LlmCall<'_, 'w>> {
         self.steps = step;
         self.writer.append(Payload::OnLlmStart(LlmStart { step, attempt })).await?;
         Ok(LlmCall { chain: self, step, started: Instant::now(), has_forwarded: false, used: None })
     }
 
-    /// What the model's calls have taken so far.
+    /// Returns what the model calls have used so far.
     pub(super) fn spent(&self) -> &Spent {
         &self.spent
     }
 
-    /// The agent's work is over, however it went.
+    /// Ends the agent's work, however it went.
     pub(super) async fn end(self) -> Result<()> {
         let end = ChainEnd { steps: self.steps, usage: Some(self.spent.to_usage()) };
         self.writer.append(Payload::OnChainEnd(end)).await
@@ -83,7 +83,7 @@ pub(super) struct LlmCall<'c, 'w> {
 }
 
 impl LlmCall<'_, '_> {
-    /// The model wrote something.
+    /// Writes text that came from the model.
     pub(super) async fn token(&mut self, text: String, is_reasoning: bool) -> Result<()> {
         self.has_forwarded = true;
         let mut rest = text;
@@ -99,25 +99,25 @@ impl LlmCall<'_, '_> {
         }
     }
 
-    /// What was taken for an answer that is none.
+    /// Stores the usage of a call that yields no answer.
     pub(super) fn used(&mut self, usage: llm::Usage) {
         self.used = (usage != llm::Usage::default()).then_some(usage);
     }
 
-    /// Whether readers have seen anything of this call: it cannot be tried again then.
+    /// Returns whether readers have seen anything of this call, so that it cannot be tried again.
     pub(super) fn has_forwarded(&self) -> bool {
         self.has_forwarded
     }
 
-    /// The call ended with an answer.
+    /// Ends the call with an answer.
     pub(super) async fn end(self, turn: &Turn, repaired_calls: u32) -> Result<()> {
         self.ended(turn.finish_reason, Some(&turn.usage), repaired_calls).await
     }
 
-    /// The call ended without one: "error" or "cancelled". What it took nevertheless is counted.
+    /// Ends the call without an answer, as "error" or "cancelled". Its usage is counted nevertheless.
     pub(super) async fn fail(self, finish_reason: &str) -> Result<()> {
         let used = self.used;
-        // Readers saw words of it, so its provider has counted it, whatever it says of that.
+        // Readers saw text of it, so the provider has counted it, even if it reports no usage.
         let used = used.or(self.has_forwarded.then(llm::Usage::default));
         self.ended(finish_reason, used.as_ref(), 0).await
     }

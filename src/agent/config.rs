@@ -16,28 +16,28 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Autodetect {
-    /// They are not looked for.
+    /// Do not look for them.
     Off,
-    /// They are looked for and named in the log and in `/health`; nothing is sent to them.
+    /// Look for them, and name them in the log and in `/health`; no prompt is sent to them.
     #[default]
     Offer,
-    /// The first one that is found is used when nothing else is configured.
+    /// Use the first one that is found when nothing else is configured.
     Use,
 }
 
-/// An example that goes before every conversation, for small models that need to see how it is done.
+/// An example that precedes every conversation, for small models that need to see how it is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FewShot {
     /// What a user says.
     pub user: String,
-    /// The tool that is called then, if one is.
+    /// The tool that is then called, if one is.
     pub tool: Option<String>,
     /// Its arguments.
     pub arguments: Map<String, Value>,
-    /// What the tool answers.
+    /// The tool's result.
     pub result: String,
-    /// What is said at the end.
+    /// The final answer.
     pub answer: String,
 }
 
@@ -45,64 +45,66 @@ pub struct FewShot {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// openai, anthropic, gemini, groq, openrouter, ollama, llamacpp, vllm, or none. Unset: whose key is in the
-    /// environment.
+    /// openai, anthropic, gemini, groq, openrouter, ollama, llamacpp, vllm, or none. Unset: the provider whose key is
+    /// in the environment.
     pub provider: Option<Provider>,
     /// chat, or responses: OpenAI's responses API, which carries a model's reasoning from one call to the next.
     pub api: Api,
-    /// The model's name at its provider. Unset: one that can call tools.
+    /// The model's name at its provider. Unset: the hosted provider's default, which can call tools.
     pub model: Option<String>,
-    /// Where the model is. Unset: the provider's own address.
+    /// The address of the model's server. Unset: the provider's own.
     pub base_url: Option<String>,
-    /// The provider's key. Unset: the provider's usual variable.
+    /// The provider's key. Unset: the provider's usual environment variable is read.
     pub api_key: Secret,
-    /// A file that holds the key.
+    /// A file that holds the key; read where `api_key` is not set.
     pub api_key_file: Option<PathBuf>,
-    /// Further headers of every request to the model. Their values are secrets.
+    /// Additional headers of every request to the model. Their values are secrets.
     pub headers: BTreeMap<String, Secret>,
     /// The sampling temperature. Unset: the provider's own.
     pub temperature: Option<f64>,
     /// The most tokens of one answer. Unset: the provider's own limit.
     pub max_tokens: Option<u32>,
-    /// Whether the part of a prompt that stays the same is marked for the provider's cache, where the wire has marks (Anthropic).
+    /// Whether the constant part of a prompt is marked for the provider's cache, where the protocol has marks
+    /// (Anthropic).
     pub prompt_caching: bool,
-    /// What models cost, by name or by its beginning with a `*`, in US dollars for a million tokens.
+    /// The prices of models, by name or by a prefix followed by `*`, in US dollars per million tokens.
     pub prices: BTreeMap<String, Price>,
     /// What is done about model servers on this machine.
     pub autodetect: Autodetect,
-    /// Said to the model beside the gateway's own instructions.
+    /// Instructions for the model in addition to the gateway's own.
     pub instructions: String,
     /// Examples before every conversation.
     pub few_shot: Vec<FewShot>,
-    /// Only these tools of the catalogue are offered to the model; empty means all.
+    /// The only tools of the catalogue, and `ask_user`, that are offered to the model; empty means all.
     pub tools: Vec<String>,
-    /// Outside MCP servers whose tools are offered to the model too, by name.
+    /// Outside MCP servers, by name, whose tools are offered to the model as well.
     pub mcp_servers: BTreeMap<String, OutsideServer>,
-    /// The most model calls of one command; a task may ask for less.
+    /// The most steps of one command, each one answer of the model, failed attempts not counted; a task may ask for
+    /// less.
     pub max_steps: u32,
-    /// The most tool calls at the same time.
+    /// The most tool calls that run at the same time.
     pub parallel_tool_calls: u32,
-    /// A run ends when the model has called tools wrongly this often in a row.
+    /// A run ends when the model has called tools wrongly, or made the same calls, this often in a row.
     pub max_tool_errors: u32,
     /// A tool's result is cut to this many bytes before the model reads it.
     pub max_result_bytes: u32,
-    /// How often one model call is tried, the first time included.
+    /// How often one model call is attempted, including the first time.
     pub max_attempts: u32,
-    /// A server that wants to be left alone for longer than this is not waited for, in seconds.
+    /// A pause before another attempt that is longer than this, in seconds, is not waited for.
     pub max_retry_wait_seconds: u32,
-    /// The longest time to connect to the model, in seconds.
+    /// The time limit for connecting to the model, in seconds.
     pub connect_timeout_seconds: u32,
-    /// The longest time to the first byte of an answer, in seconds.
+    /// The time limit for the first byte of an answer, in seconds.
     pub first_byte_timeout_seconds: u32,
     /// The longest silence within an answer, in seconds.
     pub idle_timeout_seconds: u32,
-    /// The longest time of one model call, in seconds.
+    /// The time limit of one step, in seconds, all its attempts and pauses included.
     pub step_timeout_seconds: u32,
     /// How long the user has to answer a question of the model, in seconds.
     pub input_timeout_seconds: u32,
-    /// How many exchanges of a conversation are remembered.
+    /// The most exchanges of a conversation that are remembered.
     pub history_exchanges: u32,
-    /// How many bytes of a conversation are remembered.
+    /// The most bytes of a conversation that are remembered.
     pub history_bytes: u32,
 }
 
@@ -143,10 +145,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What is wanted of the model.
+    /// Returns what the configuration asks of the model.
     ///
     /// # Errors
-    /// When the key's file cannot be read.
+    /// A sentence when the key's file cannot be read.
     pub fn wanted(&self) -> Result<Wanted, String> {
         let api_key = match &self.api_key_file {
             Some(path) if self.api_key.is_empty() => {

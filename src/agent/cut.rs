@@ -1,8 +1,8 @@
-//! Cutting what is too large for one event.
+//! Cuts texts and documents that are too large for one event.
 
 use serde_json::Value;
 
-/// Cuts text to at most `max_bytes`, at a character. Answers whether it had to.
+/// Cuts text to at most `max_bytes`, at a character boundary. Returns whether it was cut.
 pub(super) fn cut_text(text: &mut String, max_bytes: usize) -> bool {
     if text.len() <= max_bytes {
         return false;
@@ -11,14 +11,14 @@ pub(super) fn cut_text(text: &mut String, max_bytes: usize) -> bool {
     true
 }
 
-/// Cuts a document to at most `max_bytes` of JSON: long strings first, then long lists. Answers with its text
-/// and whether it had to.
+/// Cuts a document to at most `max_bytes` of JSON by shortening its strings and lists, or to `null` where that is not
+/// enough. Returns its text and whether it was cut.
 pub(super) fn cut_json(mut value: Value, max_bytes: usize) -> (String, bool) {
     let text = value.to_string();
     if text.len() <= max_bytes {
         return (text, false);
     }
-    // A document that says of itself whether it was cut says the truth.
+    // A document that has a flag for being cut must agree with the cut.
     if let Some(flag @ Value::Bool(_)) = value.get_mut("is_truncated") {
         *flag = Value::Bool(true);
     }

@@ -1,4 +1,4 @@
-//! The open question of a job, and the way an answer reaches it.
+//! The open question of a job, and how an answer reaches it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,10 +10,10 @@ use crate::{
     text::{bounded, quoted},
 };
 
-/// An answer longer than this is refused.
+/// An answer of more bytes, as JSON, is refused.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Where answers to a job's question go. One question is open at a time.
+/// Takes the answers to a job's questions, of which one is open at a time.
 #[derive(Debug, Default)]
 pub struct Inputs(Mutex<Option<Open>>);
 
@@ -21,17 +21,17 @@ pub struct Inputs(Mutex<Option<Open>>);
 struct Open {
     input_id: String,
     schema: Value,
-    /// May be given as an answer too, whatever the schema says.
+    /// Is accepted as an answer too, whatever the schema says.
     default: Value,
     answer: oneshot::Sender<Answer>,
 }
 
-/// An answer that fits.
+/// An answer that was accepted.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) value: Value,
     pub(super) caller: String,
-    /// Told once the answer is written.
+    /// Is notified once the answer is written.
     pub(super) taken: oneshot::Sender<()>,
 }
 
@@ -40,7 +40,7 @@ impl Inputs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a question.
+    /// Opens a question, and returns the receiver of its answer.
     pub(super) fn open(&self, input_id: &str, schema: &Value, default: &Value) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
         let (schema, default) = (schema.clone(), default.clone());
@@ -48,15 +48,16 @@ impl Inputs {
         receiver
     }
 
-    /// Nobody can answer any more.
+    /// Closes the question; nobody can answer it any more.
     pub(super) fn close(&self) {
         *self.state() = None;
     }
 
-    /// Answers the question. The receiver hears when the answer is written among the job's events.
+    /// Answers the open question. The returned receiver is notified when the answer is written among the job's events.
     ///
     /// # Errors
-    /// [`Reason::NoOpenQuestion`]; [`Reason::InvalidArgument`] with what does not fit, and the question stays open.
+    /// [`Reason::NoOpenQuestion`]; [`Reason::InvalidArgument`] with what does not fit, or [`Reason::TooLarge`], and the
+    /// question stays open.
     pub fn answer(&self, input_id: &str, value: Value, caller: &str) -> Result<oneshot::Receiver<()>> {
         let mut state = self.state();
         let shown = quoted(input_id);
@@ -92,7 +93,7 @@ impl Inputs {
 
 /// Checks a value against a JSON Schema.
 fn check(schema: &Value, value: &Value) -> Result<()> {
-    // A schema that is none holds nobody up: what it asks for cannot be known.
+    // An invalid schema holds nobody up: what it asks for cannot be known.
     let Ok(validator) = jsonschema::validator_for(schema) else { return Ok(()) };
     validator.validate(value).map_err(|error| {
         let path = error.instance_path().to_string();
@@ -120,7 +121,7 @@ mod tests {
         inputs.answer("input_1", json!(true), "a").unwrap();
         assert_eq!(receiver.try_recv().unwrap().value, json!(true));
         assert_eq!(reason(inputs.answer("input_1", json!(true), "a")), Reason::NoOpenQuestion);
-        // The one who asked has gone.
+        // The asking side is gone.
         drop(inputs.open("input_3", &json!({}), &Value::Null));
         assert_eq!(reason(inputs.answer("input_3", json!(1), "a")), Reason::NoOpenQuestion);
     }

@@ -1,4 +1,4 @@
-//! What the agent thinks with: the model, if there is one, and the tools.
+//! What plans and makes calls: the model, if there is one, and the tools.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,35 +13,35 @@ use crate::{
 pub struct Mind {
     /// The model; `None`: commands are planned directly.
     pub model: Option<Arc<dyn Model>>,
-    /// Why this model, or why none.
+    /// Why this model was chosen, or why none was.
     pub why: String,
     /// The tools.
     pub tools: AgentTools,
-    /// The limits.
+    /// The configuration, with its limits.
     pub config: Config,
-    /// The threads on which values are checked against schemas of others.
+    /// The threads on which values are checked against outside servers' schemas.
     pub checks: Pool,
-    /// Model servers of this machine that were found.
+    /// The model servers that were found on this machine.
     pub detected: Mutex<Vec<Detected>>,
 }
 
 impl Mind {
-    /// What plans a command: "model" or "direct".
+    /// Returns what plans a command: "model" or "direct".
     pub fn planner(&self) -> &'static str {
         if self.model.is_some() { "model" } else { "direct" }
     }
 
-    /// Which model it is.
+    /// Returns which model is used.
     pub fn identity(&self) -> Option<&Identity> {
         self.model.as_deref().map(Model::identity)
     }
 
-    /// Notes the model servers that were found.
+    /// Stores the model servers that were found.
     pub fn set_detected(&self, found: Vec<Detected>) {
         *self.detected.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
-    /// The model servers of this machine that were found: address and models.
+    /// Returns the model servers that were found on this machine, with their addresses and models.
     pub fn detected(&self) -> Vec<Detected> {
         self.detected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

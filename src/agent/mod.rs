@@ -1,10 +1,11 @@
 //! The agent: it takes a task, decides on tool calls, and writes what happens as events.
 //!
-//! With a model a command is worked on in turns: the model is asked, its calls are made over MCP, it reads what came of
-//! them. Without one it is planned directly: deterministic, and honest about it.
+//! With a model, a command is worked on in turns: the model is asked, its calls are made over MCP, and it reads their
+//! results. Without a model, the direct planner handles the command: deterministically, and it declines what it is not
+//! sure of.
 //!
 //! *Lives here:* the turn loop, the direct planner, questions and answers, the one writer of a job's events. *May
-//! import:* `tool`, `llm`, `journal`, rank 0. *May not:* start processes.
+//! import:* `tool`, `mcp`, `conversation`, `llm`, `journal`, `engine`, rank 0. *May not:* start processes.
 
 mod calls;
 mod chain;

@@ -1,4 +1,4 @@
-//! What the model is told before the user's words: who it is, the tools, examples, the conversation so far.
+//! What the model reads before the user's words: who it is, the tools, examples, the conversation so far.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use crate::{
     tool::{ToolName, catalogue},
 };
 
-/// The agent's own tool: a question for its user.
+/// The agent's own tool, which asks its user a question.
 pub(super) const ASK_USER: &str = "ask_user";
 
 const INSTRUCTIONS: &str = "You are the agent of a gateway in front of a conductor engine of AI agents. Do what the \
@@ -31,7 +31,7 @@ pub(super) enum Callable {
     AskUser,
 }
 
-/// The gateway's own tools as every command offers them.
+/// The gateway's own tools, which every command offers.
 static OWN: LazyLock<Vec<(ToolDefinition, Callable)>> = LazyLock::new(|| {
     let own = catalogue().iter().map(|spec| {
         let definition = ToolDefinition {
@@ -52,7 +52,7 @@ static OWN: LazyLock<Vec<(ToolDefinition, Callable)>> = LazyLock::new(|| {
 /// The tools of one command, by the name that the model uses.
 pub(super) struct Offer {
     pub(super) definitions: Arc<[ToolDefinition]>,
-    /// What each of them is.
+    /// What each of the definitions stands for, in the same order.
     callables: Vec<Callable>,
 }
 
@@ -62,7 +62,7 @@ impl Offer {
             |name: &str| config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == name);
         let own = OWN.iter().filter(|(definition, _)| is_wanted(&definition.name)).cloned();
         let mut names: BTreeSet<String> = OWN.iter().map(|(definition, _)| definition.name.clone()).collect();
-        // Two servers' names may come out the same; providers refuse a list with one name twice.
+        // The tools of two servers may end up with the same name, and providers refuse a list with duplicates.
         let outside = outside.into_iter().filter(|tool| names.insert(tool.name.clone())).map(|tool| {
             let definition = ToolDefinition {
                 name: tool.name.clone(),
@@ -75,7 +75,7 @@ impl Offer {
         Self { definitions: definitions.into(), callables }
     }
 
-    /// What a name means, and the schema of its arguments.
+    /// Returns what a name stands for, and the schema of its arguments.
     pub(super) fn find(&self, name: &str) -> Option<(&Callable, &Value)> {
         let mut known = self.definitions.iter().zip(&self.callables);
         known
@@ -83,7 +83,7 @@ impl Offer {
             .map(|(definition, callable)| (callable, &*definition.parameters))
     }
 
-    /// The names, for a model that made one up.
+    /// Returns the names, for a model that made one up.
     pub(super) fn names(&self) -> String {
         self.definitions.iter().map(|definition| definition.name.as_str()).collect::<Vec<_>>().join(", ")
     }
@@ -107,7 +107,7 @@ fn ask_schema() -> Value {
     })
 }
 
-/// A schema without what providers do not take: its draft, formats of numbers.
+/// Returns a schema without what providers do not accept: its draft, titles, formats.
 fn plain(schema: &Value) -> Value {
     match schema {
         Value::Object(fields) => fields
@@ -123,7 +123,7 @@ fn plain(schema: &Value) -> Value {
     }
 }
 
-/// The request of a command's first step.
+/// Builds the request of a command's first step.
 pub(super) fn request(config: &Config, offer: &Offer, earlier: &[Exchange], command: &str) -> Request {
     let mut system = INSTRUCTIONS.to_owned();
     if !config.instructions.is_empty() {

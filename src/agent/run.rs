@@ -1,4 +1,4 @@
-//! Running one task: plan it if it is a command, call the tool, write what happens.
+//! Runs one task: plans it if it is a command, calls the tool, writes what happens.
 
 use rust_decimal::Decimal;
 use serde_json::json;
@@ -19,21 +19,21 @@ use crate::{
 /// The longest command, in bytes.
 pub const MAX_COMMAND_BYTES: usize = 131_000;
 
-/// A task that was checked at its submission.
+/// A task that was checked when it was submitted.
 #[derive(Clone, Debug)]
 pub enum Task {
-    /// To be planned.
+    /// A command, which has to be planned.
     Command(String),
     /// One tool call, with its arguments as they were given.
     Call(Call, String),
 }
 
 impl Task {
-    /// Checks a task. An agent run that belongs to a conversation remembers it.
+    /// Checks a task. An agent run becomes a contextual one where there is a conversation, else a stateless one.
     ///
     /// # Errors
-    /// [`Reason::NoTask`]; [`Reason::InvalidArgument`], [`Reason::UnknownTool`] and [`Reason::TooLarge`] with
-    /// the field's path.
+    /// [`Reason::NoTask`]; [`Reason::InvalidArgument`], [`Reason::UnknownTool`] and [`Reason::TooLarge`] with the
+    /// field's path.
     pub fn read(task: Option<&pb::Task>, conversation_id: &str) -> Result<Self> {
         let none = || {
             Error::new(
@@ -81,43 +81,43 @@ impl Task {
     }
 }
 
-/// Runs tasks with the tools. One for each job.
+/// Runs tasks with the tools. There is one for each job.
 pub struct Agent<'a> {
     /// The tools.
     pub toolbox: &'a Toolbox,
     /// The model and its tools.
     pub mind: &'a Mind,
-    /// Who asked.
+    /// The caller.
     pub caller: Principal,
-    /// The job.
+    /// The job's id.
     pub job_id: String,
-    /// The conversation that the caller named.
+    /// The conversation that the caller named, if any.
     pub named_conversation: Option<String>,
-    /// That one, or the caller's default one.
+    /// The named conversation, or the caller's default one.
     pub conversation_id: String,
-    /// The most model calls; 0 is the configured limit.
+    /// The most steps; 0 means the configured limit, which is never exceeded.
     pub max_steps: u32,
-    /// The most tokens; 0 is no limit.
+    /// The most tokens; 0 means no limit.
     pub max_total_tokens: u32,
-    /// The most that its model calls may cost, in US dollars.
+    /// The most that its model calls may cost, in US dollars; `None` means no limit.
     pub max_cost: Option<Decimal>,
-    /// Where answers to questions come in.
+    /// Takes the answers to questions.
     pub inputs: &'a Inputs,
-    /// Ends the run.
+    /// Cancels the run.
     pub cancel: CancellationToken,
-    /// The run ends at this time at the latest.
+    /// The deadline of the run.
     pub deadline: Instant,
 }
 
 impl Agent<'_> {
-    /// Runs the task. The outcome is written by the caller, once.
+    /// Runs the task. The outcome is written by the caller of this method, once.
     ///
     /// # Errors
     /// What made the task fail, with its reason.
     pub async fn run(&self, task: &Task, writer: &mut Writer) -> Result<Done> {
         match (task, self.mind.model.as_deref()) {
             (Task::Call(call, arguments), _) => self.make_named(call, arguments, writer).await,
-            // A literal command line says which tool it means; no model is needed, or paid, for it.
+            // A literal command line says which tool it means, so that no model is needed, or paid for.
             (Task::Command(command), Some(model)) if !planner::is_command_line(command) => {
                 let identity = model.identity();
                 let mut chain = writer.chain("model", &identity.provider, &identity.model).await?;
@@ -131,7 +131,7 @@ impl Agent<'_> {
 
     async fn plan_directly(&self, command: &str, writer: &mut Writer) -> Result<Done> {
         let mut chain = writer.chain("direct", "", "").await?;
-        // Agents that cannot be read make no command clearer; the tool then says why.
+        // Where the agents cannot be read, the command is planned without them; the tool then says why.
         let agents = self.toolbox.agents().await.unwrap_or_default();
         let ids: Vec<String> = agents.into_iter().map(|agent| agent.agent_id).collect();
         let done = match plan(command, &ids) {

@@ -1,4 +1,4 @@
-//! What a command's model calls have taken together.
+//! The usage and cost of a command's model calls, added up.
 
 use rust_decimal::Decimal;
 
@@ -7,7 +7,7 @@ use crate::{
     pb::{CostBasis, Usage},
 };
 
-/// The sum over a command's model calls. What no provider says stays unknown, and is not zero.
+/// The sum over a command's model calls. What no provider reports stays unknown, and is not zero.
 #[derive(Debug, Default)]
 pub(super) struct Spent {
     tokens: llm::Usage,
@@ -18,14 +18,14 @@ pub(super) struct Spent {
     has_unknown: bool,
 }
 
-/// What calls have cost until now.
+/// What the calls have cost so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpentCost {
     /// No call was made.
     Nothing,
-    /// So many US dollars.
+    /// The sum, in US dollars.
     Dollars(Decimal),
-    /// At least one call has no known cost.
+    /// The cost of at least one call is not known.
     Unknown,
 }
 
@@ -46,7 +46,7 @@ impl Spent {
         self.tool_calls = Some(self.tool_calls.unwrap_or(0).saturating_add(count(calls)));
     }
 
-    /// Tokens read and written, as far as providers say so.
+    /// Returns the tokens read and written, as far as providers report them.
     pub(super) fn total_tokens(&self) -> Option<u32> {
         let both = self.tokens.input.zip(self.tokens.output);
         self.tokens.total.or(both.map(|(input, output)| input.saturating_add(output))).map(count)
@@ -77,7 +77,7 @@ impl Spent {
     }
 }
 
-/// What one call took.
+/// Converts the usage of one call.
 pub(super) fn tokens_of(used: &llm::Usage) -> Usage {
     let basis = |cost: &llm::Cost| if cost.is_providers { CostBasis::Provider } else { CostBasis::Prices };
     Usage {

@@ -1,4 +1,4 @@
-//! One model call: its tokens as they come, tried again while nobody has seen any of them.
+//! One model call: its tokens are written as they come, and it is tried again while nobody has seen any of them.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::{
     pb::{JobState, StatusReason},
 };
 
-/// The first wait before a call is tried again; it doubles.
+/// The pause before the first retry, which then doubles, and the longest one.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// Why a call has no answer.
 enum Stopped {
-    /// The model or its server.
+    /// The model or its server failed.
     Failed(Failure),
-    /// The job was cancelled, or its time is over.
+    /// The job was cancelled, or is past its deadline.
     Ended(Error),
     /// A fault of ours.
     Broken(Error),
 }
 
 impl Agent<'_> {
-    /// Asks the model, again where that is worth it.
+    /// Asks the model, and retries where that is worth it, within the time limit of one step.
     pub(super) async fn step(
         &self,
         model: &dyn Model,
@@ -81,7 +81,7 @@ impl Agent<'_> {
                 format!("{}; attempt {attempt} in {:.1} seconds", failure.message, wait.as_secs_f64());
             chain.tools().status(JobState::Running, StatusReason::ModelRetry, None, message).await?;
             tokio::select! {
-                // Both branches only wait.
+                // Cancel safe: both branches only wait.
                 biased;
                 () = tokio::time::sleep(wait) => {}
                 () = self.cancel.cancelled() => return Err(Error::cancelled()),
@@ -96,17 +96,17 @@ impl Agent<'_> {
         until: Instant,
         call: &mut LlmCall<'_, '_>,
     ) -> Result<Turn, Stopped> {
-        // Dropping the pieces ends the request; the model's server sees that.
+        // Dropping the pieces ends the request, and the model's server notices that.
         let mut pieces = model.ask(request);
         loop {
             let piece = tokio::select! {
-                // What has come first: a token that was read is written.
+                // Pieces first, so that a token that was read is written.
                 biased;
                 piece = pieces.next() => piece,
                 () = self.cancel.cancelled() => return Err(Stopped::Ended(Error::cancelled())),
                 () = tokio::time::sleep_until(until) => return Err(self.too_late()),
             };
-            // A server that is never silent leaves the timer no turn.
+            // A server that never pauses would keep the timer's branch from ever being polled.
             if Instant::now() >= until {
                 return Err(self.too_late());
             }
@@ -122,7 +122,7 @@ impl Agent<'_> {
                     return Err(Stopped::Failed(Failure::new(FailureKind::Malformed, message)));
                 }
             }
-            // A model that never pauses must not keep a cancellation from being seen.
+            // A model that never pauses must not keep a cancellation from being noticed.
             if self.cancel.is_cancelled() {
                 return Err(Stopped::Ended(Error::cancelled()));
             }
@@ -143,7 +143,7 @@ pub(super) fn timed_out() -> Error {
     Error::new(Reason::TimedOut, "the job's time is over; give it more time, or less to do")
 }
 
-/// Doubling waits with jitter, so that many jobs do not come back together.
+/// Returns the pause after an attempt: doubling, with jitter, so that many jobs do not retry at the same moment.
 fn back_off(attempt: u32) -> Duration {
     let wait = FIRST_WAIT.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(LONGEST_WAIT);
     let mut byte = [0u8];

@@ -1,4 +1,4 @@
-//! The turn loop: the model is asked, its calls are made, it reads what came of them, until it answers.
+//! The turn loop: the model is asked, its calls are made, it reads their results, until it answers.
 
 use std::time::Duration;
 
@@ -20,17 +20,17 @@ use crate::{
     tool::{Done, read_as_written},
 };
 
-/// A value is checked against somebody else's schema for so long.
+/// The time limit for checking a value against an outside server's schema.
 const CHECK_TIME: Duration = Duration::from_secs(1);
-/// Told to a model that makes the same calls again.
+/// Appended to the results of a model that makes the same calls again.
 const CIRCLE_MARK: &str =
     "\n[You made this call before and this is the same answer. Do not make it again: answer the user now.]";
 
-/// The marks of a result that was cut for the model.
+/// Appended to a result that was cut for the model.
 const CUT_MARK: &str = "\n[… cut: the rest is too long]";
 
 impl Agent<'_> {
-    /// Lets the model work on a command.
+    /// Lets the model work on a command, and returns its answer.
     pub(super) async fn think(
         &self,
         model: &dyn Model,
@@ -51,7 +51,7 @@ impl Agent<'_> {
         let answer = self.turns(model, request, &offer, chain).await?;
         if let Some(id) = &self.named_conversation {
             let exchange = Exchange { command: command.to_owned(), answer: answer.message.text.clone() };
-            // The answer is there and paid for, whatever becomes of the memory of it.
+            // The answer exists and is paid for, whether or not it can be remembered.
             if let Err(error) =
                 self.toolbox.conversations().remember(&self.caller, id, exchange, config.remember()).await
             {
@@ -94,7 +94,7 @@ impl Agent<'_> {
             if turn.message.calls.is_empty() {
                 return Ok(turn);
             }
-            // Another step costs more; an answer that is there already does not.
+            // Checked before another step, which costs more; an answer that exists already does not.
             self.check_spent(chain.spent())?;
             let calls = distinct(&turn.message.calls);
             let mut wishes = Vec::with_capacity(calls.len());
@@ -106,7 +106,7 @@ impl Agent<'_> {
             for made in &made {
                 mistakes = if made.is_models_mistake { mistakes + 1 } else { 0 };
             }
-            // A model that goes round in circles is told so, and not for ever.
+            // A model that goes round in circles is told so, and stopped if it continues.
             let texts: Vec<String> = made.iter().map(|made| made.text.clone()).collect();
             let is_circle = are_same(&calls, &earlier) && texts == earlier_texts;
             circles = if is_circle { circles + 1 } else { 0 };
@@ -128,7 +128,7 @@ impl Agent<'_> {
         Err(Error::new(Reason::StepLimit, message))
     }
 
-    /// Whether another step may be taken after what the steps until now have taken.
+    /// Checks whether another step may be taken after what the steps so far have used.
     fn check_spent(&self, spent: &Spent) -> Result<()> {
         let most = self.max_total_tokens;
         if most > 0 && spent.total_tokens().is_some_and(|used| used >= most) {
@@ -150,7 +150,8 @@ impl Agent<'_> {
         }
     }
 
-    /// What a call of the model means; a mistake is told to the model and made visible like any call.
+    /// Converts a call of the model's to one that can be made. A mistake is reported to the model, and becomes visible
+    /// like any call.
     async fn wish(&self, call: &ToolCall, step: u32, offer: &Offer) -> Wish {
         let refuse = |error: Error, arguments: &Map<String, Value>| Wish::Mistake {
             tool: call.name.chars().take(128).collect(),
@@ -173,7 +174,8 @@ impl Agent<'_> {
         read_as_written(&mut value, schema);
         let arguments = value.as_object().cloned().unwrap_or_default();
         let error = match callable {
-            // Somebody else's schema: off the runtime, and within a time. What is not checked by then is left to its server.
+            // An outside server's schema is checked off the runtime and within a time limit. What is not checked by
+            // then is left to its server.
             Callable::Outside(tool) => match tool.checked_schema.clone() {
                 Some(schema) => {
                     let checked = self.mind.checks.run(CHECK_TIME, move || misfit(&schema, &value)).await;
@@ -189,7 +191,7 @@ impl Agent<'_> {
         match callable {
             Callable::Own(tool) => Wish::Own(*tool, arguments),
             Callable::Outside(tool) => {
-                // Some servers number their calls anew in each answer.
+                // The step is part of the key, because some servers number their calls anew in each answer.
                 Wish::Outside(tool.clone(), arguments, format!("{}:{step}:{}", self.job_id, call.id))
             }
             Callable::AskUser => Wish::AskUser(arguments),
@@ -204,7 +206,8 @@ fn too_many_errors(errors_in_a_row: u32) -> Error {
     Error::new(Reason::TooManyToolErrors, message)
 }
 
-/// Checks a value against a schema: where it does not fit, and why; nothing where the schema is none.
+/// Checks a value against a schema. Returns where and why it does not fit; `None` where it fits or the schema is
+/// invalid.
 fn misfit(schema: &Value, value: &Value) -> Option<Error> {
     let validator = jsonschema::validator_for(schema).ok()?;
     let error = validator.validate(value).err()?;
@@ -212,19 +215,20 @@ fn misfit(schema: &Value, value: &Value) -> Option<Error> {
     Some(Error::invalid(bounded(&format!("arguments{place}"), 200), bounded(&error.to_string(), 300)))
 }
 
-/// Whether two calls of a turn are one call that was sent twice: by its id, or word for word without an id of its own.
+/// Returns whether two calls of a turn are one call that was sent twice: by its id, or word for word without an id of
+/// its own.
 fn is_repeated(call: &ToolCall, earlier: &ToolCall) -> bool {
     let is_same = || call.name == earlier.name && call.arguments == earlier.arguments;
     call.id == earlier.id || (!call.has_own_id && is_same())
 }
 
-/// Whether two turns make the same calls, whatever their ids.
+/// Returns whether two turns make the same calls, whatever their ids.
 fn are_same(calls: &[ToolCall], earlier: &[ToolCall]) -> bool {
     let is_same = |(a, b): (&ToolCall, &ToolCall)| a.name == b.name && a.arguments == b.arguments;
     calls.len() == earlier.len() && calls.iter().zip(earlier).all(is_same)
 }
 
-/// The calls of a turn without repeated ones.
+/// Returns the calls of a turn without the repeated ones.
 fn distinct(calls: &[ToolCall]) -> Vec<ToolCall> {
     let mut distinct: Vec<ToolCall> = Vec::with_capacity(calls.len());
     for call in calls {
@@ -235,7 +239,7 @@ fn distinct(calls: &[ToolCall]) -> Vec<ToolCall> {
     distinct
 }
 
-/// What the model reads, in the order of its calls; a repeated call reads what the first one answered.
+/// Returns what the model reads, in the order of its calls; a repeated call gets the result of the first one.
 fn outcomes(calls: &[ToolCall], distinct: &[ToolCall], made: &[Made], max_bytes: usize) -> Vec<ToolOutcome> {
     let outcome = |call: &ToolCall| {
         let same = |known: &ToolCall| known.id == call.id || is_repeated(call, known);

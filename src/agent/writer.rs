@@ -1,4 +1,4 @@
-//! The one writer of a job's events: it knows their order, splits and cuts what is too large.
+//! The one writer of a job's events: it keeps their order, and splits and cuts what is too large.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     tool::{Completed, Done, Question},
 };
 
-/// Larger texts and documents are cut, so that an event with one of each stays below its bound.
+/// Larger texts and documents are cut, so that an event with one of each stays within its size limit.
 pub const MAX_TEXT_BYTES: usize = 96 * 1024;
 
 /// How a job ended.
@@ -29,14 +29,14 @@ pub const MAX_TEXT_BYTES: usize = 96 * 1024;
 pub enum Outcome {
     /// With a result.
     Succeeded(Done),
-    /// Without one; `cancelled_by` is set where somebody asked for it.
+    /// Without a result; the caller's name is set where somebody asked for the cancellation.
     Failed(Error, Option<String>),
-    /// Because the gateway did.
+    /// Because the gateway was shut down.
     Interrupted(Error),
 }
 
 impl Outcome {
-    /// The job's terminal state.
+    /// Returns the job's terminal state.
     pub fn state(&self) -> JobState {
         match self {
             Self::Succeeded(_) => JobState::Succeeded,
@@ -47,11 +47,11 @@ impl Outcome {
     }
 }
 
-/// Is told of every event once it has its number, before it can be stored, and answers with the job's state where that changes.
-/// It must not wait.
+/// Called for every event when it has its sequence number, before it can be stored. Returns the job's new state where
+/// the event changes it. Must not block.
 pub type Appended = Arc<dyn Fn(u32, &Payload) -> Option<JobState> + Send + Sync>;
 
-/// Writes one job's events. `finish` takes it, so that nothing can follow the last event.
+/// Writes one job's events. `finish` consumes it, so that nothing can follow the last event.
 pub struct Writer {
     appender: Appender,
     appended: Appended,
@@ -60,7 +60,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer over a job's log.
+    /// Creates a writer for a job's log.
     pub fn new(appender: Appender, appended: Appended) -> Self {
         Self { appender, appended, next_tool_call: 1, next_input: 1 }
     }
@@ -73,15 +73,16 @@ impl Writer {
     /// Waits until everything written is stored.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`] when it is not within `deadline`.
+    /// [`Reason::StoreUnavailable`] when that takes longer than `deadline`.
     pub async fn flushed(&self, deadline: Duration) -> Result<()> {
         self.appender.flushed(deadline).await
     }
 
-    /// The job's situation changed.
+    /// Writes that the job's state has changed.
     ///
     /// # Errors
-    /// As every method: [`Reason::Internal`] for a fault of ours; the job then ends with it.
+    /// As every method: [`Reason::Internal`] for a fault of ours, [`Reason::LogLimit`] where there is no room; the job
+    /// then ends with it.
     pub async fn status(
         &mut self,
         state: JobState,
@@ -98,7 +99,7 @@ impl Writer {
         self.append(Payload::StatusUpdate(update)).await
     }
 
-    /// The job starts.
+    /// Writes that the job has started.
     pub async fn started(&mut self, task: &Task, engine: &str) -> Result<()> {
         let message = "the job has started".to_owned();
         let task = Some(masked(task.clone()));
@@ -106,17 +107,17 @@ impl Writer {
         self.append(Payload::JobStarted(started)).await
     }
 
-    /// The agent begins to work on a command; its events are written through the answer until it ends.
+    /// Begins the agent's work on a command; its events are written through the returned [`Chain`] until that ends.
     pub(super) async fn chain(&mut self, planner: &str, provider: &str, model: &str) -> Result<Chain<'_>> {
         Chain::start(self, planner, provider, model).await
     }
 
-    /// The id that the next question will have.
+    /// Returns the id that the next question will have.
     pub(super) fn next_input_id(&self) -> String {
         format!("input_{}", self.next_input)
     }
 
-    /// The job asks. Answers with the question's id.
+    /// Writes a question, and returns its id.
     pub async fn input_required(&mut self, question: &Question, tool_call_id: &str) -> Result<String> {
         let input_id = self.next_input_id();
         self.next_input += 1;
@@ -134,7 +135,7 @@ impl Writer {
         Ok(input_id)
     }
 
-    /// Somebody answered; `None`: the default was taken.
+    /// Writes that a question has its answer; without a `caller` it is the default.
     pub async fn input_received(&mut self, input_id: &str, caller: Option<&str>) -> Result<()> {
         let received = InputReceived {
             input_id: input_id.to_owned(),
@@ -144,7 +145,7 @@ impl Writer {
         self.append(Payload::InputReceived(received)).await
     }
 
-    /// A tool call begins. Answers with its id.
+    /// Writes that a tool call begins, and returns its id.
     pub async fn tool_start(&mut self, tool: &str, arguments: &str, step: u32) -> Result<String> {
         let tool_call_id = format!("call_{}", self.next_tool_call);
         self.next_tool_call += 1;
@@ -162,7 +163,7 @@ impl Writer {
         Ok(tool_call_id)
     }
 
-    /// A tool printed something. A read's size bounds it far below an event's.
+    /// Writes a tool's output. It is never cut: one read is far smaller than an event may be.
     pub async fn tool_output(&mut self, tool_call_id: &str, chunk: Chunk) -> Result<()> {
         let stream = match chunk.stream {
             Stream::Stdout => OutputStream::Stdout,
@@ -180,7 +181,7 @@ impl Writer {
         self.append(Payload::OnToolOutput(output)).await
     }
 
-    /// A tool call ended.
+    /// Writes that a tool call has ended.
     pub async fn tool_end(&mut self, tool_call_id: &str, tool: &str, completed: &Completed) -> Result<()> {
         let mut end = ToolEnd {
             tool_call_id: tool_call_id.to_owned(),
@@ -210,7 +211,7 @@ impl Writer {
         self.append(Payload::OnToolEnd(end)).await
     }
 
-    /// Writes the outcome and the last event. Gives the log back, to be marked as ended.
+    /// Writes the outcome and the last event. Returns the log, to be marked as ended.
     pub async fn finish(mut self, outcome: &Outcome) -> Result<Appender> {
         let (payload, message) = match outcome {
             Outcome::Succeeded(done) => {
@@ -244,7 +245,7 @@ impl Writer {
     }
 }
 
-/// A task as it is shown: secrets among its arguments masked, as they are where its call is told of.
+/// Returns a task as it may be shown: secrets in its arguments are masked, as they are in the events of its call.
 pub fn masked(mut task: Task) -> Task {
     if let Some(crate::pb::task::Task::ToolCall(call)) = &mut task.task
         && let Some(arguments) = &mut call.arguments
@@ -256,7 +257,7 @@ pub fn masked(mut task: Task) -> Task {
     task
 }
 
-/// The text, with the field that is wrong where one is.
+/// Returns the error's message, with the field that is wrong where there is one.
 fn in_full(error: &Error) -> String {
     match error.field() {
         Some(field) => format!("{field}: {}", error.message()),

@@ -1,4 +1,4 @@
-//! The answer of an agent: a model's, as it comes, or without one a simulation that says so.
+//! An agent's answer: streamed from a model or, without one, simulated, which the answer says.
 
 use std::{env, path::Path, time::Duration};
 
@@ -11,33 +11,35 @@ use crate::{
     secret::Secret,
 };
 
-/// The pause between two words, in milliseconds, so that a reader sees what streaming looks like.
+/// The environment variable with the pause between two simulated words, in milliseconds, so that a reader sees
+/// what streaming looks like.
 const PACE_VARIABLE: &str = "CONDUCTOR_SIMULATE_PACE_MS";
 const DEFAULT_PACE_MS: u64 = 10;
-/// No persona is longer.
+/// The maximum size of a persona, in bytes.
 const MAX_PERSONA_BYTES: u64 = 1024 * 1024;
-/// A call that nobody has seen anything of is tried this often.
+/// How often a call is attempted, as long as nothing of its answer has been shown.
 const MAX_ATTEMPTS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-/// What an agent is asked.
+/// The input of an agent and its context.
 pub(super) struct Asked<'a> {
     pub(super) agent_id: &'a str,
     pub(super) definition: &'a Definition,
     pub(super) input: &'a str,
-    /// Earlier interactions: input and answer.
+    /// Earlier interactions, the oldest first: input and answer.
     pub(super) earlier: &'a [(String, String)],
     pub(super) timeout: Duration,
 }
 
-/// Who answers.
+/// What produces the answer.
 pub(super) enum Answerer {
     Model(Box<Selected>),
     Simulation,
 }
 
 impl Answerer {
-    /// The model that the gateway hands over; run by hand, the one that the environment's keys mean.
+    /// Chooses the simulation if it is requested, else the model that the gateway passes, else the one that the
+    /// environment's keys select.
     pub(super) fn choose(is_simulated: bool) -> Result<Self, Failure> {
         if is_simulated {
             return Ok(Self::Simulation);
@@ -69,7 +71,7 @@ impl Answerer {
         matches!(self, Self::Simulation)
     }
 
-    /// The answer, printed as it comes where text is wanted.
+    /// Returns the answer. Unless JSON is requested, it is also printed as it arrives.
     pub(super) fn answer(
         &self,
         workspace: &Workspace,
@@ -167,7 +169,7 @@ fn simulate(asked: &Asked<'_>, printer: &Printer) -> Result<String, Failure> {
     Ok(answer)
 }
 
-/// What a simulated agent answers.
+/// Returns the answer of a simulated agent.
 fn simulated(asked: &Asked<'_>) -> String {
     let excerpt: String = asked.input.chars().take(500).collect();
     let remembered = match asked.earlier.len() {

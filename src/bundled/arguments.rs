@@ -1,4 +1,4 @@
-//! The command line: the conductor engine's flags, those that this one has.
+//! The command line: those flags of the conductor engine that the bundled engine has.
 
 use std::{ffi::OsString, io::Read};
 
@@ -61,10 +61,10 @@ struct Flags {
     environment: Option<String>,
 }
 
-/// More is no input.
+/// The maximum size of an input, in bytes.
 const MAX_INPUT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Flags of the conductor engine that this one lacks, and what to do instead.
+/// Flags of the conductor engine that this one lacks, and what to use instead.
 const LACKING: &[(&str, &str)] = &[
     ("--backup", "the gateway's tool backup_agents copies the workspace"),
     ("--restore", "the gateway's tool restore_agents brings a backup back"),
@@ -77,7 +77,7 @@ const LACKING: &[(&str, &str)] = &[
     ("--no-config-update", "there is nothing here that takes it"),
 ];
 
-/// What is asked.
+/// The requested action.
 #[derive(Debug)]
 pub(super) enum Action {
     Help(String),
@@ -89,11 +89,11 @@ pub(super) enum Action {
     ClearHistory(String),
 }
 
-/// One run.
+/// The arguments of one run.
 #[derive(Debug)]
 pub(super) struct RunArguments {
     pub(super) agent_id: String,
-    /// Absent only for an interactive run.
+    /// `None` only for an interactive run.
     pub(super) input: Option<String>,
     pub(super) is_interactive: bool,
     pub(super) is_simulated: bool,
@@ -104,7 +104,7 @@ pub(super) struct RunArguments {
     pub(super) environment: Option<String>,
 }
 
-/// A command line that was understood.
+/// A parsed command line.
 #[derive(Debug)]
 pub(super) struct Arguments {
     pub(super) action: Action,
@@ -140,7 +140,7 @@ impl Arguments {
     }
 }
 
-/// Reads exactly so much, so that the lines of a dialogue can follow.
+/// Reads exactly `bytes` bytes, so that the lines of a dialogue can follow.
 fn read_input(bytes: usize) -> Result<String, Failure> {
     if bytes > MAX_INPUT_BYTES {
         return Err(Failure::usage(format_args!("--input-bytes: at most {MAX_INPUT_BYTES} are taken")));

@@ -1,4 +1,4 @@
-//! What an agent remembers: session.json and history.log, under a lock for each agent.
+//! An agent's memory: session.json and history.log, under one lock per agent.
 
 use std::{
     fs::File,
@@ -15,14 +15,14 @@ use crate::{
 };
 
 const LOG: &str = "history.log";
-/// A log is pruned far below this.
+/// The maximum number of bytes that are read; a log is pruned far below this.
 const MAX_READ_BYTES: u64 = 64 * 1024 * 1024;
 
-/// An agent remembers at least this many interactions, within the bytes below.
+/// Pruning keeps up to this many of the latest interactions, within half of the bytes below.
 const MAX_INTERACTIONS: usize = 200;
 const MAX_LOG_BYTES: usize = 8 * 1024 * 1024;
 
-/// The memory of one agent, held for one run: no other run of this agent goes on meanwhile.
+/// The memory of one agent, locked for one run: no other run of this agent is active meanwhile.
 #[derive(Debug)]
 pub(super) struct History<'a> {
     workspace: &'a Workspace,
@@ -30,7 +30,7 @@ pub(super) struct History<'a> {
     _lock: File,
 }
 
-/// What was said once.
+/// One input and its answer.
 pub(super) struct Interaction<'a> {
     pub(super) task_id: &'a str,
     pub(super) input: &'a str,
@@ -38,7 +38,7 @@ pub(super) struct Interaction<'a> {
 }
 
 impl<'a> History<'a> {
-    /// Waits for other runs of the agent to end.
+    /// Locks an agent's memory. Waits for other runs of the agent to end.
     pub(super) fn lock(workspace: &'a Workspace, agent_id: &'a str) -> io::Result<Self> {
         Ok(Self { workspace, agent_id, _lock: workspace.lock(agent_id)? })
     }
@@ -55,7 +55,7 @@ impl<'a> History<'a> {
         self.workspace.history_len(self.agent_id)
     }
 
-    /// The latest interactions, the oldest of them first: input and answer.
+    /// Returns the latest interactions, the oldest of them first: input and answer.
     pub(super) fn latest(&self, max: usize, max_bytes: usize) -> Vec<(String, String)> {
         let log = self.log().unwrap_or_default();
         let mut bytes = 0;
@@ -76,7 +76,7 @@ impl<'a> History<'a> {
         latest
     }
 
-    /// Forgets the oldest interactions when there are many.
+    /// Removes the oldest interactions when there are too many or they are too large.
     fn prune(&self) -> io::Result<()> {
         let log = self.log()?;
         let lines: Vec<&str> = log.lines().collect();
@@ -97,7 +97,7 @@ impl<'a> History<'a> {
         self.workspace.clear_history(self.agent_id)
     }
 
-    /// Adds an interaction. Answers with the new session and the history's entry.
+    /// Adds an interaction. Returns the new session and the history's entry.
     pub(super) fn remember(&self, said: &Interaction<'_>) -> io::Result<(Value, Value)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let summary: String = said.answer.chars().take(200).collect();

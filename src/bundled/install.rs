@@ -1,4 +1,4 @@
-//! `--install`: templates into the workspace. An agent that is there is never overwritten.
+//! `--install`: copies templates into the workspace. An existing agent is never overwritten.
 
 use std::{fs, io};
 
@@ -59,7 +59,7 @@ pub(super) fn install(workspace: &Workspace, target: &str, printer: &Printer) ->
     printer.either(&json!({"installed": installed, "skipped": skipped}), &text)
 }
 
-/// Puts one agent in place, whole or not at all. Answers whether it was new.
+/// Installs one agent, completely or not at all. Returns whether it was new.
 fn write(workspace: &Workspace, template: &Template) -> io::Result<bool> {
     let directory = workspace.agent_directory(template.agent_id);
     if directory.exists() {
@@ -71,7 +71,7 @@ fn write(workspace: &Workspace, template: &Template) -> io::Result<bool> {
     replace(&new.join("persona.md"), template.persona.as_bytes(), Durability::Process)?;
     match fs::rename(&new, &directory) {
         Ok(()) => Ok(true),
-        // Another install was first.
+        // Another install was faster.
         Err(_) if directory.exists() => remove_tree(&new).map(|()| false),
         Err(error) => Err(error),
     }

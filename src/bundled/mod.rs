@@ -1,8 +1,8 @@
 //! The bundled engine: `conductor-gateway engine …`, a small program of its own.
 //!
 //! It understands the command line of the conductor engine for listing, describing, validating, installing and
-//! running agents, and keeps the same files. Exit statuses tell the truth, `--output json` prints one JSON
-//! document and nothing else, tokens are printed as they come. Without a model it simulates, and says so.
+//! running agents, and keeps the same files. Exit statuses are reliable, `--output json` prints JSON documents and
+//! nothing else, tokens are printed as they arrive. Without a model it simulates answers, and says so.
 //!
 //! *Lives here:* that program. *May import:* `llm`, `engine/workspace.rs`, rank 0. *May not:* import the
 //! gateway's other rooms; the gateway starts it as a process like any engine.
@@ -24,7 +24,7 @@ use output::{Failure, Printer};
 
 use crate::engine::workspace::Workspace;
 
-/// Runs the engine in the current directory. Answers with its exit status: 0 done, 1 failed, 2 bad arguments.
+/// Runs the engine in the current directory. Returns its exit status: 0 done, 1 failed, 2 bad arguments.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments = match Arguments::read(arguments) {
         Ok(arguments) => arguments,

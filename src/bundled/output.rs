@@ -1,4 +1,4 @@
-//! How the bundled engine speaks: answers on standard output, everything else on standard error.
+//! The bundled engine's output: answers on standard output, everything else on standard error.
 
 use std::{
     fmt::Display,
@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// Why the engine did not do what it was asked.
+/// Why the engine did not do what was requested, and the exit status for it.
 #[derive(Debug)]
 pub(super) struct Failure {
     message: String,
@@ -15,23 +15,23 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// Something went wrong.
+    /// Creates a failure with exit status 1, for everything but bad arguments.
     pub(super) fn failed(message: impl Display) -> Self {
         Self { message: message.to_string(), status: 1 }
     }
 
-    /// The arguments are not what the engine takes.
+    /// Creates a failure for arguments that the engine does not accept, with exit status 2.
     pub(super) fn usage(message: impl Display) -> Self {
         Self { message: message.to_string(), status: 2 }
     }
 
-    /// The reader of the output is gone.
+    /// Creates the failure for output that cannot be written.
     fn unwritable(error: io::Error) -> Self {
         Self::failed(format_args!("cannot print: {error}"))
     }
 }
 
-/// Prints in the form that was asked for.
+/// Prints in the requested format.
 #[derive(Debug)]
 pub(super) struct Printer {
     is_json: bool,
@@ -46,24 +46,24 @@ impl Printer {
         self.is_json
     }
 
-    /// Prints at once; nothing waits in a buffer.
+    /// Prints at once, without buffering.
     pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::unwritable)
     }
 
-    /// Prints a document in JSON, or `text` otherwise.
+    /// Prints the document if JSON was requested, and `text` otherwise.
     pub(super) fn either(&self, document: &Value, text: &str) -> Result<(), Failure> {
         if self.is_json { self.text(&format!("{document}\n")) } else { self.text(text) }
     }
 
-    /// A remark that is no part of the answer.
+    /// Prints a remark, which is not part of the answer, on standard error.
     pub(super) fn remark(&self, text: &str) {
-        // Nobody listening is no reason to stop.
+        // A reader that is gone is no reason to stop.
         let _unheard = writeln!(io::stderr(), "{text}");
     }
 
-    /// Prints a failure and answers with the exit status.
+    /// Prints a failure and returns its exit status.
     pub(super) fn fail(&self, failure: &Failure) -> u8 {
         if self.is_json {
             let document = json!({"status": "error", "output": failure.message, "metadata": {}});

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::engine::workspace::{Definition, Workspace};
 
-/// How much of a conversation a model is told.
+/// How much of a conversation is passed to a model.
 const MAX_EARLIER: usize = 20;
 const MAX_EARLIER_BYTES: usize = 64 * 1024;
-/// What the reader of the output sees when it is its turn.
+/// Printed when the next input is expected.
 const PROMPT: &str = "you> ";
 
 pub(super) fn run(workspace: &Workspace, run: &RunArguments, printer: &Printer) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub(super) fn run(workspace: &Workspace, run: &RunArguments, printer: &Printer) 
     Ok(())
 }
 
-/// Reads inputs until there are no more, or one says so.
+/// Reads inputs until standard input ends, or until one asks to stop.
 fn talk(
     workspace: &Workspace,
     run: &RunArguments,
@@ -58,7 +58,7 @@ fn talk(
     }
 }
 
-/// One input and its answer.
+/// Handles one input: prints the answer and, in a contextual run, remembers both.
 fn turn(
     workspace: &Workspace,
     run: &RunArguments,
@@ -67,7 +67,7 @@ fn turn(
     input: &str,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    // Held for this turn: another run of this conversation waits, and then knows of it.
+    // Held during this turn, so that another run of this conversation waits and then sees this turn.
     let history = match run.is_contextual {
         true => Some(History::lock(workspace, &run.agent_id).map_err(Failure::failed)?),
         false => None,
@@ -117,7 +117,7 @@ pub(super) fn clear(workspace: &Workspace, agent_id: &str, printer: &Printer) ->
 
 fn random_id() -> u64 {
     let mut bytes = [0; 8];
-    // Without random numbers the time still tells two runs apart.
+    // Without random numbers the time still distinguishes two runs.
     match getrandom::fill(&mut bytes) {
         Ok(()) => u64::from_le_bytes(bytes),
         Err(_) => crate::pb::Timestamp::now().unix_millis(),

@@ -1,6 +1,6 @@
 //! The templates that come with the bundled engine.
 
-/// One agent that can be installed.
+/// An agent that can be installed.
 pub(super) struct Template {
     pub(super) category: &'static str,
     pub(super) agent_id: &'static str,
@@ -19,7 +19,7 @@ macro_rules! template {
     };
 }
 
-/// All of them, by category.
+/// All templates, by category.
 pub(super) const TEMPLATES: &[Template] = &[
     template!("core", "CodeReviewer_Agent"),
     template!("core", "DocWriter_Agent"),

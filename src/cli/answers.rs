@@ -1,4 +1,4 @@
-//! Answers to a running task's questions: a line of standard input each, from a person or a script.
+//! Answers to a running task's questions: one line of standard input each, from a person or a script.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -19,7 +19,7 @@ pub(super) struct Given {
     pub(super) value: Json,
 }
 
-/// The open question, and the lines of standard input, which is read from the first question on.
+/// The open question, and the lines of standard input, which is read only from the first question on.
 #[derive(Default)]
 pub(super) struct Answers {
     open: Option<(String, InputRequired)>,
@@ -29,11 +29,11 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Takes note of a question, and of its end.
+    /// Records that a question was asked, or that it has ended.
     pub(super) fn hear(&mut self, event: &JobEvent) {
         match &event.payload {
             Some(Payload::InputRequired(asked)) => {
-                // What a person typed for the question before, and too late, answers no other one. A script's lines are
+                // What a person typed too late for the previous question must not answer this one. A script's lines are
                 // in the order of its questions.
                 if std::io::stdin().is_terminal() {
                     while self.lines.as_mut().is_some_and(|lines| lines.try_recv().is_ok()) {}
@@ -45,8 +45,8 @@ impl Answers {
         }
     }
 
-    /// The next answer to the open question; at the end of the input its default. Waits for ever while nothing is
-    /// asked. Cancel safe.
+    /// Returns the next answer to the open question, or its default at the end of the input. Stays pending while no
+    /// question is open. Cancel safe.
     pub(super) async fn next(&mut self) -> Given {
         let Some((job_id, asked)) = self.open.clone() else { return std::future::pending().await };
         let line = self.lines.get_or_insert_with(lines).recv().await;
@@ -54,23 +54,23 @@ impl Answers {
             Some(line) => value_of(&line, asked.schema.as_ref()),
             None => asked.default_value.clone().unwrap_or_else(|| Json { text: "null".to_owned() }),
         };
-        // Open again when it is refused.
+        // The question is opened again if the answer is refused.
         self.given = self.open.take();
         Given { job_id, input_id: asked.input_id, value }
     }
 
-    /// The last answer was not taken. One that does not fit may be given again.
+    /// Handles the refusal of the last answer. After an answer that does not fit, the question may be answered again.
     pub(super) fn refused(&mut self, reason: Reason, message: &str) {
         print::to_stderr(&format!("{message}\n"));
         let is_open = matches!(reason, Reason::InvalidArgument | Reason::TooLarge);
-        // At its end the input has no better answer: the question's time decides.
+        // At its end the input has no better answer, so the question's deadline decides.
         if is_open && self.lines.as_ref().is_some_and(|lines| !lines.is_closed() || !lines.is_empty()) {
             self.open = self.given.take();
         }
     }
 }
 
-/// Reads lines on a thread of its own, which nobody waits for: a read of a terminal cannot be given up.
+/// Reads lines on a thread of its own, which is never joined, because a read from a terminal cannot be cancelled.
 fn lines() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(1);
     std::thread::spawn(move || {
@@ -83,8 +83,8 @@ fn lines() -> mpsc::Receiver<String> {
     receiver
 }
 
-/// What a person typed as an answer: text where the question takes text; yes or no where it takes that; else a JSON
-/// value.
+/// Converts what a person typed as an answer: to text if the question takes text; to a boolean for yes or no if it
+/// takes one; else to a JSON value.
 pub(super) fn value_of(answer: &str, schema: Option<&Json>) -> Json {
     let schema = schema.and_then(|schema| schema.to_value().ok()).unwrap_or_default();
     let takes = |wanted: &str| {
@@ -104,7 +104,7 @@ pub(super) fn value_of(answer: &str, schema: Option<&Json>) -> Json {
     Json::compact(answer).unwrap_or_else(|_| Json::from_value(&Value::String(answer.to_owned())))
 }
 
-/// What may be answered, in a few words; empty where anything may.
+/// Returns the possible answers in a few words; empty if they are not limited.
 pub(super) fn choices(schema: Option<&Json>) -> String {
     let schema = schema.and_then(|schema| schema.to_value().ok()).unwrap_or_default();
     let listed = |values: &Vec<Value>| {

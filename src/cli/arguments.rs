@@ -1,4 +1,4 @@
-//! The command line's form.
+//! The syntax of the command line.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -55,10 +55,10 @@ pub(super) enum Command {
 }
 
 impl Global {
-    /// Loads the configuration with further settings from flags of the command.
+    /// Loads the configuration with additional settings from the command's own flags.
     ///
     /// # Errors
-    /// Every mistake at once.
+    /// All mistakes at once.
     pub(super) fn load(&self, further: &[(&str, Option<String>)]) -> Result<Loaded> {
         let mut flags = Vec::new();
         for setting in &self.set {
@@ -78,11 +78,11 @@ impl Global {
 }
 
 impl Global {
-    /// Loads the configuration of a process whose jobs end with it, and starts its log: the store is in memory, because
-    /// a gateway may be running beside and holds the one on disk; only warnings are logged, unless it is said otherwise.
+    /// Loads the configuration of a process whose jobs end with it, and starts its log. The store is in memory, because
+    /// a running gateway may hold the one on disk; only warnings are logged, unless the configuration says otherwise.
     ///
     /// # Errors
-    /// Every mistake at once.
+    /// All mistakes at once.
     pub(super) fn load_for_one_process(&self) -> Result<Config> {
         let mut config = self.load(&[])?.config;
         config.storage.kind = journal::Kind::Memory;
@@ -98,7 +98,7 @@ impl Global {
 /// Runs a command.
 ///
 /// # Errors
-/// What failed, for the person who typed it.
+/// The failure, worded for the person who typed the command.
 pub(super) async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { global, command } = arguments;
     match command {
@@ -109,7 +109,7 @@ pub(super) async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Conversations(arguments)) => conversations::conversations(&global, arguments).await,
         Some(Command::Mcp(arguments)) => Box::pin(mcp::mcp(&global, &arguments)).await,
         Some(Command::Config(arguments)) => configuration::configuration(&global, &arguments),
-        // Taken before this parser sees it, unless a global flag stood in front.
+        // Normally handled before this parser, unless a global flag came first.
         Some(Command::Engine { arguments }) => {
             Ok(ExitCode::from(crate::bundled::main(arguments.into_iter().map(Into::into))))
         }

@@ -15,7 +15,7 @@ use crate::{
     text::bounded,
 };
 
-/// Connects to `server`, or to where the configuration says that the gateway listens.
+/// Connects to `server`, or to the address at which the configured gateway listens.
 pub(super) async fn connect(
     global: &Global,
     server: Option<String>,
@@ -35,7 +35,7 @@ pub(super) async fn connect(
         ));
     }
     let unreachable = |error: &dyn std::error::Error| {
-        // The outermost error says no more than that it is one.
+        // The outermost error carries no information; the innermost one names the cause.
         let mut cause = error;
         while let Some(inner) = cause.source() {
             cause = inner;
@@ -53,7 +53,7 @@ pub(super) async fn connect(
     Ok(GatewayServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024))
 }
 
-/// The error that a gateway answered with.
+/// Returns the error that a gateway responded with.
 pub(super) fn refused(status: &Status) -> Error {
     let details = status.get_error_details();
     let reason = details.error_info().and_then(|info| Reason::from_name(&info.reason));

@@ -28,11 +28,12 @@ enum Command {
     Check,
 }
 
-/// A value with its secrets masked: the keys above, and every value of headers and environments.
+/// Returns a value with its secrets masked: text under a secret's name, secrets in URLs, and every value of
+/// headers and environments.
 fn masked(name: &str, value: &Value) -> Value {
     match value {
         Value::String(text) if is_secret_name(name) && !text.is_empty() => Value::from(MASK),
-        // Hosted servers take keys in the query.
+        // Hosted servers accept keys in the query.
         Value::String(text) if name.ends_with("url") => Value::from(masked_url(text)),
         Value::Object(fields) if matches!(name, "headers" | "environment") => {
             fields.keys().map(|field| (field.clone(), Value::from(MASK))).collect()
@@ -45,10 +46,11 @@ fn masked(name: &str, value: &Value) -> Value {
     }
 }
 
-/// What of the engine and the backups other users of this machine can read, because its owner made it so.
+/// Returns notes on the engine's and the backups' directories that other users of this machine can access, as
+/// their owner made them.
 fn open_to_others(config: &Config) -> Vec<String> {
     let conductor = &config.conductor;
-    // A workspace within the data root is narrowed with it.
+    // The permissions of a workspace within the data root are restricted with those of the data root.
     let engine = match &conductor.project_path {
         Some(checkout) => Some(checkout),
         None => Some(&conductor.workspace).filter(|workspace| !workspace.starts_with(&config.storage.path)),
@@ -56,7 +58,7 @@ fn open_to_others(config: &Config) -> Vec<String> {
     let backups = conductor.backup_roots.iter().filter(|root| !root.starts_with(&config.storage.path));
     let mut notes = Vec::new();
     for path in engine.into_iter().chain(backups) {
-        // One that is not there yet is made private.
+        // A directory that does not exist yet will be created private.
         let Ok(metadata) = std::fs::metadata(path) else { continue };
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {

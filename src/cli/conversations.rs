@@ -1,4 +1,4 @@
-//! `conversations list|delete`: what the caller said, and to whom.
+//! `conversations list|delete`: the caller's conversations, and the agents in them.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ enum Command {
     },
 }
 
-/// One line about a conversation.
+/// Formats one line about a conversation.
 fn line(conversation: &pb::Conversation) -> String {
     let agents =
         conversation.agents.iter().map(|agent| format!("{} ({})", agent.agent_id, agent.interactions));

@@ -1,4 +1,4 @@
-//! `jobs list|show|watch|cancel|delete`.
+//! `jobs list|show|result|watch|cancel|answer|delete`.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 use tonic::transport::Channel;
 
-/// What a gateway takes at most.
+/// The maximum page size that a gateway accepts.
 const MAX_PAGE_SIZE: u32 = 500;
 
 #[derive(Debug, Args)]
@@ -92,14 +92,14 @@ enum Command {
 
 fn show(job: &pb::Job, is_json: bool) {
     if is_json {
-        // A job always renders; what does not is a fault that the empty line shows.
+        // A job can always be rendered; an empty line would show a defect.
         print::to_stdout(&print::json_line(job));
     } else {
         print::to_stdout(&print::job_details(job));
     }
 }
 
-/// Prints a whole answer: as it is for a program, without what moves a cursor on a terminal.
+/// Prints a complete answer: unchanged for a program, without what moves the cursor on a terminal.
 pub(super) async fn print_result(client: &mut GatewayServiceClient<Channel>, job_id: String) -> Result<()> {
     let refused = |status: tonic::Status| client::refused(&status);
     let request = pb::GetJobResultRequest { job_id, offset: 0 };
@@ -112,7 +112,7 @@ pub(super) async fn print_result(client: &mut GatewayServiceClient<Channel>, job
     Ok(())
 }
 
-/// Prints jobs page by page: a page holds fewer than it was asked for where its jobs are large.
+/// Prints jobs page by page; a page contains fewer than requested if its jobs are large.
 async fn list(
     client: &mut GatewayServiceClient<Channel>,
     states: Vec<i32>,
@@ -164,7 +164,7 @@ pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCo
             let mut printer = EventPrinter::new(json);
             print_frames(frames, &mut printer).await?;
             if !printer.has_ended() {
-                // Its last event was among those that were not asked for.
+                // The last event was not among those that were requested.
                 let job =
                     client.get_job(pb::GetJobRequest { job_id }).await.map_err(refused)?.into_inner().job;
                 if let Some(job) = job.filter(|job| job.end_time.is_some()) {

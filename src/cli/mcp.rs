@@ -1,4 +1,4 @@
-//! `mcp`: the tools on standard input and output, for desktop clients; `mcp config` prints what such a client needs.
+//! `mcp`: serves the tools on standard input and output, for desktop clients; `mcp config` prints what such a client needs.
 
 use std::{net::IpAddr, process::ExitCode, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     task::Termination,
 };
 
-/// The last answers are taken within this time, or not at all.
+/// How long writing the last responses may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ pub(super) async fn mcp(global: &Global, arguments: &Arguments) -> Result<ExitCo
     }
 }
 
-/// Serves until the client closes its end or a signal comes. Standard output belongs to the protocol.
+/// Serves until the client closes its end or a signal arrives. Standard output belongs to the protocol.
 async fn serve(global: &Global) -> Result<ExitCode> {
     let config = global.load_for_one_process()?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
@@ -69,7 +69,7 @@ async fn serve(global: &Global) -> Result<ExitCode> {
     let serving = async {
         match Box::pin(handler.serve(lines)).await {
             Ok(service) => service.waiting().await.map(|_| ()).map_err(Error::internal),
-            // A client that closed before it said anything.
+            // The client closed the stream before it sent anything.
             Err(error) => {
                 tracing::debug!(%error, "no MCP client");
                 Ok(())
@@ -81,25 +81,25 @@ async fn serve(global: &Global) -> Result<ExitCode> {
         let mut serving = std::pin::pin!(serving);
         let served = tokio::select! {
             served = &mut serving => served,
-            // Nobody reads any more.
+            // The client no longer reads.
             _ = &mut writing => return Ok(()),
         };
-        // What was said last is written, if somebody takes it.
+        // The last responses are written if the client reads them in time.
         let _in_time = tokio::time::timeout(LAST_WORDS, writing).await;
         served
     };
     let ended = tokio::select! {
         ended = talk => ended,
-        // Losing the signal's branch loses nothing.
+        // Dropping the signal's branch loses nothing.
         _ = termination.next() => Ok(()),
     };
-    // The client is gone: nobody waits for what still runs.
+    // The client is gone, so nobody waits for what is still running.
     core.shut_down(Duration::from_secs(config.conductor.kill_grace_seconds.into()), async {}).await;
     ended.map(|()| ExitCode::SUCCESS)
 }
 
 fn print_config(global: &Global, transport: Transport, form: Form) -> Result<ExitCode> {
-    // What the client would be refused for is said here.
+    // Mistakes in the configuration are reported here, and not only when the client starts the server.
     let config = global.load(&[])?.config;
     let server = match transport {
         Transport::Stdio => {
@@ -120,7 +120,7 @@ fn print_config(global: &Global, transport: Transport, form: Form) -> Result<Exi
                 return Err(Error::new(Reason::Unsupported, message));
             };
             let host = match server.host.parse::<IpAddr>() {
-                // Every address of this machine: the client picks the nearest.
+                // The gateway listens on every address of this machine; the client uses the loopback address.
                 Ok(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
                 Ok(IpAddr::V6(address)) => format!("[{address}]"),
                 _ => server.host,

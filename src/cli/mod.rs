@@ -1,4 +1,4 @@
-//! The commands a person types.
+//! The commands that a person types.
 //!
 //! *Lives here:* parsing, printing, exit statuses. *May import:* everything. *May not:* hold logic.
 
@@ -19,20 +19,20 @@ use clap::Parser;
 
 use crate::error::Error;
 
-/// What is read of strangers, by libraries too, may nest as deep as its longest text allows: serde_json reads what stands behind a
-/// name of its own with a nesting limit of its own, which doubles the text, so that 64 MiB of it nest some three thousand times.
-/// Memory is taken as it is used.
+/// The stack size of every thread. Untrusted JSON, also where libraries parse it, may nest as deep as its longest text allows:
+/// serde_json parses what follows one special name with a separate nesting limit, each time in a text of twice the size, so that
+/// 64 MiB nest some three thousand times. Memory is committed only as it is used.
 const STACK_BYTES: usize = 32 * 1024 * 1024;
-/// Threads for file work, which is all that blocks; more would only wait for the same disk.
+/// Threads for file work, which is all that blocks; more of them would only wait for the same disk.
 const MAX_BLOCKING_THREADS: usize = 64;
-/// Years.
+/// So many years that it never expires.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// Runs a command line. Answers with the exit status.
+/// Runs a command line. Returns the exit status.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let program = arguments.next().unwrap_or_default();
     let mut arguments = arguments.peekable();
-    // The two that are programs of their own take their arguments as they are.
+    // These two are programs of their own and parse their arguments themselves.
     match arguments.peek().and_then(|first| first.to_str()) {
         Some("engine") => return ExitCode::from(crate::bundled::main(arguments.skip(1))),
         Some("guardian") => return guardian(),
@@ -41,18 +41,18 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let parsed = match arguments::Arguments::try_parse_from(std::iter::once(program).chain(arguments)) {
         Ok(parsed) => parsed,
         Err(error) => {
-            // Printing help is no error of ours, whether or not anybody can read it.
+            // A failure to print the help is ignored.
             let _unheard = error.print();
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
-    // Before any thread or file.
+    // This has to precede any thread or file.
     crate::files::keep_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_stack_size(STACK_BYTES)
-        // They stay: where the system has no more threads to give, the store's work goes on with those that there are.
+        // Idle threads are kept: if the system has no more threads to give, the store's work continues on the existing ones.
         .thread_keep_alive(FOR_EVER)
         .build();
     let runtime = match runtime {
@@ -60,10 +60,10 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return fail(&Error::internal(error)),
     };
     let status = runtime.block_on(Box::pin(arguments::dispatch(parsed)));
-    // A thread that hangs in the kernel must not hold the exit.
+    // A thread that hangs in the kernel must not delay the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
     match status {
-        // EX_IOERR of sysexits.h: the outcome may be good, and is not all there.
+        // EX_IOERR of sysexits.h: the outcome may be good, but the output is incomplete.
         Ok(_) if !print::is_whole() => ExitCode::from(74),
         Ok(status) => status,
         Err(error) => fail(&error),
@@ -77,7 +77,7 @@ fn guardian() -> ExitCode {
     }
 }
 
-/// Prints an error for a person and answers with its exit status.
+/// Prints an error for a person and returns its exit status.
 fn fail(error: &Error) -> ExitCode {
     let mut text = match error.field() {
         Some(field) => format!("error: {field}: {error}\n"),

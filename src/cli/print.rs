@@ -1,4 +1,4 @@
-//! Printing: events as a person likes to read them, or as JSON lines.
+//! Printing: events in a form for people, or as JSON lines.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -13,10 +13,10 @@ use crate::{
     text::shown,
 };
 
-/// Whether something could not be printed.
+/// Whether some output could not be written.
 static IS_CUT: AtomicBool = AtomicBool::new(false);
 
-/// Prints to standard output at once. Nobody reading is no reason to stop; a full disk shows in the exit status.
+/// Prints to standard output at once. A reader that is gone is no reason to stop; a full disk shows in the exit status.
 pub(super) fn to_stdout(text: &str) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
@@ -27,19 +27,18 @@ pub(super) fn to_stdout(text: &str) {
     }
 }
 
-/// Whether standard output took everything.
+/// Returns whether standard output took everything, apart from a reader that is gone.
 pub(super) fn is_whole() -> bool {
     !IS_CUT.load(Ordering::Relaxed)
 }
 
-/// Prints to standard error.
-/// Text of others was cleaned before; this cleans once more what nobody thought of.
+/// Prints to standard error. Foreign text has been cleaned before; it is cleaned once more in case that was forgotten.
 pub(super) fn to_stderr(text: &str) {
     let text = shown(text);
     let _unheard = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Prints a job's events and remembers how it ended.
+/// Prints a job's events and records how the job ended.
 #[derive(Debug, Default)]
 pub(super) struct EventPrinter {
     is_json: bool,
@@ -56,13 +55,13 @@ impl EventPrinter {
         Self { is_json, ..Self::default() }
     }
 
-    /// Questions are answered on this program's standard input.
+    /// Sets that questions are answered on this program's standard input.
     pub(super) fn answered_here(mut self) -> Self {
         self.answered_here = true;
         self
     }
 
-    /// Takes the outcome from the job's record, where its last event was seen before.
+    /// Takes the outcome from the job's record, for when the job's last event was not among those printed.
     pub(super) fn ended(&mut self, job: &Job) {
         let reason = match &job.outcome {
             Some(Outcome::Error(error)) => Reason::from_name(&error.reason),
@@ -74,12 +73,12 @@ impl EventPrinter {
         }
     }
 
-    /// The job whose answer was too long for its event and is still to be printed.
+    /// Returns, once, the id of the job whose answer was too long for its event and is still to be printed.
     pub(super) fn wants_whole(&mut self) -> Option<String> {
         self.wants_whole.take()
     }
 
-    /// Whether the job's end was seen.
+    /// Returns whether the end of the job was seen.
     pub(super) fn has_ended(&self) -> bool {
         self.outcome.is_some()
     }
@@ -131,7 +130,7 @@ impl EventPrinter {
             Payload::OnToolOutput(output) => {
                 let text = shown(&output.text);
                 if output.stream() == OutputStream::Log {
-                    // What an engine prints beside its answer; `--json` has it.
+                    // What an engine prints besides its answer is shown only with `--json`.
                 } else if output.stream() == OutputStream::Stderr {
                     self.remark(text.trim_end());
                 } else {
@@ -152,7 +151,7 @@ impl EventPrinter {
                 let outcome = if end.is_error { "failed" } else { "done" };
                 self.remark(&format!("[{sequence}] {} {outcome} in {} ms", end.tool, end.duration_ms));
             }
-            // Read whole, and printed, once the job has ended.
+            // A longer answer is read completely, and printed, once the job has ended.
             Payload::Result(result)
                 if !self.has_streamed && result.result_bytes as usize > result.result.len() =>
             {
@@ -190,7 +189,7 @@ impl EventPrinter {
         }
     }
 
-    /// The exit status of the job's outcome; 75 (EX_TEMPFAIL) when its end was not seen.
+    /// Returns the exit status for the job's outcome; 75 (EX_TEMPFAIL) if its end was not seen.
     pub(super) fn exit_status(&self) -> u8 {
         match self.outcome {
             Some((JobState::Succeeded, _)) => 0,
@@ -201,7 +200,7 @@ impl EventPrinter {
     }
 }
 
-/// One line about a job.
+/// Formats one line about a job.
 pub(super) fn job_line(job: &Job) -> String {
     let task = match job.task.as_ref().and_then(|task| task.task.as_ref()) {
         Some(task::Task::Command(command)) => command.clone(),
@@ -214,7 +213,7 @@ pub(super) fn job_line(job: &Job) -> String {
     format!("{}  {:<11}  {created}  {task}\n", shown(&job.job_id), job.state().short_name())
 }
 
-/// All about a job.
+/// Formats everything about a job.
 pub(super) fn job_details(job: &Job) -> String {
     let mut text = job_line(job);
     if let Some(position) = job.queue_position {
@@ -237,23 +236,23 @@ pub(super) fn job_details(job: &Job) -> String {
     text
 }
 
-/// A line of others' words that ends as it should.
+/// Formats foreign text as a single line that ends with a line feed.
 pub(super) fn shown_line(line: &str) -> String {
     format!("{}\n", shown(line.trim_end_matches('\n')).replace('\n', " "))
 }
 
-/// A value as a line of JSON, hidden characters escaped.
+/// Formats a value as a line of JSON, with hidden characters escaped.
 pub(super) fn json_line(value: &impl serde::Serialize) -> String {
     let mut line = Vec::new();
     match crate::text::write_json(&mut line, value) {
         Ok(()) => line.push(b'\n'),
-        // What does not render is a fault that the empty line shows.
+        // A value that cannot be rendered is a defect, which the empty line shows.
         Err(_) => line = vec![b'\n'],
     }
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// Prints an answer: on a terminal without what moves the cursor, for a program as it is.
+/// Prints an answer: without what moves the cursor on a terminal, unchanged for a program.
 pub(super) fn answer(text: &str) {
     let text = if io::stdout().is_terminal() { shown(text) } else { text.to_owned() };
     to_stdout(&text);

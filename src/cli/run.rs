@@ -1,4 +1,4 @@
-//! `run`: one task, its events printed, in process or by a running gateway.
+//! `run`: runs one task, in this process or by a running gateway, and prints its events.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -136,7 +136,7 @@ async fn follow(
                     answers.refused(error.reason(), error.message());
                 }
             }
-            // Losing the signal's branch loses nothing: it stays until it is received.
+            // Dropping the signal's branch loses nothing: a signal stays pending until it is received.
             signal = termination.next() => {
                 if is_cancelled {
                     return Err(Error::new(Reason::Cancelled, format!("ended by {signal}")));

@@ -1,4 +1,4 @@
-//! `serve`: open the doors, wait for a signal, leave in order.
+//! `serve`: starts the gateway, waits for a signal, and shuts down in order.
 
 use std::process::ExitCode;
 
@@ -37,7 +37,7 @@ pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<Exit
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let app = tokio::select! {
         app = App::start(&config) => app?,
-        // Nothing was served yet; what was begun is found by the next start.
+        // Nothing was served yet, and the next start finds what was begun.
         signal = termination.next() => {
             tracing::warn!(signal, "ended while starting");
             return Ok(ExitCode::from(130));
@@ -47,7 +47,7 @@ pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<Exit
     tracing::info!(address = %addresses.api, mcp = addresses.mcp_url(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
     let signal = loop {
         let signal = termination.next().await;
-        // Of a closed terminal it means the end; of a service manager's it would mean to read the configuration again.
+        // From a closed terminal this signal means the end; from a service manager it would mean reloading the configuration.
         if signal != HANG_UP || has_terminal() {
             break signal;
         }

@@ -20,9 +20,9 @@ const DEFAULT_FILE: &str = "config.yaml";
 /// Where values come from besides the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// A file that has to exist; unset, `config.yaml` in the working directory if there is one.
+    /// A file that must exist; if unset, `config.yaml` in the working directory is read if it exists.
     pub file: Option<PathBuf>,
-    /// What stands in the file, where it was read already.
+    /// The content of the file, if it has been read already.
     pub text: Option<String>,
     /// The environment.
     pub environment: BTreeMap<String, String>,
@@ -30,7 +30,7 @@ pub struct Sources {
     pub flags: Vec<(String, String)>,
 }
 
-/// A valid configuration, explained.
+/// A valid configuration, with the origin of each value.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The values.
@@ -42,7 +42,7 @@ pub struct Loaded {
 /// Each key with its value and where that came from.
 pub type Explained = Vec<(String, Value, String)>;
 
-/// Everything that is wrong.
+/// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<String>);
 
@@ -63,8 +63,7 @@ struct Setting {
 /// Loads the configuration.
 ///
 /// # Errors
-/// All mistakes together: unknown keys with the nearest name, values of a wrong type, values that do not go
-/// together.
+/// All mistakes together: unknown keys with the nearest name, values of a wrong type, values that contradict each other.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let mut mistakes = Vec::new();
     let defaults =
@@ -76,13 +75,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let mut merged = defaults.clone();
     let mut origins: BTreeMap<&str, &str> = BTreeMap::new();
     for setting in &settings {
-        // Each value alone, so that one mistake does not hide another.
+        // Each value is tried alone, so that one mistake does not hide another.
         let try_alone = |value: &Value| {
             let mut alone = defaults.clone();
             tree::set(&mut alone, &setting.path, value.clone());
             serde_json::from_value::<Config>(alone).map(|_| value.clone())
         };
-        // Text for a key whose default is nothing may be meant as a number.
+        // Text for a key whose default is null may be meant as a number.
         let value = try_alone(&setting.value).or_else(|error| match &setting.value {
             Value::String(text) if tree::get(&defaults, &setting.path).is_some_and(Value::is_null) => {
                 try_alone(&serde_saphyr::from_str(text).unwrap_or_default()).map_err(|_| error)
@@ -122,7 +121,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     Ok(Loaded { config, explained })
 }
 
-/// What is wrong with a value. One that may be, or hold, a secret is not quoted.
+/// Describes what is wrong with a value. A value that may be, or contain, a secret is not quoted.
 fn in_words(path: &str, error: &serde_json::Error) -> String {
     let holds_secrets =
         |name: &str| is_secret_name(name) || matches!(name, "headers" | "environment" | "mcp_servers");
@@ -168,7 +167,7 @@ fn from_file(
             return Ok(None);
         }
         serde_saphyr::from_str::<Option<Map<String, Value>>>(&text).map_err(|error| {
-            // Its first line says what and where; what follows shows the text, and with it perhaps a key.
+            // The first line says what is wrong and where; the following lines quote the file, and with it perhaps a key.
             bounded(error.to_string().lines().next().unwrap_or_default(), 300)
         })
     });
@@ -215,11 +214,11 @@ fn from_flags(
     settings
 }
 
-/// A value from text: as it is where the default is text, as YAML otherwise (lists in flow form).
+/// Converts text to a value: unchanged if the default is text, as YAML otherwise (lists in flow form).
 fn parse(text: &str, default: Option<&Value>) -> Value {
     match default {
         Some(Value::String(_)) => Value::String(text.to_owned()),
-        // "null" takes a value away that the file gives.
+        // "null" removes a value that the file sets.
         Some(Value::Null) if text.trim() == "null" => Value::Null,
         Some(Value::Null) => Value::String(text.to_owned()),
         _ => serde_saphyr::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),

@@ -1,9 +1,8 @@
-//! The whole configuration: the rooms' sections composed, loaded, validated, explained.
+//! The complete configuration: the rooms' sections combined, loaded, validated and explained.
 //!
-//! Defaults < file < environment < flags. Nothing is bound before all of it is valid.
+//! Precedence: defaults < file < environment < flags. No address is bound before all of it is valid.
 //!
-//! *Lives here:* loading and explaining. *May import:* the rooms whose sections it composes. *May not:* hold
-//! behaviour.
+//! *Lives here:* loading and explaining. *May import:* the rooms whose sections it combines. *May not:* contain behaviour.
 
 mod load;
 mod tree;
@@ -19,18 +18,18 @@ pub use load::{Explained, Loaded, Mistakes, Sources, load};
 pub struct Config {
     /// Where the gateway listens.
     pub server: crate::edge::Config,
-    /// Who callers are.
+    /// How callers are identified.
     pub auth: crate::edge::AuthConfig,
     /// Which engine runs.
     pub conductor: crate::engine::Config,
     /// Which model plans commands, and within which limits.
     pub agent: crate::agent::Config,
-    /// How long, and how many conversations are kept.
+    /// How long conversations are kept, and how many.
     pub conversations: crate::conversation::ConversationsConfig,
     /// How many jobs run, how long, and how long they are kept.
     pub jobs: crate::job::Config,
     /// Where jobs and events are kept.
     pub storage: crate::journal::Config,
-    /// What is told about it all.
+    /// What is logged.
     pub telemetry: crate::telemetry::Config,
 }

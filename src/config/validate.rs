@@ -1,11 +1,11 @@
-//! What single values cannot say: ranges, and values that do not go together.
+//! Checks that the types of single values cannot make: ranges, and values that contradict each other.
 
 use std::collections::BTreeMap;
 
 use super::Config;
 use crate::{agent::Autodetect, llm, tool::ToolName};
 
-/// What is wrong with the choice of the model. A server that is only looked for at the start cannot be checked.
+/// Returns what is wrong with the choice of the model. A server that is only detected at startup cannot be checked.
 pub(super) fn model(config: &Config, environment: &BTreeMap<String, String>) -> Vec<String> {
     let wanted = match config.agent.wanted() {
         Ok(wanted) => wanted,
@@ -21,7 +21,7 @@ pub(super) fn model(config: &Config, environment: &BTreeMap<String, String>) -> 
     }
 }
 
-/// Headers that clients send for other reasons: one of them as a caller's name would let every client choose its own.
+/// Headers that clients send for other reasons: if one of them named the caller, every client could choose its own name.
 const NO_IDENTITY: &[&str] = &[
     "authorization", "host", "content-type", "content-length", "content-encoding", "cookie", "origin",
     "referer", "user-agent", "accept", "connection", "transfer-encoding", "te", "upgrade", "idempotency-key",
@@ -99,7 +99,7 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
     for (key, value) in positive {
         require(value > 0, &format!("{key}: must be at least 1"));
     }
-    // What is taken in is held in memory, and what is kept of it has to be readable again.
+    // What is received is held in memory, and what is kept of it must be readable again.
     let bounded = [
         ("server.max_body_bytes", config.server.max_body_bytes, 64 << 20),
         ("server.max_message_bytes", config.server.max_message_bytes, 64 << 20),

@@ -1,7 +1,7 @@
-//! The file of a conversation's exchanges: written whole, checked line by line.
+//! The file of a conversation's exchanges: written as a whole, checked line by line.
 //!
-//! A line is a CRC-32C, its number of how many, and the exchange as JSON, so that a line that was changed, torn or lost is
-//! noticed and the others are kept.
+//! A line holds a CRC-32C, its number and the number of lines, and the exchange as JSON, so that a changed, torn or
+//! lost line is noticed and the others are kept.
 
 use std::{io, path::Path};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) const FILE: &str = "exchanges.jsonl";
-/// What the limits of the configuration allow is far less.
+/// A larger file is an error; the default limits of a conversation are far smaller.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// One command and its answer.
@@ -25,8 +25,8 @@ pub struct Exchange {
     pub answer: String,
 }
 
-/// Reads the exchanges, the oldest first. Damage is logged, the file as it was found kept beside it, and what is whole
-/// answered.
+/// Reads the exchanges, oldest first. Where the file is damaged, logs that, keeps a copy of it, rewrites it with the
+/// intact lines and returns those.
 pub(super) fn read(directory: &Path) -> io::Result<Vec<Exchange>> {
     let path = directory.join(FILE);
     let read = Root::open(directory).and_then(|root| root.read(Path::new(FILE), MAX_BYTES));
@@ -52,7 +52,7 @@ pub(super) fn read(directory: &Path) -> io::Result<Vec<Exchange>> {
     Ok(exchanges)
 }
 
-/// Puts these in place of what is there, at once.
+/// Replaces the stored exchanges by these, all at once.
 pub(super) fn write(directory: &Path, exchanges: &[Exchange]) -> io::Result<()> {
     let mut text = String::new();
     for (index, exchange) in exchanges.iter().enumerate() {
@@ -63,7 +63,7 @@ pub(super) fn write(directory: &Path, exchanges: &[Exchange]) -> io::Result<()> 
 }
 
 struct Line {
-    /// Its number, of how many; lines of the first form have none.
+    /// Its number and the number of lines; lines of the first format have none.
     number: Option<(usize, usize)>,
     exchange: Exchange,
 }
@@ -116,7 +116,7 @@ mod tests {
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 1 << (at % 8);
-            // The case of a checksum's letter says nothing.
+            // The case of a checksum's hexadecimal digits makes no difference.
             if flipped.eq_ignore_ascii_case(&whole) && at % 8 == 5 {
                 continue;
             }

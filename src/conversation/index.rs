@@ -1,7 +1,8 @@
-//! Which conversations there are and when each was used, by caller: so that a listing costs its page, and retention what it removes.
+//! Which conversations exist and when each was last used, by caller, so that a listing costs its page, and retention
+//! what it removes.
 //!
-//! It is read once from the directories, then kept by those who use them. Callers and conversations go by the names of their
-//! directories.
+//! The index is read once from the directories, then kept up to date by those who use conversations. Callers and
+//! conversations are identified by the names of their directories.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,18 +20,18 @@ use crate::{
     pb::Timestamp,
 };
 
-/// Directories of one kind that are looked at.
+/// A directory with more entries than this is an error.
 const MAX_ENTRIES: usize = 1_000_000;
 
-/// The `conversations` section: how long, and how many are kept.
+/// The `conversations` section: how long conversations are kept, and how many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConversationsConfig {
-    /// A conversation that nobody used for so many seconds is removed.
+    /// A conversation that nobody has used for this many seconds is removed.
     pub retention_seconds: u32,
-    /// While there are more, the longest unused of whoever has most is removed.
+    /// While there are more, the least recently used conversation of the caller who has most is removed.
     pub max_conversations: u32,
-    /// The same for each caller alone; null: callers share what there is.
+    /// The same limit for each caller alone; null: callers share `max_conversations`.
     pub max_conversations_per_caller: Option<u32>,
 }
 
@@ -44,10 +45,10 @@ impl Default for ConversationsConfig {
     }
 }
 
-/// When a conversation was used, in milliseconds since 1970, and what its directory is called.
+/// When a conversation was last used, in milliseconds since 1970, and the name of its directory.
 pub(super) type Use = (u64, String);
 
-/// One caller's.
+/// The conversations of one caller.
 #[derive(Debug, Default)]
 struct Owned {
     times: HashMap<String, u64>,
@@ -69,7 +70,7 @@ impl Owned {
     }
 }
 
-/// See the module's documentation.
+/// The index of conversations by caller; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct ConversationIndex(Mutex<HashMap<String, Owned>>);
 
@@ -78,7 +79,7 @@ impl ConversationIndex {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what is there. One that is used meanwhile is not forgotten.
+    /// Reads the existing conversations. The time of one that is used meanwhile is kept.
     ///
     /// # Errors
     /// When a directory of conversations cannot be read.
@@ -103,13 +104,13 @@ impl ConversationIndex {
         Ok(())
     }
 
-    /// A conversation is used now.
+    /// Records that a conversation is used now.
     pub(super) fn used(&self, caller: &str, name: &str) {
         let now = Timestamp::now().unix_millis();
         self.callers().entry(caller.to_owned()).or_default().used(name, now);
     }
 
-    /// A conversation is gone.
+    /// Records that a conversation is gone.
     pub(super) fn removed(&self, caller: &str, name: &str) {
         let mut callers = self.callers();
         if let Some(owned) = callers.get_mut(caller) {
@@ -120,7 +121,7 @@ impl ConversationIndex {
         }
     }
 
-    /// A caller's, the latest used first, from behind `before` on.
+    /// Returns a page of a caller's conversations, most recently used first, starting behind `before`.
     pub(super) fn page(&self, caller: &str, before: Option<&Use>, limit: usize) -> Vec<Use> {
         let callers = self.callers();
         let Some(owned) = callers.get(caller) else { return Vec::new() };
@@ -131,7 +132,8 @@ impl ConversationIndex {
         page.rev().take(limit).cloned().collect()
     }
 
-    /// The conversations that retention no longer keeps, the longest unused first: caller and conversation.
+    /// Returns the conversations that retention no longer keeps, as caller and conversation; each caller's least
+    /// recently used first.
     pub(super) fn expired(&self, config: &ConversationsConfig) -> Vec<(String, String)> {
         let now = Timestamp::now().unix_millis();
         let age = Duration::from_secs(config.retention_seconds.into()).as_millis();
@@ -139,7 +141,7 @@ impl ConversationIndex {
         let own_most = config.max_conversations_per_caller.map_or(usize::MAX, |most| most as usize);
         let callers = self.callers();
         let mut expired = Vec::new();
-        // What is left of each caller's, by how many: whoever has most is the last.
+        // What remains of each caller's conversations, sorted by number: the caller who has most comes last.
         let mut left = BTreeSet::new();
         let mut total = 0;
         for (caller, owned) in callers.iter() {
@@ -162,7 +164,7 @@ impl ConversationIndex {
 }
 
 fn directories(root: &Root) -> io::Result<Vec<String>> {
-    // One whose removal was cut short has an extension.
+    // A directory whose removal was interrupted has an extension, and is skipped.
     let names = root.entries(MAX_ENTRIES)?.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
     let names = names.filter_map(|entry| entry.name.into_string().ok());
     Ok(names.filter(|name| !name.contains('.')).collect())

@@ -1,4 +1,4 @@
-//! Where conversations and settings are in the data root, and the note in each conversation of whose it is.
+//! Where conversations and settings are in the data root, and the note in each conversation of whom it belongs to.
 
 use std::{
     io,
@@ -16,13 +16,13 @@ use crate::{
 };
 
 pub(super) const ABOUT_FILE: &str = "conversation.json";
-/// Where its agents' roots are.
+/// The directory within a conversation that holds its agents' roots.
 pub(super) const AGENTS: &str = "agents";
 const MAX_ABOUT_BYTES: u64 = 64 * 1024;
-/// Agents of one conversation.
+/// A conversation whose `agents` directory has more entries than this is listed without its agents.
 const MAX_AGENTS: usize = 10_000;
 
-/// Whose a directory is.
+/// The note of whom a conversation's directory belongs to.
 #[derive(Serialize, Deserialize)]
 pub(super) struct About {
     pub(super) caller: String,
@@ -30,36 +30,36 @@ pub(super) struct About {
     create_time_ms: u64,
 }
 
-/// Where everything of the callers' is.
+/// The paths of everything that belongs to callers.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The data root.
     pub data_directory: PathBuf,
-    /// What callers' and conversations' files are called.
+    /// Derives the names of callers' and conversations' files.
     pub names: Names,
 }
 
 impl Layout {
-    /// Where all conversations are, those of each caller in a directory.
+    /// Returns the directory of all conversations, which has a directory for each caller.
     pub(super) fn conversations(&self) -> PathBuf {
         self.data_directory.join("conversations")
     }
 
-    /// The directory of the caller's own conversation. Made of a keyed digest, so that no name can lead out of it,
-    /// or to it.
+    /// Returns the directory of a caller's conversation. Its path is made of keyed digests, so that no name leads out
+    /// of it, or to it.
     pub(super) fn conversation(&self, caller: &Principal, conversation_id: &str) -> PathBuf {
         let own = self.names.conversations_of(caller.name());
         let name = self.names.conversation(caller.name(), conversation_id);
         self.conversations().join(own).join(name)
     }
 
-    /// The root that an agent has in a conversation. It may not be there yet.
+    /// Returns the root that an agent has in a conversation. It may not exist yet.
     pub fn agent_root(&self, caller: &Principal, conversation_id: &str, agent_id: &str) -> PathBuf {
         self.conversation(caller, conversation_id).join(AGENTS).join(agent_id)
     }
 }
 
-/// The names of a conversation's directory and of its caller's.
+/// Returns the names of the caller's directory and of the conversation's directory within it.
 pub(super) fn names_of(directory: &Path) -> Option<(&str, &str)> {
     Some((directory.parent()?.file_name()?.to_str()?, directory.file_name()?.to_str()?))
 }
@@ -71,7 +71,8 @@ fn set_used_now(path: &Path) -> io::Result<()> {
 }
 
 impl Layout {
-    /// Makes a conversation's directory and notes whose it is.
+    /// Creates a conversation's directory with a note of its owner where it does not exist, marks the conversation as
+    /// used now, and returns the directory.
     pub(super) fn open(&self, caller: &Principal, conversation_id: &str, uses: &Uses) -> io::Result<PathBuf> {
         let directory = self.conversation(caller, conversation_id);
         let path = directory.join(ABOUT_FILE);
@@ -79,7 +80,7 @@ impl Layout {
             uses.used(of_caller, name);
         }
         if self.read_about(&directory).is_some() {
-            // When it was used is found again by the next start.
+            // From the note's modification time the next start learns when the conversation was last used.
             set_used_now(&path)?;
             return Ok(directory);
         }
@@ -90,7 +91,8 @@ impl Layout {
             conversation_id: conversation_id.to_owned(),
             create_time_ms: Timestamp::now().unix_millis(),
         };
-        // Another call may do the same in this moment; both write the same.
+        // Another call may do the same at this moment; both write the same owner and id, and only the creation time may
+        // differ.
         replace(&path, &serde_json::to_vec(&about)?, Durability::Process)?;
         Ok(directory)
     }
@@ -131,7 +133,8 @@ impl Layout {
 }
 
 impl Layout {
-    /// Whose a directory is; nothing where that cannot be read, or is not what the directory is named by.
+    /// Reads whom a directory belongs to. Returns `None` when that cannot be read, or does not match the directory's
+    /// name.
     fn read_about(&self, directory: &Path) -> Option<About> {
         if !directory.join(ABOUT_FILE).exists() {
             return None;
@@ -150,7 +153,7 @@ impl Layout {
     }
 }
 
-/// Whose a directory says that it is.
+/// Reads whom a directory claims to belong to, without checking that against its name.
 pub(super) fn read_about_unchecked(directory: &Path) -> Option<About> {
     let bytes = Root::open(directory).ok()?.read(Path::new(ABOUT_FILE), MAX_ABOUT_BYTES).ok()?;
     serde_json::from_slice(&bytes).ok()

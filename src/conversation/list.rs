@@ -1,4 +1,4 @@
-//! Which conversations a caller has, a page at a time, and for how long.
+//! Lists a caller's conversations, a page at a time, and removes those that retention no longer keeps.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,40 +15,40 @@ use crate::{
     principal::Principal,
 };
 
-/// The most conversations of a page.
+/// The most conversations on a page.
 const MAX_PAGE: u32 = 500;
-/// How often retention looks by itself.
+/// How often retention runs without being notified.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 
-/// How long it may take to find out which conversations there are.
+/// The time limit for reading which conversations exist.
 const READ_TIME: Duration = Duration::from_secs(60);
 
 /// A page of a caller's conversations.
 #[derive(Clone, Debug, Default)]
 pub struct ConversationPage {
-    /// The latest used first.
+    /// The conversations, most recently used first.
     pub conversations: Vec<Conversation>,
-    /// Where the next page begins; empty on the last one.
+    /// The token of the next page; empty on the last page.
     pub next_page_token: String,
 }
 
-/// The conversations that there are, read when they are first asked for.
+/// The index of all conversations, read from the disk when it is first needed.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) index: Arc<ConversationIndex>,
     is_read: tokio::sync::OnceCell<()>,
-    /// There may be more than retention keeps.
+    /// Notified when there may be more conversations than retention keeps.
     due: Arc<Notify>,
 }
 
 impl Known {
-    /// To be told of each use.
+    /// Returns a handle that records uses of conversations.
     pub(super) fn uses(&self) -> Uses {
         Uses { index: self.index.clone(), due: self.due.clone() }
     }
 }
 
-/// Whoever uses a conversation says so here.
+/// Records uses of conversations.
 #[derive(Clone, Debug)]
 pub(super) struct Uses {
     index: Arc<ConversationIndex>,
@@ -56,12 +56,12 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    /// A conversation is used now.
+    /// Records that a conversation is used now.
     pub(super) fn used(&self, of_caller: &str, name: &str) {
         self.index.used(of_caller, name);
     }
 
-    /// There is one more: retention looks.
+    /// Wakes retention, because there is a new conversation.
     pub(super) fn is_new(&self) {
         self.due.notify_one();
     }
@@ -79,10 +79,11 @@ impl ConversationStore {
         Ok(&known.index)
     }
 
-    /// A page of the caller's conversations, the latest used first. `page_size`: 0 means the most that there may be, 500.
+    /// Returns a page of the caller's conversations, most recently used first. A `page_size` of 0 means the maximum,
+    /// 500.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for a token that no page gave.
+    /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for a malformed token.
     pub async fn page(
         &self,
         caller: &Principal,
@@ -120,22 +121,23 @@ impl ConversationStore {
         Ok(ConversationPage { conversations, next_page_token })
     }
 
-    /// One of the caller's conversations.
+    /// Returns one of the caller's conversations.
     ///
     /// # Errors
-    /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::ToolFailed`].
+    /// [`Reason::ConversationNotFound`], also for another caller's conversation; [`Reason::ToolFailed`].
     pub async fn get(&self, caller: &Principal, conversation_id: &str) -> Result<Conversation> {
         let directory = self.inner.layout.conversation(caller, conversation_id);
         let found = self.files(move |layout| Ok(layout.read(&directory))).await?;
         found.map(|(_, conversation)| conversation).ok_or_else(|| not_found(conversation_id))
     }
 
-    /// Removes conversations that retention no longer keeps, until `stop` is cancelled. One that is used stays until it is not.
+    /// Removes conversations that retention no longer keeps, until `stop` is cancelled. One that is in use stays until
+    /// it is not.
     pub async fn expire(&self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(RETENTION_INTERVAL);
         loop {
             tokio::select! {
-                // All only wait.
+                // Cancel safe: all branches only wait.
                 _ = interval.tick() => {}
                 () = self.inner.known.due.notified() => {}
                 () = stop.cancelled() => return,

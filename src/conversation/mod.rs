@@ -1,8 +1,9 @@
-//! What callers have said and set: conversations with their exchanges and the roots of their agents, and each caller's settings. They are
-//! kept in files below the data root, under names that nobody can compute without this installation's key.
+//! What callers have said and set: conversations, with their exchanges and the roots of their agents, and each caller's
+//! settings. They are kept in files below the data root, under names that nobody can compute without this
+//! installation's key.
 //!
-//! *Lives here:* the store of conversations, its index and retention, callers' settings, the data root's version. *May import:*
-//! `engine`, rank 0. *May not:* know tools, models, jobs, doors.
+//! *Lives here:* the store of conversations, its index and retention, callers' settings, the data root's version. *May
+//! import:* `engine`, rank 0. *May not:* know tools, models, jobs, doors.
 
 mod exchanges;
 mod index;

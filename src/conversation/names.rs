@@ -1,5 +1,5 @@
-//! What callers' and conversations' files are called: names that nobody can compute who does not have this installation's key,
-//! so that a path to somebody else's cannot be guessed from their name.
+//! The names of callers' and conversations' files. Only with this installation's key can they be computed, so that a
+//! path to somebody else's files cannot be guessed from their name.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use crate::{
 const KEY_FILE: &str = "installation.key";
 const KEY_BYTES: usize = 32;
 
-/// Makes names.
+/// Derives names from the installation's key.
 #[derive(Clone)]
 pub struct Names {
     key: [u8; KEY_BYTES],
@@ -30,11 +30,11 @@ impl std::fmt::Debug for Names {
 }
 
 impl Names {
-    /// Reads the key of the installation whose data is in `data_directory`, or makes one.
+    /// Reads the key of the installation whose data is in `data_directory`, or creates one where there is none.
     ///
     /// # Errors
-    /// When it cannot be read or written, or is none; a key that is lost makes the conversations unreachable, so that no other
-    /// one is put in its place.
+    /// When it cannot be read or written, or is not a key; a damaged key is never replaced, because without it the
+    /// conversations cannot be found again.
     pub fn open(data_directory: &Path) -> io::Result<Self> {
         create_private_directory(data_directory)?;
         let read = || Root::open(data_directory)?.read(Path::new(KEY_FILE), KEY_BYTES as u64);
@@ -43,7 +43,7 @@ impl Names {
                 let mut key = [0; KEY_BYTES];
                 getrandom::fill(&mut key).map_err(io::Error::other)?;
                 let path = data_directory.join(KEY_FILE);
-                // Beside a gateway that starts in the same moment: whoever links first has made the key of both.
+                // Another gateway may start at the same moment: whoever links first has made the key of both.
                 let new = path.with_extension(format!("key.{}", std::process::id()));
                 replace(&new, &key, Durability::Power)?;
                 let linked = std::fs::hard_link(&new, &path);
@@ -60,7 +60,7 @@ impl Names {
     }
 
     fn keyed(&self, words: &[&str]) -> String {
-        // A key of any length is taken (RFC 2104, section 2).
+        // HMAC takes a key of any length (RFC 2104, section 2).
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return String::new() };
         for word in words {
             mac.update(&(word.len() as u64).to_le_bytes());
@@ -69,23 +69,23 @@ impl Names {
         data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes()[..16])
     }
 
-    /// What the directory of a caller's conversations is called.
+    /// Returns the name of the directory of a caller's conversations.
     pub(super) fn conversations_of(&self, caller: &str) -> String {
         self.keyed(&["conversations of", caller])
     }
 
-    /// What a conversation's directory is called.
+    /// Returns the name of a conversation's directory.
     pub(super) fn conversation(&self, caller: &str, conversation_id: &str) -> String {
         self.keyed(&["conversation", caller, conversation_id])
     }
 
-    /// What a caller's file of settings is called.
+    /// Returns the name of a caller's file of settings.
     pub(super) fn settings(&self, caller: &Principal) -> PathBuf {
         format!("{}.json", self.keyed(&["settings", caller.name()])).into()
     }
 }
 
-/// The names of earlier builds, made of a digest alone.
+/// Returns the name that earlier builds used, a digest without a key.
 pub(super) fn without_key(name: &str) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(name.as_bytes())[..16])
 }

@@ -36,7 +36,7 @@ fn read(layout: &Layout, caller: &Principal) -> Result<Settings> {
         root => root.map_err(failed)?,
     };
     let name = layout.names.settings(caller);
-    // What an earlier build kept is named by a digest alone.
+    // An earlier build named the file by a digest without a key.
     let earlier = PathBuf::from(format!("{}.json", without_key(caller.name())));
     if root.kind(&name).map_err(failed)?.is_none() && root.kind(&earlier).map_err(failed)?.is_some() {
         fs::rename(directory.join(&earlier), directory.join(&name)).map_err(failed)?;
@@ -46,7 +46,7 @@ fn read(layout: &Layout, caller: &Principal) -> Result<Settings> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Settings::default(),
         Err(error) => return Err(failed(error)),
     };
-    // An earlier build took any name.
+    // An earlier build accepted any name.
     Ok(Settings {
         environment: settings.environment.filter(|name| is_id(name)),
         project: settings.project.filter(|name| is_id(name)),
@@ -54,7 +54,7 @@ fn read(layout: &Layout, caller: &Principal) -> Result<Settings> {
 }
 
 impl ConversationStore {
-    /// A caller's settings.
+    /// Returns a caller's settings.
     ///
     /// # Errors
     /// [`Reason::ToolFailed`] when they cannot be read.
@@ -63,7 +63,7 @@ impl ConversationStore {
         self.files(move |layout| read(layout, &caller)).await
     }
 
-    /// Changes a caller's settings. Two changes at once lose neither.
+    /// Changes a caller's settings and returns them. Of two concurrent changes neither is lost.
     ///
     /// # Errors
     /// [`Reason::ToolFailed`] when they cannot be read or written.

@@ -1,7 +1,8 @@
-//! Conversations: what a caller said to the gateway's agent and to the engine's agents, private to that caller.
+//! Conversations: what a caller said to the gateway's agent and to the engine's agents. Each is private to its caller.
 //!
-//! A conversation is one directory, named by a keyed digest of caller and id, within the one of its caller. The gateway's agent keeps its exchanges in
-//! `exchanges.jsonl`; each of the engine's agents has a root of its own in it, `agents/<agent_id>`.
+//! A conversation is a directory within the directory of its caller; both are named by keyed digests. The gateway's
+//! agent keeps its exchanges in `exchanges.jsonl`; each of the engine's agents has a root of its own,
+//! `agents/<agent_id>`.
 
 use std::{
     collections::HashMap,
@@ -27,7 +28,7 @@ use crate::{
 
 /// Reading and writing a few files takes no longer than this.
 const FILE_TIME: Duration = Duration::from_secs(10);
-/// More of one exchange's words is not remembered.
+/// The command and the answer of an exchange are each cut to this many bytes.
 const MAX_WORDS_BYTES: usize = 32 * 1024;
 
 /// A conversation of a caller.
@@ -39,14 +40,14 @@ pub struct Conversation {
     pub create_time: Timestamp,
     /// When something was last said.
     pub update_time: Timestamp,
-    /// Exchanges with the gateway's agent that are remembered.
+    /// How many exchanges with the gateway's agent are remembered.
     pub exchanges: u32,
-    /// The engine's agents that remember something of it, with the number of interactions.
+    /// The engine's agents that remember something of the conversation, each with its number of interactions.
     pub agents: Vec<(String, u32)>,
 }
 
 impl Conversation {
-    /// As the JSON doors print it.
+    /// Returns the conversation as the JSON doors print it.
     pub fn to_json(&self) -> serde_json::Value {
         let agents = self.agents.iter().map(|(agent_id, interactions)| {
             serde_json::json!({"agent_id": agent_id, "interactions": interactions})
@@ -64,17 +65,17 @@ impl Conversation {
 /// How much of a conversation is remembered.
 #[derive(Clone, Copy, Debug)]
 pub struct RememberLimits {
-    /// Exchanges.
+    /// The most exchanges.
     pub max_exchanges: usize,
-    /// Bytes of them together.
+    /// The most bytes of all exchanges together.
     pub max_bytes: usize,
 }
 
-/// The conversations that calls use now; those are not deleted.
+/// The conversations that calls are using, with the number of those calls; they are not deleted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InUse(Arc<Mutex<HashMap<PathBuf, usize>>>);
 
-/// Held while a call uses a conversation.
+/// Keeps a conversation from being deleted while a call uses it.
 #[derive(Debug)]
 pub struct ConversationUse(Arc<Mutex<HashMap<PathBuf, usize>>>, PathBuf);
 
@@ -96,22 +97,23 @@ impl InUse {
         ConversationUse(self.0.clone(), directory)
     }
 
-    /// Does something short to a conversation that nobody uses, while nobody can begin to. `None`: it is used.
+    /// Runs a short action on a conversation that nobody uses and that nobody can begin to use meanwhile. Returns
+    /// `None`, without running it, when the conversation is in use.
     fn unless_used<T>(&self, directory: &Path, act: impl FnOnce() -> T) -> Option<T> {
         let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (!uses.contains_key(directory)).then(act)
     }
 }
 
-/// Removes a conversation that is there and fits `wanted`. Answers whether it did; `None`: it is used. `is_gone` is told while nobody
-/// can begin to use it.
+/// Removes a conversation if it exists and `wanted` returns true. Returns whether it was removed, or `None` when it is
+/// in use. `is_gone` is called when the directory no longer exists, before anybody can begin to use it again.
 fn remove(
     directory: &Path,
     in_use: &InUse,
     wanted: impl FnOnce() -> bool,
     is_gone: impl FnOnce(),
 ) -> Result<Option<bool>> {
-    // Out of sight at once, then removed; links in it are removed and not followed.
+    // Renamed first, so that it disappears at once; symbolic links in it are removed and not followed.
     let gone = directory.with_extension(format!("deleted-{}", Timestamp::now().unix_millis()));
     let renamed = in_use.unless_used(directory, || {
         let renamed = wanted().then(|| fs::rename(directory, &gone));
@@ -140,18 +142,18 @@ pub struct ConversationStore {
 pub(super) struct Inner {
     pub(super) layout: Layout,
     pub(super) retention: ConversationsConfig,
-    /// The threads for files that others can write.
+    /// The bounded pool of threads for files that others can write.
     pool: Pool,
     in_use: InUse,
     pub(super) known: Known,
-    /// Taken while a conversation's exchanges are rewritten.
+    /// Held while a conversation's exchanges are rewritten.
     exchange_writes: tokio::sync::Mutex<()>,
-    /// Taken while a caller's settings are read and written.
+    /// Held while a caller's settings are read and rewritten.
     pub(super) settings_writes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl ConversationStore {
-    /// The store below a data root that [`upgrade`](super::upgrade) has brought to this build's layout.
+    /// Creates the store below a data root that [`upgrade`](super::upgrade) has brought to this build's layout.
     pub fn new(layout: Layout, retention: ConversationsConfig, pool: Pool) -> Self {
         let inner = Inner {
             layout,
@@ -165,12 +167,12 @@ impl ConversationStore {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Where everything is.
+    /// Returns the paths of everything in the store.
     pub fn layout(&self) -> &Layout {
         &self.inner.layout
     }
 
-    /// Runs file work on one of the few threads for it.
+    /// Runs work on files on a thread of the pool, for at most 10 seconds.
     pub(super) async fn files<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Layout) -> Result<T> + Send + 'static,
@@ -178,7 +180,7 @@ impl ConversationStore {
         self.files_for(FILE_TIME, work).await
     }
 
-    /// The same for work that takes its time.
+    /// Runs work on files on a thread of the pool, for at most `deadline`.
     pub(super) async fn files_for<T: Send + 'static>(
         &self,
         deadline: Duration,
@@ -188,7 +190,8 @@ impl ConversationStore {
         self.inner.pool.run_fallible(deadline, move || work(&layout)).await
     }
 
-    /// Removes a conversation that nobody uses and that fits. Answers whether it did; `None`: it is used.
+    /// Removes a conversation for which `fits` returns true. Returns whether it was removed, or `None` when it is in
+    /// use.
     pub(super) async fn remove(
         &self,
         directory: PathBuf,
@@ -196,7 +199,7 @@ impl ConversationStore {
     ) -> Result<Option<bool>> {
         let (in_use, index) = (self.inner.in_use.clone(), self.inner.known.index.clone());
         self.files(move |layout| {
-            // Looked at while nobody can begin to use it.
+            // Both closures run while nobody can begin to use the conversation.
             let is_gone = || {
                 if let Some((caller, name)) = names_of(&directory) {
                     index.removed(caller, name);
@@ -207,7 +210,7 @@ impl ConversationStore {
         .await
     }
 
-    /// Removes a conversation in which nothing is remembered any more and that nobody uses.
+    /// Removes a conversation in which nothing is remembered any more, unless it is in use.
     ///
     /// # Errors
     /// [`Reason::ToolFailed`].
@@ -220,12 +223,13 @@ impl ConversationStore {
         self.remove(directory, is_empty).await.map(|_| ())
     }
 
-    /// Says that a call uses a conversation, until the answer is dropped.
+    /// Marks a conversation as in use until the returned guard is dropped.
     pub fn begin_use(&self, caller: &Principal, conversation_id: &str) -> ConversationUse {
         self.inner.in_use.begin(self.inner.layout.conversation(caller, conversation_id))
     }
 
-    /// Makes a conversation that is not there yet, and notes that it is used now. Blocks on its files.
+    /// Creates a conversation that does not exist yet, marks it as used now, and returns its directory. Blocks on its
+    /// files.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -233,10 +237,11 @@ impl ConversationStore {
         self.inner.layout.open(caller, conversation_id, &self.inner.known.uses())
     }
 
-    /// Removes a conversation with everything that was said in it.
+    /// Deletes a conversation and everything that was said in it.
     ///
     /// # Errors
-    /// [`Reason::ConversationNotFound`], also for another caller's; [`Reason::Busy`] while a job uses it.
+    /// [`Reason::ConversationNotFound`], also for another caller's conversation; [`Reason::Busy`] while a job uses it;
+    /// [`Reason::ToolFailed`].
     pub async fn delete(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
         let directory = self.inner.layout.conversation(caller, conversation_id);
         let is_there = |_: &Layout, directory: &Path| directory.join(ABOUT_FILE).exists();
@@ -253,7 +258,8 @@ impl ConversationStore {
         }
     }
 
-    /// What the gateway's agent remembers of a conversation, the oldest exchange first; marks it as used.
+    /// Returns a conversation's exchanges with the gateway's agent, oldest first and within the limits, and a guard
+    /// that keeps the conversation from being deleted.
     ///
     /// # Errors
     /// [`Reason::ToolFailed`].
@@ -269,7 +275,7 @@ impl ConversationStore {
         Ok((in_use, within(exchanges, limits)))
     }
 
-    /// Adds an exchange to a conversation and forgets what is beyond the limits.
+    /// Adds an exchange to a conversation and drops the oldest exchanges beyond the limits.
     ///
     /// # Errors
     /// [`Reason::ToolFailed`].
@@ -302,7 +308,7 @@ pub(super) fn unreadable(error: io::Error) -> Error {
     Error::new(Reason::ToolFailed, "the conversations cannot be read or written").because(error)
 }
 
-/// The newest exchanges within the limits, the oldest of them first.
+/// Returns the newest exchanges within the limits, oldest first.
 fn within(exchanges: Vec<Exchange>, limits: RememberLimits) -> Vec<Exchange> {
     let mut bytes = 0;
     let mut kept: Vec<Exchange> = exchanges

@@ -1,7 +1,9 @@
-//! What a start makes of the data of earlier builds, once: the layout's version stands in the data root.
+//! Converts the data of earlier builds, once, when a newer build starts. The file `format` in the data root holds the
+//! layout's version.
 //!
-//! Version 1 had no such file. Its conversations were named by a digest without a key and held one root for all their agents,
-//! its files were as wide as the umask left them. Version 2 had everybody's conversations in one directory. A newer version than this build knows is refused.
+//! Version 1 had no such file. It named conversations by a digest without a key, gave each one root for all its agents,
+//! and left its files as wide as the umask made them. Version 2 had everybody's conversations in one directory. A
+//! version newer than this build knows is refused.
 
 use std::{
     fs, io,
@@ -20,11 +22,11 @@ use crate::{
 const FORMAT_FILE: &str = "format";
 const FORMAT: u32 = 3;
 
-/// Brings a data root to this build's layout. To be called by the one process that holds its lock, before anything in it is
-/// used.
+/// Converts a data root to this build's layout. Has to be called by the one process that holds its lock, before
+/// anything in it is used.
 ///
 /// # Errors
-/// When it is of a newer build, or cannot be changed.
+/// When it was written by a newer build, or cannot be changed.
 pub fn upgrade(data_directory: &Path, names: &Names) -> io::Result<()> {
     let written = Root::open(data_directory)?.read_text(Path::new(FORMAT_FILE), 64);
     let version = match written {
@@ -53,7 +55,7 @@ pub fn upgrade(data_directory: &Path, names: &Names) -> io::Result<()> {
     Ok(())
 }
 
-/// Everything lies behind the root's own mode.
+/// Makes everything private if the root is not: behind a private root nothing else can be reached.
 fn narrow_root(data_directory: &Path) -> io::Result<u64> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(data_directory)?.permissions().mode();
@@ -63,7 +65,7 @@ fn narrow_root(data_directory: &Path) -> io::Result<u64> {
     narrow(data_directory)
 }
 
-/// What is in the directory of conversations; what is left of a removal that was cut short is removed.
+/// Returns the entries of the directory of conversations, and removes the remains of removals that were interrupted.
 fn whole_ones(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -88,7 +90,7 @@ fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
         move_agents(&path)?;
         let new = directory.join(names.conversation(&about.caller, &about.conversation_id));
         if new.exists() {
-            // A process beside the gateway has begun it anew; neither is lost.
+            // A process beside the gateway has begun the conversation anew; both are kept.
             tracing::error!(conversation = %path.display(), "it was begun again under its new name; the earlier one is left as it is");
             continue;
         }
@@ -97,10 +99,10 @@ fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
     Ok(())
 }
 
-/// Each caller's into a directory of their own.
+/// Moves each caller's conversations into a directory of their own.
 fn part_conversations(directory: &Path, names: &Names) -> io::Result<()> {
     for path in whole_ones(directory)? {
-        // A caller's directory, of a start that was cut short, has no such note; nor has what is left as it is.
+        // Skips entries without such a note: a caller's directory from an interrupted start, and what is left as it is.
         let Some(about) = read_about_unchecked(&path) else { continue };
         let own = names.conversation(&about.caller, &about.conversation_id);
         if path.file_name().is_none_or(|name| name != own.as_str()) {
@@ -118,7 +120,7 @@ fn part_conversations(directory: &Path, names: &Names) -> io::Result<()> {
     Ok(())
 }
 
-/// From one root for all agents to one for each: their memories are moved, the rest is made again when they run.
+/// Splits one root for all agents into one for each: their histories are moved, the rest is made again when they run.
 fn move_agents(conversation: &Path) -> io::Result<()> {
     let old = Workspace::private(conversation);
     let agents = Root::open(conversation)?.directory(Path::new(".conductor_workspace/agents"));

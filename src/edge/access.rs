@@ -1,7 +1,7 @@
-//! From where one may call: exact origins, and host names that are our own.
+//! Access control by exact origin and by the gateway's own host names, and the identity of callers.
 //!
-//! A page of a foreign site must not reach a gateway that asks for no credentials, neither directly (CSRF) nor
-//! by a name that it lets resolve to this machine (DNS rebinding).
+//! A page of a foreign site must not reach a gateway that asks for no credentials, neither directly (CSRF) nor by a name that
+//! it lets resolve to this machine (DNS rebinding).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
@@ -13,29 +13,30 @@ use crate::{
     text::quoted,
 };
 
-/// Which headers pages may send and read, by door.
+/// Selects which headers pages may send and read, by port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Headers {
-    /// Those of gRPC-web, SSE and JSON.
+    /// The headers of gRPC-web, SSE and JSON.
     Api,
-    /// Those of MCP; its `Mcp-Param-…` headers are named by tools.
+    /// The headers of MCP; tools define the names of the `Mcp-Param-…` ones.
     Mcp,
 }
 
-/// The longest name of a caller.
+/// The longest name of a caller, in bytes.
 const MAX_CALLER_BYTES: usize = 255;
 
-/// Whether a path asks how the gateway is.
+/// Returns whether a path is that of a health probe.
 pub(super) fn is_probe(path: &str) -> bool {
     path.starts_with("/health") || path.starts_with("/grpc.health.v1.Health/")
 }
 
-/// Who calls: named by the configured header, which a proxy sets; else the one local caller. `None`: a probe, or a preflight,
-/// which browsers send without headers of the page; neither has a caller.
+/// Returns the caller that the configured header names, which a proxy sets, or the one local caller if no header is
+/// configured. `None` for a probe or a CORS preflight without a valid name: browsers send preflights without the page's
+/// headers.
 ///
 /// # Errors
-/// [`Reason::Unauthenticated`] when the header is missing, is there twice, or holds no name, or the one that the gateway gives
-/// to the caller of a gateway without such a header.
+/// [`Reason::Unauthenticated`] when the header is missing, repeated, or not a valid name, or is the name reserved for the
+/// caller of a gateway without such a header.
 pub(super) fn caller_of<B>(request: &Request<B>, header: Option<&HeaderName>) -> Result<Option<Principal>> {
     let Some(header) = header else { return Ok(Some(Principal::local())) };
     let mut values = request.headers().get_all(header).iter();
@@ -61,18 +62,18 @@ pub(super) fn caller_of<B>(request: &Request<B>, header: Option<&HeaderName>) ->
     }
 }
 
-/// A request that came past the listener's layer: whose it is cannot be known, and it is nobody's.
+/// Returns the error for a request that bypassed the listener's checks, so that its caller is unknown.
 pub(super) fn no_caller() -> Error {
     Error::internal("a request reached a route without its caller")
 }
 
-/// Which origins and host names are allowed.
+/// The allowed origins and host names.
 #[derive(Clone, Debug)]
 pub struct Origins {
     exact: Vec<String>,
     allows_loopback: bool,
     hosts: Vec<String>,
-    /// Headers that pages may send beside the usual ones.
+    /// Additional headers that pages may send.
     headers: Vec<HeaderName>,
 }
 
@@ -83,7 +84,7 @@ fn is_loopback_host(name: &str) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The host and port of an origin that a browser can have (RFC 6454, section 6.2).
+/// Returns the scheme, host and port of an origin that a browser can send (RFC 6454, section 6.2).
 fn split_origin(origin: &str) -> Option<(&str, &str, Option<u16>)> {
     let (scheme, authority) = origin.split_once("://")?;
     let (host, port) = split_host(authority)?;
@@ -91,7 +92,7 @@ fn split_origin(origin: &str) -> Option<(&str, &str, Option<u16>)> {
 }
 
 impl Origins {
-    /// The configured ones.
+    /// Creates the rules from the configuration; `host` is the address that the gateway binds.
     pub fn new(
         cors_origins: &[String],
         allowed_hosts: &[String],
@@ -100,7 +101,7 @@ impl Origins {
     ) -> Self {
         let mut hosts: Vec<String> = allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         if !is_loopback_host(host) && hosts.is_empty() {
-            // Bound for others, by words: under which names they come cannot be known.
+            // A remote bind was allowed explicitly, and the names under which clients reach it are unknown.
             hosts.push("*".to_owned());
         }
         Self {
@@ -126,13 +127,13 @@ impl Origins {
         is_loopback_host(&name) || self.hosts.iter().any(|allowed| allowed == "*" || *allowed == name)
     }
 
-    /// Checks a request before anything is done for it.
+    /// Checks a request's host names and origins before anything else is done for it.
     ///
     /// # Errors
     /// [`Reason::OriginNotAllowed`].
     pub fn check<B>(&self, request: &Request<B>) -> Result<()> {
         let headers: &HeaderMap = request.headers();
-        // Every name that the request gives: the header, each time it is there, and the target's own.
+        // Checks every name that the request gives: each Host header, and the authority of the target.
         let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
         let target = request.uri().authority().map(http::uri::Authority::as_str);
         if let Some(host) = named.chain(target).find(|host| !self.allows_host(host)) {
@@ -158,7 +159,7 @@ impl Origins {
         }
     }
 
-    /// The CORS answers (Fetch standard) for the allowed origins.
+    /// Returns the CORS layer (Fetch standard) for the allowed origins.
     pub fn cors_layer(&self, headers: Headers) -> CorsLayer {
         let origins = self.clone();
         let predicate = move |origin: &HeaderValue, _: &http::request::Parts| {
@@ -170,7 +171,7 @@ impl Origins {
         let layer = CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(predicate))
             .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            // Cookies of a proxy's login go along from pages that are named, and from no other one.
+            // Credentials, such as the cookies of a proxy's login, are allowed only from pages of exactly configured origins.
             .allow_credentials(AllowCredentials::predicate({
                 let origins = self.clone();
                 move |origin, _| origin.to_str().is_ok_and(|origin| origins.is_exact(origin))
@@ -207,7 +208,7 @@ impl Origins {
                     "retry-after",
                     "location",
                 ])),
-            // Only allowed origins get this answer.
+            // Safe, because only allowed origins get this response.
             Headers::Mcp => layer.allow_headers(AllowHeaders::mirror_request()).expose_headers(names(&[
                 "mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after",
             ])),
@@ -215,8 +216,8 @@ impl Origins {
     }
 }
 
-/// Whether a page's origin is the host that it asks, so that it is a page of this very gateway: behind a proxy that ends TLS
-/// the scheme is another one, and a default port is not written.
+/// Returns whether a page's origin is the host that it calls, which makes it a page of this gateway. The schemes may differ,
+/// because a proxy may terminate TLS, and default ports may be omitted.
 fn is_same(origin: &str, host: Option<&str>) -> bool {
     let Some((scheme, name, port)) = split_origin(origin) else { return false };
     let default = if scheme == "https" { 443 } else { 80 };

@@ -1,11 +1,11 @@
-//! How many connections and requests the doors take, over both ports together.
+//! How many connections and requests the doors accept, on both ports together.
 
 use std::sync::Arc;
 
 use super::{Config, connections::Connections, requests::Requests};
 use crate::{descriptors, quota::Bounds};
 
-/// What the servers of one gateway share. Clones are the same.
+/// The connection and request quotas that all servers of one gateway share. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Capacity {
     pub(super) connections: Arc<Connections>,
@@ -13,7 +13,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// As configured, within what the process can have open.
+    /// Creates the quotas from the configuration, reduced to what the process's file descriptors allow.
     pub fn of(config: &Config) -> Self {
         let descriptors = descriptors::for_connections(config.max_connections);
         let requests = Bounds {

@@ -1,4 +1,4 @@
-//! The `server` section.
+//! The `server` and `auth` sections of the configuration.
 
 use std::time::Duration;
 
@@ -8,49 +8,48 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The address to bind. Anything but loopback wants `allow_anonymous_remote` while there is no
-    /// authentication.
+    /// The address to bind. Anything but loopback requires `allow_anonymous_remote` as long as there is no authentication.
     pub host: String,
-    /// The port; 0 lets the system choose.
+    /// The port of the API; 0 lets the system choose.
     pub port: u16,
     /// The port of the MCP server; 0 lets the system choose, null turns it off.
     pub mcp_port: Option<u16>,
-    /// MCP sessions at the same time; only clients of versions before 2026-07-28 have sessions.
+    /// The most concurrent MCP sessions; only clients of versions before 2026-07-28 have sessions.
     pub mcp_max_sessions: u32,
-    /// Those of one caller; null: no bound of its own. Where there are too many, one of whoever has most makes room.
+    /// The most sessions of one caller; null sets no separate bound. Beyond a bound, a session of the caller that has most is
+    /// closed.
     pub mcp_max_sessions_per_caller: Option<u32>,
-    /// An MCP session that nobody uses for this long is ended, in seconds. A call that runs is a use.
+    /// The time after which an unused MCP session is closed, in seconds. A running call counts as use.
     pub mcp_session_idle_seconds: u32,
-    /// Says in words that anybody who reaches the address may use the gateway.
+    /// Confirms that anyone who can reach the address may use the gateway.
     pub allow_anonymous_remote: bool,
-    /// Origins of pages that may call, exact, such as `https://app.example`; `loopback` means every page of
-    /// this machine.
+    /// Exact origins of pages that may call, such as `https://app.example`; `loopback` means every page of this machine.
     pub cors_origins: Vec<String>,
-    /// Headers that pages may send beside the usual ones.
+    /// Additional headers that pages may send.
     pub cors_headers: Vec<String>,
-    /// Host names that requests may name beside loopback ones; `*` allows every name.
+    /// Host names that requests may name besides loopback ones; `*` allows every name.
     pub allowed_hosts: Vec<String>,
-    /// The largest JSON body, in bytes.
+    /// The largest JSON or MCP body, in bytes.
     pub max_body_bytes: u32,
-    /// The largest gRPC message, in and out, in bytes.
+    /// The largest gRPC message in either direction, in bytes.
     pub max_message_bytes: u32,
     /// The longest time for the first request of a connection, for later headers, and for a body, in seconds.
     pub request_timeout_seconds: u32,
-    /// A silent stream carries a sign of life this often, in seconds.
+    /// The interval of heartbeats on a silent stream, in seconds.
     pub heartbeat_seconds: u32,
-    /// A connection whose client takes no data for this long is closed, a stream of HTTP/2 reset, in seconds.
+    /// The time after which a connection, or an HTTP/2 stream, is closed if its client reads no data, in seconds.
     pub stall_timeout_seconds: u32,
-    /// Connections at the same time, of both ports together. Beyond it the one that was idle for longest is let go; where none is,
-    /// a further one is told to come back, and probes are answered.
+    /// The most connections of both ports together. Beyond it the longest idle one is closed; if none is idle, a new
+    /// connection is told to retry, and probes are answered.
     pub max_connections: u32,
-    /// Requests in progress, each a stream of HTTP/2 or an exchange of HTTP/1.1. The last quarter is for callers who have none;
-    /// beyond that a reader's stream of whoever has most ends for a caller who has fewer.
+    /// The most requests in progress, each an HTTP/2 stream or an HTTP/1.1 exchange. The last quarter is reserved for callers
+    /// that have none; beyond that a reader's stream of the caller that has most ends for a caller that has fewer.
     pub max_streams: u32,
-    /// Those of one caller; null: no bound of its own.
+    /// The most requests in progress of one caller; null sets no separate bound.
     pub max_streams_per_caller: Option<u32>,
-    /// The time between "not ready" and refusing jobs, for load balancers, in seconds.
+    /// The time between reporting "not ready" and refusing jobs, for load balancers, in seconds.
     pub shutdown_delay_seconds: u32,
-    /// The time that running jobs have to end at a shutdown, in seconds.
+    /// The grace period that running jobs have at shutdown, in seconds.
     pub shutdown_grace_seconds: u32,
 }
 
@@ -95,11 +94,11 @@ impl Config {
     }
 }
 
-/// Who callers are.
+/// How callers are identified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
-    /// The header in which a proxy that has authenticated the caller names it. Unset: there is one caller. Only for a
-    /// gateway that nobody reaches but by that proxy.
+    /// The header in which an authenticating proxy names the caller. Unset means a single caller. Only for a gateway that
+    /// cannot be reached except through that proxy.
     pub caller_header: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! A socket that is closed when its client takes no data for too long.
+//! A socket that fails when its client reads no data for too long.
 
 use std::{
     io,
@@ -14,11 +14,11 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// See the module's documentation.
+/// A TCP stream with a stall timeout for writes.
 pub(super) struct Connection {
     stream: Arc<TcpStream>,
     stall_timeout: Duration,
-    /// Runs while a write waits.
+    /// Set while a write is blocked.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
@@ -43,7 +43,7 @@ impl Connection {
     }
 }
 
-/// Does what can be done now, or waits until it can.
+/// Performs an operation as soon as the socket is ready for it.
 fn when_ready<T>(
     mut poll_ready: impl FnMut() -> Poll<io::Result<()>>,
     mut act: impl FnMut() -> io::Result<T>,
@@ -93,14 +93,14 @@ impl AsyncWrite for Connection {
         true
     }
 
-    /// A socket keeps nothing back.
+    /// A socket has no write buffer of its own to flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write) {
-            // The other side was faster.
+            // The peer has closed the connection already.
             Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(error.into())),
         }

@@ -1,9 +1,9 @@
-//! The connections of both ports together: how many there are, and which of them goes when there are too many.
+//! The connections of both ports together: how many there may be, and which one is closed when there are too many.
 //!
-//! Every connection is accepted. Beyond the bound the one that was idle for longest is let go, with GOAWAY on HTTP/2; where none is
-//! idle, the new one is served its first request only: a probe is answered, a caller who has few streams takes the place of one of
-//! whoever has most, everybody else is told to come back. Nobody waits in the kernel's queue without an answer.
-//! (`capacity::a_full_gateway_answers`)
+//! Every connection is accepted. Beyond the bound the one that has been idle longest is asked to close, with GOAWAY on
+//! HTTP/2. If none is idle, the new one is served only its first request: a probe is answered, a caller that has few streams
+//! takes over the slot of one of the caller that has most, everyone else is told to retry. No connection waits in the
+//! kernel's backlog without a response. (`capacity::a_full_gateway_answers`)
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +17,10 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// A connection that has said nothing for less than this may be about to.
+/// A connection that has been idle for less than this may be about to send a request and is not closed.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// All of them.
+/// The connections of both ports.
 #[derive(Debug)]
 pub(super) struct Connections {
     most: usize,
@@ -30,27 +30,28 @@ pub(super) struct Connections {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those within the bound.
+    /// The number of connections within the bound.
     open: usize,
-    /// Those that were let go and are not gone yet; as many as there may be beyond the bound.
+    /// The number of connections that were asked to close and are still there. Idle ones are only replaced while there are
+    /// fewer than `most_beyond`.
     leaving: usize,
-    /// Those of them that have nothing in progress, by since when.
+    /// The connections within the bound that have nothing in progress, by the time since when.
     idle: BTreeMap<(Instant, u64), CancellationToken>,
-    /// Those beyond it, the oldest first.
+    /// The connections beyond the bound, oldest first.
     beyond: BTreeMap<u64, CancellationToken>,
     next_id: u64,
 }
 
-/// An open connection. It counts for as long as this lives.
+/// An open connection; it counts until this is dropped.
 #[derive(Debug)]
 pub(super) struct Open {
     all: Arc<Connections>,
     id: u64,
     is_beyond: AtomicBool,
     use_of: Mutex<Use>,
-    /// Cancelled when it is to carry no further request.
+    /// Cancelled when the connection should carry no further request.
     pub(super) let_go: CancellationToken,
-    /// Cancelled when it is to end at once.
+    /// Cancelled when the connection has to end at once.
     pub(super) ends: CancellationToken,
 }
 
@@ -60,7 +61,7 @@ struct Use {
     idle_since: Instant,
 }
 
-/// A connection has something in progress for as long as this lives.
+/// Marks a connection as busy until this is dropped.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Open>);
 
@@ -73,7 +74,8 @@ impl Connections {
         Arc::new(Self { most, most_beyond: most_beyond.max(1), state: Mutex::default() })
     }
 
-    /// A connection was accepted.
+    /// Registers an accepted connection. Beyond the bound the longest idle one is asked to close for it, or else it is marked
+    /// as beyond.
     pub(super) fn opened(self: &Arc<Self>) -> Arc<Open> {
         let (let_go, ends) = (CancellationToken::new(), CancellationToken::new());
         let now = Instant::now();
@@ -126,12 +128,13 @@ impl State {
 }
 
 impl Open {
-    /// Whether it came when there were as many as there may be.
+    /// Returns whether the connection is beyond the bound.
     pub(super) fn is_beyond(&self) -> bool {
         self.is_beyond.load(Ordering::Relaxed)
     }
 
-    /// Another one goes for it. One that was refused already goes all the same.
+    /// Moves the connection within the bound, because another one will close for it. One that was refused before is closed
+    /// all the same.
     pub(super) fn stays(&self) {
         let mut state = lock(&self.all.state);
         if self.is_beyond() && !self.let_go.is_cancelled() {
@@ -141,7 +144,7 @@ impl Open {
         }
     }
 
-    /// It has had its one answer, if it came when there were as many as there may be.
+    /// Asks a connection beyond the bound to close after the response to its first request.
     pub(super) fn has_had_its_answer(&self) {
         let _state = lock(&self.all.state);
         if self.is_beyond() {
@@ -149,7 +152,7 @@ impl Open {
         }
     }
 
-    /// Something is in progress on it.
+    /// Marks the connection as busy until the returned guard is dropped.
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
         let mut used = lock(&self.use_of);
         used.in_progress += 1;
@@ -159,7 +162,7 @@ impl Open {
         Busy(self.clone())
     }
 
-    /// Whether nothing is in progress on it.
+    /// Returns whether nothing is in progress on the connection.
     pub(super) fn is_idle(&self) -> bool {
         lock(&self.use_of).in_progress == 0
     }
@@ -176,7 +179,7 @@ impl Drop for Busy {
         used.idle_since = Instant::now();
         let mut state = lock(&open.all.state);
         if state.open > open.all.most {
-            // A stream ended for another caller's connection.
+            // A connection that took over a slot put the total above the bound, so the first one to become idle closes.
             state.let_go(&open.let_go);
         } else if !open.let_go.is_cancelled() {
             state.idle.insert((used.idle_since, open.id), open.let_go.clone());
@@ -203,7 +206,7 @@ impl Drop for Open {
 mod tests {
     use super::*;
 
-    /// One that was refused does not stay for a later request of its own, and is counted as what it is.
+    /// A connection that was refused is not kept for its own later requests, and is counted correctly.
     #[tokio::test]
     async fn who_was_refused_goes() {
         let all = Connections::new(1, 1);
@@ -217,7 +220,7 @@ mod tests {
         assert!(state.open + state.leaving == 0 && state.beyond.is_empty(), "{state:?}");
     }
 
-    /// The longest idle one goes; busy ones stay; beyond the bound the oldest newcomer makes room.
+    /// The longest idle connection is closed, busy ones stay, and beyond the bound the oldest newcomer makes room.
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_goes() {
         let all = Connections::new(2, 1);

@@ -1,9 +1,9 @@
-//! Whether the client of an HTTP/1.1 connection has ended its side (RFC 9112, section 9.6).
+//! Detects whether the client of an HTTP/1.1 connection has closed its sending side (RFC 9112, section 9.6).
 //!
-//! One that has only said that it sends no more is answered; one that is gone looks the same until something is written to it.
-//! So who asked for its job to end with it and a gRPC call are given up at that sign; everybody else is answered. A stream of
-//! events writes a sign of life at once and then often: the write fails when the client is gone, which ends the stream.
-//! (`hostile::a_client_of_mcp_that_is_gone_and_one_that_is_done_are_told_apart`)
+//! A client that only half-closes still expects a response, and until something is written it cannot be told from one that is
+//! gone. Requests whose job ends with the client and gRPC calls are therefore abandoned at this sign; MCP requests after a
+//! grace period; all others are answered. An event stream sends a ping at once and then often: the write fails if the client
+//! is gone, which ends the stream. (`hostile::a_client_of_mcp_that_is_gone_and_one_that_is_done_are_told_apart`)
 
 use std::{
     future::Future,
@@ -23,10 +23,10 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// A client that has sent its next request already is looked at again after this time.
+/// The interval at which a client that has pipelined its next request is checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The sign, for whoever wants to see it; among a request's extensions on HTTP/1.1. Nobody looks while nobody wants to.
+/// Detects the half-close of a client; an extension of HTTP/1.1 requests. Without a waiter it costs nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Departed(Weak<TcpStream>);
 
@@ -35,14 +35,15 @@ impl Departed {
         Self(Arc::downgrade(stream))
     }
 
-    /// Waits until the client sends no more.
+    /// Waits until the client has closed its sending side or the connection is gone.
     pub(super) fn seen(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let Some(stream) = self.0.upgrade() else { return };
             loop {
                 match stream.peek(&mut [0]).await {
                     Ok(0) | Err(_) => return,
-                    // What it has sent already is not read before this answer is written; the system knows of its end all the same.
+                    // Pipelined data is not read before this response is written, but the socket's readiness still shows the
+                    // half-close.
                     Ok(_)
                         if stream
                             .ready(Interest::READABLE)
@@ -59,7 +60,7 @@ impl Departed {
 }
 
 impl Departed {
-    /// Waits until that is so for some time.
+    /// Waits as [`Departed::seen`], and then for `time`.
     pub(super) fn seen_for(self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             self.seen().await;
@@ -68,14 +69,14 @@ impl Departed {
     }
 }
 
-/// A comment in a stream of events, which readers pass over.
+/// A comment of the event stream format, which readers ignore.
 pub(super) const PING: Bytes = Bytes::from_static(b": ping\n\n");
-/// The system says that a client is gone in answer to a write, so the second write, after this time, tells it.
+/// The delay of the second ping: the kernel reports a departed client only at the write after the one that the peer rejected.
 const SOON: Duration = Duration::from_millis(100);
-/// A reader that sends no more is written to at least this often.
+/// The longest pause between pings to a reader that has half-closed.
 const OFTEN: Duration = Duration::from_secs(1);
 
-/// The watch over the reader of a stream of events that may be gone.
+/// A watchdog for the reader of an event stream that may be gone.
 pub(super) struct Probe {
     seen: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     again: Pin<Box<Sleep>>,
@@ -87,7 +88,7 @@ impl Probe {
         Self { seen: Some(departed.seen()), again: Box::pin(tokio::time::sleep(Duration::ZERO)), pause: SOON }
     }
 
-    /// Ready when a [`PING`] is due.
+    /// Returns ready when a [`PING`] is due.
     pub(super) fn poll_due(&mut self, task: &mut Context<'_>) -> Poll<()> {
         if let Some(seen) = &mut self.seen {
             ready!(seen.as_mut().poll(task));
@@ -100,16 +101,16 @@ impl Probe {
     }
 }
 
-/// The body of an answer whose call ends with its client.
+/// A response body that ends when its client leaves.
 pub(super) struct UntilDeparted {
     body: Body,
     watch: Watch,
 }
 
 enum Watch {
-    /// A stream of events: its readers are written to.
+    /// An event stream: pings detect whether the reader is gone.
     Probe(Probe),
-    /// Anything else breaks off.
+    /// Any other body fails when this future completes.
     Break(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 

@@ -1,4 +1,4 @@
-//! The stream of one job's events that both doors adapt: slices, signs of life, one honest end.
+//! The stream of one job's events, which the gRPC and HTTP doors adapt: slices of events, heartbeats, and one definite end.
 
 use std::{
     future::Future,
@@ -17,12 +17,12 @@ use crate::{
     job::{EventFollower, EventSlice, HeldJob, JobService},
 };
 
-/// What a stream carries.
+/// An item of the stream.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
-    /// Events.
+    /// One or more events.
     Slice(EventSlice),
-    /// Nothing happened for a while; the last sequence that was sent.
+    /// Nothing happened for a while; carries the last sequence that was sent.
     Heartbeat(u32),
 }
 
@@ -30,23 +30,23 @@ struct State {
     follower: EventFollower,
     heartbeat: Duration,
     closing: CancellationToken,
-    /// Cancelled when it is to end for another caller's request.
+    /// Cancelled to end this stream for another caller's request.
     gives_way: CancellationToken,
 }
 
 type Step = (Result<Option<Item>>, State);
 
-/// See the module's documentation. Ends after the job's last event, or with one error.
+/// A stream of a job's events; it ends after the job's last event, or with one error.
 pub(super) struct EventStream {
     step: ReusableBoxFuture<'static, Step>,
     is_over: bool,
-    /// Cancels the job when the stream is dropped before its end.
+    /// The client's disconnect guard: let go when the stream ends by itself, otherwise dropped with the stream.
     held: Option<HeldJob>,
 }
 
 async fn step(mut state: State) -> Step {
     let item = tokio::select! {
-        // Events first: what is there is sent before a stream is closed. `next` is cancel safe.
+        // Available events are sent before the stream is closed. `next` is cancel safe.
         biased;
         slice = state.follower.next() => slice.map(|slice| slice.map(Item::Slice)),
         () = state.closing.cancelled() => Err(Error::new(
@@ -69,7 +69,7 @@ async fn step(mut state: State) -> Step {
 }
 
 impl EventStream {
-    /// `request`: the one that it answers.
+    /// Creates the stream. `request` is the request that it answers, which becomes one that may be ended early.
     pub(super) fn new(
         service: &JobService,
         follower: EventFollower,
@@ -81,7 +81,7 @@ impl EventStream {
         Self { step: ReusableBoxFuture::new(step(state)), is_over: false, held: None }
     }
 
-    /// Cancels the job when the stream is dropped before its end.
+    /// Attaches the client's disconnect guard: dropping the stream before its end counts as leaving the job.
     pub(super) fn holding(mut self, held: Option<HeldJob>) -> Self {
         self.held = held;
         self

@@ -1,4 +1,5 @@
-//! The form of a request and of an answer, as the standards have it (RFC 9110, RFC 9112), once, for every door of a port.
+//! Checks the form of requests and completes the form of responses as the standards require (RFC 9110, RFC 9112), for every
+//! door.
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
@@ -11,11 +12,11 @@ use crate::{
     text::quoted,
 };
 
-/// A text of a library's that is made a problem is read up to this length.
+/// The most bytes of a library's error text that are copied into a problem document.
 const MAX_TEXT_BYTES: usize = 2048;
 
-/// A host name and its port, as `Host` and `Origin` write them (RFC 3986, section 3.2.2); `None`: it is none. An IPv6 address
-/// is answered without its brackets.
+/// Splits a host name and its port as `Host` and `Origin` write them (RFC 3986, section 3.2.2); `None` if it is not a host.
+/// An IPv6 address is returned without its brackets.
 pub(super) fn split_host(authority: &str) -> Option<(&str, Option<u16>)> {
     let (name, rest) = match authority.strip_prefix('[') {
         Some(bracketed) => {
@@ -36,17 +37,17 @@ pub(super) fn split_host(authority: &str) -> Option<(&str, Option<u16>)> {
     is_name.then_some((name, port))
 }
 
-/// The refusal of a request whose form is wrong, whichever door it is for; nothing of it was read.
+/// Checks the form of a request, whichever door it is for, before anything of its body is read.
 ///
 /// # Errors
-/// The error and its HTTP status.
+/// The error, and the HTTP status to respond with.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), (Error, StatusCode)> {
     let headers = request.headers();
     let refuse =
         |status: StatusCode, message: String| Err((Error::new(Reason::InvalidArgument, message), status));
     let mut hosts = headers.get_all(header::HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
-    // RFC 9112, section 3.2: exactly one on HTTP/1.1. On HTTP/2 the pseudo-header says it.
+    // RFC 9112, section 3.2: exactly one on HTTP/1.1. HTTP/2 has a pseudo-header instead.
     if second.is_some() || (first.is_none() && request.version() == Version::HTTP_11) {
         return refuse(
             StatusCode::BAD_REQUEST,
@@ -59,7 +60,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), (Error, StatusCode)> 
             return refuse(StatusCode::BAD_REQUEST, format!("`{}` is no host", quoted(host)));
         }
     }
-    // RFC 9112, section 6.1: a coding that is not understood, and chunked twice, on one line or on two.
+    // RFC 9112, section 6.1: refuses unknown codings, and chunked applied twice, on one line or on two.
     let lines = headers.get_all(header::TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
     let codings = lines.collect::<Vec<_>>().join(&b", "[..]);
     if !codings.is_empty() && !codings.trim_ascii().eq_ignore_ascii_case(b"chunked") {
@@ -72,7 +73,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), (Error, StatusCode)> 
     Ok(())
 }
 
-/// The refusal of a body that is coded; `None`: it is as it is.
+/// Returns the refusal of a body with a content coding; `None` if it has none.
 pub(super) fn coded(headers: &HeaderMap) -> Option<Response<Body>> {
     let coding = headers.get_all(header::CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
     let coding = coding.into_iter().find(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity"))?;
@@ -81,19 +82,20 @@ pub(super) fn coded(headers: &HeaderMap) -> Option<Response<Body>> {
         quoted(&String::from_utf8_lossy(coding))
     );
     let mut response = problem::to_response(&Error::new(Reason::UnsupportedMediaType, message));
-    // RFC 9110, section 15.5.16: what would be taken.
+    // RFC 9110, section 15.5.16: names the coding that would be accepted.
     response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     Some(response)
 }
 
-/// Which door a request means, by its media type alone (RFC 9110, section 8.3.1: letter case and parameters do not count).
+/// Returns the door that a request is for, by its media type alone (RFC 9110, section 8.3.1: letter case and parameters are
+/// ignored).
 pub(super) fn door_of(headers: &HeaderMap) -> Door {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .map(|kind| kind.as_bytes().to_ascii_lowercase())
         .unwrap_or_default();
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    // Protobuf is the only message format here; what is no media type of gRPC's is none of its calls.
+    // Protobuf is the only message format here; a media type that only starts like gRPC's is not a call.
     match kind.strip_suffix(b"+proto").unwrap_or(kind) {
         b"application/grpc-web" | b"application/grpc-web-text" => Door::GrpcWeb,
         b"application/grpc" => Door::Grpc,
@@ -101,7 +103,7 @@ pub(super) fn door_of(headers: &HeaderMap) -> Door {
     }
 }
 
-/// Writes a gRPC media type as the libraries compare it.
+/// Normalises a gRPC media type to the form that the libraries compare with: lower case, without parameters.
 pub(super) fn plain_media_type(headers: &mut HeaderMap) {
     let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else { return };
     let plain = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -112,7 +114,7 @@ pub(super) fn plain_media_type(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes a name from those that a preflight asks for: it is not for pages to send.
+/// Removes a header name from those that a CORS preflight asks for, because pages must not send it.
 pub(super) fn not_for_pages(headers: &mut HeaderMap, name: &HeaderName) {
     let Some(asked) =
         headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|asked| asked.to_str().ok())
@@ -126,7 +128,8 @@ pub(super) fn not_for_pages(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// An answer of the HTTP door as clients read it: text says its charset, and whatever refuses, the refusal is a problem.
+/// Completes a response of the HTTP door: adds the charset to text formats, and turns errors without a document of their own,
+/// such as a library's, into problem documents.
 pub(super) async fn finished(mut response: Response<Body>) -> Response<Body> {
     let status = response.status();
     let kind =
@@ -146,7 +149,7 @@ pub(super) async fn finished(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// A library's own refusal, in the form of ours; its headers stay.
+/// Converts a library's own refusal into a problem document; its other headers stay.
 async fn as_problem(response: Response<Body>) -> Response<Body> {
     let (parts, body) = response.into_parts();
     let text = http_body_util::Limited::new(body, MAX_TEXT_BYTES).collect().await;

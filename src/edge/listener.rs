@@ -1,4 +1,4 @@
-//! The listener of a port: HTTP/1.1 and HTTP/2 without TLS (h2c, prior knowledge), every wait with a deadline.
+//! The listener of a port: HTTP/1.1 and HTTP/2 without TLS (h2c, prior knowledge); every wait has a deadline.
 
 use std::{
     convert::Infallible,
@@ -45,37 +45,38 @@ use crate::{
     task::Group,
 };
 
-/// Header blocks beyond this are refused: 431 on HTTP/1.1, by the protocol on HTTP/2.
+/// The largest header list of an HTTP/2 request; larger ones are refused. HTTP/1.1 is bounded by [`READ_BUFFER_BYTES`], with
+/// 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// The HTTP/1.1 read buffer, which bounds its header block too; the smallest that hyper takes. A larger one is
-/// what an idle reader would mostly consist of.
+/// The HTTP/1.1 read buffer, which also bounds the header block; the smallest that hyper accepts. A larger one would dominate
+/// the memory of an idle reader.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
-/// Streams of one HTTP/2 connection at the same time.
+/// The most concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
-/// Connections that the kernel takes for us (listen(2); `net.core.somaxconn` bounds it too). With the usual 128 a storm of
-/// returning readers would wait for their second SYN, a second later.
+/// The accept backlog (listen(2); `net.core.somaxconn` bounds it too). With the usual 128, many readers that reconnect at
+/// once would have to repeat their SYN a second later.
 const BACKLOG: u32 = 4096;
-/// How long a rest waits when the system has no more descriptors.
+/// The pause after a failed accept, which usually means that no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A client of MCP that sends no more gets what is answered, or begins to be streamed, within this time.
+/// How long an MCP request whose client has half-closed may take to be answered or to become an event stream.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(2);
-/// A connection beyond the bound is closed after this time, whatever it asks.
+/// The time after which a connection beyond the bound is closed, even during a request.
 const BEYOND_TIME: Duration = Duration::from_secs(10);
-/// Whoever was told that there are too many connections comes back after this time.
+/// The retry delay for a client that is refused because of too many connections.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// A connection that is let go has this long to end its side.
+/// How long a connection that was asked to close is given, and then the interval at which it is checked for being idle.
 const LET_GO_TIME: Duration = Duration::from_secs(2);
-/// Connections get this long to say goodbye once their streams have ended.
+/// How long connections may take to close at shutdown once their streams have ended.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
-/// A server that is bound.
+/// A bound listener with the doors that it will serve.
 pub struct Server {
     listener: TcpListener,
     shared: Arc<Shared>,
     connections: Group,
 }
 
-/// What every connection uses.
+/// What all connections share.
 struct Shared {
     router: Router,
     config: Config,
@@ -85,17 +86,17 @@ struct Shared {
     capacity: Capacity,
 }
 
-/// What one connection has of its own.
+/// What belongs to one connection.
 #[derive(Clone)]
 struct Client {
     departed: Departed,
     open: Arc<Open>,
 }
 
-/// An answer, and the request's part of what callers share.
+/// A response, and the request's entry in the shared quota.
 type Answered = (Response<Body>, Option<Arc<InProgress>>);
 
-/// What a request holds until its answer is taken.
+/// What a request occupies until its response has been read.
 #[derive(Debug)]
 pub(super) struct Holds {
     _busy: Busy,
@@ -103,10 +104,10 @@ pub(super) struct Holds {
 }
 
 impl Server {
-    /// Binds a port of the configured address.
+    /// Binds a port of the configured host, at the first of its addresses that can be bound.
     ///
     /// # Errors
-    /// When the address is taken or is none.
+    /// When no address can be bound, or the host has none.
     pub async fn bind(config: &Config, port: u16) -> io::Result<TcpListener> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in tokio::net::lookup_host((config.host.as_str(), port)).await? {
@@ -124,10 +125,11 @@ impl Server {
         Err(last)
     }
 
-    /// Puts doors over a bound listener. `headers` says what pages may send and read; servers of one gateway share a capacity.
+    /// Combines doors with a bound listener. `headers` selects the headers that pages may send and read; the servers of one
+    /// gateway share one capacity.
     ///
     /// # Errors
-    /// When the configured header is none.
+    /// When the configured caller header is not a valid header name.
     pub fn new(
         listener: TcpListener,
         config: &Config,
@@ -138,7 +140,7 @@ impl Server {
     ) -> io::Result<Self> {
         let origins =
             Origins::new(&config.cors_origins, &config.allowed_hosts, &config.cors_headers, &config.host);
-        // Pages read refusals too, so that these stand behind what lets pages read.
+        // Placed inside the CORS layer, so that pages can read these refusals too.
         let refusing = axum::middleware::from_fn(refuse_coded);
         let router = doors.fallback(problem::not_found).layer(refusing).layer(origins.cors_layer(headers));
         let caller_header =
@@ -157,19 +159,19 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// Returns the listener's address.
     ///
     /// # Errors
-    /// When the listener has no address.
+    /// When the socket's address cannot be read.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` is cancelled, then until every connection has said goodbye, at most a moment.
+    /// Serves until `stop` is cancelled, then waits up to twice `GOODBYE_TIME` for the connections to close.
     pub async fn serve(self, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
-                // Losing the accept loses no connection: it stays in the kernel's queue.
+                // Dropping the accept loses no connection, because it stays in the kernel's backlog.
                 accepted = self.listener.accept() => accepted,
                 () = stop.cancelled() => break,
             };
@@ -183,7 +185,7 @@ impl Server {
         }
         drop(self.listener);
         self.connections.drain(GOODBYE_TIME).await;
-        // What is left is half-open or silent: it is dropped with its task.
+        // The remaining connections are half-open or silent; stopping the group drops them.
         self.connections.stop();
         self.connections.drain(GOODBYE_TIME).await;
     }
@@ -198,7 +200,7 @@ impl Server {
         let serving = async move {
             let ends = open.ends.clone();
             tokio::select! {
-                // The other branches end the connection as it is.
+                // The other branches drop the connection at once.
                 () = serve_connection(stream, shared, open, group, stop) => {}
                 () = ends.cancelled() => {}
                 () = abort.cancelled() => {}
@@ -208,8 +210,8 @@ impl Server {
     }
 }
 
-/// Tells when the first request has come: neither hyper's header timeout nor anything else ends a connection
-/// that sends nothing or half a preface.
+/// Notified when the first request has arrived; hyper itself, even its header timeout, never ends a connection that sends
+/// nothing or half a preface.
 #[derive(Default)]
 struct FirstRequest {
     has_come: AtomicBool,
@@ -239,7 +241,7 @@ async fn serve_connection(
     let mut builder = Builder::new(Streams { group, stall_timeout: config.stall_timeout() });
     builder
         .http1()
-        // A client may end its side and wait for the answer.
+        // A client may half-close its connection and still wait for the response.
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
@@ -276,7 +278,7 @@ async fn serve_connection(
     }
 }
 
-/// Ends when `timeout` passes without a first request; never once there was one.
+/// Returns when `timeout` passes without a first request; never returns once one has arrived.
 async fn no_request_within(timeout: Duration, first: &FirstRequest) {
     if !first.has_come.load(Ordering::Relaxed)
         && tokio::time::timeout(timeout, first.came.notified()).await.is_err()
@@ -286,8 +288,8 @@ async fn no_request_within(timeout: Duration, first: &FirstRequest) {
     std::future::pending().await
 }
 
-/// Ends when a connection that was let go has had its time, and nothing is in progress on it; and when one beyond the bound has had
-/// its time, whatever is.
+/// Returns when a connection that was asked to close is idle after [`LET_GO_TIME`], or when one that is still beyond the
+/// bound has lasted for [`BEYOND_TIME`], whatever it is doing.
 async fn gone(open: &Open) {
     let beyond = async {
         tokio::time::sleep(BEYOND_TIME).await;
@@ -305,7 +307,7 @@ async fn gone(open: &Open) {
         }
     };
     tokio::select! {
-        // Both only wait.
+        // Cancel safe: both branches only wait.
         () = beyond, if open.is_beyond() => {}
         () = let_go => {}
     }
@@ -323,10 +325,11 @@ async fn answer(
         request.extensions_mut().insert(departed.clone());
     }
     let busy = open.busy();
-    // The panic itself is one line of the log (`telemetry::start`); it ends this request and nothing else.
+    // The panic itself is logged as one line (`telemetry::start`) and ends only this request.
     let answering = AssertUnwindSafe(exchange(request, door, &shared, &open)).catch_unwind();
-    // JSON and SSE are answered to clients that send no more; gRPC's mean by it that they have left. MCP's calls end with them,
-    // and whether they have left is known only once a stream of events has begun: until then they are answered what takes no time.
+    // After a half-close, JSON and SSE requests are still answered, while a gRPC client means that it has left. An MCP call
+    // ends with its client, but whether that has left shows only in an event stream; until one begins, the call has a short
+    // grace period.
     let is_mcp = shared.headers == Headers::Mcp;
     if !is_http1 || (door == Door::Http && !is_mcp) {
         let (response, in_progress) = answering.await.unwrap_or_else(|_| failed(door));
@@ -335,7 +338,7 @@ async fn answer(
     }
     let grace = if is_mcp { HALF_CLOSED_TIME } else { Duration::ZERO };
     let (response, in_progress) = tokio::select! {
-        // Dropped with what it holds.
+        // If the client leaves, the request is dropped with everything that it holds.
         response = answering => response.unwrap_or_else(|_| failed(door)),
         () = departed.clone().seen_for(grace) => {
             let mut response = problem::to_response(&Error::new(Reason::RequestTimedOut, "the client has left"));
@@ -347,7 +350,8 @@ async fn answer(
     Ok(UntilDeparted::new(response, departed, grace).map(|body| TakenBody::new(Body::new(body), holds)))
 }
 
-/// Finds out whose a request is and whether there is room for it. Probes are nobody's, and there always is.
+/// Checks the origin, identifies the caller and counts the request against the quotas. Probes have no caller and are not
+/// counted.
 fn begin(
     request: &mut Request<Body>,
     shared: &Shared,
@@ -360,7 +364,7 @@ fn begin(
     let Some(caller) = caller_of(request, shared.caller_header.as_ref())? else { return Ok(None) };
     let begun = shared.capacity.requests.begin(&caller, open.is_beyond());
     if begun.is_ok() {
-        // A reader of another caller's has ended for it, and with it a connection.
+        // Another caller's stream was ended for this request, and its connection will close, so this one may stay.
         open.stays();
     }
     let in_progress = begun.map_err(|error| match open.is_beyond() {
@@ -381,12 +385,12 @@ fn failed(door: Door) -> Answered {
     (refusal(door, &error), None)
 }
 
-/// Says that the connection carries no further request (RFC 9112, section 9.6).
+/// Marks the response as the last one on its connection (RFC 9112, section 9.6).
 fn close(response: &mut Response<Body>) {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// An error in the form of a door.
+/// Returns an error in the format of the door.
 fn refusal(door: Door, error: &Error) -> Response<Body> {
     match door {
         Door::Http => problem::to_response(error),
@@ -394,7 +398,7 @@ fn refusal(door: Door, error: &Error) -> Response<Body> {
     }
 }
 
-/// One request and its answer. On HTTP/1.1 what nobody read of the request is taken, so that the next one finds its place.
+/// Handles one request. On HTTP/1.1 the unread rest of its body is drained, so that the next request can be read.
 async fn exchange(request: Request<Incoming>, door: Door, shared: &Shared, open: &Open) -> Answered {
     let (is_http1, rest) = (request.version() < Version::HTTP_2, Rest::default());
     let is_asked_for = request.headers().contains_key(header::EXPECT);

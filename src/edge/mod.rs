@@ -1,8 +1,8 @@
-//! The doors: one port for gRPC, grpc-web, SSE and JSON, one for MCP. They parse, translate and follow; they decide
-//! nothing.
+//! The doors, which are the protocol front ends: one port for gRPC, grpc-web, SSE and JSON, one for MCP. They parse,
+//! translate and follow jobs; they decide nothing.
 //!
-//! *Lives here:* the listener, its limits and deadlines, who may call from where, and the stream of a job's
-//! events that both doors adapt. *May import:* `job` and rank 0. *May not:* import anything below `job`; the
+//! *Lives here:* the listener, its limits and deadlines, access control by origin, host and caller, and the stream of a job's
+//! events that the gRPC and HTTP doors adapt. *May import:* `job` and rank 0. *May not:* import anything below `job`; the
 //! doors may not import each other.
 
 mod access;
@@ -37,11 +37,11 @@ use crate::{
     pb::{Door, Limits},
 };
 
-/// Says through which of the doors on the port a request came.
+/// A request extension that names the door through which the request came.
 #[derive(Clone, Copy, Debug)]
 pub struct ThroughDoor(pub Door);
 
-/// What the doors take at most.
+/// The size limits that the doors enforce.
 #[derive(Clone, Copy, Debug)]
 struct DoorLimits {
     max_body_bytes: u32,
@@ -53,7 +53,7 @@ impl DoorLimits {
         Self { max_body_bytes: config.max_body_bytes, max_message_bytes: config.max_message_bytes }
     }
 
-    /// All limits of the gateway.
+    /// Returns all size limits of the gateway, those of `info` included.
     fn with(self, info: &ServerInfo) -> Limits {
         Limits {
             max_command_bytes: info.max_command_bytes,
@@ -66,23 +66,23 @@ impl DoorLimits {
     }
 }
 
-/// Where the two ports are.
+/// The addresses of the two listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// Of gRPC, grpc-web, SSE and JSON.
+    /// The listener of gRPC, grpc-web, SSE and JSON.
     pub api: SocketAddr,
-    /// Of MCP; `None` where it is off.
+    /// The listener of MCP; `None` if it is disabled.
     pub mcp: Option<SocketAddr>,
 }
 
 impl Addresses {
-    /// Where MCP is, as clients take it.
+    /// Returns the URL of the MCP endpoint, or `None` if it is disabled.
     pub fn mcp_url(&self) -> Option<String> {
         self.mcp.map(|address| format!("http://{address}{}", mcp::PATH))
     }
 }
 
-/// The doors of the first port: gRPC, grpc-web, JSON and SSE.
+/// Returns the routes of the first port: gRPC, grpc-web, JSON and SSE.
 pub fn doors(service: &JobService, desk: &Desk, config: &Config, addresses: Addresses) -> Router {
     let http = http::router((service.clone(), desk.clone()), config, addresses);
     http.merge(grpc::router((service.clone(), desk.clone()), config, addresses))

@@ -1,4 +1,4 @@
-//! An error as problem+json (RFC 9457).
+//! Renders errors as problem+json (RFC 9457).
 
 use axum::{body::Body, extract::Request};
 use http::{HeaderValue, Response, StatusCode, header};
@@ -9,16 +9,16 @@ use crate::{
     text::{bounded, quoted, write_json},
 };
 
-/// More of an error's text is not answered.
+/// The most bytes of an error's message and field that a response carries.
 const MAX_DETAIL_BYTES: usize = 4096;
 const MAX_FIELD_BYTES: usize = 256;
 
-/// The answer: status by the table, `reason`, and what is wrong where.
+/// Returns the response for an error: the status of the table, the `reason`, and the message with the invalid field.
 pub(super) fn to_response(error: &Error) -> Response<Body> {
     with_status(error, error.reason().codes().http, json!({}))
 }
 
-/// The answer with another status and further members.
+/// Returns the response for an error with a different status and additional members.
 pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Response<Body> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(cause) = error.cause() {
@@ -54,7 +54,7 @@ pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Respons
     response
 }
 
-/// A JSON document as an answer.
+/// Returns a response with a JSON document.
 pub(super) fn json_response(
     status: StatusCode,
     document: &impl serde::Serialize,
@@ -77,7 +77,7 @@ pub(super) fn json_response(
     response
 }
 
-/// The answer for a path that is no route, on either door.
+/// Returns the response for a path without a route, as gRPC or as a problem document.
 pub(super) async fn not_found(request: Request) -> Response<Body> {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let message = format!("there is nothing at `{}`; see docs/protocol.md", quoted(request.uri().path()));
@@ -87,7 +87,8 @@ pub(super) async fn not_found(request: Request) -> Response<Body> {
     to_response(&Error::new(Reason::RouteNotFound, message))
 }
 
-/// UNIMPLEMENTED for a gRPC method that is none (gRPC over HTTP/2: status in the headers of a trailers-only answer).
+/// Returns UNIMPLEMENTED for an unknown gRPC method (gRPC over HTTP/2: a trailers-only response has its status in the
+/// headers).
 fn tonic_unimplemented(message: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();

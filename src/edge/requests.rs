@@ -1,8 +1,9 @@
-//! The requests that are in progress: a bound for each caller, then for all; what is read on elsewhere gives way.
+//! The requests in progress: bounded per caller and in all; streams that their readers can resume make room for others.
 //!
-//! Each is a stream of HTTP/2 or the one exchange of an HTTP/1.1 connection, from its head to the last byte of its answer. A
-//! readers' stream can be taken back, for its reader goes on after its cursor; so when there are too many, one of whoever has most
-//! ends for a caller who has fewer. Probes are nobody's and are not counted. (`capacity::a_caller_who_has_few_is_let_in`)
+//! Each is an HTTP/2 stream or the one exchange of an HTTP/1.1 connection, from its head to the last byte of its response. A
+//! reader's stream can be ended early, because the reader resumes after its cursor; so beyond the bound, a stream of the
+//! caller that has most is ended for a caller that has fewer. Probes are not counted.
+//! (`capacity::a_caller_who_has_few_is_let_in`)
 
 use std::{
     collections::BTreeMap,
@@ -18,22 +19,22 @@ use crate::{
     quota::{Bounds, Quota},
 };
 
-/// Readers' streams end often; so long a pause is enough for one to end.
+/// Readers' streams end often, so within this delay one is likely to end.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// All of them, through both ports.
+/// The requests in progress on both ports.
 #[derive(Debug)]
 pub(super) struct Requests(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     quota: Quota,
-    /// Readers' streams, the oldest first.
+    /// The streams that may be ended early, by caller, oldest first.
     readers: BTreeMap<Principal, BTreeMap<u64, CancellationToken>>,
     next_id: u64,
 }
 
-/// A request that is in progress for as long as this lives.
+/// A request that counts as in progress until this is dropped.
 #[derive(Debug)]
 pub(super) struct InProgress {
     state: Arc<Mutex<State>>,
@@ -51,10 +52,10 @@ impl Requests {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// A caller's request begins. `needs_room`: it came where there is no room left, so that another one has to end for it.
+    /// Counts a request of a caller. `needs_room`: its connection is beyond the bound, so another stream has to end for it.
     ///
     /// # Errors
-    /// [`Reason::TooManyStreams`], with a hint when to try again.
+    /// [`Reason::TooManyStreams`], with a retry delay.
     pub(super) fn begin(&self, caller: &Principal, needs_room: bool) -> Result<Arc<InProgress>> {
         let mut state = lock(&self.0);
         if state.quota.is_spent_by(caller) {
@@ -77,7 +78,8 @@ impl Requests {
 }
 
 impl State {
-    /// The oldest reader of whoever has most ends, if that is another caller who has more.
+    /// Ends the oldest resumable stream of the caller that has most, if that is another caller with more. Returns whether one
+    /// was ended.
     fn make_room_for(&mut self, caller: &Principal) -> bool {
         let Some(holder) = self.quota.gives_way_to(caller).cloned() else { return false };
         let Some((_, ends)) = self.readers.get_mut(&holder).and_then(BTreeMap::pop_first) else {
@@ -89,7 +91,8 @@ impl State {
 }
 
 impl InProgress {
-    /// It is a reader's stream, which can be read on after its cursor. It ends when the answer is cancelled.
+    /// Marks the request as a resumable stream that may be ended early. The stream has to end when the returned token is
+    /// cancelled.
     pub(super) fn gives_way(&self) -> CancellationToken {
         let ends = CancellationToken::new();
         lock(&self.state).readers.entry(self.caller.clone()).or_default().insert(self.id, ends.clone());
@@ -118,7 +121,7 @@ mod tests {
         Requests::new(Bounds { most, most_per_caller })
     }
 
-    /// Who has most gives way to who has fewer, one reader for each; who has most itself is refused.
+    /// Whoever has most gives up one reader for each request of a caller who has fewer; whoever has most itself is refused.
     #[test]
     fn readers_of_whoever_has_most_give_way() {
         let requests = requests(8, None);
@@ -137,7 +140,7 @@ mod tests {
         assert!(lock(&requests.0).readers.is_empty());
     }
 
-    /// Requests that cannot be read on are never ended for others.
+    /// Requests that cannot be resumed are never ended for others.
     #[test]
     fn what_cannot_be_read_on_stays() {
         let requests = requests(8, Some(7));

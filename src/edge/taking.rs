@@ -1,9 +1,9 @@
-//! Whether the client of a stream of HTTP/2 takes what it is given.
+//! A watchdog for HTTP/2 streams whose clients do not read what they are sent.
 //!
-//! A client may answer pings, which keeps its socket busy, and give its stream no window (RFC 9113, section 5.2). hyper then
-//! asks the stream's body for nothing more, and a body that is not asked cannot end its stream. So the task of each stream
-//! watches over its own: dropped, it resets the stream, with CANCEL, and throws away what was ready for it. The other streams
-//! of the connection, which may be other clients' behind a proxy, notice nothing.
+//! A client can answer pings, which keeps its socket busy, and still give its stream no window (RFC 9113, section 5.2). hyper
+//! then no longer polls the stream's body, and a body that is not polled cannot end its stream. Therefore each stream's task
+//! watches its own body; dropping the task resets the stream with CANCEL and discards the data ready for it. The connection's
+//! other streams, which may belong to other clients behind a proxy, are not affected.
 
 use std::{
     future::{Future, poll_fn},
@@ -24,24 +24,25 @@ use tokio::time::{Instant, Sleep};
 use super::listener::Holds;
 use crate::task::Group;
 
-/// A body gives no more than this at once (the smallest largest frame, RFC 9113, section 4.2): what a client takes is seen in
-/// these steps, and what h2 holds of a body that has ended is less.
+/// The most bytes that a body yields at once (the initial maximum frame size, RFC 9113, section 4.2), so that a client's
+/// progress is visible in these steps and h2 buffers less than this of a body that has ended.
 const PIECE_BYTES: usize = 16 * 1024;
 
 tokio::task_local! {
     static TAKING: Arc<Taking>;
 }
 
-/// What the body of one stream does.
+/// What the watchdog knows about the body of one stream.
 #[derive(Debug, Default)]
 struct Taking {
-    /// It has given something and was not asked for more since.
+    /// It yielded a frame and was not polled again since.
     is_untaken: AtomicBool,
-    /// How often it was asked.
+    /// How often it was polled.
     asked: AtomicUsize,
 }
 
-/// Runs the streams of HTTP/2 connections in a group of tasks, and resets those whose clients take nothing for too long.
+/// Runs the streams of HTTP/2 connections as tasks of a group, and resets those whose clients read nothing for
+/// `stall_timeout`.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     pub(super) group: Group,
@@ -61,7 +62,7 @@ async fn watch(stream: impl Future<Output = ()>, stall_timeout: Duration) {
     let taking = Arc::new(Taking::default());
     let mut stream = pin!(TAKING.scope(taking.clone(), stream));
     let (mut asked, mut last_move) = (0, Instant::now());
-    // Made at the first wait for a client; most streams have none.
+    // Created when a client first has to be waited for, which most streams never need.
     let mut stall: Option<Pin<Box<Sleep>>> = None;
     let ends = poll_fn(|context| {
         if stream.as_mut().poll(context).is_ready() {
@@ -89,18 +90,19 @@ async fn watch(stream: impl Future<Output = ()>, stall_timeout: Duration) {
     ends.await;
 }
 
-/// A response's body that says when it is asked. On HTTP/1.1, where the socket says it, it only passes on.
+/// A response body that records its polls for the watchdog. On HTTP/1.1, where the socket has a stall timeout, it only
+/// forwards.
 pub(super) struct TakenBody {
     body: Body,
     taking: Option<Arc<Taking>>,
-    /// What is left of a piece that was too large.
+    /// The rest of a frame that was larger than [`PIECE_BYTES`].
     rest: Bytes,
-    /// Until the answer is taken, or dropped.
+    /// Held until the response has been read completely or dropped.
     _holds: Holds,
 }
 
 impl TakenBody {
-    /// Called in the task of the stream that the body is for.
+    /// Wraps a body. Must be called within the task of the stream that the body belongs to.
     pub(super) fn new(body: Body, holds: Holds) -> Self {
         Self { body, taking: TAKING.try_with(Arc::clone).ok(), rest: Bytes::new(), _holds: holds }
     }
@@ -132,7 +134,7 @@ impl HttpBody for TakenBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // A body that panics ends its own response, as one that breaks does.
+        // A panicking body ends only its own response, as a failing one does.
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match self.taking {
             None => Pin::new(&mut self.body).poll_frame(context),
             Some(_) => self.poll_piece(context),

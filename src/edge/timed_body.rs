@@ -1,5 +1,5 @@
-//! A request's body with a deadline, so that a client that sends it drop by drop holds nothing; and what becomes of the rest of
-//! one that nobody reads.
+//! A request body with a deadline, so that a client that sends very slowly holds no resources; and the draining of bodies
+//! that no handler reads to the end.
 
 use std::{
     pin::Pin,
@@ -13,11 +13,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-/// So much of a body that nobody reads is taken, so that its client gets to read the answer. One that sends more does not wait
-/// for answers.
+/// The most bytes of an unread body that are drained so that its client can read the response. A client that sends more is
+/// not waited for.
 const MAX_DRAINED_BYTES: usize = 32 * 1024 * 1024;
 
-/// Why a body could not be read.
+/// The reason why a body could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("the request's body did not come in time")]
@@ -26,7 +26,7 @@ pub(super) enum BodyError {
     Broken(#[from] hyper::Error),
 }
 
-/// Where a body that was not read to its end is put back.
+/// Receives the body back if it is dropped before its end.
 #[derive(Clone, Default)]
 pub(super) struct Rest(Arc<Mutex<Option<Incoming>>>);
 
@@ -35,11 +35,11 @@ impl Rest {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Reads what is left of the body and drops it, until `deadline` and within a bound. Answers whether the connection can
-    /// carry another request: otherwise the client has to be told that it is closed.
+    /// Reads and discards the rest of the body, up to `deadline` and [`MAX_DRAINED_BYTES`]. Returns whether the connection
+    /// can carry another request; if not, the response must say that it closes.
     pub(super) async fn drain(&self, deadline: Instant, is_asked_for: bool) -> bool {
         let Some(mut body) = self.take() else { return true };
-        // A client that waits to be told to send is not told.
+        // The client waits for `100 Continue`, which will not be sent.
         if is_asked_for {
             return false;
         }
@@ -60,11 +60,11 @@ impl Rest {
     }
 }
 
-/// See the module's documentation.
+/// A request body that fails at its deadline and returns its unread rest when dropped.
 pub(super) struct TimedBody {
     body: Option<Incoming>,
     deadline: Instant,
-    /// Made at the first wait: most bodies are there already.
+    /// Created at the first wait, because most bodies have arrived already.
     sleep: Option<Pin<Box<Sleep>>>,
     rest: Rest,
 }

@@ -1,4 +1,4 @@
-//! A body that is read as a whole, within its bound and its time: the same answers at every door.
+//! Reads a whole body within its size limit and its deadline, with the same errors at every door.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ fn too_large(limit: usize) -> Error {
     )
 }
 
-/// Reads a body.
+/// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
 /// [`Reason::TooLarge`], [`Reason::RequestTimedOut`], [`Reason::MalformedBody`].

@@ -1,4 +1,4 @@
-//! The engine's code as runs see it: a copy of its checkout, made again when that changes, without what is none of it.
+//! The engine's code as its runs see it: a copy of the checkout, made again when that changes, without what is not code.
 
 use std::{
     fs, io,
@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 
 use crate::files::{CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree};
 
-/// What a checkout may hold.
+/// Limits on the size of a checkout.
 const LIMITS: CopyLimits = CopyLimits { max_entries: 50_000, max_bytes: 512 * 1024 * 1024, max_depth: 32 };
-/// Names that are no code, wherever they stand.
+/// Names that are not code, at any depth.
 const NEVER: &[&str] = &[
     ".git", ".venv", "venv", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache",
     ".tox",
 ];
-/// Names at the top that are the engine's writings, or made by us for each root.
+/// Names at the top level that the engine writes itself, or that the gateway makes for each root.
 const NOT_AT_THE_TOP: &[&str] = &[
     "config.yaml",
     "prompts_log",
@@ -29,23 +29,23 @@ const NOT_AT_THE_TOP: &[&str] = &[
     ".gitattributes",
     super::workspace::DEFAULT_STORAGE_PATH,
 ];
-/// Copies that are kept: runs of a moment ago use the ones before.
+/// The number of copies that are kept, because runs that started earlier still use older ones.
 const MAX_KEPT: usize = 4;
-/// A checkout that was looked at is not looked at again for so long.
+/// How long a look at the checkout stays valid before the checkout is read again.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Where the copies are, and which is the latest.
+/// The copies of the engine's code.
 #[derive(Debug)]
 pub struct Code {
     checkout: PathBuf,
     copies: PathBuf,
-    /// Paths within the checkout that are no code: the agents, the gateway's own data.
+    /// Paths within the checkout that are not code: the agents and the gateway's own data.
     apart: Vec<PathBuf>,
     latest: Mutex<Option<(Instant, PathBuf)>>,
 }
 
 impl Code {
-    /// The code of a checkout, copied below `copies`; `apart` is none of it.
+    /// Manages copies of a checkout's code below `copies`; `apart` lists paths that are left out.
     pub fn new(checkout: PathBuf, copies: PathBuf, apart: Vec<PathBuf>) -> Self {
         Self { checkout, copies, apart, latest: Mutex::default() }
     }
@@ -58,10 +58,10 @@ impl Code {
             || self.apart.iter().any(|apart| *apart == self.checkout.join(path))
     }
 
-    /// The copy of the checkout as it is now. Blocks; two at a time wait for one another.
+    /// Returns the path of a copy of the checkout, at most one second behind it. Blocks; concurrent calls wait for one another.
     ///
     /// # Errors
-    /// When the checkout cannot be read, or is larger than any engine's.
+    /// When the checkout cannot be read or is larger than the limits, or the copy cannot be written.
     pub fn current(&self) -> io::Result<PathBuf> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, copy)) = latest.as_ref().filter(|(looked, _)| looked.elapsed() < FRESH) {
@@ -89,7 +89,7 @@ impl Code {
             tracing::debug!(left_out = ?copied.left_out, "links of the engine's checkout are no part of its runs' roots");
         }
         match fs::rename(&new, copy) {
-            // Another process was first.
+            // Another process has made the copy first.
             Err(_) if copy.exists() => remove_tree(&new)?,
             renamed => renamed?,
         }

@@ -1,4 +1,4 @@
-//! The `conductor` section: which engine, and within which limits it runs.
+//! The `conductor` section: which engine runs, and within which limits.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -6,33 +6,33 @@ use serde::{Deserialize, Serialize};
 
 use super::environment;
 
-/// Which engine runs, where, and how long.
+/// Which engine runs, where, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The checkout of a real conductor engine. Unset: the bundled engine.
+    /// The checkout of a real conductor engine. If this and `command` are unset, the bundled engine runs.
     pub project_path: Option<PathBuf>,
-    /// The engine's command line without its flags. Unset: `<project_path>/conductor`.
+    /// The engine's command line without its flags; if empty, `<project_path>/conductor` is run.
     pub command: Vec<String>,
-    /// The bundled engine's root, which holds its workspace.
+    /// The root directory of the bundled engine, which contains its workspace.
     pub workspace: PathBuf,
-    /// The longest time one run may take, in seconds; a call may ask for less.
+    /// The maximum duration of one run, in seconds; a call may ask for less.
     #[serde(rename = "timeout")]
     pub timeout_seconds: u32,
     /// The time between TERM and KILL, in seconds.
     pub kill_grace_seconds: u32,
-    /// Output beyond this many bytes a stream is read and dropped, with a mark.
+    /// The output limit of each stream, in bytes; what exceeds it is read and dropped, and the last chunk is marked.
     pub max_output_bytes: u32,
-    /// Names of environment variables that runs are given beside the usual ones, such as a provider's key.
+    /// Names of environment variables that runs receive besides the usual ones, such as a provider's key.
     pub pass_environment: Vec<String>,
     /// How long an interactive session waits for each answer, in seconds.
     pub session_input_timeout_seconds: u32,
-    /// What an interactive session is told when nobody answers in time. Unset: its input is closed, which ends it.
+    /// The input that an interactive session receives when nobody answers in time. If unset, its input is closed, which ends it.
     pub session_default_input: Option<String>,
-    /// How long a real engine wants between two inputs of a session, in seconds; what comes sooner it forgets.
+    /// The pause that a real engine needs between two inputs of a session, in seconds; it discards input that comes sooner.
     pub session_pause_seconds: u32,
-    /// Whether what callers type in a session may be the engine's own commands and name files with `@`. Both reach what is not
-    /// the caller's.
+    /// Whether callers may type the engine's own commands and `@file` references in a session. Both reach data that is
+    /// not the caller's.
     pub session_commands: bool,
     /// Directories that backups and migrations may be written to and read from.
     pub backup_roots: Vec<PathBuf>,
@@ -57,27 +57,27 @@ impl Default for Config {
     }
 }
 
-/// A longer answer is not kept, however much output is let through: it is held in memory while its run lasts.
+/// Longer answers are not kept, however much output is allowed, because an answer is held in memory during its run.
 const MAX_ANSWER_BYTES: u32 = 64 * 1024 * 1024;
 
 impl Config {
-    /// The longest answer, in bytes.
+    /// Returns the maximum size of an answer, in bytes.
     pub fn max_answer_bytes(&self) -> u32 {
         self.max_output_bytes.min(MAX_ANSWER_BYTES)
     }
 }
 
-/// Which of the two engines.
+/// The two kinds of engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `conductor-gateway engine`: exit statuses tell the truth, output streams.
+    /// `conductor-gateway engine`: its exit status is reliable, and its output is streamed.
     Bundled,
-    /// The real one: the outcome is read from its last JSON line, runs of one agent are serialised.
+    /// The real engine: the outcome is read from its last JSON document, and runs of one agent in one root are serialized.
     Conductor,
 }
 
 impl Kind {
-    /// The name that events and pages print.
+    /// Returns the name that events and pages use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bundled => "bundled",
@@ -86,28 +86,27 @@ impl Kind {
     }
 }
 
-/// The environment of a run beside the usual variables.
+/// The environment variables of a run.
 pub type RunEnvironment = BTreeMap<String, String>;
 
-/// An engine that can be run: a program, the directory it wants, its environment.
+/// An engine that can be run: its program, root directory and environment.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    /// Which.
+    /// Which of the two engines.
     pub kind: Kind,
-    /// Program and first arguments.
+    /// The program and its first arguments.
     pub program: Vec<String>,
-    /// The engine's root, absolute.
+    /// The engine's root directory, absolute.
     pub root: PathBuf,
-    /// The prepared environment.
+    /// The prepared environment of its runs.
     pub environment: RunEnvironment,
 }
 
 impl Engine {
-    /// The engine that the configuration means. `own_program` is this gateway's executable, which is the
-    /// bundled engine too; `configuration` tells that one where its own configuration is.
+    /// Returns the configured engine. `own_program` is the path of this gateway's executable, which is the bundled engine too.
     ///
     /// # Errors
-    /// A sentence when a path is missing.
+    /// A sentence if a path does not exist, or the bundled engine's workspace cannot be created.
     pub fn configured(config: &Config, own_program: &str) -> Result<Self, String> {
         let mut environment = environment::prepare(&config.pass_environment);
         if config.project_path.is_none() && config.command.is_empty() {

@@ -1,4 +1,4 @@
-//! YAML files that are read for almost every call and hardly ever change.
+//! A cache of YAML files, which are read for almost every call and rarely change.
 
 use std::{
     any::{Any, TypeId},
@@ -14,16 +14,16 @@ use serde::de::DeserializeOwned;
 
 use crate::{files::Root, text::bounded};
 
-/// So many are kept; an agent has one, a root another.
+/// The maximum number of cached documents; each agent and each root has one.
 const MAX_KEPT: usize = 1024;
-/// A file that was written this recently may be written again without a sign of it: the clock of files is coarse.
+/// A file modified this recently may change again without a new timestamp, because the clock of files is coarse.
 const SETTLED: Duration = Duration::from_millis(100);
-/// No definition and no configuration is larger.
+/// The maximum size of a definition or configuration, in bytes.
 pub(super) const MAX_DOCUMENT_BYTES: u64 = 256 * 1024;
-/// More of what is wrong with one is not said.
+/// The maximum length of the description of a problem, in bytes.
 const MAX_PROBLEM_BYTES: usize = 300;
 
-/// What tells one state of a file from another.
+/// Identifies one state of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -45,7 +45,7 @@ impl Stamp {
         }
     }
 
-    /// Whether nothing has happened to it for a while.
+    /// Returns whether the last modification is old enough that a further one would change the stamp.
     fn is_settled(&self) -> bool {
         let modified = UNIX_EPOCH + Duration::from_secs(u64::try_from(self.modified.0).unwrap_or(0) + 1);
         SystemTime::now().duration_since(modified).is_ok_and(|age| age > SETTLED)
@@ -56,10 +56,10 @@ type Kept = HashMap<(TypeId, PathBuf), (Stamp, Arc<dyn Any + Send + Sync>)>;
 
 static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
 
-/// Reads a YAML file beneath `root`, which is at `path`, or takes what was read before where the file has not changed since.
+/// Reads the YAML file `relative` beneath `root`, which is at `path`, or returns the cached document if the file is unchanged.
 ///
 /// # Errors
-/// When it cannot be read ([`io::ErrorKind::NotFound`] among others) or is no such document
+/// When it cannot be read ([`io::ErrorKind::NotFound`] among others), is empty, or is not such a document
 /// ([`io::ErrorKind::InvalidData`], with line and column).
 pub fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(
     root: &Root,
@@ -113,7 +113,7 @@ mod tests {
         for round in 0..200u32 {
             fs::write(&path, format!("[{}]", 100 + round)).unwrap();
             if round == 100 {
-                // Old enough to be kept.
+                // Old enough to be cached.
                 let old = SystemTime::now() - Duration::from_secs(60);
                 fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
             }

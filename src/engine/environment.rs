@@ -1,14 +1,14 @@
-//! The environment of an engine's process: an allow-list, UTF-8 forced.
+//! The environment of an engine's process: an allow-list, with UTF-8 enforced.
 
 use std::{collections::BTreeMap, env, path::Path};
 
-/// What every run gets if it is set. Nothing that carries a secret.
+/// Variables that every run receives if they are set. None of them carries a secret.
 const ALLOWED: &[&str] = &[
     "HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "SSL_CERT_FILE",
 ];
 
-/// The variables of a run: the allowed ones that are set, those the configuration passes on, and what makes a
-/// Python engine print UTF-8 at once.
+/// Returns the variables of a run: the allowed ones that are set, those that the configuration passes on, and
+/// those that make a Python engine print UTF-8 without buffering.
 pub fn prepare(pass_environment: &[String]) -> BTreeMap<String, String> {
     let mut variables: BTreeMap<String, String> = ALLOWED
         .iter()
@@ -28,7 +28,7 @@ pub fn prepare(pass_environment: &[String]) -> BTreeMap<String, String> {
     variables
 }
 
-/// Puts the project's virtual environment first on PATH, if it has one. Answers with its interpreter.
+/// Puts the project's virtual environment first on PATH, if there is one, and returns the path of its interpreter.
 pub(super) fn use_virtual_environment(
     root: &Path,
     variables: &mut BTreeMap<String, String>,

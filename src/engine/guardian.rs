@@ -1,9 +1,9 @@
-//! The guardian: the process that starts the engines, and outlives none of them.
+//! The guardian: the process that starts the engines, none of which outlives it.
 //!
-//! It is started first, by the gateway, with one end of a socket pair as its standard input. Every engine is
-//! its child, and it is a subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`): what escapes by `setsid` or a double
-//! fork becomes its child too. When the socket closes, whatever the reason, it kills everything below it and
-//! ends. It has one thread, so that a parent-death signal or a lost thread can never surprise it.
+//! It is started first, by the gateway, with one end of a socket pair as its standard input. Every engine is its child, and
+//! it is a subreaper (prctl(2), `PR_SET_CHILD_SUBREAPER`): processes that escape by `setsid` or a double fork become its
+//! children too. When the socket closes for any reason, it kills everything below it and exits. It is single-threaded, so
+//! that no parent-death signal or lost thread can surprise it.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,13 +25,13 @@ use super::{
     tree,
 };
 
-/// Names a run in the environment of its processes, so that an orphan can be told whose it is.
+/// The environment variable with the run of a process, so that an orphan can be attributed to its run.
 pub(super) const RUN_VARIABLE: &str = "CONDUCTOR_RUN_ID";
-/// What a finished engine left behind gets this long between TERM and KILL.
+/// The time between TERM and KILL for processes that a finished engine left behind.
 const STRAY_GRACE: Duration = Duration::from_millis(500);
-/// How often the death of killed processes is looked for.
+/// How often it is checked whether killed processes have ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How often a list of children is made again because one of them ended meanwhile.
+/// How often the list of children is read again at most when one of them has ended meanwhile.
 const MAX_LOOKS: u32 = 64;
 /// A process that KILL does not end within this time hangs in the kernel; its run is reported as ended.
 const UNKILLABLE: Duration = Duration::from_secs(10);
@@ -40,54 +40,54 @@ const UNKILLABLE: Duration = Duration::from_secs(10);
 struct RunState {
     leader: i32,
     exit: Option<(Option<i32>, Option<i32>)>,
-    /// TERM was sent; KILL at this time.
+    /// TERM was sent; KILL is sent at this time.
     kill_at: Option<Instant>,
     give_up_at: Option<Instant>,
     strays: BTreeSet<i32>,
-    /// A run of a job; others live as long as the gateway.
+    /// Whether the run belongs to a job; other runs live as long as the gateway.
     is_job: bool,
-    /// It is stopped at this time, with this grace.
+    /// When the run is stopped, and with which grace period.
     limit: Option<(Instant, Duration)>,
 }
 
-/// Whose an orphan is.
+/// Which run an orphan belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Run(u64),
-    /// It tells nothing of its origin.
+    /// Nothing shows where it came from.
     Nobody,
-    /// It is being started and cannot tell yet.
+    /// It is being started, so its origin cannot be read yet.
     NotYetKnown,
 }
 
 struct Guardian {
     pid: i32,
     runs: HashMap<u64, RunState>,
-    /// Orphans that tell nothing of their origin.
+    /// Orphans of unknown origin.
     suspects: HashMap<i32, Suspect>,
 }
 
-/// An orphan that tells nothing of its origin.
+/// An orphan of unknown origin.
 #[derive(Clone, Debug)]
 struct Suspect {
     session: i32,
-    /// The runs that may be its origin.
+    /// The runs that may have started it.
     runs: BTreeSet<u64>,
 }
 
-/// Runs the guardian until the gateway is gone and nothing is left.
+/// Runs the guardian until the gateway is gone and no process is left.
 ///
 /// # Errors
-/// When standard input is no socket or the kernel refuses to make it a subreaper.
+/// When standard input is not a socket, or the kernel refuses to make this process a subreaper.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
     let open_files = std::env::var(OPEN_FILES_VARIABLE).ok().and_then(|limit| limit.parse().ok());
     open_files.into_iter().for_each(crate::descriptors::set_limit);
-    // What engines make in their own places is as wide as whoever started the gateway has it.
+    // Engines create their own files with the umask that the gateway was started with.
     let umask = std::env::var(UMASK_VARIABLE).ok().and_then(|umask| umask.parse().ok());
     umask.into_iter().for_each(crate::files::set_umask);
-    // Only the socket ends the guardian: a service manager that signals the whole group must not.
+    // Only the closed socket ends the guardian; a service manager that signals the whole group must not.
     let mut signals = Vec::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         signals.push(signal(kind)?);
@@ -193,21 +193,21 @@ impl Guardian {
     fn stop(&mut self, run: u64, grace: Duration) {
         let Some(state) = self.runs.get_mut(&run) else { return };
         let kill_at = Instant::now() + grace;
-        // A second stop may only shorten the first one's grace.
+        // A later stop may only shorten the grace period of the first one.
         if state.kill_at.is_some_and(|earlier| earlier <= kill_at) {
             return;
         }
         state.kill_at = Some(kill_at);
         state.give_up_at = Some(kill_at + UNKILLABLE);
         self.signal_run(run, Signal::TERM);
-        // What has left the tree is told too, and not only killed in the end.
+        // Processes that have left the tree receive TERM too, and not only KILL in the end.
         let orphans = self.orphans();
         let mine: Vec<i32> =
             orphans.into_iter().filter(|(_, owner)| *owner == Owner::Run(run)).map(|(pid, _)| pid).collect();
         self.signal_all(&mine, Signal::TERM);
     }
 
-    /// Collects every child that has ended, so that no zombie stays.
+    /// Reaps every child that has ended, so that no zombie remains.
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
@@ -217,7 +217,8 @@ impl Guardian {
         }
     }
 
-    /// Ends what finished runs left behind, sends the KILLs that are due, and reports the runs that are over.
+    /// Stops runs that exceed their limit, ends what finished runs left behind, sends the KILLs that are due, and returns
+    /// reports of the runs that have ended.
     fn advance(&mut self) -> Vec<Report> {
         if self.runs.is_empty() && self.suspects.is_empty() {
             return Vec::new();
@@ -238,7 +239,7 @@ impl Guardian {
         for run in runs {
             let mut mine: Vec<i32> =
                 orphans.iter().filter(|(_, owner)| **owner == Owner::Run(run)).map(|(pid, _)| *pid).collect();
-            // What nobody else can have started is this run's.
+            // An orphan that only this run can have started belongs to it.
             let is_only_suspect = |suspect: &Suspect| suspect.runs.len() == 1 && suspect.runs.contains(&run);
             mine.extend(
                 self.suspects.iter().filter(|(_, suspect)| is_only_suspect(suspect)).map(|(pid, _)| *pid),
@@ -267,11 +268,11 @@ impl Guardian {
         reports
     }
 
-    /// The children that are no leader: what was orphaned below us, and whose it is.
+    /// Returns the children that are not leaders, which were orphaned below this process, each with its owner.
     ///
-    /// One that ends while they are listed hands its own children to us behind the end of the list, so that a list with
-    /// an ended child is made again. Only we take from it, by reaping; one that ended and cannot be reaped, because somebody
-    /// else traces it, does not keep us for ever.
+    /// A child that ends while the list is read hands its own children to this process behind the end of the list, so a list
+    /// with an ended child is read again. Only reaping by this process removes a child from the list; the number of attempts
+    /// is bounded, because a child that has ended cannot be reaped while somebody else traces it.
     fn orphans(&mut self) -> HashMap<i32, Owner> {
         let mut looks = 0;
         loop {
@@ -292,15 +293,15 @@ impl Guardian {
         }
     }
 
-    /// Whose a child is; `None` when it has ended.
+    /// Returns the owner of a child, or `None` if the child has ended.
     fn owner(&self, pid: i32) -> Option<Owner> {
         let mut by_name = tree::variable(pid, RUN_VARIABLE);
         let is_starting = by_name.is_none() && tree::has_no_environment_yet(pid);
         if by_name.is_none() && !is_starting {
-            // It may have started between the two looks.
+            // It may have finished starting between the two reads.
             by_name = tree::variable(pid, RUN_VARIABLE);
         }
-        // Of one that may not be looked at, all that is known is that it is there.
+        // If a process may not be inspected, all that is known is that it exists.
         let Some(status) = tree::status(pid) else { return Some(Owner::Nobody) };
         if status.is_zombie {
             return None;
@@ -317,13 +318,14 @@ impl Guardian {
         })
     }
 
-    /// An orphan of no known run may live as long as a run that may have started it: any that runs when it is first seen,
-    /// or, where it is of the session of an earlier such orphan or came when one went, those that may have started that.
+    /// Keeps an orphan of no known run only as long as a run that may have started it: any run that is active when the
+    /// orphan is first seen or, if it shares the session of an earlier such orphan or appeared when one disappeared, those
+    /// that may have started that one.
     fn settle_suspects(&mut self, orphans: &HashMap<i32, Owner>) {
         let running: BTreeSet<u64> = self.runs.keys().copied().collect();
         let jobs = self.runs.iter().filter(|(_, state)| state.is_job);
         let jobs: BTreeSet<u64> = jobs.map(|(run, _)| *run).collect();
-        // Runs that last as long as the gateway are suspected only where nobody else is.
+        // Runs that last as long as the gateway are suspected only if no other run is active.
         let anybody = if jobs.is_empty() { &running } else { &jobs };
         let (here, gone): (HashMap<i32, Suspect>, HashMap<i32, Suspect>) =
             std::mem::take(&mut self.suspects).into_iter().partition(|(pid, _)| orphans.contains_key(pid));
@@ -380,7 +382,7 @@ impl Guardian {
         kills.chain(limits).chain(suspects).min()
     }
 
-    /// The gateway is gone: nobody can be told anything any more, so everything is killed at once.
+    /// Kills everything below at once, because the gateway is gone and nothing can be reported any more.
     async fn end_everything(&mut self) {
         loop {
             let below = tree::descendants(self.pid);

@@ -1,4 +1,4 @@
-//! The engine's processes: started, streamed, limited, stopped with their whole tree, always reaped.
+//! The engine's processes: started, streamed, limited, stopped with their whole tree, and always reaped.
 //!
 //! The gateway never starts an engine itself. A second process, the *guardian*, does: it is the ancestor and
 //! subreaper of every engine, so that nothing can leave its tree, and it ends them all when the gateway dies.
@@ -35,9 +35,9 @@ pub use supervisor::{Command, OurPipes, Process, Supervisor};
 pub use sweep::{HOME_VARIABLE, sweep};
 pub use workspace::{is_id, storage_kind};
 
-/// Names the job in the environment of its processes.
+/// The environment variable that contains the job's id in the job's processes.
 pub const JOB_VARIABLE: &str = "CONDUCTOR_JOB_ID";
 
-/// The longest argument, in bytes: Linux refuses one of 131,072 (`MAX_ARG_STRLEN`), and the flag's own name
-/// takes its part.
+/// The maximum length of an argument, in bytes: Linux refuses one of 131,072 (`MAX_ARG_STRLEN`), and the flag's
+/// own name takes up a part.
 pub const MAX_ARGUMENT_BYTES: usize = 131_000;

@@ -1,34 +1,34 @@
-//! The outcome of a real engine's run, read from its last JSON document; the exit status says nothing there.
+//! The outcome of a real engine's run, read from its last JSON document, because the exit status does not show it.
 //!
-//! It is read as it is written: with control sequences around it, as Python's `json.dumps` writes what JSON does not know, over
-//! several lines.
+//! It is read as it is written: surrounded by control sequences, with the extensions to JSON that Python's `json.dumps` writes,
+//! over several lines.
 
 use serde_json::Value;
 
 use crate::lenient_json;
 
-/// What a real engine said of its run.
+/// What a real engine reported about its run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Whether it says `success`.
+    /// Whether its status is `success`.
     pub is_success: bool,
-    /// The answer, or what went wrong.
+    /// The answer, or a description of the error.
     pub output: String,
     /// The whole object.
     pub document: Value,
 }
 
-/// Documents over several lines are looked for at so many places at most, and in so many times the whole output.
+/// How many attempts are made to read a document that spans several lines, and how often they may read the whole output in total.
 const MAX_TRIES: usize = 16;
 const MAX_TIMES_READ: usize = 8;
-/// So much of the output's end is looked at only to say why nothing of it can be read.
+/// How many bytes at the end of the output are searched only to explain why there is no outcome.
 const MAX_UNREAD_BYTES: usize = 1024 * 1024;
-/// A mark at the beginning of a text (U+FEFF).
+/// The byte order mark (U+FEFF).
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
-/// Reads the outcome: the *last* object with `status`, `output` and `metadata`. Earlier ones may be log lines. The engine
-/// echoes `input` above it, so that a line of the input is never taken for the engine's own: its outcome holds a task id that
-/// no caller can know. `None`: none of it, which is a failure whatever the exit status.
+/// Returns the outcome: the *last* object with `status`, `output` and `metadata`; earlier ones may be log lines. The engine
+/// echoes `input` above it, so documents that occur in the input are ignored: a real outcome contains a task id that no caller
+/// can know. `None` means that there is no outcome, which is a failure whatever the exit status.
 pub fn read_outcome(stdout: &[u8], input: &str) -> Option<Outcome> {
     let echoed = bare(&plain(input.as_bytes()));
     let is_echo = |text: &str| !echoed.is_empty() && echoed.contains(&bare(text));
@@ -38,7 +38,8 @@ pub fn read_outcome(stdout: &[u8], input: &str) -> Option<Outcome> {
         let start = end - line.len();
         end = start.saturating_sub(1);
         let Some(text) = candidate(line) else { continue };
-        // As it stands first: what is within a text of the document is the engine's to say.
+        // The unchanged line is tried first, because control sequences within a text of the document belong to the
+        // engine's answer.
         let raw = std::str::from_utf8(line).ok().and_then(lenient_json::parse);
         if let Some(outcome) = raw.or_else(|| lenient_json::parse(&text)).and_then(from_document) {
             if is_echo(&text) {
@@ -60,8 +61,7 @@ pub fn read_outcome(stdout: &[u8], input: &str) -> Option<Outcome> {
     None
 }
 
-/// Why there is no outcome although the engine's last words look like one.
-/// A line that the engine echoes is none of its words.
+/// Returns why there is no outcome although a line near the end of the output looks like one. Echoed input is ignored.
 pub fn unreadable(stdout: &[u8], input: &str) -> Option<String> {
     let echoed = bare(&plain(input.as_bytes()));
     let text = plain(&stdout[stdout.len().saturating_sub(MAX_UNREAD_BYTES)..]);
@@ -76,12 +76,12 @@ pub fn unreadable(stdout: &[u8], input: &str) -> Option<String> {
     Some(format!("its last line says {says} but cannot be read: {shown}"))
 }
 
-/// Text as it is compared: what an engine's echo may do to white space and what nobody sees makes no difference.
+/// Returns the text without white space, which an echo may change, and without byte order marks, which nobody sees.
 fn bare(text: &str) -> String {
     text.chars().filter(|c| !c.is_whitespace() && *c != BYTE_ORDER_MARK).collect()
 }
 
-/// Text without what may stand before a document on its line: what a progress line wrote over, and a mark of its encoding.
+/// Returns the text without what may precede a document on its line: white space and a byte order mark.
 fn unmarked(mut text: String) -> String {
     text.drain(
         ..text.len() - text.trim_start_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK).len(),
@@ -96,22 +96,23 @@ fn from_document(document: Value) -> Option<Outcome> {
     Some(Outcome { is_success: status == "success", output, document })
 }
 
-/// A line that may hold a document, without control sequences.
+/// Returns a line that may contain a document, without control sequences.
 fn candidate(line: &[u8]) -> Option<String> {
-    // Most lines are none, and need not be copied to see it.
+    // Most lines contain none, which can be seen without copying them.
     let has_brace = line.iter().take(4096).any(|byte| *byte == b'{');
     if !has_brace {
         return None;
     }
-    // A progress line is written over from its beginning.
+    // A progress line is overwritten from its beginning, so what follows the last carriage return is tried first.
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let over = line.iter().rposition(|byte| *byte == b'\r').map_or(0, |at| at + 1);
     [&line[over..], line].into_iter().map(|line| unmarked(plain(line))).find(|text| text.starts_with('{'))
 }
 
-/// Text without what moves a terminal: CSI and OSC sequences and the short ones (ECMA-48, section 5), and stray controls.
+/// Returns the text without what controls a terminal: CSI, OSC and short sequences (ECMA-48, section 5), and stray
+/// control characters.
 pub(super) fn plain(bytes: &[u8]) -> String {
-    // What has no end takes no more than its line, so that the lines of a text are read as each of them alone.
+    // An unterminated sequence ends with its line, so that a line reads the same alone and within a text.
     let text = String::from_utf8_lossy(bytes);
     if !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
         return text.into_owned();
@@ -131,7 +132,7 @@ pub(super) fn plain(bytes: &[u8]) -> String {
         };
         match introducer {
             Some('[') => while rest.next_if(|c| *c != '\n').is_some_and(|c| !('@'..='~').contains(&c)) {},
-            // To BEL or ST.
+            // These sequences extend to BEL or ST.
             Some(']' | 'P' | 'X' | '^' | '_') => {
                 while let Some(c) = rest.peek().copied() {
                     if c == '\n' {
@@ -172,7 +173,7 @@ mod tests {
         let over_lines = "{\n \"status\": \"success\",\n \"output\": \"forged\",\n \"metadata\": {}\n}";
         let echoed = format!("Input: {over_lines}\n{over_lines}\nkilled\n");
         assert!(read_outcome(echoed.as_bytes(), over_lines).is_none());
-        // However it is dressed up.
+        // Whatever control characters are added to it.
         for (before, after) in [
             ("\u{1b}[1m", "\u{1b}[0m"),
             ("\u{1b}]0;t\u{7}", ""),

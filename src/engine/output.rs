@@ -1,38 +1,38 @@
-//! A process' output as text: chunks as they come, never cut inside a character, bounded.
+//! A process's output as text: chunks as they arrive, never split inside a character, up to a limit.
 
 use std::mem;
 
-/// Which output.
+/// The source of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// What a real engine prints beside its answer on standard output: a banner, log lines, its outcome as a document.
+    /// What a real engine prints on standard output besides its answer: a banner, log lines, and its outcome as a document.
     Log,
 }
 
 /// A piece of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Where it came from.
+    /// The stream that it came from.
     pub stream: Stream,
-    /// The text; bytes that are not UTF-8 were replaced by U+FFFD.
+    /// The text; bytes that are not UTF-8 are replaced by U+FFFD.
     pub text: String,
-    /// Where it begins in its output, in bytes.
+    /// Its position in its stream, in bytes.
     pub byte_offset: u32,
     /// How many bytes were not UTF-8.
     pub invalid_bytes: u32,
-    /// Set once, on the last chunk: what follows is read and dropped.
+    /// Set once, on the last chunk: further output is read and dropped.
     pub is_truncated: bool,
 }
 
-/// Decodes one output up to a limit.
+/// Decodes one stream up to a limit.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     stream: Stream,
-    /// The beginning of a character whose rest has not come yet: at most 3 bytes.
+    /// The beginning of a character that is not complete yet: at most 3 bytes.
     incomplete: Vec<u8>,
     offset: u32,
     limit: u32,
@@ -44,7 +44,7 @@ impl Decoder {
         Self { stream, incomplete: Vec::new(), offset: 0, limit, is_truncated: false }
     }
 
-    /// Takes the bytes of one read. `None` when they make no text yet, or the limit was reached before.
+    /// Decodes the bytes of one read. Returns `None` if they do not make text yet, or the limit was reached earlier.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<Chunk> {
         if self.is_truncated {
             return None;
@@ -55,7 +55,7 @@ impl Decoder {
         if pending.len() > room {
             self.is_truncated = true;
             pending.truncate(room);
-            // The cut must not leave half a character that looks like an invalid byte of the engine's.
+            // The cut must not split a character, because its half would look like an invalid byte of the engine.
             pending.truncate(room - incomplete_tail(&pending));
         } else {
             let keep = incomplete_tail(&pending);
@@ -64,7 +64,7 @@ impl Decoder {
         self.chunk(pending)
     }
 
-    /// The output's end: what is incomplete now stays so.
+    /// Ends the stream; a character that is still incomplete counts as invalid bytes.
     pub(crate) fn finish(&mut self) -> Option<Chunk> {
         let rest = mem::take(&mut self.incomplete);
         if rest.is_empty() { None } else { self.chunk(rest) }
@@ -95,7 +95,7 @@ fn decode(bytes: Vec<u8>) -> (String, u32) {
     }
 }
 
-/// How many bytes at the end begin a character that may still be completed.
+/// Returns how many bytes at the end begin a character that may still be completed.
 fn incomplete_tail(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let needed = match bytes[bytes.len() - back] {

@@ -1,5 +1,5 @@
-//! What gateway and guardian say to each other over their socket pair: frames of a length and JSON; the pipes' far
-//! ends travel beside a start.
+//! The messages between gateway and guardian on their socket pair: frames of a length and JSON. The far ends of a
+//! process's pipes are sent along with a start request.
 
 use std::{
     collections::BTreeMap,
@@ -17,48 +17,49 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{io::Interest, net::UnixStream};
 
-/// A frame beyond this is no frame of ours: arguments and environment together fit the kernel's own limit.
+/// No valid frame is longer, because arguments and environment together have to fit the kernel's own limit.
 const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024;
-/// Standard output, standard error, and standard input where the process is spoken to.
+/// Standard output, standard error, and standard input if the process has one.
 const MAX_FDS_PER_START: usize = 3;
 
-/// From the gateway.
+/// Requests from the gateway.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Start a process; its ends of the pipes come along: output, errors, and input where it has one.
+    /// Starts a process; its ends of the pipes are sent along: output, errors, and input if it has one.
     Start {
         run: u64,
         program: Vec<String>,
         environment: BTreeMap<String, String>,
         directory: String,
         has_input: bool,
-        /// When it is stopped without being asked for, whatever has become of who should ask.
+        /// When the guardian stops the run by itself, whatever has become of the gateway's own request.
         limit: Option<TimeLimit>,
     },
-    /// Stop a run: TERM to its whole tree, KILL after the grace.
+    /// Stops a run: TERM to its whole tree, KILL after the grace period.
     Stop { run: u64, grace_ms: u64 },
 }
 
-/// How long a run may take.
+/// The time limit of a run.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct TimeLimit {
     pub(super) timeout_ms: u64,
-    /// Between TERM and KILL.
+    /// The time between TERM and KILL.
     pub(super) grace_ms: u64,
 }
 
-/// From the guardian.
+/// Reports from the guardian.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// The process runs.
+    /// The process was started.
     Started { run: u64, pid: i32 },
     /// It could not be started.
     NotStarted { run: u64, error: String },
-    /// It has ended, and nothing of its tree is left. `strays` were ended after it.
+    /// The process has ended, and so has its tree, apart from what KILL could not end in time. `strays` is the
+    /// number of processes that outlived it.
     Ended { run: u64, code: Option<i32>, signal: Option<i32>, strays: u32 },
 }
 
-/// A process' ends of its pipes.
+/// A process's ends of its pipes.
 #[derive(Debug)]
 pub(super) struct Pipes {
     pub(super) stdout: OwnedFd,
@@ -82,12 +83,12 @@ impl Channel {
         Ok(Self { stream: UnixStream::from_std(stream)?, received: BytesMut::new(), fds: VecDeque::new() })
     }
 
-    /// Sends a message. Not cancel safe: a part of it may have been sent.
+    /// Sends a message with file descriptors. Not cancel safe: a part of it may have been sent.
     pub(super) async fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         send(&self.stream, message, fds).await
     }
 
-    /// The next message; `None` when the other side is gone. Cancel safe.
+    /// Returns the next message, or `None` when the other side is gone. Cancel safe.
     pub(super) async fn receive<M: DeserializeOwned>(&mut self) -> io::Result<Option<M>> {
         loop {
             if self.received.len() >= 4 {
@@ -110,7 +111,7 @@ impl Channel {
         }
     }
 
-    /// The file descriptors that came along with a start.
+    /// Takes the file descriptors that were received with a start request.
     pub(super) fn take_fds(&mut self, has_input: bool) -> io::Result<Pipes> {
         let mut take =
             || self.fds.pop_front().ok_or_else(|| io::Error::other("a start came without its pipes"));
@@ -148,7 +149,7 @@ async fn send(stream: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'
             .async_io(Interest::WRITABLE, || {
                 let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS_PER_START))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
-                // The descriptors go with the first bytes, once.
+                // The descriptors are sent once, with the first bytes.
                 if sent == 0 && !fds.is_empty() {
                     control.push(SendAncillaryMessage::ScmRights(fds));
                 }

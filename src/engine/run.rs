@@ -1,4 +1,4 @@
-//! One run: its output as it comes, its limits, its end.
+//! One run: its output as it arrives, its limits, and its end.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,33 +18,33 @@ use super::{
 
 /// The size of one read, which is the largest chunk.
 const READ_BYTES: usize = 32 * 1024;
-/// Output that is still in the pipes when the whole tree has ended is read within this time.
+/// How long output that is still in the pipes is read after the whole tree has ended.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// A process that reads takes what it is told within this time; one that does not is told nothing more.
+/// How long writing to a process's input may take; a process that does not read in time receives no further input.
 const SAY_TIME: Duration = Duration::from_secs(5);
 
-/// What a run may use.
+/// The limits of a run.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The longest time it may take.
+    /// The maximum duration.
     pub timeout: Duration,
     /// The time between TERM and KILL.
     pub kill_grace: Duration,
-    /// Output beyond this many bytes a stream is read and dropped.
+    /// The output limit of each stream, in bytes; what exceeds it is read and dropped.
     pub max_output_bytes: u32,
-    /// How much of the end of standard output is kept for its reader, in bytes, beyond the limit too.
+    /// How many bytes of the end of standard output are kept for its reader, even beyond the output limit.
     pub max_kept_bytes: usize,
 }
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself, with this status.
+    /// It exited by itself with this status.
     Code(i32),
-    /// By this signal.
+    /// It was ended by this signal.
     Signal(i32),
-    /// Unknown: the supervisor was lost, and the process with it.
+    /// Unknown, because the supervisor was lost and the process with it.
     Lost,
 }
 
@@ -58,12 +58,12 @@ impl Exit {
     }
 }
 
-/// What a process that is spoken to does.
+/// What a process that accepts input is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
-    /// It sleeps in a read of its standard input: it asks something, or waits to be told something.
+    /// It sleeps in a read of its standard input: it asks something, or waits for input.
     Reads,
-    /// It sleeps until something happens, has no child, and nothing says what it waits for.
+    /// It sleeps until an event occurs, has no child, and nothing shows what it waits for.
     Idles,
     /// It is busy, or waits for something else.
     Elsewhere,
@@ -72,22 +72,22 @@ pub enum Attention {
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The process ended.
+    /// The process ended by itself.
     Natural,
     /// It was stopped at its time limit.
     TimedOut,
-    /// It was stopped because somebody asked for it.
+    /// It was stopped on request.
     Cancelled,
-    /// It had said its outcome and did not end; it was ended.
+    /// It had printed its outcome and did not exit, so it was stopped.
     Concluded,
 }
 
-/// A run that is over; nothing of its tree is left.
+/// A run that has ended together with its process tree.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// How the process ended.
     pub exit: Exit,
-    /// Why.
+    /// Why the run ended.
     pub ending: Ending,
     /// The end of its standard output, at most `max_kept_bytes`.
     pub stdout: Vec<u8>,
@@ -98,7 +98,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Whether it had said its outcome and had to be ended.
+    /// Returns whether it had printed its outcome and had to be stopped.
     pub fn is_concluded(&self) -> bool {
         self.ending == Ending::Concluded
     }
@@ -142,7 +142,7 @@ impl Output {
         }
     }
 
-    /// One read. Pending for ever once the output has ended. Cancel safe.
+    /// Reads once. Stays pending forever after the stream has ended. Cancel safe.
     async fn read(&mut self) -> Option<Chunk> {
         let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
         self.buffer.clear();
@@ -184,11 +184,11 @@ impl Run {
         }
     }
 
-    /// What the process does about its input in this moment. `/proc` is read off the runtime: it answers for a process that may
-    /// hang in the kernel.
+    /// Returns what the process is doing about its input at this moment. Reads `/proc` on a blocking thread, because that may
+    /// block for a process that hangs in the kernel.
     pub async fn attention(&self) -> Attention {
         match &self.input {
-            // What it was told and has not read yet: it is woken, and asks nothing.
+            // Input that the process has not read yet will wake it, so it is not asking anything.
             Some(input) if rustix::io::ioctl_fionread(input).is_ok_and(|unread| unread > 0) => {
                 Attention::Elsewhere
             }
@@ -202,23 +202,23 @@ impl Run {
         }
     }
 
-    /// Whether the process has a TCP connection: what it waits for is most likely an answer on that.
+    /// Returns whether the process has a TCP connection, on which it is then most likely waiting for a response.
     pub async fn is_connected(&self) -> bool {
         let pid = self.pid;
         tokio::task::spawn_blocking(move || tree::is_connected(pid)).await.unwrap_or(false)
     }
 
-    /// What is kept of its standard output by now.
+    /// Returns what has been kept of its standard output so far.
     pub fn stdout_so_far(&mut self) -> &[u8] {
         self.stdout.kept.make_contiguous()
     }
 
-    /// Ends the process, which has said all that it had to say.
+    /// Stops the process, which has printed its complete outcome.
     pub fn conclude(&mut self) {
         self.stop(Ending::Concluded);
     }
 
-    /// Tells the process something. One that does not read is no error: its end says what became of it.
+    /// Writes to the process's input. A process that does not read is not an error: how it ends shows what became of it.
     pub async fn say(&mut self, text: &str) {
         if let Some(input) = &mut self.input
             && !matches!(tokio::time::timeout(SAY_TIME, input.write_all(text.as_bytes())).await, Ok(Ok(())))
@@ -227,7 +227,7 @@ impl Run {
         }
     }
 
-    /// Nothing more will be said: the process reads the end of its input.
+    /// Closes the process's input, which it reads as the end of the file.
     pub fn close_input(&mut self) {
         self.input = None;
     }
@@ -240,8 +240,8 @@ impl Run {
         }
     }
 
-    /// The next piece of output; `None` when the run is over and all its output was read. Stops the run at its
-    /// time limit and when `cancel` is cancelled. Cancel safe.
+    /// Returns the next piece of output, or `None` when the run has ended and all its output was read. Stops the run at its time
+    /// limit and when `cancel` is cancelled. Cancel safe.
     pub async fn next(&mut self, cancel: &CancellationToken) -> Option<Chunk> {
         loop {
             let is_open = self.stdout.pipe.is_some() || self.stderr.pipe.is_some();
@@ -250,21 +250,22 @@ impl Run {
             }
             let has_ended = self.exit.is_some();
             tokio::select! {
-                // Losing a branch loses nothing: reads keep what they read, the rest only waits.
+                // Dropping a branch loses nothing: reads keep what they have read, and the others only wait.
                 chunk = self.stdout.read() => if chunk.is_some() { return chunk },
                 chunk = self.stderr.read() => if chunk.is_some() { return chunk },
                 exit = &mut self.ended, if !has_ended => {
                     self.exit = Some(exit.unwrap_or(Exit::Lost));
                     let is_done = matches!(self.exit, Some(Exit::Code(0) | Exit::Lost));
                     if !self.is_stopped && !is_done && Instant::now() >= self.deadline {
-                        // The guardian was first: nobody asked it to. One that is done was done before, and is only heard of late.
+                        // The guardian stopped the run by itself. A run that exited with 0 had finished in time, and only
+                        // its report is late.
                         self.ending = Ending::TimedOut;
                     }
                     self.deadline = Instant::now() + DRAIN_TIME;
                 }
                 () = tokio::time::sleep_until(self.deadline), if has_ended || !self.is_stopped => {
                     if has_ended {
-                        // The tree has ended and yet a pipe is held: by a process that we do not own.
+                        // The tree has ended, but a process that is not ours still holds a pipe.
                         self.stdout.pipe = None;
                         self.stderr.pipe = None;
                     } else {
@@ -276,7 +277,7 @@ impl Run {
         }
     }
 
-    /// How it ended. To be called after [`Run::next`] answered `None`.
+    /// Returns how the run ended. To be called after [`Run::next`] has returned `None`.
     pub fn finish(self) -> Finished {
         Finished {
             exit: self.exit.unwrap_or(Exit::Lost),

@@ -1,8 +1,8 @@
-//! The root that a run has to itself: its agent's definition as a copy, the configuration, the engine's code; nothing else.
+//! The private root of a run: a copy of its agent's definition, the configuration, the engine's code, and nothing else.
 //!
 //! A real engine reads its root relative to where it is started, and writes into it: prompts, histories, whatever its agent
-//! does. In a root of its own a broken neighbour cannot break it, its prompts go with it, and the checkout, with its `.git`,
-//! is out of reach. What an agent creates is taken into the shared workspace by the gateway.
+//! does. In a private root a broken neighbour cannot affect it, its prompts are removed with it, and the checkout, with its
+//! `.git`, is out of reach. The gateway copies what an agent creates into the shared workspace.
 
 use std::{
     fs, io,
@@ -16,21 +16,21 @@ use crate::files::{
     CopyLimits, Durability, Entry, EntryKind, Root, copy_tree, create_private_directory, remove_tree, replace,
 };
 
-/// What a definition may consist of.
+/// Limits on an agent's definition.
 const MAX_DEFINITION_FILES: usize = 64;
 const MAX_AGENT_ENTRIES: usize = 10_000;
 const MAX_DEFINITION_BYTES: u64 = 1024 * 1024;
-/// What an agent may create.
+/// Limits on what an agent may create.
 const CREATED: CopyLimits = CopyLimits { max_entries: 256, max_bytes: 8 * 1024 * 1024, max_depth: 4 };
-/// What is kept of the prompts that runs of a conversation write down.
+/// How many prompts that runs of a conversation write are kept, and how many bytes of them.
 const MAX_PROMPTS: usize = 20;
 const MAX_PROMPT_BYTES: u64 = 4 * 1024 * 1024;
 
 impl Workspace {
-    /// Makes `directory` the root of runs of one agent, or brings it up to date; `code` is where the engine's code is.
+    /// Makes `directory` the root for runs of one agent, or updates it; `code` is the directory of the engine's code.
     ///
     /// # Errors
-    /// When it cannot be written, or the definition not read.
+    /// When it cannot be written, or the definition cannot be read.
     pub fn run_root(&self, directory: &Path, agent_id: &str, code: Option<&Path>) -> io::Result<Self> {
         let private = Self::private(directory);
         private.clear_the_way(agent_id)?;
@@ -43,8 +43,8 @@ impl Workspace {
         Ok(private)
     }
 
-    /// Removes what an earlier run has put in the place of what is ours here: a link would lead the gateway, and the engine,
-    /// to somebody else's files, a pipe would hold the engine.
+    /// Removes what an earlier run has put in place of the gateway's own files: a link would lead the gateway and the engine
+    /// to other files, and a pipe would block the engine.
     fn clear_the_way(&self, agent_id: &str) -> io::Result<()> {
         create_private_directory(&self.root)?;
         let root = Root::open(&self.root)?;
@@ -80,7 +80,7 @@ impl Workspace {
         Ok(private)
     }
 
-    /// The engine's configuration with the storage in the private root, whatever the shared one says.
+    /// Writes the engine's configuration, with the storage in the private root, whatever the shared configuration says.
     fn write_config(&self, directory: &Path) -> io::Result<()> {
         let text =
             Root::open(&self.root)?.read_text(Path::new("config.yaml"), super::documents::MAX_DOCUMENT_BYTES);
@@ -97,7 +97,7 @@ impl Workspace {
         replace_changed(directory, "config.yaml", text.as_bytes())
     }
 
-    /// The agent's files but its memory, as copies, renewed where they have changed.
+    /// Copies the agent's files except its memory, and renews those that have changed.
     fn copy_definition(&self, private: &Self, agent_id: &str) -> io::Result<()> {
         let (from, to) = (self.agent_root(agent_id)?, private.agent_directory(agent_id));
         for entry in from.entries(MAX_AGENT_ENTRIES)?.into_iter().take(MAX_DEFINITION_FILES) {
@@ -111,8 +111,8 @@ impl Workspace {
         Ok(())
     }
 
-    /// Takes agents that a run has made in its own root into this workspace, where they are new and their definitions can be
-    /// read. Answers with their ids, and with what was not taken and why. What was taken is the run's no longer.
+    /// Copies agents that a run has created in its own root into this workspace, if they are new and their definitions can
+    /// be read, and removes them from the run's root. Returns their ids, and what was not copied with the reasons.
     ///
     /// # Errors
     /// When the run's root cannot be read.
@@ -147,7 +147,7 @@ impl Workspace {
         Ok((taken, refused))
     }
 
-    /// What stands beside the agents and can be none.
+    /// Returns what is beside the agents and cannot be one, because its name is not an id.
     fn unnamed(&self) -> io::Result<Vec<String>> {
         let agents = match Root::open(&self.root)
             .and_then(|root| root.directory(Path::new(DEFAULT_STORAGE_PATH))?.directory(Path::new("agents")))
@@ -165,7 +165,7 @@ impl Workspace {
             .collect())
     }
 
-    /// Answers with what of it was left out.
+    /// Copies one agent into this workspace. Returns the paths that were left out.
     fn take(&self, private: &Self, agent_id: &str) -> io::Result<Vec<PathBuf>> {
         if !self.agents_directory().exists() {
             create_private_directory(&self.agents_directory())?;
@@ -181,7 +181,7 @@ impl Workspace {
             })
     }
 
-    /// Removes the oldest of the prompts that the engine has written down in this root, where they are many or large.
+    /// Removes the oldest prompts that the engine has written in this root if there are too many or they are too large.
     ///
     /// # Errors
     /// When they cannot be read or removed.
@@ -190,7 +190,7 @@ impl Workspace {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             log => log?,
         };
-        // Their names begin with the time.
+        // Their names begin with the time, so the latest come first in reverse order.
         let (mut kept, mut bytes) = (0, 0);
         for entry in log.entries(100_000)?.iter().rev() {
             let name = Path::new(&entry.name);
@@ -204,7 +204,7 @@ impl Workspace {
     }
 }
 
-/// Makes `directory` a root of an engine that keeps its agents elsewhere: its configuration as it is, and its code.
+/// Makes `directory` a root for an engine that keeps its agents elsewhere: with its unchanged configuration, and its code.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -218,7 +218,7 @@ pub fn plain_root(root: &Path, directory: &Path, code: Option<&Path>) -> io::Res
     code.map_or(Ok(()), |code| link_code(code, directory))
 }
 
-/// Writes a file of ours where it holds something else; another run may read it meanwhile.
+/// Writes a file of the gateway's if its content differs, atomically, because another run may read it meanwhile.
 fn replace_changed(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let present = Root::open(directory)?.read(Path::new(name), MAX_DEFINITION_BYTES);
     if present.is_ok_and(|present| present == bytes) {
@@ -230,7 +230,7 @@ fn replace_changed(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     replace(&directory.join(name), bytes, Durability::Process)
 }
 
-/// What the engine reads relative to its root: links to a copy of its code, and to none that is gone.
+/// Links the copy of the engine's code into the root, and removes links to copies that are no longer used.
 fn link_code(code: &Path, directory: &Path) -> io::Result<()> {
     for entry in Root::open(directory)?.entries(10_000)? {
         let path = directory.join(&entry.name);
@@ -279,14 +279,14 @@ mod tests {
         assert_eq!(names(&private.agents_directory()), ["A"]);
         assert_eq!(names(&private.agent_directory("A")), ["definition.yaml"]);
         assert!(fs::read_to_string(at("run/config.yaml")).unwrap().contains("language: pt"));
-        // Renewed when it changes, whatever the run did to its copy.
+        // It is renewed when the definition changes, whatever the run did to its copy.
         fs::write(shared.agent_directory("A").join("definition.yaml"), "name: changed\n").unwrap();
         shared.run_root(&at("run"), "A", None).unwrap();
         assert_eq!(
             fs::read_to_string(private.agent_directory("A").join("definition.yaml")).unwrap(),
             "name: changed\n"
         );
-        // What it creates.
+        // The agents that it creates.
         for (agent, text) in [("New_Agent", "name: new\n"), ("Broken_Agent", "- a\n"), ("B", "name: other\n")]
         {
             fs::create_dir_all(private.agent_directory(agent)).unwrap();
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(refused.len(), 3);
         assert_eq!(names(&shared.agents_directory()), ["A", "B", "New_Agent"]);
         assert_eq!(names(&shared.agent_directory("New_Agent")), ["definition.yaml"]);
-        // Whatever a run puts in the place of its directories, nothing is written through it.
+        // Whatever a run puts in place of its directories, nothing is written through it.
         let victim = at("victim");
         fs::create_dir_all(&victim).unwrap();
         fs::write(victim.join("definition.yaml"), "name: victim\n").unwrap();
@@ -325,7 +325,7 @@ mod tests {
         fs::create_dir(private.agent_directory("A").join("definition.yaml")).unwrap();
         shared.run_root(&at("run"), "A", None).unwrap();
         assert_eq!(names(&private.agent_directory("A")), ["definition.yaml"]);
-        // Prompts are bounded, the latest kept.
+        // Prompts are bounded; the latest are kept.
         fs::create_dir(at("run/prompts_log")).unwrap();
         for number in 0..30 {
             fs::write(at(&format!("run/prompts_log/{number:02}_A_xml.txt")), "prompt").unwrap();

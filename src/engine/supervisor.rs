@@ -1,4 +1,4 @@
-//! The gateway's side of the guardian: starts it, asks it for runs, hears how they end.
+//! The gateway's side of the guardian: starts it, sends it requests, and receives its reports.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,63 +38,63 @@ use crate::{
     task::Group,
 };
 
-/// Requests that wait for the guardian; a start waits for a place, so that they stay few.
+/// The capacity of the queue of requests to the guardian; a start waits while it is full.
 const MAX_WAITING_REQUESTS: usize = 256;
-/// How often the death of a lost guardian's processes is looked for, and for how long at most.
+/// How often the processes of a lost guardian are looked for, and for how long at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(5);
-/// Tells the guardian the limit of open files that engines are to have.
+/// The environment variable that passes the limit of open files for engines to the guardian.
 pub(super) const OPEN_FILES_VARIABLE: &str = "CONDUCTOR_OPEN_FILES";
-/// Tells the guardian the umask that engines are to have.
+/// The environment variable that passes the umask for engines to the guardian.
 pub(super) const UMASK_VARIABLE: &str = "CONDUCTOR_UMASK";
-/// A guardian that takes longer than this to start a process is taken for lost.
+/// A guardian that takes longer than this to start a process is considered lost.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-/// The guardian ends a run by itself when nobody has asked it to for so long after the run's time was over.
+/// How long after a run's time limit the guardian stops the run by itself if nobody has asked for it.
 const OVERTIME: Duration = Duration::from_millis(250);
 
-/// What to run.
+/// A process to start.
 #[derive(Clone, Debug)]
 pub struct Command {
     /// Program and arguments; no shell is involved.
     pub program: Vec<String>,
-    /// All of the process' environment.
+    /// The complete environment of the process.
     pub environment: BTreeMap<String, String>,
     /// Its working directory, absolute.
     pub directory: std::path::PathBuf,
-    /// Whether it is spoken to; otherwise its standard input is `/dev/null`.
+    /// Whether its standard input is a pipe; otherwise it is `/dev/null`.
     pub has_input: bool,
 }
 
-/// A process that was started, with our ends of its pipes. Dropping it kills its whole tree.
+/// A process that was started, with the gateway's ends of its pipes. Dropping it kills its whole tree.
 #[derive(Debug)]
 pub struct Process {
-    /// Its id.
+    /// Its process id.
     pub pid: i32,
-    /// Our ends of its pipes, until they are taken.
+    /// The gateway's ends of its pipes, until they are taken.
     pub(super) pipes: Option<OurPipes>,
     pub(super) stop: StopHandle,
     pub(super) ended: oneshot::Receiver<Exit>,
 }
 
 impl Process {
-    /// Our ends of its pipes; once.
+    /// Returns the gateway's ends of its pipes the first time, and `None` afterwards.
     pub fn take_pipes(&mut self) -> Option<OurPipes> {
         self.pipes.take()
     }
 }
 
-/// Our ends of a process' pipes.
+/// The gateway's ends of a process's pipes.
 #[derive(Debug)]
 pub struct OurPipes {
-    /// What it prints.
+    /// Its standard output.
     pub stdout: Receiver,
-    /// What it prints beside that.
+    /// Its standard error.
     pub stderr: Receiver,
-    /// What it is told; `None` where it is not spoken to.
+    /// Its standard input; `None` if that is `/dev/null`.
     pub stdin: Option<Sender>,
 }
 
-/// Pipes for a process: our ends, and its ends in the order in which they travel.
+/// Opens the pipes of a process. Returns the gateway's ends, and the process's ends in the order in which they are sent.
 fn open_pipes(has_input: bool) -> io::Result<(OurPipes, Vec<OwnedFd>)> {
     let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -124,16 +124,16 @@ struct Waiting {
     ended: Option<oneshot::Sender<Exit>>,
 }
 
-/// One connection to one guardian. When it breaks, its runs are lost and the next start makes a new one.
+/// A connection to one guardian. When it breaks, its runs are lost and the next start opens a new one.
 #[derive(Debug)]
 struct Link {
     requests: mpsc::Sender<Outgoing>,
     socket: OwnedFd,
-    /// Children that this process had before the guardian: none of its.
+    /// Children that this process had before it started the guardian, which are not the guardian's.
     earlier_children: Vec<i32>,
-    /// The guardian was asked to end.
+    /// Set when the guardian was asked to end.
     is_closing: AtomicBool,
-    /// The guardian is gone, and nothing of it is left.
+    /// Cancelled when the guardian is gone and nothing of it is left.
     is_lost: CancellationToken,
     runs: Mutex<HashMap<u64, Waiting>>,
 }
@@ -164,7 +164,7 @@ impl Supervisor {
     /// # Errors
     /// [`Reason::EngineNotStarted`] when it cannot be started.
     pub async fn start_guardian(guardian_program: Vec<String>, tasks: Group) -> Result<Self> {
-        // Should the guardian die, its engines become our children, to be ended and reaped here.
+        // Should the guardian die, its engines become children of this process, which ends and reaps them.
         set_child_subreaper(Some(getpid())).map_err(Error::internal)?;
         let inner =
             Inner { guardian_program, link: tokio::sync::Mutex::default(), next_run: Mutex::new(1), tasks };
@@ -173,10 +173,10 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// Starts a run. Answers once the process exists.
+    /// Starts a run. Returns once the process exists.
     ///
     /// # Errors
-    /// [`Reason::EngineNotStarted`] with what the system said; [`Reason::SupervisorLost`].
+    /// [`Reason::EngineNotStarted`] with the system's error; [`Reason::SupervisorLost`].
     pub async fn run(&self, command: Command, limits: Limits) -> Result<Run> {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let limit = TimeLimit {
@@ -188,10 +188,10 @@ impl Supervisor {
         Ok(Run::new(process, pipes, limits))
     }
 
-    /// Starts a process whose pipes the caller serves by itself. Dropping it kills its whole tree.
+    /// Starts a process whose pipes the caller handles itself. Dropping it kills its whole tree.
     ///
     /// # Errors
-    /// As [`Supervisor::run`].
+    /// The same as for [`Supervisor::run`].
     pub async fn start(&self, command: Command) -> Result<Process> {
         self.begin(command, None).await
     }
@@ -219,7 +219,7 @@ impl Supervisor {
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = oneshot::channel();
         link.runs().insert(run, Waiting { started: Some(started_sender), ended: Some(ended_sender) });
-        // From here on the run is stopped whatever happens to this future.
+        // From here on, the run is stopped whatever happens to this future.
         let stop = StopHandle { run, link: link.clone() };
         if link.requests.send(Outgoing { request, fds: theirs }).await.is_err() {
             return Err(lost());
@@ -261,13 +261,13 @@ impl Supervisor {
             self.inner.guardian_program.split_first().ok_or_else(|| io::Error::other("no guardian"))?;
         std::process::Command::new(program)
             .args(arguments)
-            // It needs nothing else of ours, and the keys of models least of all.
+            // The guardian needs nothing else of this environment, least of all the keys of models.
             .env_clear()
             .envs(descriptors::started_with().map(|limit| (OPEN_FILES_VARIABLE, limit.to_string())))
             .envs(started_umask().map(|umask| (UMASK_VARIABLE, umask.to_string())))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            // A group of its own: Ctrl-C in a terminal is for the gateway.
+            // A process group of its own, because Ctrl-C in a terminal is meant for the gateway.
             .process_group(0)
             .spawn()?;
         let socket = ours.try_clone()?;
@@ -287,7 +287,7 @@ impl Supervisor {
             async move {
                 loop {
                     let outgoing = tokio::select! {
-                        // A request that is lost here is answered by the loss of its run.
+                        // The run of a request that is dropped here is reported as lost.
                         outgoing = outgoing.recv() => outgoing,
                         () = is_lost.cancelled() => return,
                     };
@@ -303,7 +303,7 @@ impl Supervisor {
         Ok(link)
     }
 
-    /// Ends the connection: the guardian kills what is left and ends; every run is lost.
+    /// Closes the connection: the guardian kills what is left and exits, and every run is lost.
     pub async fn close(&self) {
         let Some(link) = self.inner.link.lock().await.take() else { return };
         link.is_closing.store(true, Ordering::Relaxed);
@@ -333,17 +333,17 @@ async fn read_reports(mut channel: Channel, link: Arc<Link>) {
             }
         }
     }
-    // Before a new guardian can be started, and before the runs are told: nothing of this one may be left.
+    // Nothing of this guardian may be left when a new one can be started and the runs are notified.
     if !link.is_closing.load(Ordering::Relaxed) {
         tracing::error!("the guardian was lost; its engines are ended");
     }
     end_adopted_children(&link.earlier_children).await;
     link.is_lost.cancel();
-    // Dropping the senders tells every run that it is lost.
+    // Dropping the senders notifies every run that it is lost.
     link.runs().clear();
 }
 
-/// Nobody waits any more when a run was given up: that is fine.
+/// Sends a result. A run that was given up has dropped its receiver, which is no error.
 fn answer<T>(sender: Option<oneshot::Sender<T>>, value: T) {
     if let Some(sender) = sender {
         let _given_up = sender.send(value);
@@ -354,8 +354,8 @@ fn lost() -> Error {
     Error::new(Reason::SupervisorLost, "the engines' supervisor was lost and is started again; try again")
 }
 
-/// The guardian is gone: what it had started became our children, in the moment of its end or a little later.
-/// Ends them all, but for the children that were here before it, and reaps them.
+/// Kills and reaps what a lost guardian had started, which became children of this process when the guardian ended
+/// or a little later. Children that were here before the guardian are spared.
 async fn end_adopted_children(earlier_children: &[i32]) {
     let own_pid = getpid().as_raw_nonzero().get();
     let until = tokio::time::Instant::now() + ADOPTION_DEADLINE;
@@ -382,13 +382,13 @@ pub(super) struct StopHandle {
 }
 
 impl StopHandle {
-    /// TERM to the whole tree, KILL after `grace`.
+    /// Sends TERM to the whole tree, and KILL after `grace`.
     pub(super) fn stop(&self, grace: Duration) {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let request = Request::Stop { run: self.run, grace_ms };
         let outgoing = Outgoing { request, fds: Vec::new() };
         if let Err(mpsc::error::TrySendError::Full(outgoing)) = self.link.requests.try_send(outgoing) {
-            // Full means that hundreds of starts wait; the stop must not be lost, so it waits its turn.
+            // A full queue means that hundreds of starts wait; the stop must not be lost, so it waits too.
             let requests = self.link.requests.clone();
             Group::new("supervisor").spawn("late_stop", async move {
                 let _lost_with_the_guardian = requests.send(outgoing).await;

@@ -1,4 +1,4 @@
-//! The sweep at a start: processes of a gateway that died together with its guardian.
+//! The sweep at startup: ends processes of a gateway that died together with its guardian.
 
 use std::{path::Path, time::Duration};
 
@@ -6,18 +6,19 @@ use rustix::process::Signal;
 
 use super::{guardian::RUN_VARIABLE, tree};
 
-/// Names the gateway's store in the environment of its processes, so that a start ends only its own strays.
+/// The environment variable with the gateway's store, so that a start ends only strays of its own store.
 pub const HOME_VARIABLE: &str = "CONDUCTOR_GATEWAY_HOME";
 
-/// How long the previous guardian gets to end its processes before the sweep does.
+/// How long the previous guardian may take to end its processes before the sweep does.
 const GUARDIAN_TIME: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Ends every process that an earlier gateway over the same store has left. Answers with how many it killed.
+/// Ends every process that an earlier gateway on the same store has left behind, for at most 10 seconds. Returns
+/// the number of KILL signals that it sent.
 pub async fn sweep(home: &Path) -> usize {
     let home = home.to_string_lossy();
-    // Whoever started this gateway may carry the variable too; only what a guardian started is swept.
+    // The processes that started this gateway may carry the variable too; only what a guardian started is swept.
     let own_line = tree::ancestors();
     let strays = || -> Vec<i32> {
         tree::all()

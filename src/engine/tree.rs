@@ -1,11 +1,11 @@
-//! The tree of processes below one, read from `/proc` (proc(5)).
+//! The process tree below a process, read from `/proc` (proc(5)).
 
 use std::{collections::HashMap, fs};
 
 use super::run::Attention;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Parent, group and session of every process.
+/// Returns the parent of every process.
 fn all_parents() -> HashMap<i32, i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
     entries
@@ -23,24 +23,24 @@ pub(super) struct Status {
     pub(super) is_zombie: bool,
 }
 
-/// What `/proc/<pid>/stat` says; `None` when the process is gone.
+/// Reads `/proc/<pid>/stat`. Returns `None` when the process is gone.
 pub(super) fn status(pid: i32) -> Option<Status> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold spaces and brackets; the fields begin behind the last bracket.
+    // The name may contain spaces and parentheses; the fields begin after the last parenthesis.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    // The first thread may have ended before the others, which live: such a process looks ended and is not.
+    // If the first thread has ended before the others, the process looks like a zombie and is alive.
     let is_zombie = matches!(fields.next()?, "Z" | "X") && threads(pid).len() <= 1;
     let mut number = || fields.next()?.parse().ok();
     Some(Status { parent: number()?, group: number()?, session: number()?, is_zombie })
 }
 
-/// The ids of a process' threads.
+/// Returns the ids of a process's threads.
 fn threads(pid: i32) -> Vec<i32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The direct children of a process.
+/// Returns the direct children of a process.
 pub(super) fn children(pid: i32) -> Vec<i32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let mut children = Vec::new();
@@ -49,7 +49,7 @@ pub(super) fn children(pid: i32) -> Vec<i32> {
             Ok(list) => {
                 children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()))
             }
-            // A kernel without CONFIG_PROC_CHILDREN; a task that is gone has no directory either.
+            // The kernel lacks CONFIG_PROC_CHILDREN; a task that is gone would have no directory either.
             Err(_) if task.path().exists() => {
                 return all_parents()
                     .into_iter()
@@ -63,7 +63,7 @@ pub(super) fn children(pid: i32) -> Vec<i32> {
     children
 }
 
-/// A process and everything below it, the root first.
+/// Returns a process and everything below it, the root first.
 pub(super) fn descendants(root: i32) -> Vec<i32> {
     let mut found = vec![root];
     let mut next = 0;
@@ -74,7 +74,7 @@ pub(super) fn descendants(root: i32) -> Vec<i32> {
     found
 }
 
-/// This process and everything above it.
+/// Returns this process and all of its ancestors.
 pub(super) fn ancestors() -> Vec<i32> {
     let mut line = vec![i32::try_from(std::process::id()).unwrap_or(1)];
     while let Some(status) = line.last().and_then(|pid| status(*pid)).filter(|status| status.parent > 0) {
@@ -83,12 +83,12 @@ pub(super) fn ancestors() -> Vec<i32> {
     line
 }
 
-/// The value of a variable in a process' first environment.
+/// Returns the value of a variable in a process's initial environment.
 pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
     let of = |thread: i32| fs::read(format!("/proc/{pid}/task/{thread}/environ")).unwrap_or_default();
     let mut environment = of(pid);
     if environment.is_empty() {
-        // A first thread that has ended has none any more; the others have it still.
+        // A first thread that has ended has no environment any more; the other threads still have it.
         let others = threads(pid).into_iter().filter(|thread| *thread != pid);
         environment = others.map(of).find(|environment| !environment.is_empty())?;
     }
@@ -98,10 +98,10 @@ pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
     })
 }
 
-/// Whether a process is in the middle of execve(2): its old environment is gone, its new one not there
-/// (proc(5), `/proc/pid/stat`: `env_end`, the 51st field, is 0). `false` where that cannot be read.
+/// Returns whether a process is in the middle of execve(2): its old environment is gone, its new one not there yet
+/// (proc(5), `/proc/pid/stat`: `env_end`, the 51st field, is 0). `false` if that cannot be read.
 pub(super) fn has_no_environment_yet(pid: i32) -> bool {
-    // Of what we may not read, stat says 0 too.
+    // For a process that may not be read, stat shows 0 too.
     let is_empty = fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| environment.is_empty());
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
@@ -110,13 +110,13 @@ pub(super) fn has_no_environment_yet(pid: i32) -> bool {
     is_empty && is_alive && fields.nth(47) == Some("0")
 }
 
-/// Every process there is.
+/// Returns every process.
 pub(super) fn all() -> Vec<i32> {
     all_parents().into_keys().collect()
 }
 
-/// What the process tree below `root` does about its standard input, from the system call that each process sleeps
-/// in (proc(5), `/proc/pid/syscall`; "running" while it does not sleep).
+/// Returns what the process tree below `root` is doing about its standard input, judged by the system call in
+/// which each process sleeps (proc(5), `/proc/pid/syscall`; "running" while it does not sleep).
 pub(super) fn attention(root: i32) -> Attention {
     let below = descendants(root);
     let calls: Vec<Option<SleepsIn>> = below.iter().map(|pid| sleeps_in(*pid)).collect();
@@ -129,7 +129,8 @@ pub(super) fn attention(root: i32) -> Attention {
     }
 }
 
-/// Whether a process has a TCP connection (proc(5), `/proc/pid/net/tcp`: state 01 is established, 02 being made).
+/// Returns whether a process has a TCP connection (proc(5), `/proc/pid/net/tcp`: state 01 is established, 02 is
+/// being established).
 pub(super) fn is_connected(pid: i32) -> bool {
     let sockets: Vec<String> = ["tcp", "tcp6"]
         .into_iter()
@@ -168,7 +169,7 @@ fn sleeps_in(pid: i32) -> Option<SleepsIn> {
     })
 }
 
-// The numbers of read(2), and of poll, select and epoll_wait in their forms.
+// The system call numbers of read(2), and of the variants of poll, select and epoll_wait.
 #[cfg(target_arch = "x86_64")]
 const READ: u64 = 0;
 #[cfg(target_arch = "x86_64")]
@@ -178,7 +179,7 @@ const READ: u64 = 63;
 #[cfg(not(target_arch = "x86_64"))]
 const WAITS: &[u64] = &[22, 72, 73];
 
-/// Sends a signal to a process; one that is gone needs none. Never to 0, 1 or a negative number.
+/// Sends a signal to a process; one that is gone is no error. Never sends to 0, 1 or a negative number.
 pub(super) fn send(pid: i32, signal: Signal) {
     if pid > 1
         && let Some(pid) = Pid::from_raw(pid)

@@ -1,6 +1,6 @@
-//! The workspace's layout, the same for both engines: `<root>/<storage.path>/agents/<agent_id>/…`.
+//! The layout of the workspace, which both engines share: `<root>/<storage.path>/agents/<agent_id>/…`.
 //!
-//! Agents write into it, so that every file of it is opened through `files::Root`, beneath the workspace's directory.
+//! Agents write into it, so every file in it is opened through `files::Root`, beneath the workspace's directory.
 
 use std::{
     fs::File,
@@ -15,24 +15,24 @@ use serde::{Deserialize, Serialize};
 use super::documents::read_yaml;
 use crate::files::{EntryKind, Root};
 
-/// Where the workspace lies when the engine's own configuration says nothing else.
+/// The path of the workspace unless the engine's own configuration sets another.
 pub const DEFAULT_STORAGE_PATH: &str = ".conductor_workspace";
-/// What an agent remembers; the rest of its directory is what it is.
+/// The files of an agent's memory; the rest of its directory is its definition.
 pub const HISTORY_FILES: [&str; 3] = ["session.json", "knowledge.json", "history.log"];
 /// A workspace with more entries than this is not listed.
 const MAX_AGENTS: usize = 10_000;
-/// Interactions are counted up to here.
+/// Interactions are counted in at most this many bytes of a log.
 const MAX_HISTORY_BYTES: u64 = 64 * 1024 * 1024;
 
-/// One agent's definition. Missing fields are tolerated, as the engine's listing does.
+/// An agent's definition. Missing fields are tolerated, as in the engine's own listing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Definition {
-    /// Its name for people.
+    /// Its display name.
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The version of the file's form.
+    /// The version of the file's format.
     pub schema_version: String,
     /// What it is for.
     pub description: String,
@@ -55,7 +55,7 @@ pub struct Agent {
     pub definition: Result<Arc<Definition>, String>,
 }
 
-/// What the engine's own configuration says of where it keeps its agents.
+/// The part of the engine's own configuration that says where it keeps its agents.
 #[derive(Clone, Debug, Deserialize, Default)]
 #[serde(default)]
 pub(super) struct EngineConfig {
@@ -88,7 +88,7 @@ pub(super) fn read_config(root: &Path) -> io::Result<Arc<EngineConfig>> {
     }
 }
 
-/// What an engine keeps its agents in: `filesystem`, or something that the gateway cannot read.
+/// Returns the kind of storage that an engine keeps its agents in: `filesystem`, or one that the gateway cannot read.
 ///
 /// # Errors
 /// When its configuration cannot be read.
@@ -97,10 +97,10 @@ pub fn storage_kind(root: &Path) -> io::Result<String> {
 }
 
 impl Workspace {
-    /// The workspace of an engine's root, where its `config.yaml` puts it.
+    /// Returns the workspace of an engine's root, at the place that its `config.yaml` sets.
     ///
     /// # Errors
-    /// When that file cannot be read, or keeps the agents elsewhere than in files.
+    /// When that file cannot be read, or the engine does not keep its agents in files.
     pub fn of(root: &Path) -> io::Result<Self> {
         let config = read_config(root)?;
         let kind = config.storage.kind.as_deref().unwrap_or("filesystem");
@@ -114,22 +114,22 @@ impl Workspace {
         Ok(Self { root: root.to_owned(), directory: root.join(path) })
     }
 
-    /// The workspace of a root that is a run's, or a conversation's, own. Its place never moves, wherever the shared one goes.
+    /// Returns the workspace of a root that belongs to a run or a conversation. Its place is fixed, wherever the shared one is.
     pub fn private(directory: &Path) -> Self {
         Self { root: directory.to_owned(), directory: directory.join(DEFAULT_STORAGE_PATH) }
     }
 
-    /// Where the agents are.
+    /// Returns the directory of the agents.
     pub fn agents_directory(&self) -> PathBuf {
         self.directory.join("agents")
     }
 
-    /// One agent's directory. `agent_id` was checked with [`is_id`].
+    /// Returns one agent's directory. `agent_id` must have been checked with [`is_id`].
     pub fn agent_directory(&self, agent_id: &str) -> PathBuf {
         self.agents_directory().join(agent_id)
     }
 
-    /// Where the agents are, opened; `None` where nothing is.
+    /// Opens the directory of the agents. Returns `None` if it does not exist.
     fn open(&self) -> io::Result<Option<Root>> {
         let opened = Root::open(&self.directory).and_then(|root| root.directory(Path::new("agents")));
         match opened {
@@ -139,20 +139,20 @@ impl Workspace {
         }
     }
 
-    /// One agent's directory, opened.
+    /// Opens one agent's directory.
     ///
     /// # Errors
-    /// When it is not there, or a link leads to it.
+    /// When it does not exist, or a link leads to it.
     pub fn agent_root(&self, agent_id: &str) -> io::Result<Root> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         self.open()?.ok_or_else(missing)?.directory(Path::new(agent_id))
     }
 
-    /// Every directory that may be an agent, sorted by id. Names that are no ids are left out: no call could
-    /// name them.
+    /// Returns every directory that may be an agent, sorted by id. Names that are not ids are left out, because no call
+    /// could name them.
     ///
     /// # Errors
-    /// When the directory cannot be read; one that does not exist holds no agent.
+    /// When the directory cannot be read; one that does not exist contains no agents.
     pub fn agents(&self) -> io::Result<Vec<Agent>> {
         let Some(agents) = self.open()? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
@@ -165,7 +165,7 @@ impl Workspace {
         Ok(found)
     }
 
-    /// One agent; `None` when there is no such directory.
+    /// Returns one agent, or `None` if there is no such directory.
     pub fn agent(&self, agent_id: &str) -> Option<Agent> {
         if !is_id(agent_id) {
             return None;
@@ -187,7 +187,7 @@ impl Workspace {
         Agent { agent_id: agent_id.to_owned(), definition }
     }
 
-    /// How many interactions an agent remembers.
+    /// Returns how many interactions an agent remembers.
     pub fn history_len(&self, agent_id: &str) -> usize {
         let root = self.agent_root(agent_id);
         root.map_or(0, |root| root.count_lines(Path::new("history.log"), MAX_HISTORY_BYTES))
@@ -197,20 +197,20 @@ impl Workspace {
         Root::open(&self.root)?.create_directory(Path::new(".locks"))?.append(Path::new(agent_id))
     }
 
-    /// Waits until no other run of the agent goes on in this root; none begins while the file is open.
+    /// Waits until no other run of the agent is active in this root; none can begin while the returned file is open.
     ///
     /// # Errors
-    /// When the lock cannot be made.
+    /// When the lock cannot be taken.
     pub fn lock(&self, agent_id: &str) -> io::Result<File> {
         let lock = self.lock_file(agent_id)?;
         flock(&lock, FlockOperation::LockExclusive)?;
         Ok(lock)
     }
 
-    /// The same without waiting; `None`: a run goes on.
+    /// Like [`Workspace::lock`], but returns `None` instead of waiting while another run is active.
     ///
     /// # Errors
-    /// When the lock cannot be made.
+    /// When the lock cannot be taken.
     pub fn try_lock(&self, agent_id: &str) -> io::Result<Option<File>> {
         let lock = self.lock_file(agent_id)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -220,7 +220,7 @@ impl Workspace {
         }
     }
 
-    /// Removes what an agent remembers. Answers with the interactions removed.
+    /// Removes an agent's memory. Returns the number of interactions removed.
     ///
     /// # Errors
     /// When a file cannot be removed.
@@ -237,8 +237,8 @@ impl Workspace {
     }
 }
 
-/// Whether `id` may name an agent or a conversation: `^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$`. It then is no flag,
-/// no path and no pattern.
+/// Returns whether `id` may name an agent or a conversation: `^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$`. Such an id is never a flag,
+/// a path or a pattern.
 pub fn is_id(id: &str) -> bool {
     let mut bytes = id.bytes();
     id.len() <= 128

@@ -1,4 +1,4 @@
-//! Copying a directory of somebody else's: regular files and directories, within bounds; the rest is named.
+//! Copies a directory that others can write: regular files and directories, within limits; the rest is reported.
 
 use std::{
     io::{self, Read},
@@ -7,37 +7,38 @@ use std::{
 
 use super::guarded::{EntryKind, Root};
 
-/// How much is copied at most.
+/// The limits of a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyLimits {
-    /// Files and directories.
+    /// The maximum number of directory entries, those left out included.
     pub max_entries: usize,
-    /// Bytes of all files together.
+    /// The maximum number of bytes of all files together.
     pub max_bytes: u64,
-    /// Directories within one another.
+    /// The maximum depth of nested directories.
     pub max_depth: usize,
 }
 
-/// What was copied.
+/// The result of a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Files.
+    /// The number of files copied.
     pub files: u32,
-    /// Their bytes.
+    /// The number of bytes copied.
     pub bytes: u64,
-    /// Files and directories.
+    /// The number of directory entries, those left out included.
     entries: usize,
-    /// Links, pipes and the like, which were not.
+    /// Links, pipes and the like, which were not copied; only the first 20 are named.
     pub left_out: Vec<PathBuf>,
 }
 
-/// Names of what was left out that are kept.
+/// The maximum number of names kept of entries that were left out.
 const MAX_NAMED: usize = 20;
 
-/// Copies what stands in `from` into `to`, private; `skip` says which entries, by their path within `from`, are none of it.
+/// Copies the contents of `from` into `to`, with private permissions. Entries for which `skip` returns true, given their path
+/// within `from`, are omitted.
 ///
 /// # Errors
-/// When something cannot be read or written, or there is more than the limits allow.
+/// If something cannot be read or written, or the limits are exceeded.
 pub fn copy_tree(
     from: &Root,
     to: &Root,
@@ -79,7 +80,8 @@ fn copy_directory(
             EntryKind::File => {
                 let room = limits.max_bytes.saturating_sub(copied.bytes);
                 let source = from.file(name)?;
-                // Made by the mode of our own files; that a program is one is all that is kept of it.
+                // Created with the mode of the gateway's own files; of the original mode only the owner's execute permission is
+                // kept.
                 let is_program = source.metadata().map(|metadata| is_executable(&metadata))?;
                 let mut target = to.create_file(name)?;
                 copied.bytes += io::copy(&mut source.take(room + 1), &mut target)?;

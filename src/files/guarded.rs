@@ -1,7 +1,7 @@
-//! Opening beneath a directory: no links, regular files only, no wait, a bound.
+//! Opens files beneath a directory: no links, only regular files, without blocking, up to a maximum size.
 //!
-//! Each step is an `openat` that refuses links. `openat2` with RESOLVE_BENEATH would be one call, and is refused by the system
-//! call filters of many containers; a definition lies three steps deep.
+//! Each step is an `openat` that refuses links. `openat2` with RESOLVE_BENEATH would need one call only, but the system call
+//! filters of many containers refuse it, and a definition is only three steps deep.
 
 use std::{
     ffi::OsString,
@@ -18,29 +18,29 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, open, openat, statat, unlinkat,
 };
 
-/// A directory that is trusted, links in its own path included; nothing below it is.
+/// A trusted directory; links in its own path are followed, but nothing below it is trusted.
 #[derive(Debug)]
 pub struct Root {
     directory: OwnedFd,
 }
 
-/// What stands in a directory.
+/// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its name.
     pub name: OsString,
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
 }
 
-/// What a directory's entry is, links not followed.
+/// The kind of a directory entry; links are not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// A directory.
     Directory,
     /// A regular file.
     File,
-    /// A link, a pipe, a socket, a device.
+    /// A link, a pipe, a socket or a device.
     Other,
 }
 
@@ -58,7 +58,7 @@ fn refused(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what.into())
 }
 
-/// What the system says of a link where none is followed.
+/// Converts an error of the system, with a clear message for a link that was not followed.
 fn in_words(error: rustix::io::Errno, path: &Path) -> io::Error {
     match error {
         rustix::io::Errno::LOOP => refused(format!("{} is a link, which is not followed", path.display())),
@@ -70,13 +70,14 @@ impl Root {
     /// Opens the directory.
     ///
     /// # Errors
-    /// When it is not there or cannot be read.
+    /// If it does not exist or cannot be read.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { directory: open(path, flags, Mode::empty())? })
     }
 
-    /// The directory that holds the last part of `relative`, and that part; `None`: this directory itself is meant.
+    /// Opens the directory that contains the last component of `relative` and returns both; the component is `None` if `relative`
+    /// is this directory itself.
     fn parent<'p>(&self, relative: &'p Path) -> io::Result<(OwnedFd, Option<&'p std::ffi::OsStr>)> {
         let mut at = self.directory.try_clone()?;
         let mut names = Vec::new();
@@ -96,17 +97,17 @@ impl Root {
         Ok((at, last))
     }
 
-    /// A link where a directory is wanted is ENOTDIR or ELOOP, by the kernel's mood.
+    /// Converts the error for a link where a directory is expected, which the kernel reports as either ENOTDIR or ELOOP.
     fn not_a_directory(&self, at: &OwnedFd, name: &std::ffi::OsStr, error: rustix::io::Errno) -> io::Error {
         let is_link = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
         in_words(if is_link { rustix::io::Errno::LOOP } else { error }, Path::new(name))
     }
 
-    /// A directory below.
+    /// Opens a directory below this one.
     ///
     /// # Errors
-    /// When it is not there, or a link leads to it.
+    /// If it does not exist, is no directory, or its path contains a link.
     pub fn directory(&self, relative: &Path) -> io::Result<Self> {
         let (at, last) = self.parent(relative)?;
         let Some(name) = last else { return Ok(Self { directory: at }) };
@@ -116,10 +117,10 @@ impl Root {
         Ok(Self { directory })
     }
 
-    /// Makes the directories that are missing, private, and opens the last.
+    /// Creates the missing directories of a path, private, and opens the last one.
     ///
     /// # Errors
-    /// When one cannot be made, or is something else.
+    /// If a directory cannot be created or an existing component is no directory.
     pub fn create_directory(&self, relative: &Path) -> io::Result<Self> {
         let mut root = Self { directory: self.directory.try_clone()? };
         for component in relative.components() {
@@ -135,29 +136,29 @@ impl Root {
         Ok(root)
     }
 
-    /// Makes a directory, private, where nothing stands, and opens it.
+    /// Creates a private directory where nothing exists, and opens it.
     ///
     /// # Errors
-    /// When something stands there.
+    /// If something with this name exists.
     pub fn create_new_directory(&self, name: &Path) -> io::Result<Self> {
         mkdirat(&self.directory, name, Mode::RWXU)?;
         self.directory(name)
     }
 
-    /// What `relative` is, a link not followed.
+    /// Returns the status of `relative`; a link itself is not followed.
     ///
     /// # Errors
-    /// When it is not there.
+    /// If it does not exist.
     pub fn status(&self, relative: &Path) -> io::Result<Stat> {
         let (at, last) = self.parent(relative)?;
         let Some(name) = last else { return Ok(fstat(&at)?) };
         Ok(statat(&at, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// What `relative` is; `None` where nothing is.
+    /// Returns the kind of `relative`, or `None` if it does not exist.
     ///
     /// # Errors
-    /// When that cannot be seen.
+    /// If that cannot be determined.
     pub fn kind(&self, relative: &Path) -> io::Result<Option<EntryKind>> {
         match self.status(relative) {
             Ok(stat) => Ok(Some(EntryKind::of(FileType::from_raw_mode(stat.st_mode)))),
@@ -166,18 +167,18 @@ impl Root {
         }
     }
 
-    /// A regular file, opened to be read.
+    /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// When it is not there, is no regular file, or a link leads to it.
+    /// If it does not exist, is not a regular file, or its path contains a link.
     pub fn file(&self, relative: &Path) -> io::Result<File> {
         self.open_file(relative, OFlags::RDONLY)
     }
 
-    /// A regular file, opened to have something added; made, private, where it is not there.
+    /// Opens a regular file for appending, and creates it private if it does not exist.
     ///
     /// # Errors
-    /// As above.
+    /// If it is not a regular file, its path contains a link, or it cannot be created.
     pub fn append(&self, relative: &Path) -> io::Result<File> {
         self.open_file(relative, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
     }
@@ -187,7 +188,7 @@ impl Root {
         let name = last.ok_or_else(|| refused("a directory is no file"))?;
         let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let other = || refused(format!("{} is no regular file", relative.display()));
-        // Looked at first: the opening alone of a device may do something.
+        // Checked before opening, because merely opening a device may have effects.
         match statat(&at, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                 return Err(in_words(rustix::io::Errno::LOOP, relative));
@@ -200,18 +201,18 @@ impl Root {
         let flags = how | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file =
             openat(&at, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| in_words(error, relative))?;
-        // And again: another one may stand there by now.
+        // Checked again, because the file may have been replaced in between.
         if is_regular(&fstat(&file)?) { Ok(File::from(file)) } else { Err(other()) }
     }
 
-    /// Reads a file of at most `max_bytes`.
+    /// Reads a file of at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// As [`Root::file`]; when it is larger.
+    /// As for [`Root::file`], or if the file is larger.
     pub fn read(&self, relative: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         let file = self.file(relative)?;
         let mut bytes = Vec::new();
-        // Its size may be another one by the time it is read.
+        // The size is checked while reading, because the file may change.
         file.take(max_bytes + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > max_bytes {
             return Err(refused(format!("{} is larger than {max_bytes} bytes", relative.display())));
@@ -219,19 +220,19 @@ impl Root {
         Ok(bytes)
     }
 
-    /// Reads a file of text.
+    /// Reads a text file of at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// As [`Root::read`]; [`io::ErrorKind::InvalidData`] when it is no UTF-8.
+    /// As for [`Root::read`]; [`io::ErrorKind::InvalidData`] if it is not UTF-8.
     pub fn read_text(&self, relative: &Path, max_bytes: u64) -> io::Result<String> {
         String::from_utf8(self.read(relative, max_bytes)?)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8"))
     }
 
-    /// What stands in this directory, sorted by name, at most `max` of it.
+    /// Returns the entries of this directory, sorted by name.
     ///
     /// # Errors
-    /// When it cannot be read, or holds more.
+    /// If it cannot be read or holds more than `max` entries.
     pub fn entries(&self, max: usize) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for entry in Dir::read_from(self.directory.as_fd())? {
@@ -254,10 +255,10 @@ impl Root {
         Ok(entries)
     }
 
-    /// Removes a file, or a link itself. What is not there is gone.
+    /// Removes a file, or a link itself. A path that does not exist is no error.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// If it cannot be removed.
     pub fn remove_file(&self, relative: &Path) -> io::Result<()> {
         let (at, last) = self.parent(relative)?;
         let name = last.ok_or_else(|| refused("a directory is no file"))?;
@@ -267,7 +268,8 @@ impl Root {
         }
     }
 
-    /// How many lines with something in them a file has, as far as `max_bytes`; 0 for one that cannot be read.
+    /// Counts the lines that are not blank within the first `max_bytes` bytes of a file. Returns 0 for a file that cannot be
+    /// read.
     pub fn count_lines(&self, relative: &Path, max_bytes: u64) -> usize {
         let Ok(file) = self.file(relative) else { return 0 };
         let (mut file, mut buffer) = (file.take(max_bytes), vec![0; 64 * 1024]);
@@ -286,10 +288,10 @@ impl Root {
         lines + usize::from(has_words)
     }
 
-    /// A new file, private, that nobody else has made.
+    /// Creates a new private file.
     ///
     /// # Errors
-    /// When something stands there.
+    /// If something with this name exists.
     pub fn create_file(&self, relative: &Path) -> io::Result<File> {
         let (at, last) = self.parent(relative)?;
         let name = last.ok_or_else(|| refused("a directory is no file"))?;

@@ -1,14 +1,14 @@
-//! Files that others can write: agents' definitions and histories, what an engine leaves behind, backups.
+//! Files that others can write: definitions and histories of agents, what an engine leaves behind, backups.
 //!
-//! Whoever runs an agent can put anything in the place of such a file: a link to somebody else's, a named pipe that is never
-//! written to, a device without an end, 30 MB of YAML. So they are opened beneath a directory without following a link, only
-//! regular ones, without waiting, up to a size, on a few threads that the store does not need, within a time. Nothing else in
-//! `tool/`, `engine/` and `bundled/` opens a file; `tests/it/tidy.rs` holds that.
+//! Whoever runs an agent can replace such a file with anything: a link to a file of somebody else, a named pipe that is never
+//! written to, an endless device, 30 MB of YAML. Such files are therefore opened beneath a directory without following links,
+//! only if they are regular, without blocking, up to a maximum size, on a few threads that the store does not need, and with a
+//! deadline. Nothing else in `tool/`, `engine/` and `bundled/` opens a file; `tests/it/tidy.rs` enforces that.
 //!
-//! Our own files are made here too: private, whatever the umask is, and replaced whole or not at all.
+//! The gateway's own files are also created here: private whatever the umask, and replaced atomically.
 //!
-//! *Lives here:* opening, listing, copying, replacing, the threads for it. *May import:* nothing of ours. *May not:* know what
-//! is in a file.
+//! *Lives here:* opening, listing, copying and replacing files, and the threads for that. *May import:* no other module of this
+//! crate. *May not:* know what is in a file.
 
 mod copy;
 mod guarded;

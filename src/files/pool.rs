@@ -1,5 +1,4 @@
-//! The few threads that may wait for somebody else's file, so that a mount that hangs holds up neither a runtime thread nor
-//! the store.
+//! A few threads that may block on files of others, so that a mount that hangs blocks neither a runtime thread nor the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,15 +6,15 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Reason};
 
-/// So many of the process' threads for file work may be at such files at a time.
+/// How many of the blocking threads of the process may work on such files at a time.
 const THREADS: usize = 8;
 
-/// The files were not there in time. What was begun goes on, on its thread, and is given up.
+/// The deadline passed. Work that has begun continues on its thread, and its result is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the files were not read or written in time; their disk may hang")]
 pub struct Late;
 
-/// See the module's documentation. Clones share the threads.
+/// See the documentation of the module. Clones share the threads.
 #[derive(Clone, Debug)]
 pub struct Pool {
     permits: Arc<Semaphore>,
@@ -28,10 +27,10 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// Does the work on one of the threads. Answers within `deadline`, the wait for a thread included.
+    /// Runs `work` on one of the threads and returns within `deadline`, which includes the wait for a thread.
     ///
     /// # Errors
-    /// [`Late`]; work that panicked counts as late.
+    /// [`Late`], also if the work panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         deadline: Duration,
@@ -41,7 +40,7 @@ impl Pool {
         let done = async move {
             let permit = permits.acquire_owned().await.map_err(|_| Late)?;
             tokio::task::spawn_blocking(move || {
-                // Given back by the thread, which may be at it for longer than anybody waits.
+                // The permit is released by the thread, which may work for longer than anybody waits.
                 let _permit = permit;
                 work()
             })

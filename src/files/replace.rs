@@ -1,4 +1,4 @@
-//! Our own files: private whatever the umask, and replaced whole or not at all, whoever else replaces them meanwhile.
+//! The gateway's own files: private whatever the umask, and replaced atomically even if several writers replace a file at once.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -16,16 +16,16 @@ use rustix::{
     process::umask,
 };
 
-/// What a replacement survives.
+/// Which failures a replacement survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The death of the process, at any instant.
+    /// The end of the process at any instant.
     Process,
-    /// The loss of power too: the file and its directory are synced.
+    /// A power loss too: the file and its directory are synced.
     Power,
 }
 
-/// A name beside `path` that nobody else uses, in this process or another.
+/// Returns a name beside `path` that nobody else uses, in this process or another.
 fn beside(path: &Path, what: &str) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -33,35 +33,35 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!(".{name}.{}-{count}.{what}", std::process::id()))
 }
 
-/// Opens a file for writing, made private where it is not there.
+/// Opens a file for writing without truncating it, and creates it private if it does not exist.
 ///
 /// # Errors
-/// When it cannot be.
+/// If the file cannot be opened or created.
 pub fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Opens a file to have something added, made private where it is not there.
+/// Opens a file for appending, and creates it private if it does not exist.
 ///
 /// # Errors
-/// When it cannot be.
+/// If the file cannot be opened or created.
 pub fn append_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// Makes a directory and those above it that are missing, all private.
+/// Creates a directory and its missing parents, all private.
 ///
 /// # Errors
-/// When it cannot be.
+/// If a directory cannot be created.
 pub fn create_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Puts these bytes in the place of a file, private, at once: a reader sees the old file or the new one, and so does a start
-/// after a crash. Two at the same time leave one of both.
+/// Replaces a file, privately and atomically: a reader, or a start after a crash, sees either the old file or the new one. After
+/// concurrent replacements the file is one of them, whole.
 ///
 /// # Errors
-/// When it cannot be written; the old file is as it was.
+/// If the new file cannot be written, and the old one is unchanged; or if the directory cannot be synced after the replacement.
 pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let new = beside(path, "new");
     let write = || -> io::Result<()> {
@@ -73,7 +73,7 @@ pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<
         fs::rename(&new, path)
     };
     write().inspect_err(|_| {
-        // What is left of it, if anything, harms nobody.
+        // A remainder of the new file does no harm.
         let _gone = fs::remove_file(&new);
     })?;
     match (durability, path.parent()) {
@@ -82,15 +82,17 @@ pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<
     }
 }
 
-/// Puts a directory in the place of another, which is then removed. At no instant is there none: they change places.
+/// Replaces the directory `target` with `new` and removes the old one. The two are exchanged atomically, so that `target` is
+/// never missing, except on file systems that cannot exchange directories.
 ///
 /// # Errors
-/// When they cannot; `target` is as it was.
+/// If the directories cannot be exchanged, and `target` is unchanged; or if the old directory cannot be removed afterwards.
 pub fn swap_directory(new: &Path, target: &Path) -> io::Result<()> {
     match renameat_with(CWD, new, CWD, target, RenameFlags::EXCHANGE) {
         Ok(()) => return remove_tree(new),
         Err(rustix::io::Errno::NOENT) if !target.exists() => return fs::rename(new, target),
-        // A file system that cannot: aside, in, and away; what a crash between leaves is aside and whole.
+        // This file system cannot exchange directories: the old one is moved aside, the new one moved in, and the old one
+        // removed. A crash in between leaves the old directory aside, whole.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {}
         Err(error) => return Err(error.into()),
     }
@@ -102,10 +104,11 @@ pub fn swap_directory(new: &Path, target: &Path) -> io::Result<()> {
     remove_tree(&aside)
 }
 
-/// Removes a file or a directory with everything in it; links in it are removed and not followed. What is not there is gone.
+/// Removes a file, or a directory with everything in it; links are removed and not followed. A path that does not exist is no
+/// error.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// If something cannot be removed.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
@@ -120,26 +123,27 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
 
 static STARTED_WITH: OnceLock<Mode> = OnceLock::new();
 
-/// From here on what this process makes is private: its files 0600, its directories 0700. Processes that it starts for others
-/// are given back the umask that it was started with.
+/// Makes everything that this process creates from now on private: files 0600, directories 0700. Processes that it starts for
+/// others get the original umask back.
 pub fn keep_private() {
     STARTED_WITH.get_or_init(|| umask(Mode::RWXG | Mode::RWXO));
 }
 
-/// The umask that the process was started with, where [`keep_private`] has changed it.
+/// Returns the umask with which the process was started, if [`keep_private`] has changed it.
 pub fn started_umask() -> Option<u32> {
     STARTED_WITH.get().map(|mode| mode.bits())
 }
 
-/// Takes on the umask of the one who started the process that started this one.
+/// Sets the umask. Used in processes that the gateway starts, to restore the umask with which the gateway was started.
 pub fn set_umask(mode: u32) {
     umask(Mode::from_bits_truncate(mode));
 }
 
-/// Takes from others what they may do with a directory of ours and everything in it. Answers with how many were wide.
+/// Removes the permissions of group and others from `path` and everything below it, skipping links. Returns how many entries were
+/// changed.
 ///
 /// # Errors
-/// When one cannot be changed.
+/// If an entry cannot be read or changed.
 pub fn narrow(path: &Path) -> io::Result<u64> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {

@@ -1,9 +1,10 @@
-//! Who may run now and who has to wait.
+//! Decides which job may run now and which has to wait.
 //!
-//! Bounds are per caller first, then in all. The last quarter of what runs and of what waits (rounded down) is only for callers who
-//! have none there, so that no caller's work keeps another's from its beginning. A permit is held by work: a job that waits for
-//! a person, or within its run for an agent, has none meanwhile; one that needs an agent from its beginning does not begin before
-//! that is free; and one that only looks up what the gateway has at hand needs none.
+//! Each bound applies per caller and to all callers together. The last quarter of the running and of the queued jobs (rounded
+//! down) is reserved for callers that have none there, so that no caller's load keeps another's first job waiting. A permit
+//! covers work: a job that waits for a person, or during its run for an agent, gives it up while there is room among the
+//! resting jobs; a job that needs an agent from its start does not start before that agent is free; a job that only reads
+//! what is at hand needs no permit.
 
 use std::{
     collections::BTreeSet,
@@ -21,32 +22,31 @@ use crate::{
     quota::{self, Quota},
 };
 
-/// The hint to whoever was refused. About one running job ends in this time when jobs are short; longer waits only cost
-/// a retry.
+/// The retry delay of a refusal. About one short job ends in this time; for longer jobs a client only pays for extra retries.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// How many jobs run and wait.
+/// The bounds on running, resting and queued jobs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Those that work.
+    /// Jobs that work.
     pub(super) running: quota::Bounds,
-    /// Those that have begun and wait for a person or an agent. One more keeps its permit while it waits.
+    /// Jobs that have started and wait for a person or an agent. Beyond this bound a job keeps its permit while it waits.
     pub(super) resting: quota::Bounds,
-    /// Those that wait for their turn.
+    /// Jobs that wait for their turn.
     pub(super) queued: quota::Bounds,
 }
 
-/// The running and the waiting jobs.
+/// The admission state of all running and queued jobs.
 #[derive(Debug)]
 pub(super) struct Admission {
     max_queued: quota::Bounds,
     state: Mutex<State>,
 }
 
-/// A job that waits for its turn.
+/// A queued job.
 #[derive(Debug)]
 struct Queued {
-    /// The agent that it needs for itself.
+    /// The agent that the job needs exclusively.
     agent: Option<String>,
     turn: oneshot::Sender<()>,
 }
@@ -55,17 +55,17 @@ struct Queued {
 struct State {
     running: Quota,
     resting: Quota,
-    /// Those that need no permit. As many as may run; one more is taken for work.
+    /// Reading jobs, which need no permit: as many as may run. A further one is admitted as ordinary work.
     reading: Quota,
-    /// What was promised to submits that are not stored yet.
+    /// Queue entries reserved for submissions that are not stored yet.
     promised: Quota,
-    /// The agents that running jobs have for themselves.
+    /// The agents that running jobs use exclusively.
     agents: BTreeSet<String>,
     waiting: FairQueue<JobId, Queued>,
     is_closed: bool,
 }
 
-/// The right to run or to wait that a submit has before it is stored; dropping it gives it back.
+/// A reservation, made before a submission is stored, of the right to run or to queue. Dropping it releases it.
 #[derive(Debug)]
 pub(super) struct Promise {
     admission: Arc<Admission>,
@@ -73,14 +73,14 @@ pub(super) struct Promise {
     is_kept: bool,
 }
 
-/// Whether a job runs now or waits for its turn.
+/// Whether a job starts now or is queued.
 #[derive(Debug)]
 pub(super) enum Turn {
     Now(Permit),
     Later(Waiting),
 }
 
-/// What a job that has begun counts as.
+/// How a started job is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Counts {
     Working,
@@ -88,7 +88,7 @@ enum Counts {
     Reading,
 }
 
-/// The right to have begun. Dropping it, however that comes about, gives the next job its turn.
+/// The semaphore permit of a started job. Dropping it, for whatever reason, lets the next queued job start.
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Arc<Admission>,
@@ -98,7 +98,8 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    /// The job waits for a person or an agent: somebody else may work meanwhile. Where too many rest already, it counts as work.
+    /// Releases the permit for other work while the job waits for a person or an agent. If too many jobs rest already, the
+    /// job keeps counting as work.
     pub(super) fn rest(&mut self) {
         let mut state = self.admission.state();
         if self.counts == Counts::Working && state.resting.room(&self.caller) > 0 {
@@ -109,7 +110,7 @@ impl Permit {
         }
     }
 
-    /// It works again, at once: an answer is handed over without waiting for anybody.
+    /// Counts the job as working again, at once and even beyond the bound, so that an answer never waits for a permit.
     pub(super) fn work(&mut self) {
         if self.counts == Counts::Resting {
             let mut state = self.admission.state();
@@ -136,16 +137,16 @@ impl Drop for Permit {
     }
 }
 
-/// A job in the queue. Dropping it leaves the queue.
+/// A job's queue entry. Dropping it removes it from the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
     admission: Arc<Admission>,
     job_id: JobId,
     caller: Principal,
     agent: Option<String>,
-    /// Its position when it came, from 1.
+    /// Its position in the queue when it was added, from 1.
     pub(super) position: u32,
-    /// The agent that it needs was another job's when it came.
+    /// Whether the agent that it needs was in use when it was added.
     pub(super) is_for_agent: bool,
     turn: Option<oneshot::Receiver<()>>,
 }
@@ -160,7 +161,7 @@ impl Waiting {
         }
     }
 
-    /// Waits for the turn; `None`: there will be none any more. Cancel safe.
+    /// Waits until the job may start; returns `None` if it never will, or if its turn was taken already. Cancel safe.
     pub(super) async fn turn(&mut self) -> Option<Permit> {
         let given = self.turn.as_mut()?.await;
         self.turn = None;
@@ -173,7 +174,7 @@ impl Drop for Waiting {
         let Some(mut turn) = self.turn.take() else { return };
         self.admission.state().waiting.remove(&self.job_id);
         if turn.try_recv().is_ok() {
-            // It was given in the same moment; it goes to the next.
+            // The permit was granted at the same moment; dropping it passes it to the next job.
             drop(self.permit());
         }
     }
@@ -197,10 +198,10 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Promises that a job may run or wait, before anything is stored.
+    /// Reserves the right to run or to queue, before anything is stored.
     ///
     /// # Errors
-    /// [`Reason::QueueFull`], [`Reason::ShuttingDown`]; both with a hint when to try again.
+    /// [`Reason::QueueFull`], [`Reason::ShuttingDown`]; both with a retry delay.
     pub(super) fn promise(self: &Arc<Self>, caller: &Principal) -> Result<Promise> {
         let mut state = self.state();
         if state.is_closed {
@@ -211,7 +212,7 @@ impl Admission {
             .retry_after(Duration::from_secs(5)));
         }
         let quota::Bounds { most, most_per_caller } = self.max_queued;
-        // What can run at once does not wait.
+        // Jobs that can start at once take no room in the queue.
         let room = state.running.room(caller);
         let taken = state.waiting.len() + state.promised.total();
         let own = state.waiting.len_of(caller) + state.promised.held_by(caller);
@@ -236,7 +237,7 @@ impl Admission {
         Ok(Promise { admission: self.clone(), caller: caller.clone(), is_kept: false })
     }
 
-    /// Takes a job in that was accepted earlier, however many there are.
+    /// Admits a job that was accepted earlier, without checking the queue's bounds.
     pub(super) fn admit(self: &Arc<Self>, caller: &Principal, job_id: &JobId, needs: Needs) -> Turn {
         let mut state = self.state();
         let Needs { agent, is_reading } = needs;
@@ -256,7 +257,7 @@ impl Admission {
         state.waiting.push(caller, job_id.clone(), Queued { agent: agent.clone(), turn });
         let position = state.waiting.position(job_id).unwrap_or(state.waiting.len());
         let position = u32::try_from(position).unwrap_or(u32::MAX);
-        // An own job before it may wait for what this one does not need.
+        // Jobs of the same caller ahead of it may wait for an agent that this job does not need.
         state.start_next();
         Turn::Later(Waiting {
             admission: self.clone(),
@@ -269,17 +270,17 @@ impl Admission {
         })
     }
 
-    /// Its position in the queue, from 1.
+    /// Returns the job's position in the queue, from 1, or `None` if it is not queued.
     pub(super) fn position(&self, job_id: &JobId) -> Option<u32> {
         u32::try_from(self.state().waiting.position(job_id)?).ok()
     }
 
-    /// No new jobs, and no more starts.
+    /// Refuses new jobs and starts no more queued ones.
     pub(super) fn close(&self) {
         self.state().is_closed = true;
     }
 
-    /// How many have begun and not ended, and how many wait.
+    /// Returns how many jobs have started and not ended, and how many are queued.
     pub(super) fn counts(&self) -> (usize, usize) {
         let state = self.state();
         let begun = state.running.total() + state.resting.total() + state.reading.total();
@@ -297,7 +298,7 @@ impl State {
         self.agents.extend(agent);
     }
 
-    /// Gives those their turn that may begin.
+    /// Starts queued jobs in turn as long as permits and agents are free.
     fn start_next(&mut self) {
         while !self.is_closed && !self.running.is_full() {
             let Self { waiting, running, agents, .. } = self;
@@ -305,7 +306,7 @@ impl State {
                 running.room(caller) > 0 && queued.agent.as_ref().is_none_or(|agent| !agents.contains(agent))
             });
             let Some((caller, Queued { agent, turn })) = next else { return };
-            // One that gave up in this moment hears nothing; the next one is asked.
+            // If this job has just given up, nothing was started and the next one is tried.
             if turn.send(()).is_ok() {
                 self.begin(&caller, agent);
             }
@@ -314,7 +315,7 @@ impl State {
 }
 
 impl Promise {
-    /// The job is stored: it runs, or waits.
+    /// Turns the reservation of a job that is now stored into a start or a queue entry.
     pub(super) fn keep(mut self, job_id: &JobId, needs: Needs) -> Turn {
         self.is_kept = true;
         self.admission.state().promised.give_back(&self.caller);
@@ -353,7 +354,8 @@ mod tests {
         matches!(turn, Turn::Now(_))
     }
 
-    /// Two greedy callers take three quarters of what runs and of what waits; a third begins at once and finds a place.
+    /// Two greedy callers take three quarters of the permits and of the queue; a third starts at once and still finds room in
+    /// the queue.
     #[test]
     fn the_last_quarter_is_for_callers_who_hold_none() {
         let admission = admission(16, 40);
@@ -368,13 +370,13 @@ mod tests {
         assert!(runs(&third), "{third:?}");
         let waits = submit(&admission, "c", None).unwrap();
         assert!(!runs(&waits) && submit(&admission, "c", None).is_err());
-        // When something ends, those that wait have their turn, and nothing is left over.
+        // Everything that was counted is given back.
         drop(held);
         drop((third, waits));
         assert_eq!(admission.counts(), (0, 0));
     }
 
-    /// Jobs that need the same thing begin one after another, and hold up nothing that does not need it.
+    /// Jobs that need the same agent run one after another and delay no job that does not need it.
     #[tokio::test]
     async fn what_is_in_use_holds_up_nobody_else() {
         let admission = admission(16, 40);
@@ -382,7 +384,7 @@ mod tests {
         assert!(runs(&first));
         let mut waiting: Vec<_> = (0..16).map(|_| submit(&admission, "a", Some("agent")).unwrap()).collect();
         assert!(!waiting.iter().any(runs) && admission.counts() == (1, 16));
-        // The same caller's job for another agent, behind them, and another caller's.
+        // A job of the same caller for another agent, queued behind them, starts; so does one of another caller.
         let Turn::Later(mut other) = submit(&admission, "a", Some("other")).unwrap() else {
             panic!("its own wait")
         };
@@ -396,7 +398,7 @@ mod tests {
         assert_eq!(admission.counts(), (0, 0));
     }
 
-    /// Reads begin at once whatever runs and waits, until as many read as may run.
+    /// Reading jobs start at once whatever runs and waits, up to as many as may run.
     #[test]
     fn reads_need_no_permit() {
         let admission = admission(4, 4);
@@ -411,7 +413,7 @@ mod tests {
         assert_eq!(admission.counts(), (0, 0));
     }
 
-    /// A job that waits for a person holds no permit, and works again at once.
+    /// A job that waits for a person holds no permit and works again at once.
     #[test]
     fn who_waits_for_a_person_holds_none() {
         let admission = admission(1, 4);
@@ -425,7 +427,7 @@ mod tests {
         assert_eq!(admission.counts(), (0, 0));
     }
 
-    /// Where too many wait for people already, one more counts as work meanwhile.
+    /// When too many jobs rest already, a further one counts as work while it waits.
     #[test]
     fn open_sessions_have_a_bound_of_their_own() {
         let admission = admission(8, 4);

@@ -1,4 +1,4 @@
-//! The `jobs` section.
+//! The `jobs` section of the configuration.
 
 use std::time::Duration;
 
@@ -7,43 +7,43 @@ use serde::{Deserialize, Serialize};
 use super::admission::Bounds;
 use crate::{journal::Retention, quota};
 
-/// How many jobs run and wait, how long, and how long they are kept.
+/// How many jobs run and wait, for how long, and how long ended ones are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Jobs that run at the same time. The last quarter, rounded down, is for callers of whom none runs, so that one caller alone
-    /// has three quarters. A job that waits for a person does not count.
+    /// The most jobs that run at the same time. The last quarter, rounded down, is reserved for callers that have none
+    /// running, so a single caller gets at most three quarters. A job that waits for a person does not count.
     pub max_running: u32,
-    /// Jobs of one caller that run at the same time; null: no bound of its own.
+    /// The most jobs of one caller that run at the same time; null sets no separate bound.
     pub max_running_per_caller: Option<u32>,
-    /// Jobs that have begun and wait for a person's answer, or for an agent that another run has; one more counts as running
-    /// meanwhile. The last quarter is for callers of whom none waits so.
+    /// The most started jobs that wait for a person's answer, or for an agent that another run uses; further ones count as
+    /// running while they wait. The last quarter is reserved for callers that have none waiting.
     pub max_awaiting_input: u32,
-    /// Such jobs of one caller; null: no bound of its own.
+    /// The most such jobs of one caller; null sets no separate bound.
     pub max_awaiting_input_per_caller: Option<u32>,
-    /// Jobs that may wait; one more is refused with a retry hint. Callers are served in turn; the last quarter is for those of
-    /// whom none waits.
+    /// The most jobs in the queue; a further one is refused with a retry delay. Callers are served in turn. The last quarter
+    /// is reserved for callers that have none queued.
     pub max_queued: u32,
-    /// Jobs of one caller that may wait; null: no bound of its own.
+    /// The most queued jobs of one caller; null sets no separate bound.
     pub max_queued_per_caller: Option<u32>,
-    /// The longest time a job may run, in seconds; a task may ask for less.
+    /// The longest time that a job may run, in seconds; a task may set a shorter one.
     pub timeout_seconds: u32,
-    /// Ended jobs are removed after this many seconds.
+    /// The time after which an ended job is removed, in seconds.
     pub retention_seconds: u32,
-    /// While ended jobs take more than this many bytes, the oldest of whoever takes most are removed.
+    /// The most bytes that ended jobs may take; beyond it the oldest jobs of the caller that uses most are removed.
     pub retention_max_bytes: u64,
-    /// The same for each caller alone; null: callers share what there is.
+    /// The same for each caller alone; null sets no separate bound.
     pub retention_max_bytes_per_caller: Option<u64>,
-    /// While there are more ended jobs than this, the oldest of whoever has most are removed.
+    /// The most ended jobs that are kept; beyond it the oldest jobs of the caller that has most are removed.
     pub retention_max_jobs: u32,
-    /// The same for each caller alone; null: callers share what there is.
+    /// The same for each caller alone; null sets no separate bound.
     pub retention_max_jobs_per_caller: Option<u32>,
-    /// How many bytes the events of running jobs take together; a job that would take more fails. The last quarter is for callers
-    /// who have less than a sixteenth.
+    /// The most bytes that the events of all running jobs may take; a job that would exceed it fails. The last quarter is
+    /// reserved for callers that use at most a sixteenth.
     pub max_log_bytes: u64,
-    /// Those of one caller's running jobs; null: no bound of its own.
+    /// The same for the running jobs of one caller; null sets no separate bound.
     pub max_log_bytes_per_caller: Option<u64>,
-    /// How many bytes of a running job's latest events are kept in memory for its readers.
+    /// The most bytes of a running job's latest events that are kept in memory for its readers.
     pub tail_bytes: u32,
 }
 
@@ -82,7 +82,7 @@ impl Config {
         }
     }
 
-    /// What the logs of running jobs may take.
+    /// Returns the bounds on the logs of running jobs, in bytes.
     pub fn log_bytes(&self) -> quota::Bounds {
         let bytes = |most: u64| usize::try_from(most).unwrap_or(usize::MAX);
         quota::Bounds {
@@ -91,7 +91,7 @@ impl Config {
         }
     }
 
-    /// What retention allows.
+    /// Returns the limits that retention enforces.
     pub fn retention(&self) -> Retention {
         Retention {
             max_age: Duration::from_secs(self.retention_seconds.into()),
@@ -102,7 +102,7 @@ impl Config {
         }
     }
 
-    /// How often retention looks.
+    /// Returns the interval at which retention runs: a quarter of the maximum age, from 250 ms to 30 s.
     pub(super) fn retention_interval(&self) -> Duration {
         (self.retention().max_age / 4).clamp(Duration::from_millis(250), Duration::from_secs(30))
     }

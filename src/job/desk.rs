@@ -1,4 +1,5 @@
-//! The desk: what every door asks that is no job. Agents, tools, conversations, what this gateway is.
+//! The directory service, for requests of the doors that are not jobs: agents, tools, conversations, and what this gateway
+//! is.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::{
     tool::{Toolbox, catalogue},
 };
 
-/// See the module's documentation. Clones share it.
+/// The directory service. Clones share its state.
 #[derive(Clone)]
 pub struct Desk {
     service: JobService,
@@ -26,25 +27,25 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The desk beside the jobs.
+    /// Creates the directory service beside the job service.
     pub fn new(service: JobService, toolbox: Toolbox, mind: Arc<Mind>) -> Self {
         Self { service, toolbox, mind }
     }
 
-    /// The tools behind it.
+    /// Returns the tools.
     pub fn toolbox(&self) -> &Toolbox {
         &self.toolbox
     }
 
-    /// What commands are planned with.
+    /// Returns the planner of commands.
     pub fn mind(&self) -> &Mind {
         &self.mind
     }
 
-    /// A page of the caller's conversations, the latest used first; `page_size` 0 means 500, the most.
+    /// Returns a page of the caller's conversations, most recently used first; `page_size` 0 means 500, the most.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for a token that no page gave.
+    /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for an invalid page token.
     pub async fn conversations(
         &self,
         caller: &Principal,
@@ -54,7 +55,7 @@ impl Desk {
         self.toolbox.conversations().page(caller, page_size, page_token).await
     }
 
-    /// Removes a conversation of the caller's with everything that was said in it.
+    /// Deletes one of the caller's conversations with its whole content.
     ///
     /// # Errors
     /// [`Reason::InvalidArgument`], [`Reason::ConversationNotFound`]; [`Reason::Busy`] while a job uses it.
@@ -65,7 +66,7 @@ impl Desk {
         self.toolbox.delete_conversation(caller, conversation_id).await
     }
 
-    /// The engine's agents.
+    /// Returns the engine's agents.
     ///
     /// # Errors
     /// [`Reason::ToolFailed`], [`Reason::Unsupported`].
@@ -73,7 +74,7 @@ impl Desk {
         self.toolbox.agents().await
     }
 
-    /// The tools with their schemas.
+    /// Returns the tools of the catalogue with their schemas.
     pub fn tools(&self) -> Vec<pb::Tool> {
         let to_wire = |spec: &crate::tool::ToolSpec| pb::Tool {
             name: spec.name.as_str().to_owned(),
@@ -89,7 +90,7 @@ impl Desk {
         catalogue().iter().map(to_wire).collect()
     }
 
-    /// What this gateway is and can do.
+    /// Returns what this gateway is, can do and is doing.
     pub fn info(&self) -> ServerInfo {
         let (running, queued) = self.service.counts();
         let mind = &self.mind;

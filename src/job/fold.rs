@@ -1,11 +1,12 @@
-//! A job's state as a fold over its events: the same when it runs, when it is read again, and after a restart.
+//! Computes a job's state as a fold over its events, with the same result while it runs, when it is read later, and after a
+//! restart.
 
 use crate::pb::{
     InputQuestion, Job, JobError, JobResult, JobState, StatusReason, Timestamp, Usage, job::Outcome,
     job_event::Payload,
 };
 
-/// Whether an event changes more of a job than the number of its last event.
+/// Returns whether an event changes the job's state beyond `last_sequence`.
 pub(super) fn matters(payload: &Payload) -> bool {
     match payload {
         Payload::StatusUpdate(update) => update.reason() == StatusReason::CancelRequested,
@@ -26,7 +27,7 @@ pub(super) fn matters(payload: &Payload) -> bool {
     }
 }
 
-/// Applies one event.
+/// Applies one event, which was written at `time`, to the job's state.
 pub fn apply(job: &mut Job, sequence: u32, time: Timestamp, payload: &Payload) {
     job.last_sequence = sequence;
     match payload {

@@ -1,12 +1,14 @@
-//! A job that its clients hold: it is cancelled when the last of them leaves before its end, and nobody wants it to go on.
+//! Disconnect guards: a job is cancelled when the last client that holds it leaves before its end, unless someone wants it to
+//! go on.
 
 use std::fmt;
 
 use super::{CancelledBy, JobId, JobService};
 use crate::principal::Principal;
 
-/// One client's hold. Made together with the job, or when a client joins an earlier one by its idempotency key, so that a client
-/// that leaves while it submits counts too. Dropping it before it was let go is leaving.
+/// The disconnect guard of one client. Created together with the job, or when a client joins an existing job by idempotency
+/// key, so that a client that disconnects during the submission counts too. Dropping it without [`HeldJob::let_go`] means
+/// leaving.
 pub struct HeldJob {
     service: JobService,
     caller: Principal,
@@ -14,11 +16,11 @@ pub struct HeldJob {
     is_held: bool,
 }
 
-/// Who holds a job that has not ended.
+/// The clients that hold a job which has not ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Holds {
     holders: usize,
-    /// Somebody submitted it, or joined, without a hold: it goes on whoever leaves.
+    /// Someone submitted or joined the job without a guard, so it goes on whoever leaves.
     is_wanted: bool,
 }
 
@@ -30,7 +32,7 @@ impl Holds {
         }
     }
 
-    /// One holder is gone. Answers whether that ends the job.
+    /// Records that one holder has left. Returns whether the job has to be cancelled.
     pub(super) fn leave(&mut self) -> bool {
         self.holders -= 1;
         self.holders == 0 && !self.is_wanted
@@ -38,7 +40,7 @@ impl Holds {
 }
 
 impl JobService {
-    /// Counts a client among those of a job. Answers with its hold, where it wants one and the job has not ended.
+    /// Adds a client to those of a job. Returns its disconnect guard if it asked for one and the job has not ended.
     pub(super) fn join(&self, caller: &Principal, job_id: &JobId, is_held: bool) -> Option<HeldJob> {
         let live = self.find_live(caller, job_id)?;
         live.holds(|holds| holds.join(is_held));
@@ -55,7 +57,7 @@ impl JobService {
 }
 
 impl HeldJob {
-    /// The job may go on, or has ended.
+    /// Releases the guard without cancelling: the job has ended, or may go on even if every other holder leaves.
     pub fn let_go(mut self) {
         self.is_held = false;
         if let Some(live) = self.service.find_live(&self.caller, &self.job_id) {

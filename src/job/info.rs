@@ -1,9 +1,9 @@
-//! What a gateway tells about itself.
+//! The description that a gateway gives of itself.
 
-/// What the gateway is.
+/// The version, configuration and load of this gateway.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
-    /// Its version.
+    /// The gateway's version.
     pub version: &'static str,
     /// "direct" or "model".
     pub planner: &'static str,
@@ -11,31 +11,31 @@ pub struct ServerInfo {
     pub provider: String,
     /// The model; empty without one.
     pub model: String,
-    /// Why this model, or why none.
+    /// Why this model was chosen, or why none was.
     pub why: String,
-    /// Model servers of this machine that were found: address, provider, models.
+    /// Model servers found on this machine: masked address, provider, models.
     pub detected: Vec<(String, &'static str, Vec<String>)>,
     /// "bundled" or "conductor".
     pub engine: &'static str,
-    /// What it can do.
+    /// Names of the features that it supports.
     pub capabilities: &'static [&'static str],
-    /// Jobs that run now.
+    /// Jobs that have started and not ended.
     pub running: usize,
-    /// Jobs that wait.
+    /// Jobs in the queue.
     pub queued: usize,
-    /// Tasks of the runtime that are alive: of rooms, connections, jobs and readers.
+    /// Live tasks of the async runtime, including those of connections, jobs and readers.
     pub live_tasks: usize,
-    /// The longest command, in bytes.
+    /// The longest command that is accepted, in bytes.
     pub max_command_bytes: u32,
-    /// The longest input of an agent, in bytes.
+    /// The longest input of an agent that is accepted, in bytes.
     pub max_input_bytes: u32,
-    /// The longest arguments of a tool call, as compact JSON, in bytes.
+    /// The longest arguments of a tool call that are accepted, as compact JSON, in bytes.
     pub max_arguments_bytes: u32,
-    /// What is kept of an engine's output, in bytes.
+    /// The most of an engine's answer that is kept, in bytes.
     pub max_output_bytes: u32,
 }
 
-/// What every gateway of this version can do.
+/// The features that every gateway of this version supports.
 pub(super) const CAPABILITIES: &[&str] = &[
     "cancel", "contextual_runs", "conversations", "idempotency", "input", "interactive_sessions", "mcp",
     "queue", "resume", "tool_calls",

@@ -1,4 +1,4 @@
-//! A job that has not ended: its state for everybody who asks, and the way to cancel it.
+//! A live job, which has not ended: its state for everyone who asks, and the means to cancel it.
 
 use std::{
     collections::VecDeque,
@@ -20,29 +20,29 @@ pub(super) struct Live {
     pub(super) job_id: JobId,
     pub(super) caller: Principal,
     state: Mutex<State>,
-    /// How far its events are stored.
+    /// Shows how far the job's events are stored.
     log: Stored,
-    /// Where answers to its questions go.
+    /// Receives the answers to the job's questions.
     pub(super) inputs: Arc<Inputs>,
-    /// Stops the run.
+    /// Cancelled to stop the run.
     pub(super) cancel: CancellationToken,
-    /// Cancelled when the job has ended and is marked so in the store.
+    /// Cancelled when the job has ended and its end is stored, and when the shutdown leaves it queued.
     pub(super) ended: CancellationToken,
 }
 
 #[derive(Debug)]
 struct State {
-    /// With every event that was written.
+    /// The state after every event that was written.
     job: Job,
-    /// With every event that is stored: what anybody outside is told. An event that a crash may still take away is no
-    /// reason to call a job ended.
+    /// The snapshot after every event that is stored, which is all that callers see: an event that a crash may still lose
+    /// must not make a job appear ended.
     told: Job,
-    /// Written events that matter to `told` and are not in it yet.
+    /// Written events that change `told` and are not applied to it yet.
     waiting: VecDeque<(u32, Timestamp, Payload)>,
     cancelled_by: Option<CancelledBy>,
     holds: Holds,
     permit: Weak<Mutex<Permit>>,
-    /// It waits for a person or an agent, and not for what it does itself.
+    /// Whether it waits for a person or an agent instead of working.
     rests: bool,
 }
 
@@ -72,40 +72,40 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The job with every event that was written, stored or not.
+    /// Returns the job's state after every event that was written, whether stored or not.
     pub(super) fn job(&self) -> Job {
         self.state().job.clone()
     }
 
-    /// The job as far as it is stored.
+    /// Returns the snapshot of the job after every event that is stored.
     pub(super) fn told(&self) -> Job {
         let mut state = self.state();
         state.tell(self.log.last_sequence());
         state.told.clone()
     }
 
-    /// Looks at, or changes, who holds it.
+    /// Reads or changes which clients hold the job.
     pub(super) fn holds<T>(&self, change: impl FnOnce(&mut Holds) -> T) -> T {
         change(&mut self.state().holds)
     }
 
-    /// What the job writes waits for the store no more.
+    /// Lifts the back-pressure of the store from the job's writer, so that its end is not delayed.
     pub(super) fn relieve(&self) {
         self.log.relieve();
     }
 
-    /// Waits until everything that was written by now is stored.
+    /// Waits until every event that was written before the call is stored, or nothing more will be.
     pub(super) async fn stored(&self) {
         let written = self.state().job.last_sequence;
         self.log.reaches(written).await;
     }
 
-    /// The permit that the job works under, while it has one.
+    /// Sets the permit that the job works under; it is referenced weakly.
     pub(super) fn works_under(&self, permit: &Arc<Mutex<Permit>>) {
         self.state().permit = Arc::downgrade(permit);
     }
 
-    /// Applies an event that was written. Answers with the new state where it changed.
+    /// Applies an event that was written. Returns the new state if it has changed.
     pub(super) fn apply(&self, sequence: u32, payload: &Payload) -> Option<JobState> {
         let mut state = self.state();
         let (before, time) = (state.job.state(), Timestamp::now());
@@ -127,9 +127,9 @@ impl Live {
         (before != after).then_some(after)
     }
 
-    /// Waits until the job asks something, and that is stored.
+    /// Waits until the job has a stored open question; waits forever if it will have none.
     pub(super) async fn asks(&self) {
-        // Looked at whenever more is stored.
+        // Checked again whenever more events are stored.
         loop {
             let told = self.told();
             if told.question.is_some() {
@@ -144,7 +144,7 @@ impl Live {
         }
     }
 
-    /// Asks the job to end. The first who asks is the one who did it.
+    /// Asks the job to end. Only the first request is recorded as the cause.
     pub(super) fn request_cancel(&self, by: CancelledBy) {
         let mut state = self.state();
         if state.cancelled_by.is_none() && !state.job.state().is_terminal() {

@@ -1,7 +1,7 @@
-//! The one service behind every door: it takes tasks in, owns the life of each job, and lets readers follow.
+//! The service behind every door: it accepts tasks, owns the life cycle of each job, and lets readers follow its events.
 //!
-//! *Lives here:* admission, the queue, running and cancelling, a job's state as a fold over its events,
-//! recovery after a restart, retention. *May import:* rank 3 and below. *May not:* know tonic, hyper, rmcp.
+//! *Lives here:* admission, the queue, running and cancelling, a job's state as a fold over its events, recovery after a
+//! restart, retention, the directory service. *May import:* rank 3 and below. *May not:* know tonic, hyper, rmcp.
 
 mod admission;
 mod config;
@@ -35,7 +35,7 @@ pub use service::{CancelledBy, JobPage, JobService};
 pub use submit::{Submission, Submitted};
 pub use worker::{AgentWorker, Assignment, Needs, Worker};
 
-// What a door has to name of the journal, so that it imports nothing below this room.
+// The journal types that doors name, re-exported so that doors import nothing below this module.
 pub use crate::conversation::Conversation;
 pub use crate::journal::{
     Batch as EventBatch, Filter, Follower as EventFollower, JobId, Rendered as RenderedEvents,

@@ -1,8 +1,8 @@
-//! A task in its one form: what every door hands in passes here, before anything is looked up or stored.
+//! Normalises tasks: every submission, through whichever door, passes here before anything is looked up or stored.
 //!
-//! Doors hand over wire types whose texts nobody has looked at. Behind this file the arguments of a call are one JSON object,
-//! parsed to its end, compact, within a bound; the same task is the same bytes, whatever door it came through and however it
-//! was spaced; and its record fits what the store reads. `properties::task` and `tests/it/hostile.rs` hold that.
+//! Doors hand over wire types with unchecked text. After normalisation the arguments of a call are absent or one JSON object,
+//! fully parsed, compact and bounded; equal tasks have equal bytes, whatever door and whitespace they came with; and the
+//! record fits what the store can read. `properties::task` and `tests/it/hostile.rs` verify this.
 
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -15,30 +15,30 @@ use crate::{
     text::{quoted, read_json},
 };
 
-/// The longest arguments of a tool call, compact, in bytes: with everything else of its task they fit one event.
+/// The longest arguments of a tool call, as compact JSON, in bytes; with the rest of the task they fit one event.
 pub const MAX_ARGUMENTS_BYTES: usize = 192 * 1024;
 
-/// A task that was checked.
+/// A checked and normalised task.
 #[derive(Debug)]
 pub(crate) struct Normal {
-    /// As it is stored.
+    /// The task as it is stored.
     pub(crate) task: Task,
-    /// As they are stored.
+    /// The options as they are stored.
     pub(crate) options: TaskOptions,
-    /// As it is run.
+    /// The task as it is run.
     pub(crate) read: agent::Task,
-    /// Tells a repeated submit from another one under the same key: SHA-256 over task and options, but for what the client's own
-    /// leaving means, which is no part of the request.
+    /// Distinguishes a repeated submission from a different one under the same key: SHA-256 over task and options without
+    /// `on_disconnect`, which is not part of the request.
     pub(crate) digest: bytes::Bytes,
-    /// Those that earlier builds kept: with that, of what was handed in and of its one form.
+    /// The digests of earlier builds, which included `on_disconnect`: of the task as submitted and of its normal form.
     pub(crate) earlier_digests: [bytes::Bytes; 2],
 }
 
-/// Brings a task into its one form.
+/// Checks and normalises a task and its options.
 ///
 /// # Errors
-/// [`Reason::NoTask`]; [`Reason::InvalidArgument`], [`Reason::UnknownTool`], [`Reason::TooLarge`] and
-/// [`Reason::Unsupported`] with the field's path.
+/// [`Reason::NoTask`]; [`Reason::InvalidArgument`], [`Reason::UnknownTool`], [`Reason::TooLarge`] and [`Reason::Unsupported`]
+/// with the field's path.
 pub(crate) fn normal(task: Option<Task>, options: TaskOptions) -> Result<Normal> {
     check_options(&options)?;
     let raw = digest(&task.clone().unwrap_or_default(), &options);
@@ -53,13 +53,13 @@ pub(crate) fn normal(task: Option<Task>, options: TaskOptions) -> Result<Normal>
     Ok(Normal { digest: digest(&task, &request), earlier_digests, task, options, read })
 }
 
-/// The arguments of a call, compact; none where they say nothing.
+/// Returns the arguments of a call as compact, sorted JSON; `None` for an empty text, `null` and an empty object.
 fn arguments(text: &str) -> Result<Option<Json>> {
     const FIELD: &str = "task.tool_call.arguments";
     if matches!(text.trim(), "" | "null") {
         return Ok(None);
     }
-    // Before it is parsed: what is this long makes no task, however it is spaced.
+    // Checked before parsing, to bound its cost: arguments of this length are refused even if most of them is whitespace.
     if text.len() > 8 * MAX_ARGUMENTS_BYTES {
         return Err(too_large(text.len()));
     }
@@ -71,7 +71,7 @@ fn arguments(text: &str) -> Result<Option<Json>> {
     if value.as_object().is_some_and(serde_json::Map::is_empty) {
         return Ok(None);
     }
-    // Members have no order (RFC 8259, section 4); many clients give them another one each time.
+    // Members are unordered (RFC 8259, section 4), and many clients send them in a different order each time.
     value.sort_all_objects();
     let json = Json::from_value(&value);
     if json.text.len() > MAX_ARGUMENTS_BYTES { Err(too_large(json.text.len())) } else { Ok(Some(json)) }

@@ -1,4 +1,4 @@
-//! Calls from outside as jobs: what the MCP handler asks of this room.
+//! Runs tool calls of MCP clients as jobs: the implementation of [`ToolRunner`] for the MCP handler.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::{
     tool::{Call, Completed, Done},
 };
 
-/// A cancelled call's processes are waited for this long before the client is told.
+/// How long a cancellation waits for the call's processes to end before the client gets its response.
 const CANCEL_TIME: Duration = Duration::from_secs(30);
 
 fn value_of(json: Option<&Json>) -> Value {
     json.and_then(|json| json.to_value().ok()).unwrap_or(Value::Null)
 }
 
-/// The call that a job makes.
+/// Returns the tool call that a job makes.
 fn call_of(job: &Job) -> Result<Call> {
     let not_a_session = || Error::new(Reason::NoOpenQuestion, "the job is no session");
     match job.task.as_ref().and_then(|task| task.task.as_ref()) {
@@ -33,7 +33,7 @@ fn call_of(job: &Job) -> Result<Call> {
     }
 }
 
-/// What a job has told of its outcome while it was followed.
+/// The outcome of a job, collected from its events while it is followed.
 #[derive(Default)]
 struct Outcome {
     exit: Option<Exit>,
@@ -69,7 +69,7 @@ impl Outcome {
     }
 }
 
-/// What of an event a client is told while its call runs.
+/// Returns what the client of a running call is shown of an event, if anything.
 fn watched(sequence: u32, payload: &Payload) -> Option<Watched> {
     match payload {
         Payload::JobStarted(_) => Some(Watched::Said("the job has started".to_owned())),
@@ -117,7 +117,7 @@ impl ToolRunner for JobService {
         let mut outcome = Outcome::default();
         loop {
             let slice = tokio::select! {
-                // Events first: what is there is told before the stream is closed. `next` is cancel safe.
+                // Available events are delivered before the stream is closed. `next` is cancel safe.
                 biased;
                 slice = follower.next() => slice?,
                 () = self.closing().cancelled() => {
@@ -130,7 +130,7 @@ impl ToolRunner for JobService {
                 let Some(payload) = event.payload else { continue };
                 outcome.hear(&payload);
                 if let Some(told) = watched(event.sequence, &payload) {
-                    // Nobody watching is no reason to stop.
+                    // The job goes on if nobody watches it.
                     let _unwatched = watch.send(told).await;
                 }
             }

@@ -1,14 +1,14 @@
-//! The queue of waiting jobs: in order for each caller, callers in turn.
+//! The queue of waiting jobs: first in, first out for each caller, with callers served in turn.
 
 use std::collections::VecDeque;
 
 use crate::principal::Principal;
 
-/// One queue for each caller that waits; the callers are served in turn, so that nobody waits behind more than one job
-/// of each other caller for each of their own.
+/// One queue for each waiting caller. Callers are served in turn, so that each job waits behind at most one job of every
+/// other caller per job of its own caller.
 #[derive(Debug)]
 pub(super) struct FairQueue<K, T> {
-    /// In the order of their turns; none is empty.
+    /// In the order of their turns; none of the queues is empty.
     callers: VecDeque<(Principal, VecDeque<(K, T)>)>,
     len: usize,
 }
@@ -20,7 +20,7 @@ impl<K, T> Default for FairQueue<K, T> {
 }
 
 impl<K: PartialEq, T> FairQueue<K, T> {
-    /// How many wait.
+    /// Returns how many jobs wait.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -30,7 +30,7 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         self.len == 0
     }
 
-    /// How many of this caller's wait.
+    /// Returns how many jobs of this caller wait.
     pub(super) fn len_of(&self, caller: &Principal) -> usize {
         self.callers.iter().find(|(other, _)| other == caller).map_or(0, |(_, jobs)| jobs.len())
     }
@@ -40,7 +40,7 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         self.callers.len()
     }
 
-    /// Behind the caller's others; a caller that did not wait has its first turn behind those that do.
+    /// Appends a job to its caller's queue. A caller that had none waiting gets its first turn after all others.
     pub(super) fn push(&mut self, caller: &Principal, key: K, waiting: T) {
         self.len += 1;
         match self.callers.iter_mut().find(|(other, _)| other == caller) {
@@ -49,8 +49,8 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         }
     }
 
-    /// The first job that may go of the first caller, in the order of their turns, that has one. That caller's next turn is behind
-    /// the others'; those that were passed over keep theirs.
+    /// Removes and returns the first eligible job of the first caller, in order of turns, that has one. That caller moves
+    /// behind all others; callers that were skipped keep their turns.
     pub(super) fn pop_where(
         &mut self,
         mut may_go: impl FnMut(&Principal, &T) -> bool,
@@ -76,7 +76,7 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         self.callers.retain(|(_, jobs)| !jobs.is_empty());
     }
 
-    /// How many are served before it, and itself: from 1, if nobody comes, leaves, or has to be passed over.
+    /// Returns the job's position from 1, assuming that no job is added, removed or skipped in the meantime.
     pub(super) fn position(&self, key: &K) -> Option<usize> {
         let (own_turn, round) = self.callers.iter().enumerate().find_map(|(turn, (_, jobs))| {
             jobs.iter().position(|(other, _)| other == key).map(|round| (turn, round))
@@ -95,8 +95,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Every job is served at the position that was told; each caller's in order; nobody waits for a second job of
-        /// another before a first of their own.
+        /// Jobs are served at the position that was reported and in order for each caller, and no caller gets a second turn
+        /// before the others have had their first.
         #[test]
         fn positions_are_true_and_turns_are_fair(callers in proptest::collection::vec(0_usize..5, 1..60), served in 0_usize..20) {
             let names: Vec<Principal> = (0..5).map(|number| Principal::from_proxy(&format!("c{number}"))).collect();

@@ -1,4 +1,4 @@
-//! Whether new jobs should come here, and why not: what probes are answered, and told as it changes.
+//! Whether new jobs should be sent to this gateway, and if not, why: reported to probes, and to watchers when it changes.
 
 use std::{
     collections::BTreeMap,
@@ -7,18 +7,18 @@ use std::{
 
 use tokio::sync::watch;
 
-/// What can be against it, the weightiest first.
+/// The conditions that make the gateway not ready; the first one that holds is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     /// The gateway is shutting down.
     Leaving,
-    /// The store takes nothing.
+    /// The store accepts no writes.
     Store,
     /// The engine cannot run.
     Engine,
 }
 
-/// See the module's documentation.
+/// The readiness state; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Readiness {
     against: Mutex<BTreeMap<Condition, String>>,
@@ -26,7 +26,7 @@ pub(super) struct Readiness {
 }
 
 impl Readiness {
-    /// Notes what is against it, or that nothing is.
+    /// Sets the reason for which a condition makes the gateway not ready, or clears it.
     pub(super) fn set(&self, condition: Condition, why: Option<String>) {
         let mut against = self.against.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
@@ -44,7 +44,7 @@ impl Readiness {
         });
     }
 
-    /// Why not, now and whenever that changes; `None`: nothing is against it.
+    /// Returns the most important reason why the gateway is not ready, and its changes; `None` while it is ready.
     pub(super) fn watch(&self) -> watch::Receiver<Option<String>> {
         self.now.subscribe()
     }

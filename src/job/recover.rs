@@ -1,4 +1,4 @@
-//! What a gateway does with jobs that whoever held them left unfinished: at its start, and whenever it finds one.
+//! Takes over jobs that their previous holder left unfinished: at the start, and whenever the gateway finds one later.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -13,27 +13,27 @@ use crate::{
     pb::{Job, Timestamp, job_event::Payload},
 };
 
-/// The doors stay closed so long, at most, for a store that gives and takes nothing.
+/// The longest time that the start waits for a store that does not respond, before the doors open anyway.
 const START_TIME: Duration = Duration::from_secs(10);
-/// How often it is looked for jobs that nobody holds.
+/// The interval at which jobs without a holder are looked for.
 const LATER: Duration = Duration::from_secs(5);
-/// And so long until the ends of interrupted jobs are stored.
+/// How long the start waits for the ends of interrupted jobs to be stored.
 const END_TIME: Duration = Duration::from_secs(1);
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// How many are claimed in one go.
+/// The most jobs that are claimed in one call.
 const CLAIM_AT_ONCE: usize = 256;
 
-/// What became of a job that was left unfinished.
+/// What became of an unfinished job.
 enum Recovered {
     Queued,
-    /// It is being marked as ended, by this task.
+    /// The task that is marking the job as ended.
     Ending(JoinHandle<()>),
 }
 
 impl JobService {
-    /// Takes in what was left: queued jobs wait again, in the order of their submission; running ones end INTERRUPTED; one that
-    /// had written its last event is only marked as ended. What the store does not give or take now is done when it does: a
-    /// start waits for that a while, and never longer.
+    /// Claims unfinished jobs: queued ones are queued again in order of submission, running ones end INTERRUPTED, and one
+    /// whose last event is stored is only marked as ended. Whatever the store cannot do now is done later; the start waits
+    /// for it for at most [`START_TIME`].
     pub(super) async fn recover(&self) {
         let until = Instant::now() + START_TIME;
         let mut unread = VecDeque::new();
@@ -45,7 +45,7 @@ impl JobService {
         self.tasks().spawn("claims", async move { service.claim_until_stopped(unread).await });
     }
 
-    /// What is not taken in yet stays in `unread`, whenever this ends.
+    /// Claims and recovers jobs. Those not recovered yet stay in `unread`, even if this is cancelled.
     async fn take_in(&self, unread: &mut VecDeque<Unfinished>) {
         loop {
             let claimed = match self.journal().claim(CLAIM_AT_ONCE).await {
@@ -63,7 +63,7 @@ impl JobService {
             }
             unread.extend(claimed.jobs);
         }
-        // Ids of one millisecond do not sort by their time.
+        // Ids created within the same millisecond are not in order of creation.
         unread.make_contiguous().sort_by_key(|left| {
             (left.record.job.as_ref().and_then(|job| job.create_time), left.claim.job_id.clone())
         });
@@ -86,11 +86,11 @@ impl JobService {
         if queued + ending.len() > 0 {
             tracing::info!(queued, interrupted = ending.len(), "unfinished jobs were recovered");
         }
-        // Whoever asks first should find them ended; a store that takes nothing now takes them later.
+        // The first clients should find these jobs ended; a store that is unavailable now stores the ends later.
         let _late = tokio::time::timeout(END_TIME, join_all(ending)).await;
     }
 
-    /// A store that cannot be read in this moment is asked again.
+    /// Recovers one job, retrying until `until` while the store is unavailable.
     async fn recover_until(&self, left: &Unfinished, until: Instant) -> Result<Recovered> {
         loop {
             match self.recover_one(left).await {
@@ -103,11 +103,11 @@ impl JobService {
         }
     }
 
-    /// Goes on with the jobs whose events could not be read, and with those that nobody holds any more.
+    /// Retries jobs whose events could not be read and claims jobs that nobody holds any more, until the service stops.
     async fn claim_until_stopped(self, mut unread: VecDeque<Unfinished>) {
         loop {
             tokio::select! {
-                // Both branches only wait.
+                // Cancel safe: both branches only wait.
                 biased;
                 () = self.tasks().stopping().cancelled() => return,
                 () = tokio::time::sleep(LATER) => {}
@@ -141,7 +141,7 @@ impl JobService {
         let has_ended = self.refold(left, &mut job).await?;
         let service = self.clone();
         if has_ended {
-            // The last event is stored; only the mark is missing. Its log takes no more events.
+            // The last event is stored and only the end mark is missing, so the log is reopened as ended.
             let appender = self.journal().reopen_ended(left);
             let live = Arc::new(Live::new(job.clone(), appender.stored()));
             self.insert_live(live.clone());
@@ -180,7 +180,7 @@ impl JobService {
         Ok(Recovered::Ending(task))
     }
 
-    /// Reads the job's events again. Damaged ones are left out: what is known stays known.
+    /// Applies the job's stored events to `job`, skipping damaged ones. Returns whether the last event is stored.
     async fn refold(&self, left: &Unfinished, job: &mut Job) -> Result<bool> {
         let mut follower = self.journal().replay(left);
         let mut has_ended = false;
@@ -196,7 +196,7 @@ impl JobService {
                     }
                 }
                 Err(error) if error.reason() == Reason::DataLoss => {
-                    // What was lost may have been the start: the job must not be started twice.
+                    // The lost event may have been `job_started`, and the job must not start twice.
                     job.start_time.get_or_insert(Timestamp::now());
                 }
                 Err(error) => return Err(error),

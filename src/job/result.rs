@@ -1,4 +1,4 @@
-//! A job's whole answer, read by its id: events and listings carry at most 96 KiB of it.
+//! A job's complete answer, read by the job's id: events and listings carry at most 96 KiB of it.
 
 use bytes::Bytes;
 
@@ -9,26 +9,26 @@ use crate::{
     principal::Principal,
 };
 
-/// So much is read at a time.
+/// The most bytes that are read at a time.
 pub const RESULT_PIECE_BYTES: usize = 256 * 1024;
 
-/// An answer that is there to be read.
+/// A complete answer that can be read in pieces.
 #[derive(Clone, Debug)]
 pub struct WholeResult {
-    /// Whose it is.
+    /// The job that gave the answer.
     pub job_id: JobId,
     /// Its length in bytes.
     pub bytes: u64,
-    /// All of it, where it fits an event.
+    /// The whole answer, if it fits an event.
     inline: Option<Bytes>,
 }
 
 impl JobService {
-    /// The whole answer of a job that has succeeded.
+    /// Returns the complete answer of a job that succeeded, to be read with [`JobService::result_piece`].
     ///
     /// # Errors
-    /// [`Reason::JobNotFound`], also where retention took it; [`Reason::JobNotEnded`]; [`Reason::NoResult`] of a job that ended
-    /// otherwise.
+    /// [`Reason::JobNotFound`], also after retention removed the job; [`Reason::JobNotEnded`]; [`Reason::NoResult`] if the
+    /// job did not succeed.
     pub async fn result(&self, caller: &Principal, job_id: &JobId) -> Result<WholeResult> {
         let job = self.get(caller, job_id).await?;
         match job.outcome {
@@ -49,11 +49,11 @@ impl JobService {
         }
     }
 
-    /// A piece of it from a place on, at most [`RESULT_PIECE_BYTES`]; nothing behind its end.
+    /// Returns the piece of the answer that starts at byte `from`, at most [`RESULT_PIECE_BYTES`] long; empty beyond the end.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`]; [`Reason::DataLoss`] where it could not be kept, or was damaged; [`Reason::JobNotFound`]
-    /// where it was removed meanwhile.
+    /// [`Reason::StoreUnavailable`]; [`Reason::DataLoss`] if the answer could not be stored, or was damaged;
+    /// [`Reason::JobNotFound`] if the job was removed in the meantime.
     pub async fn result_piece(&self, result: &WholeResult, from: u64) -> Result<Bytes> {
         match &result.inline {
             Some(text) => {
@@ -64,7 +64,7 @@ impl JobService {
         }
     }
 
-    /// All of it as text.
+    /// Returns the complete answer as text.
     ///
     /// # Errors
     /// As [`JobService::result`] and [`JobService::result_piece`].

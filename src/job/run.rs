@@ -1,4 +1,5 @@
-//! One job's task: wait for the turn, start, run, end. It owns the job's writer from the first event to the last.
+//! The task that runs one job: wait for admission, start, run, end. It owns the job's writer from the first event to the
+//! last.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -22,13 +23,13 @@ use crate::{
     tool::Done,
 };
 
-/// A job is not started before the store has its `job_started`, so that it is never started twice.
+/// How long a job waits for its `job_started` to be stored. It does not start before that, so that it never starts twice.
 const STORE_DEADLINE: Duration = Duration::from_secs(30);
 
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 impl JobService {
-    /// Starts the job's task.
+    /// Makes the job live and spawns the task that runs it.
     pub(super) fn launch(&self, live: Live, task: agent::Task, appender: Appender, turn: Turn) {
         let live = Arc::new(live);
         self.insert_live(live.clone());
@@ -44,7 +45,7 @@ impl JobService {
                 let permit = Arc::new(Mutex::new(permit));
                 live.works_under(&permit);
                 let outcome = self.start_and_run(&live, &task, &mut writer).await;
-                // The work is done: nobody waits for a turn until the store has heard of it.
+                // The work is done, so the next job may start without waiting for the store.
                 drop(permit);
                 Some(outcome)
             }
@@ -56,7 +57,7 @@ impl JobService {
             live.relieve();
             self.end(&live, writer, &outcome).await;
         }
-        // One that stays queued is told of as it is until the gateway is gone.
+        // A job that stays queued remains in the live table, so that its state can be read until the process ends.
         if has_ended {
             self.remove_live(&live.job_id);
         }
@@ -96,7 +97,7 @@ impl JobService {
             }
         };
         let left = tokio::select! {
-            // The turn first: one that was given is used, or goes to the next. All only wait.
+            // The turn first: a granted permit is used, or passed on when dropped. Cancel safe: every branch only waits.
             biased;
             given = waiting.turn() => return Ok(given.map_or(Waited::LeftQueued, Waited::Started)),
             () = live.cancel.cancelled() => Left::Cancelled,
@@ -117,12 +118,12 @@ impl JobService {
         }
     }
 
-    /// The gateway ends and the job stays queued: its readers are told, and the next start runs it.
+    /// Informs the readers of a job that stays queued over the shutdown; the next start of the gateway runs it.
     async fn leave_queued(&self, writer: &mut Writer) -> Result<Waited> {
         let message = "the gateway is shutting down; the job stays queued and runs after its restart";
         writer.status(JobState::Queued, StatusReason::ShuttingDown, None, message).await?;
         if let Err(error) = writer.flushed(STORE_DEADLINE).await {
-            // It stays queued all the same.
+            // The job stays queued even so.
             tracing::warn!(%error, "the readers of a queued job could not be told");
         }
         Ok(Waited::LeftQueued)
@@ -130,9 +131,9 @@ impl JobService {
 
     async fn start_and_run(&self, live: &Live, task: &agent::Task, writer: &mut Writer) -> Outcome {
         let deadline = Instant::now() + self.timeout(&live.job());
-        // A panic in a job ends that job, with an event, and nothing else.
+        // A panic in a job ends only that job, with an error event.
         let run = AssertUnwindSafe(self.try_run(live, task, writer, deadline)).catch_unwind();
-        // From its cancellation or its deadline on, its way out does not lead through a store that is stuck.
+        // Once the job is cancelled or past its deadline, a stalled store must not delay its end.
         let relief = async {
             let _late = tokio::time::timeout_at(deadline, live.cancel.cancelled()).await;
             live.relieve();
@@ -161,7 +162,7 @@ impl JobService {
         let wire_task = job.task.clone().unwrap_or_default();
         writer.started(&wire_task, self.worker().engine()).await?;
         tokio::select! {
-            // Both only wait.
+            // Cancel safe: both branches only wait.
             biased;
             stored = writer.flushed(STORE_DEADLINE) => stored?,
             () = live.cancel.cancelled() => return Err(cancelled()),
@@ -184,7 +185,7 @@ impl JobService {
         Duration::from_secs(seconds.into())
     }
 
-    /// How the job ended, where a cancellation or a shutdown is what ended it.
+    /// Returns the job's outcome; an error that stems from a cancellation or the shutdown is reported as such.
     fn outcome(&self, live: &Live, result: Result<Done>) -> Outcome {
         if let Err(error) = &result
             && let Some(cause) = error.cause()
@@ -214,7 +215,7 @@ impl JobService {
         }
     }
 
-    /// An answer that is too long for an event is kept whole before the event tells of it.
+    /// Stores an answer that is too long for an event in full, before the event that refers to it is written.
     async fn keep_whole(&self, live: &Live, outcome: &Outcome) {
         let Outcome::Succeeded(done) = outcome else { return };
         if done.text.len() <= agent::MAX_TEXT_BYTES {
@@ -249,7 +250,7 @@ impl JobService {
     }
 }
 
-/// How a job ends whose log fails for good: the store has lost what it did.
+/// Returns the job as it ends when its log has failed for good: interrupted, with DATA_LOSS.
 pub(super) fn lost(job: &Job) -> Job {
     let message = "the store failed for this job: what it did later is lost, and it may have done it";
     let error = JobError {

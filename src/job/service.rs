@@ -1,4 +1,4 @@
-//! The service: what every door calls.
+//! The job service, which every door calls.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
     task::Group,
 };
 
-/// Jobs for every door. Clones share the service.
+/// The job service of every door. Clones share its state.
 #[derive(Clone)]
 pub struct JobService {
     inner: Arc<Inner>,
@@ -34,50 +34,50 @@ struct Inner {
     live: Mutex<BTreeMap<JobId, Arc<Live>>>,
     tasks: Group,
     closing: CancellationToken,
-    /// Ended jobs are more, or larger, than retention allows.
+    /// Notified when a job ends, so that retention runs at once.
     retention_due: Notify,
     readiness: Readiness,
 }
 
-/// Who ended a job.
+/// Who asked a job to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CancelledBy {
-    /// A caller, by name.
+    /// A caller, named by its subject.
     Caller(String),
-    /// The client that had submitted it left, and had asked for this.
+    /// The last client that held the job disconnected.
     Disconnect,
     /// The gateway's shutdown.
     Shutdown,
 }
 
-/// A page of jobs.
+/// A page of a job listing.
 #[derive(Clone, Debug, Default)]
 pub struct JobPage {
-    /// Newest first.
+    /// The jobs, newest first.
     pub jobs: Vec<Job>,
-    /// Where the next page begins; empty on the last one.
+    /// The token of the next page; empty on the last one.
     pub next_page_token: String,
 }
 
-/// Tasks that only wait have ended after this time.
+/// The least time that shutdown grants to tasks which only have to notice the stop signal.
 const STOP_TIME: Duration = Duration::from_millis(200);
 
-/// The cancel of a waiting job is answered when it is stored, at the latest after this time.
+/// The least time that cancelling a queued job waits for its end to be stored.
 const QUEUED_CANCEL_TIME: Duration = Duration::from_secs(5);
 
-/// An answer is written among the events within this time, or it is not known whether it was.
+/// How long an answer may take to be written among the job's events; after that it is unknown whether it was.
 const INPUT_TIME: Duration = Duration::from_secs(10);
-/// How often it is looked whether the store takes anything, and how long that may take.
+/// The interval of the store's health check, and the time after which one counts as failed.
 const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const STORE_CHECK_TIME: Duration = Duration::from_secs(5);
-/// A page of whole jobs holds no more than this, as protobuf; JSON takes up to twice as much. Below what gRPC clients take by
-/// default.
+/// The most bytes of jobs on a page, as protobuf; JSON takes up to twice as much. It is below the default message limit of
+/// gRPC clients.
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// How long a deletion waits for the store.
 const DELETE_TIME: Duration = Duration::from_secs(10);
 
 impl JobService {
-    /// Makes the service and takes in what the process before this one left unfinished.
+    /// Creates the service and recovers the jobs that the previous process left unfinished.
     pub async fn start(config: Config, journal: Journal, worker: Arc<dyn Worker>) -> Self {
         let admission = Arc::new(Admission::new(config.bounds()));
         let inner = Inner {
@@ -100,7 +100,7 @@ impl JobService {
         service
     }
 
-    /// The journal behind it.
+    /// Returns the journal that stores the jobs.
     pub fn journal(&self) -> &Journal {
         &self.inner.journal
     }
@@ -121,7 +121,7 @@ impl JobService {
         &self.inner.config
     }
 
-    /// A job has ended: the disk is bounded by retention at once, not only when retention looks.
+    /// Makes retention run at once, so that the disk's bound holds as soon as a job has ended.
     pub(super) fn check_retention(&self) {
         self.inner.retention_due.notify_one();
     }
@@ -143,20 +143,20 @@ impl JobService {
         self.inner.journal.policy().may_access(caller, &live.caller).then_some(live)
     }
 
-    /// Follows a job's events behind `after_sequence`, live or late.
+    /// Subscribes to a job's events after `after_sequence`, whether it still runs or has ended.
     ///
     /// # Errors
-    /// [`Reason::JobNotFound`], [`Reason::CursorBeyondLog`].
+    /// [`Reason::JobNotFound`], [`Reason::CursorBeyondLog`], [`Reason::DataLoss`], [`Reason::StoreUnavailable`].
     pub async fn follow(&self, caller: &Principal, job_id: &JobId, after_sequence: u32) -> Result<Follower> {
         self.inner.journal.follow(caller, job_id, after_sequence).await
     }
 
-    /// Is cancelled when streams have to end because the gateway does.
+    /// Returns the token that is cancelled when all streams have to end because the gateway shuts down.
     pub fn closing(&self) -> &CancellationToken {
         &self.inner.closing
     }
 
-    /// Reads a job as it is now.
+    /// Returns the current state of a job, with secrets in its task masked.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::DataLoss`], [`Reason::StoreUnavailable`].
@@ -178,15 +178,15 @@ impl JobService {
         Ok(stored.ended.or(stored.record.job).unwrap_or_default())
     }
 
-    /// Waits until the job has ended and reads it.
+    /// Waits until the job has ended and returns it.
     ///
     /// # Errors
-    /// As [`JobService::get`]; [`Reason::Shutdown`] when the gateway ends first.
+    /// As [`JobService::get`]; [`Reason::Shutdown`] when the gateway shuts down first.
     pub async fn wait(&self, caller: &Principal, job_id: &JobId) -> Result<Job> {
-        // The log tells the end of every job, also of one that is being launched in this moment.
+        // The log shows the end of every job, even of one that is just being launched and not in the live table yet.
         let mut follower = self.follow(caller, job_id, 0).await?;
         tokio::select! {
-            // Both branches only wait.
+            // Cancel safe: both branches only wait.
             biased;
             ended = follower.wait_for_end() => ended?,
             () = self.inner.closing.cancelled() => {}
@@ -202,12 +202,12 @@ impl JobService {
         if job.state().is_terminal() {
             return Ok(job);
         }
-        // Not SHUTTING_DOWN, which would say that nothing was accepted.
+        // Not SHUTTING_DOWN, which would tell the client that nothing was accepted.
         let message = "the gateway is shutting down; the job stays queued and runs after its restart: read it by its id then";
         Err(Error::new(Reason::Shutdown, message).for_job(job_id.as_str()))
     }
 
-    /// Waits until the job has ended, or asks something, and reads it.
+    /// Waits until the job has ended or has an open question, and returns it.
     ///
     /// # Errors
     /// As [`JobService::wait`].
@@ -221,12 +221,12 @@ impl JobService {
                 }
             };
             tokio::select! {
-                // The end first. Both branches only wait.
+                // The end takes precedence over a question. Cancel safe: both branches only wait.
                 biased;
                 job = self.wait(caller, job_id) => return job,
                 () = asks => {}
             }
-            // A question that was answered meanwhile is none.
+            // The question may have been answered in the meantime.
             let job = self.get(caller, job_id).await?;
             if job.question.is_some() {
                 return Ok(job);
@@ -238,10 +238,11 @@ impl JobService {
         }
     }
 
-    /// The caller's jobs, newest first: summaries, or whole jobs as many as [`MAX_PAGE_BYTES`] hold.
+    /// Returns a page of the caller's jobs, newest first, as summaries or whole jobs: up to `page_size` (0 means 50, at most
+    /// 500), and fewer where they would exceed [`MAX_PAGE_BYTES`].
     ///
     /// # Errors
-    /// [`Reason::InvalidArgument`] for a page token that is none.
+    /// [`Reason::InvalidArgument`] for an invalid page size or page token; [`Reason::StoreUnavailable`].
     pub async fn list(
         &self,
         caller: &Principal,
@@ -272,9 +273,9 @@ impl JobService {
                 false => self.find_live(caller, &job_id).map_or(listed, |live| summary(&live.told())),
                 true => match self.get(caller, &job_id).await {
                     Ok(job) => job,
-                    // Removed since the page was made.
+                    // The job was removed after the page was read.
                     Err(error) if error.reason() == Reason::JobNotFound => continue,
-                    // The summary is what is left of it, or all that can be read now.
+                    // The summary is all that is left of the job, or all that can be read now.
                     Err(error) if matches!(error.reason(), Reason::DataLoss | Reason::StoreUnavailable) => {
                         listed
                     }
@@ -293,7 +294,8 @@ impl JobService {
         Ok(JobPage { jobs, next_page_token })
     }
 
-    /// Asks a job to end and waits up to `wait` for it. Cancelling an ended job changes nothing.
+    /// Asks a job to end, waits for its end up to `wait` (for a queued job up to 5 seconds if `wait` is shorter), and returns
+    /// the job. Cancelling an ended job changes nothing.
     ///
     /// # Errors
     /// As [`JobService::get`].
@@ -305,29 +307,30 @@ impl JobService {
         wait: Duration,
     ) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
-            // One that waits is ended in a moment, and whoever was told of the cancel must not find it run after a crash.
+            // A queued job ends quickly, and once its cancellation was reported it must not run after a crash.
             let wait =
                 if live.told().state() == JobState::Queued { wait.max(QUEUED_CANCEL_TIME) } else { wait };
             live.request_cancel(by);
-            // An end that does not come in time is seen in the job's state.
+            // If the end is late, the returned job's state shows it.
             let _is_late = tokio::time::timeout(wait, live.ended.cancelled()).await;
         }
         self.get(caller, job_id).await
     }
 
-    /// Asks a job to end, without waiting or asking back. For a client that has left.
+    /// Asks a job to end and returns at once, also if there is no such job. For a client that has left.
     pub fn cancel_now(&self, caller: &Principal, job_id: &JobId, by: CancelledBy) {
         if let Some(live) = self.find_live(caller, job_id) {
             live.request_cancel(by);
         }
     }
 
-    /// Removes an ended job and its events.
+    /// Deletes an ended job and its events.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::JobNotEnded`], [`Reason::StoreUnavailable`].
     pub async fn delete(&self, caller: &Principal, job_id: &JobId) -> Result<()> {
-        // In a task of its own: a client that leaves now must not leave a job behind that is listed and not there.
+        // Runs in its own task: a client that disconnects must not interrupt a deletion and leave a job that is listed but
+        // gone.
         let (service, caller, job_id) = (self.clone(), caller.clone(), job_id.clone());
         let deleted = self
             .inner
@@ -342,11 +345,11 @@ impl JobService {
         }
     }
 
-    /// Answers the open question of a job. When this answers, the answer is among the job's events.
+    /// Answers the open question of a job. Returns once the answer is stored among the job's events.
     ///
     /// # Errors
-    /// [`Reason::JobNotFound`]; [`Reason::NoOpenQuestion`]; [`Reason::InvalidArgument`] when the answer does not fit the
-    /// question's schema, which then stays open.
+    /// [`Reason::JobNotFound`]; [`Reason::NoOpenQuestion`]; [`Reason::InvalidArgument`] or [`Reason::TooLarge`], after which
+    /// the question stays open; [`Reason::StoreUnavailable`] when it is unknown whether the answer was taken.
     pub async fn send_input(
         &self,
         caller: &Principal,
@@ -382,17 +385,18 @@ impl JobService {
         }
     }
 
-    /// How many jobs run, and how many wait.
+    /// Returns how many jobs have started and not ended, and how many are queued.
     pub fn counts(&self) -> (usize, usize) {
         self.inner.admission.counts()
     }
 
-    /// Why new jobs should go elsewhere, now and whenever that changes; `None`: they are welcome.
+    /// Returns the reason why new jobs should go elsewhere, and its changes; `None` while the gateway is ready.
     pub fn readiness(&self) -> watch::Receiver<Option<String>> {
         self.inner.readiness.watch()
     }
 
-    /// Notes what is against new jobs, or that nothing is. They are still taken where they can be.
+    /// Sets or clears the reason of one condition for which new jobs should go elsewhere. Jobs are still accepted where
+    /// possible.
     pub fn set_condition(&self, condition: Condition, why: Option<String>) {
         self.inner.readiness.set(condition, why);
     }
@@ -401,7 +405,7 @@ impl JobService {
         let mut interval = tokio::time::interval(STORE_CHECK_INTERVAL);
         loop {
             tokio::select! {
-                // Both branches only wait.
+                // Cancel safe: both branches only wait.
                 biased;
                 () = self.inner.tasks.stopping().cancelled() => return,
                 _ = interval.tick() => {}
@@ -416,7 +420,7 @@ impl JobService {
         }
     }
 
-    /// The tasks that run now, by name.
+    /// Returns the number of running tasks by name.
     pub fn running_tasks(&self) -> BTreeMap<&'static str, usize> {
         self.inner.tasks.running()
     }
@@ -425,7 +429,7 @@ impl JobService {
         let mut interval = tokio::time::interval(self.inner.config.retention_interval());
         loop {
             tokio::select! {
-                // Both branches only wait.
+                // Cancel safe: every branch only waits.
                 biased;
                 () = self.inner.retention_due.notified() => {}
                 _ = interval.tick() => {}
@@ -439,22 +443,23 @@ impl JobService {
         }
     }
 
-    /// Says that new jobs should go elsewhere; they are still taken.
+    /// Reports that new jobs should go elsewhere; they are still accepted.
     pub fn set_not_ready(&self) {
         self.set_condition(Condition::Leaving, Some("shutting down".to_owned()));
     }
 
-    /// Takes no new jobs, and waits up to `grace` for the running ones. Queued ones stay queued: the next start
-    /// runs them. Answers whether all have ended.
+    /// Accepts no new jobs and waits for the running ones, for up to `grace` or 200 ms, whichever is longer. Queued jobs stay
+    /// queued for the next start. Returns whether all of the service's tasks have ended.
     pub async fn finish_running(&self, grace: Duration) -> bool {
         self.set_not_ready();
         self.inner.admission.close();
         self.inner.tasks.stop();
-        // What only has to see that it is to stop does so in a moment, whatever the grace is.
+        // Tasks that only have to notice the stop signal need a moment even if the grace period is zero.
         self.inner.tasks.drain(grace.max(STOP_TIME)).await
     }
 
-    /// Cancels what still runs and waits up to `grace` for it. Answers whether all have ended.
+    /// Cancels the jobs that still run and waits up to `grace` for them. Returns whether all of the service's tasks have
+    /// ended.
     pub async fn interrupt_running(&self, grace: Duration) -> bool {
         let left: Vec<_> = self.live().values().cloned().collect();
         if !left.is_empty() {
@@ -466,7 +471,7 @@ impl JobService {
         self.inner.tasks.drain(grace).await
     }
 
-    /// Ends every stream.
+    /// Ends every stream of events.
     pub fn close_streams(&self) {
         self.inner.closing.cancel();
     }

@@ -1,4 +1,4 @@
-//! Checking a submission and taking it in.
+//! Checks a submission and accepts it as a job.
 
 use std::time::Duration;
 
@@ -18,47 +18,49 @@ use crate::{
     principal::Principal,
 };
 
-/// How long a submit waits for the store.
+/// How long a submission waits for the store.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A task as a door hands it in: nobody has looked at its texts.
+/// A task as a door hands it in, with unchecked text.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// Who.
+    /// The caller, who will own the job.
     pub caller: Principal,
-    /// Through which door.
+    /// The door through which it came.
     pub door: Door,
-    /// What.
+    /// The task.
     pub task: Option<Task>,
-    /// How.
+    /// The options of the task.
     pub options: TaskOptions,
-    /// Whether the job is cancelled when the client leaves before its end, unless others hold it too or want it to go on.
+    /// Whether to cancel the job when this client leaves before its end, unless other clients hold it too or want it to go
+    /// on.
     pub is_held: bool,
 }
 
-/// What became of it.
+/// The result of a submission.
 #[derive(Debug)]
 pub struct Submitted {
-    /// The job, new or that of the same idempotency key.
+    /// The new job, or the existing one with the same idempotency key.
     pub job_id: JobId,
-    /// Whether it is new.
+    /// Whether the job is new.
     pub is_new: bool,
-    /// The hold on the job, where one was asked for and it has not ended.
+    /// The disconnect guard, if one was requested and the job has not ended.
     pub held: Option<HeldJob>,
 }
 
 impl JobService {
-    /// Takes a task in. When this answers, the job is stored and will end with exactly one outcome.
+    /// Accepts a task. Once this returns, the job is stored and will end with exactly one outcome.
     ///
     /// # Errors
-    /// What is wrong with the task or its options; [`Reason::IdempotencyConflict`]; [`Reason::QueueFull`],
-    /// [`Reason::ShuttingDown`] and [`Reason::StoreUnavailable`], which mean that nothing was accepted.
+    /// What is wrong with the task or its options; [`Reason::IdempotencyConflict`]; [`Reason::QueueFull`] and
+    /// [`Reason::ShuttingDown`], after which nothing is stored; [`Reason::StoreUnavailable`], which may leave it unknown
+    /// whether the job was accepted.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted> {
         let Normal { task, options, read, digest, earlier_digests } =
             normal(submission.task, submission.options)?;
         self.journal().policy().may_submit(&submission.caller, &task)?;
-        // A repeated submit is answered although the queue may be full by now. The job of an earlier build may be known by the
-        // digest that was made then.
+        // Looked up before admission, so that a repeated submission succeeds even if the queue is full. A job of an earlier
+        // build may be stored under that build's digest.
         let key = options.idempotency_key.as_str();
         let digests: [&[u8]; 3] = [&digest, &earlier_digests[0], &earlier_digests[1]];
         while let Some(job_id) = self.journal().by_key(&submission.caller, key, &digests).await? {
@@ -79,8 +81,8 @@ impl JobService {
             create_time: Some(Timestamp::now()),
             ..Job::default()
         };
-        // In a task of its own: a client that leaves now must not leave a stored job behind that nobody runs.
-        // The answer carries the hold: nobody takes it, and the job is cancelled.
+        // Runs in its own task: a client that disconnects now must not leave a stored job that nobody runs. The result
+        // carries the disconnect guard, so if nobody receives it, the job is cancelled.
         let (service, is_held, caller) = (self.clone(), submission.is_held, submission.caller);
         let (answer, accepted) = oneshot::channel();
         self.tasks().spawn("submit", async move {
@@ -102,14 +104,15 @@ impl JobService {
         }
     }
 
-    /// Whether a job ends in this moment because its clients have left: it gives its key back then. Waits for that a while.
+    /// Returns whether a job is being cancelled because its clients left, which frees its idempotency key; waits for its end,
+    /// up to [`STORE_DEADLINE`].
     async fn is_given_up(&self, caller: &Principal, job_id: &JobId) -> bool {
         let Some(live) = self.find_live(caller, job_id) else { return false };
         live.cancelled_by() == Some(CancelledBy::Disconnect)
             && tokio::time::timeout(STORE_DEADLINE, live.ended.cancelled()).await.is_ok()
     }
 
-    /// Promises a place, stores the job, launches it. Answers with the job and whether it is new.
+    /// Reserves admission, stores the job and launches it. Returns the job and whether it is new.
     async fn accept(
         &self,
         job_id: JobId,
@@ -129,7 +132,7 @@ impl JobService {
         }
     }
 
-    /// Takes a stored job in again that was queued when the process before this one ended.
+    /// Launches a stored job that was still queued when the previous process ended.
     pub(super) fn resubmit(&self, job: Job, task: agent::Task, appender: journal::Appender) {
         let job_id = appender.job_id().clone();
         let owner = appender.stored().owner().clone();

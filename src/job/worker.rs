@@ -1,4 +1,4 @@
-//! Who does a job's work: the seam between the job room and the agent. Simulations put something else in its place.
+//! The interface between the job module and the agent that does a job's work. Simulations substitute their own worker.
 
 use std::sync::Arc;
 
@@ -14,54 +14,54 @@ use crate::{
     tool::{DEFAULT_CONVERSATION, Done, Toolbox},
 };
 
-/// A job whose turn has come.
+/// A job that may start now.
 #[derive(Debug)]
 pub struct Assignment<'a> {
     /// The job.
     pub job: &'a Job,
-    /// Whose it is.
+    /// The job's owner.
     pub owner: Principal,
-    /// Its task, checked.
+    /// The job's task, parsed and checked.
     pub task: &'a agent::Task,
-    /// Where answers to questions come in.
+    /// Receives the answers to the job's questions.
     pub inputs: &'a Inputs,
-    /// Ends the work.
+    /// Cancelled when the work has to stop.
     pub cancel: CancellationToken,
-    /// The work ends at this time at the latest.
+    /// The time by which the work has to end.
     pub deadline: Instant,
 }
 
-/// What a job needs to begin.
+/// What a job needs in order to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The agent that it has for itself while it runs, in its conversation.
+    /// The agent, within its conversation, that the job uses exclusively while it runs.
     pub agent: Option<String>,
-    /// It only looks up what the gateway has at hand, and starts no process.
+    /// Whether the job only reads what the gateway has at hand, without starting a process.
     pub is_reading: bool,
 }
 
-/// Does the work of jobs, many at a time.
+/// Does the work of jobs, any number at the same time.
 #[async_trait]
 pub trait Worker: Send + Sync {
-    /// The engine's name, for `job_started`.
+    /// Returns the engine's name, for `job_started`.
     fn engine(&self) -> &'static str;
 
-    /// What the job needs to begin, as far as that can be told before.
+    /// Returns what the job needs before it can start, as far as its task shows it.
     fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> Needs;
 
-    /// Does the work, telling the writer what happens. Ends when it is cancelled and at the deadline, and leaves nothing
-    /// running. The outcome is written by the caller, once.
+    /// Does the work and writes its events to `writer`. Returns on cancellation and at the deadline, and leaves no process
+    /// running. The caller writes the outcome, exactly once.
     ///
     /// # Errors
-    /// What made the task fail, with its reason.
+    /// Why the task failed.
     async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done>;
 }
 
-/// The agent, its mind and its tools.
+/// The worker that runs agents: a planner and its tools.
 pub struct AgentWorker {
     /// The tools.
     pub toolbox: Toolbox,
-    /// The model and its tools.
+    /// The planner: the model and the tools that it may call.
     pub mind: Arc<Mind>,
 }
 

@@ -6,33 +6,33 @@ use bytes::Bytes;
 
 use crate::pb::{self, job_event::Payload};
 
-/// Consecutive encoded events of one job. Shared by every reader; never changed.
+/// Consecutive encoded events of one job. Immutable, and shared by all readers.
 #[derive(Debug)]
 pub struct Batch {
     first_sequence: u32,
     bytes: Bytes,
-    /// Where each event ends in `bytes`.
+    /// The offset in `bytes` at which each event ends.
     ends: Box<[u32]>,
     rendered: OnceLock<Rendered>,
 }
 
-/// A batch in the form of a text protocol, rendered at most once however many read it.
+/// A batch rendered for a text protocol, at most once however many readers share it.
 #[derive(Debug)]
 pub struct Rendered {
-    /// The events one behind another.
+    /// The rendered events, concatenated.
     pub bytes: Bytes,
-    /// Where each event ends in `bytes`.
+    /// The offset in `bytes` at which each event ends.
     pub ends: Box<[u32]>,
 }
 
 impl Batch {
-    /// A batch of at least one event. `ends` rises and its last value is the length of `bytes`.
+    /// Creates a batch of at least one event. `ends` must be ascending, and its last value must be the length of `bytes`.
     pub(super) fn new(first_sequence: u32, bytes: Bytes, ends: Box<[u32]>) -> Self {
         debug_assert_eq!(ends.last().copied().unwrap_or(0) as usize, bytes.len());
         Self { first_sequence, bytes, ends, rendered: OnceLock::new() }
     }
 
-    /// One batch of the events of several, which follow each other. There is at least one.
+    /// Joins consecutive batches into one. There must be at least one batch, and no gap between them.
     pub(super) fn joined<'a>(batches: impl IntoIterator<Item = &'a std::sync::Arc<Self>>) -> Self {
         let mut batches = batches.into_iter().peekable();
         let first_sequence = batches.peek().map_or(1, |first| first.first_sequence);
@@ -46,27 +46,27 @@ impl Batch {
         Self::new(first_sequence, bytes.into(), ends.into())
     }
 
-    /// The sequence of its first event.
+    /// Returns the sequence of the first event.
     pub fn first_sequence(&self) -> u32 {
         self.first_sequence
     }
 
-    /// The sequence of its last event.
+    /// Returns the sequence of the last event.
     pub fn last_sequence(&self) -> u32 {
         self.first_sequence + u32::try_from(self.ends.len()).unwrap_or(u32::MAX) - 1
     }
 
-    /// How many events it holds.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Never true; a batch holds at least one event.
+    /// Returns `false`: a batch holds at least one event.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The encoded events one behind another.
+    /// Returns the encoded events, concatenated.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -75,22 +75,22 @@ impl Batch {
         &self.ends
     }
 
-    /// The encoded event at `index`, sharing the batch's buffer.
+    /// Returns the encoded event at `index`, sharing the buffer of the batch.
     pub fn event(&self, index: usize) -> Bytes {
         self.bytes.slice(range(&self.ends, index))
     }
 
-    /// The event at `index`, encoded.
+    /// Returns the encoded event at `index` as a slice.
     pub fn event_bytes(&self, index: usize) -> &[u8] {
         &self.bytes[range(&self.ends, index)]
     }
 
-    /// The event at `index`, decoded. `None` where this build cannot read it.
+    /// Decodes the event at `index`. Returns `None` if this build cannot decode it.
     pub fn decode(&self, index: usize) -> Option<pb::JobEvent> {
         super::encode::decode(&self.bytes[range(&self.ends, index)]).ok()
     }
 
-    /// The payloads from `index` on, decoded; what this build cannot read is left out.
+    /// Returns the sequences and decoded payloads from `index` on, skipping events that this build cannot decode.
     pub fn payloads(&self, index: usize) -> impl Iterator<Item = (u32, Payload)> + '_ {
         (index..self.len()).filter_map(|index| {
             let event = self.decode(index)?;
@@ -98,7 +98,7 @@ impl Batch {
         })
     }
 
-    /// The batch in a text form, rendered by the first reader that asks and kept as long as the batch is.
+    /// Returns the batch in its text form. The first call renders it; the result is kept for the lifetime of the batch.
     pub fn rendered(&self, render: impl FnOnce(&Self) -> Rendered) -> &Rendered {
         self.rendered.get_or_init(|| render(self))
     }
@@ -110,7 +110,7 @@ fn range(ends: &[u32], index: usize) -> Range<usize> {
 }
 
 impl Rendered {
-    /// The rendered events from `index` on, sharing the buffer.
+    /// Returns the rendered events from `index` on, sharing the buffer.
     pub fn from(&self, index: usize) -> Bytes {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         self.bytes.slice(start..)

@@ -1,4 +1,4 @@
-//! What the journal asks of a catalogue: which jobs there are, whose they are, how they are, and who runs them.
+//! The catalogue that the journal requires of a store: which jobs exist, who owns them, their states, and who runs them.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -11,15 +11,15 @@ use crate::{
     principal::Principal,
 };
 
-/// A process that runs jobs, as leases name it: no two processes have the same.
+/// Identifies, in leases, a process that runs jobs. No two processes have the same value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder(Arc<str>);
 
 impl Holder {
-    /// A new one.
+    /// Generates a new, random holder.
     ///
     /// # Errors
-    /// [`Reason::Internal`] when the system has no random numbers.
+    /// [`Reason::Internal`] if the system provides no random numbers.
     pub fn generate() -> Result<Self> {
         let mut bytes = [0; 8];
         crate::ambient::fill_random(&mut bytes).map_err(Error::internal)?;
@@ -27,42 +27,41 @@ impl Holder {
     }
 }
 
-/// The right to write to a job. The epoch rises whenever somebody takes the job over; what is written under an older one is
-/// refused.
+/// The right to write to a job. The epoch rises whenever the job is taken over; writes under an older epoch are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The job.
     pub job_id: JobId,
-    /// From 1.
+    /// The epoch, counted from 1.
     pub epoch: u64,
 }
 
-/// For how long, from now, a holder has its jobs to itself.
+/// A lease: for how long, from now on, a holder exclusively holds its jobs.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// Who.
+    /// The holder.
     pub holder: Holder,
-    /// How long. After this anybody may claim the job.
+    /// The duration. Once it has elapsed without renewal, any process may claim the job.
     pub time: Duration,
 }
 
-/// What became of a creation.
+/// The result of creating a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// A new job, held by whoever asked.
+    /// A new job, held by the caller.
     New(Claim),
-    /// The owner's earlier job under that idempotency key.
+    /// The earlier job of the owner with the same idempotency key.
     Existing(JobId),
 }
 
 /// Why a write was refused.
 #[derive(Debug)]
 pub enum Refusal {
-    /// Somebody else has claimed the job since, or its log does not end where the write begins.
+    /// Another holder has claimed the job since, or the log does not end where the write begins.
     Stale,
-    /// There is no such job, or it has ended.
+    /// The job does not exist or has ended.
     Gone,
-    /// Nothing is known to be stored; the same write may succeed later, and is stored once however often it is made.
+    /// The store cannot confirm the write. The same write may succeed later, and is stored once however often it is made.
     Unavailable(Error),
 }
 
@@ -79,138 +78,141 @@ impl fmt::Display for Refusal {
 /// Why a job cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nothing of it is left in the store but that it was accepted, or its log could not be written to its end.
+    /// Nothing is left of the job but the fact that it was accepted, or its log could not be written to the end.
     Lost,
-    /// The store does not give it now, and is asked again.
+    /// The store cannot read the job at the moment; reading is tried again later.
     Unreadable,
 }
 
 /// What a catalogue knows of a job without reading its log.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Whose it is.
+    /// The owner of the job.
     pub owner: Principal,
-    /// Its state, as far as that is stored.
+    /// Its last stored state.
     pub state: JobState,
-    /// The last event that is stored.
+    /// The sequence of its last stored event.
     pub last_sequence: u32,
-    /// Whether it has ended and is marked so.
+    /// Whether it is marked as ended.
     pub is_ended: bool,
-    /// Why it cannot be read.
+    /// Why it cannot be read, if so.
     pub trouble: Option<Trouble>,
 }
 
 /// A job as the store keeps it.
 #[derive(Clone, Debug)]
 pub struct StoredJob {
-    /// What was accepted.
+    /// The job as it was accepted.
     pub record: JobRecord,
-    /// The terminal job, once it ended.
+    /// The terminal job, if it has ended.
     pub ended: Option<Job>,
 }
 
-/// Which jobs a listing wants. Empty parts want all.
+/// Which jobs a listing includes. An empty field matches every job.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// In one of these states.
+    /// Jobs in one of these states.
     pub states: Vec<JobState>,
-    /// With all of these labels.
+    /// Jobs with all of these labels.
     pub labels: BTreeMap<String, String>,
-    /// Of this conversation.
+    /// Jobs of this conversation.
     pub conversation_id: String,
 }
 
 /// Which jobs a page of a listing holds.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// Whose jobs.
+    /// The owner of the jobs.
     pub owner: Principal,
-    /// Which of them.
+    /// Which of the jobs to include.
     pub filter: Filter,
-    /// Only those before this one; `None`: from the newest on.
+    /// Only jobs older than this one; `None` starts at the newest.
     pub before: Option<JobId>,
-    /// At most so many.
+    /// The maximum number of jobs.
     pub limit: usize,
 }
 
-/// What a claim brought.
+/// The result of claiming jobs.
 #[derive(Debug, Default)]
 pub struct Claimed {
-    /// Jobs that are now the claimer's.
+    /// Jobs that the caller now holds.
     pub jobs: Vec<Unfinished>,
-    /// What of them, or of others on the way, cannot be read.
+    /// Damage that was found in these jobs or in others that were examined.
     pub damage: Vec<Damage>,
 }
 
-/// Keeps what is known of jobs. Memory, files and later a database answer one contract suite (`journal::contract`). Where
-/// nothing else is said, errors are [`Reason::StoreUnavailable`]: nothing is known to be stored, and the same call may succeed
-/// later.
+/// Stores what is known of jobs. All implementations (memory, files and later a database) must pass one contract suite
+/// (`journal::contract`). Unless stated otherwise, errors are [`Reason::StoreUnavailable`]: the store cannot confirm the call,
+/// which may succeed if it is retried.
 #[async_trait]
 pub trait Catalogue: Send + Sync + 'static {
-    /// Makes it ready. Called once, first. Answers with what is damaged; one job's damage, or one file that cannot be read, is no
-    /// error.
+    /// Opens the store. Must be called once, before any other method. Returns the damage that was found; damage to one job, or
+    /// one unreadable file, is not an error.
     async fn open(&self) -> Result<Vec<Damage>>;
 
-    /// Stores a new job of its owner's, held under `lease`, or finds the owner's earlier one under the same idempotency key, in
-    /// one step: of two at once under one key one is new. The key lives as long as the job.
+    /// Stores a new job, held under `lease`, or returns the owner's earlier job with the same idempotency key. This is one atomic
+    /// step: of two concurrent calls with one key only one creates a job. A key is kept until its job is deleted, or ends because
+    /// its clients disconnected.
     ///
     /// # Errors
-    /// [`Reason::IdempotencyConflict`] where the key stands for another request.
+    /// [`Reason::IdempotencyConflict`] if the key belongs to a different request.
     async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created>;
 
-    /// The owner's job under an idempotency key. `digests`: any of them is the same request.
+    /// Returns the owner's job with an idempotency key. A job that was created with any of `digests` counts as the same request.
     ///
     /// # Errors
-    /// [`Reason::IdempotencyConflict`] where the key stands for another request.
+    /// [`Reason::IdempotencyConflict`] if the key belongs to a different request.
     async fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>>;
 
-    /// What is known of a job, without reading it.
+    /// Returns what is known of a job, without reading its log.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`].
     async fn get(&self, job_id: &JobId) -> Result<Known>;
 
-    /// Reads a job's record, and its end if there is one.
+    /// Reads the record of a job, and its terminal job if it has ended.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::DataLoss`].
     async fn read(&self, job_id: &JobId) -> Result<StoredJob>;
 
-    /// A page of an owner's jobs, newest first, as summaries. Costs what the page costs and what its filter passes over, whatever
-    /// others have.
+    /// Returns a page of the jobs of an owner as summaries, newest first. The cost depends on the page and the jobs that the
+    /// filter skips, not on the jobs of other owners.
     async fn list(&self, query: &Query) -> Result<Vec<Job>>;
 
-    /// Notes a held job's state, for listings.
+    /// Records the state of a held job for listings.
     async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal>;
 
-    /// Marks a job as ended whose last event is stored. Answers with the bytes that its log and its answer take. Made again, it
-    /// changes nothing.
+    /// Marks a job as ended once its last event is stored, and returns the bytes that its log and its stored result take.
+    /// Idempotent.
     async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal>;
 
-    /// Marks a job as ended whose log cannot be written any more: it is [`Trouble::Lost`] from here on.
+    /// Marks a job whose log can no longer be written as ended; from then on it is [`Trouble::Lost`].
     async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal>;
 
-    /// Takes over up to `limit` unfinished jobs that nobody holds: their epochs rise. A job that cannot be read now stays
-    /// unclaimed, is [`Trouble::Unreadable`], and is left out for the time of a lease.
+    /// Takes over up to `limit` unfinished jobs that nobody holds, raising their epochs. A job that cannot be read stays
+    /// unclaimed, becomes [`Trouble::Unreadable`], and is skipped for the duration of a lease.
     async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed>;
 
-    /// Gives all that the holder holds the lease's time from now on.
+    /// Extends the lease of every job of the holder to the duration of `lease` from now on.
     async fn renew(&self, lease: &Lease) -> Result<()>;
 
-    /// Up to `limit` ended jobs that retention no longer allows: first what is too old, then the oldest of whoever has most.
+    /// Returns up to `limit` ended jobs that retention no longer allows: first jobs that are too old or exceed the bounds of
+    /// their owner, then the oldest jobs of whichever owner has the most.
     async fn expired(&self, retention: &Retention, limit: usize) -> Result<Vec<JobId>>;
 
-    /// Removes a job and its events. Readers that are at it may still finish. Removing what is not there changes nothing.
+    /// Removes a job and its events. Readers that are already open may still read to the end. Removing a job that does not exist
+    /// has no effect.
     async fn delete(&self, job_id: &JobId) -> Result<()>;
 
-    /// Whether it takes anything now; leaves nothing behind.
+    /// Checks that the store accepts writes now. Leaves no data behind.
     async fn check(&self) -> Result<()>;
 
-    /// Gives everything up; nothing is called afterwards.
+    /// Releases all resources. No method may be called afterwards.
     async fn close(&self);
 }
 
-/// A job that cannot be read, as its reader is told.
+/// Returns the error that readers of an unreadable job receive.
 pub(super) fn unreadable(job_id: &JobId, trouble: Trouble) -> Error {
     let error = match trouble {
         Trouble::Unreadable => Error::new(

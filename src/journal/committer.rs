@@ -1,5 +1,5 @@
-//! The one writer of all logs of this process. What has gathered of many jobs is stored in one go: a live token must not cost a
-//! write, a thread and a wakeup of its own for each job.
+//! The single writer of all logs of this process. It stores what has gathered for many jobs in one call, so that a live token
+//! does not cost a write, a thread and a wakeup per job.
 
 use std::{
     collections::VecDeque,
@@ -16,23 +16,24 @@ use super::{
     mark::Broken,
 };
 
-/// An event that comes later than this after the last commit is stored at once; within it, what comes is gathered.
+/// An event that arrives later than this after the last commit is stored at once; events that arrive earlier are gathered.
 const GATHER_TIME: Duration = Duration::from_millis(4);
-/// One commit takes about this much; the rest is in the next, so that a flood delays nobody's token for long.
+/// The approximate maximum size of one commit. The rest waits for the next one, so that a flood of events delays no other job for
+/// long.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
-/// How long the store rests after a failed write before it is tried again.
+/// The delay before a failed write is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
-/// A log that fails for so long, while the store takes other things, has failed for good.
+/// A log whose writes have failed for this long, while the store accepts other writes, is considered failed for good.
 const FAILS_FOR_GOOD: Duration = Duration::from_secs(180);
-/// How long the store may take to answer whether it takes anything.
+/// The timeout of the check whether the store accepts writes at all.
 const CHECK_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Committer {
-    /// Logs that have something to store, in the order in which they got it; each once.
+    /// Logs with events to store, in the order in which they were queued; each log at most once.
     queue: Mutex<VecDeque<Arc<Log>>>,
     work: Notify,
-    /// A full batch, an end or a flush waits: nothing more is gathered.
+    /// Notified when a full batch, an end or a flush waits: the commit then starts without gathering more.
     urgent: Notify,
     pub(super) counters: Arc<Counters>,
 }
@@ -49,7 +50,7 @@ impl Committer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log has something to store. Not called again for it until that is published.
+    /// Queues a log that has events to store. Must not be called again for it before those events are published.
     pub(super) fn queue(&self, log: Arc<Log>) {
         let mut queue = self.queued();
         queue.push_back(log);
@@ -59,12 +60,12 @@ impl Committer {
         }
     }
 
-    /// Stores what waits without gathering more.
+    /// Makes the next commit start without gathering more events.
     pub(super) fn hurry(&self) {
         self.urgent.notify_one();
     }
 
-    /// Stores what is queued until it is to stop and nothing is left.
+    /// Stores what is queued, until `stop` is cancelled and nothing is left to store.
     pub(super) async fn run(
         self: Arc<Self>,
         catalogue: Arc<dyn Catalogue>,
@@ -87,7 +88,7 @@ impl Committer {
                     }
                 };
                 tokio::select! {
-                    // All only wait.
+                    // The branches only wait and the loop checks every condition again, so that a fixed order is harmless.
                     biased;
                     () = self.work.notified() => {}
                     () = is_due => {}
@@ -107,7 +108,7 @@ impl Committer {
         }
     }
 
-    /// What the next commit stores: what failed before and is due, then what is queued.
+    /// Returns what the next commit stores: first the failed logs whose retry is due, then the queue.
     fn take(&self, failing: &mut Vec<Failing>) -> Vec<(Arc<Log>, Option<Instant>)> {
         let now = Instant::now();
         let mut due: Vec<_> = failing

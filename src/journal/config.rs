@@ -4,15 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Where jobs and events are kept.
+/// Where jobs and events are stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// `embedded` keeps them on disk, `memory` loses them with the process.
+    /// `embedded` stores them on disk; `memory` loses them when the process ends.
     pub kind: Kind,
     /// The directory of the embedded store.
     pub path: PathBuf,
-    /// What an acknowledged event survives.
+    /// Which failures an acknowledged event survives.
     pub durability: Durability,
 }
 
@@ -22,23 +22,23 @@ impl Default for Config {
     }
 }
 
-/// Which store.
+/// The kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Files under `storage.path`.
     Embedded,
-    /// For tests and throw-away use.
+    /// In memory, for tests and throw-away use.
     Memory,
 }
 
-/// What an acknowledged event survives.
+/// Which failures an acknowledged event survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// The death of the gateway, `kill -9` too; not the loss of power.
+    /// The end of the process, `kill -9` included, but not a power loss.
     Process,
-    /// The loss of power: each write is followed by an fsync.
+    /// A power loss too: every write is followed by an fsync.
     Fsync,
 }
 
@@ -47,12 +47,12 @@ pub enum Durability {
 pub struct Retention {
     /// Ended jobs older than this are removed.
     pub max_age: Duration,
-    /// While the ended jobs' logs take more than this, the oldest of whoever takes most are removed.
+    /// While the logs of ended jobs take more than this, the oldest jobs of the owner with the most bytes are removed.
     pub max_bytes: u64,
-    /// While there are more ended jobs than this, the oldest of whoever has most are removed.
+    /// While there are more ended jobs than this, the oldest jobs of the owner with the most jobs are removed.
     pub max_jobs: usize,
-    /// What one owner's ended jobs may take; `None`: no bound of its own.
+    /// The bytes that the ended jobs of one owner may take; `None` sets no bound per owner.
     pub max_bytes_per_owner: Option<u64>,
-    /// How many ended jobs one owner may have; `None`: no bound of its own.
+    /// The number of ended jobs that one owner may have; `None` sets no bound per owner.
     pub max_jobs_per_owner: Option<usize>,
 }

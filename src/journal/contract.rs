@@ -1,4 +1,4 @@
-//! The one suite that every store answers, and what the embedded one does with damage.
+//! The contract suite that every store must pass, and tests of how the embedded store handles damage.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -74,7 +74,7 @@ async fn open<S: Catalogue + EventLog>(store: S) -> (Journal, Vec<Damage>) {
     Journal::open(parts).await.unwrap()
 }
 
-/// Whoever names a principal in a test names it here.
+/// Returns the principal with this name, as tests name them.
 fn principal(name: &str) -> Principal {
     if name == "local" { Principal::local() } else { Principal::from_proxy(name) }
 }
@@ -83,14 +83,14 @@ fn lost() -> Job {
     panic!("nothing is lost")
 }
 
-/// Everything that the journal promises over any store.
+/// Checks everything that the journal guarantees over any store.
 async fn suite(store: impl Catalogue + EventLog) {
     let (journal, damage) = open(store).await;
     let unfinished = journal.claim(10).await.unwrap();
     assert!(unfinished.jobs.is_empty() && unfinished.damage.is_empty() && damage.is_empty());
     let caller = Principal::local();
 
-    // Live and late readers see the same events, a resumed one the rest, in spite of a small tail.
+    // Live and late readers see the same events and a resumed reader sees the rest, although the tail is small.
     let appender = submit(&journal, "", 0).await;
     let job_id = appender.job_id().clone();
     let live = texts(journal.follow(&caller, &job_id, 0).await.unwrap());
@@ -115,20 +115,20 @@ async fn suite(store: impl Catalogue + EventLog) {
     let beyond = journal.follow(&caller, &job_id, 5002).await.err().unwrap();
     assert_eq!((beyond.reason(), beyond.sequence()), (Reason::CursorBeyondLog, Some(5001)));
 
-    // Nobody else sees it; a job that is not there is not found.
+    // No other principal can access the job; a job that does not exist is not found.
     let other = principal("other");
     assert_eq!(journal.follow(&other, &job_id, 0).await.err().unwrap().reason(), Reason::JobNotFound);
     assert_eq!(journal.delete(&other, &job_id).await.unwrap_err().reason(), Reason::JobNotFound);
     assert_eq!(journal.job(&caller, &job_id).await.unwrap().ended.unwrap().last_sequence, 5001);
 
-    // One idempotency key is one job; with another body it is refused.
+    // An idempotency key stands for one job; with a different request it is rejected.
     let keyed = submit(&journal, "key", 1).await;
     let again = record(&JobId::generate().unwrap(), "key", 1);
     assert!(matches!(journal.submit(again).await.unwrap(), Submitted::Existing(id) if id == *keyed.job_id()));
     let conflict = journal.submit(record(&JobId::generate().unwrap(), "key", 2)).await.err().unwrap();
     assert_eq!(conflict.reason(), Reason::IdempotencyConflict);
 
-    // Deleting wants an ended job, and frees its key; a reader that is at it still finishes.
+    // Only an ended job can be deleted, which frees its key; a reader that is already open still reads to the end.
     let keyed_id = keyed.job_id().clone();
     assert_eq!(journal.delete(&caller, &keyed_id).await.unwrap_err().reason(), Reason::JobNotEnded);
     keyed.append(&end(), |_| None).await.unwrap();
@@ -141,7 +141,7 @@ async fn suite(store: impl Catalogue + EventLog) {
     assert_eq!(journal.follow(&caller, &job_id, 0).await.err().unwrap().reason(), Reason::JobNotFound);
     drop(submit(&journal, "key", 3).await);
 
-    // Retention removes the oldest ended jobs, never a running one.
+    // Retention removes the oldest ended jobs and never a running one.
     for _ in 0..5 {
         let appender = submit(&journal, "", 0).await;
         let job_id = appender.job_id().clone();
@@ -175,14 +175,14 @@ async fn append(store: &impl EventLog, claim: &Claim, batches: Vec<Arc<Batch>>) 
     store.append(vec![Append { claim: claim.clone(), batches }]).await.remove(0)
 }
 
-/// Two gateways at one store: a job is one's at a time, and what the other still writes is refused.
+/// Two gateways that share a store: a job belongs to one of them at a time, and writes of the other are refused.
 async fn two_holders(store: impl Catalogue + EventLog) {
     store.open().await.unwrap();
     let (first, second) = (Holder::generate().unwrap(), Holder::generate().unwrap());
     let job_id = JobId::generate().unwrap();
     let created = store.create(&record(&job_id, "key", 1), &lease(&first)).await.unwrap();
     let Created::New(claim) = created else { panic!("{created:?}") };
-    // Of two submits at once under one key one is new.
+    // Of two concurrent submits with one key only one creates a job.
     let (one, other) = (
         record(&JobId::generate().unwrap(), "at once", 1),
         record(&JobId::generate().unwrap(), "at once", 1),
@@ -195,7 +195,7 @@ async fn two_holders(store: impl Catalogue + EventLog) {
         }
         both => panic!("{both:?}"),
     }
-    // An append is conditional on where the log ends, and made again it is stored once.
+    // An append is conditional on where the log ends, and repeating it stores the events once.
     append(&store, &claim, vec![batch(&job_id, 1, &["a", "b"])]).await.unwrap();
     let again = vec![batch(&job_id, 1, &["a", "b"]), batch(&job_id, 3, &["c"])];
     append(&store, &claim, again).await.unwrap();
@@ -204,7 +204,7 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     let known = store.get(&job_id).await.unwrap();
     assert_eq!((known.last_sequence, known.state, known.is_ended), (3, JobState::Running, false));
 
-    // Nobody takes what is held, and a lease that is renewed goes on.
+    // A held job cannot be claimed, and renewal keeps the lease alive.
     let held_by_second = store.claim(&lease(&second), 10).await.unwrap();
     assert!(held_by_second.jobs.is_empty(), "{held_by_second:?}");
     tokio::time::advance(Duration::from_secs(20)).await;
@@ -212,7 +212,7 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     tokio::time::advance(Duration::from_secs(20)).await;
     let claimed = store.claim(&lease(&second), 10).await.unwrap();
     assert!(claimed.jobs.iter().all(|left| left.claim.job_id != job_id), "{claimed:?}");
-    // When it has run out, the other takes the job over, with everything that is stored.
+    // Once the lease has expired, the other holder takes the job over with everything that is stored.
     tokio::time::advance(Duration::from_secs(20)).await;
     let claimed = store.claim(&lease(&second), 10).await.unwrap();
     let left = claimed.jobs.into_iter().find(|left| left.claim.job_id == job_id).unwrap();
@@ -220,7 +220,7 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     assert!(matches!(append(&store, &claim, vec![batch(&job_id, 4, &["stale"])]).await, Err(Refusal::Stale)));
     assert!(matches!(store.set_state(&claim, JobState::Failed).await, Err(Refusal::Stale)));
     assert!(matches!(store.end(&claim, &ended(&job_id, 3)).await, Err(Refusal::Stale)));
-    // Of one write the stale part is refused, and the other goes through.
+    // Within one write the stale append is refused and the other one succeeds.
     let appends = vec![
         Append { claim: claim.clone(), batches: vec![batch(&job_id, 4, &["stale"])] },
         Append { claim: left.claim.clone(), batches: vec![batch(&job_id, 4, &["d"])] },
@@ -234,7 +234,7 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     let texts: Vec<_> =
         read.batches.iter().flat_map(|batch| batch.payloads(0)).map(|(sequence, _)| sequence).collect();
     assert_eq!(texts, [1, 2, 3, 4]);
-    // The end, told once or twice.
+    // Marking the end is idempotent.
     let end = ended(&job_id, 4);
     let (changed, bytes) = tokio::join!(store.changed(&job_id, 4), store.end(&left.claim, &end));
     assert!(changed.unwrap().is_ended);
@@ -252,7 +252,7 @@ async fn a_job_is_one_holders_at_a_time() {
     }
 }
 
-/// A reader at a gateway that does not run the job reads what whoever does writes, also across a takeover.
+/// A reader at a gateway that does not run the job reads what the running gateway writes, across a takeover too.
 #[tokio::test(start_paused = true)]
 async fn readers_follow_a_job_that_was_taken_over() {
     let store = Arc::new(MemoryStore::default());
@@ -270,7 +270,7 @@ async fn readers_follow_a_job_that_was_taken_over() {
     appender.append(&token("a"), |_| None).await.unwrap();
     appender.flushed(Duration::from_secs(5)).await.unwrap();
     let takes_over = async {
-        // The lease was renewed by the first journal; it is dead now.
+        // The first gateway stops renewing its lease, as if it had died.
         stuck.close(Duration::from_secs(1)).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         let left = other.claim(10).await.unwrap().jobs.remove(0);
@@ -284,7 +284,7 @@ async fn readers_follow_a_job_that_was_taken_over() {
     assert_eq!(elsewhere.len(), 3);
 }
 
-/// Retention takes from whoever has most, oldest first, and never from somebody with less.
+/// Retention removes jobs of whichever owner has the most, oldest first, and never those of an owner with fewer.
 #[tokio::test]
 async fn nobodys_jobs_make_room_for_anothers() {
     let store = MemoryStore::default();
@@ -338,7 +338,7 @@ async fn a_store_has_one_user() {
     assert!(second.message().contains("another gateway"), "{second}");
 }
 
-/// A store with one ended and one unfinished job of ten batches each. Answers with their ids.
+/// Writes a store with one ended and one unfinished job of ten batches each, and returns their ids.
 async fn written(path: &Path) -> (JobId, JobId) {
     let store = EmbeddedStore::open(path, Durability::Process).unwrap();
     let (journal, _) = open(store).await;
@@ -362,7 +362,7 @@ async fn written(path: &Path) -> (JobId, JobId) {
     (ids[0].clone(), ids[1].clone())
 }
 
-/// What a reader gets of a job, and the sequences it was told are lost.
+/// Returns the sequences that a reader gets of a job, and those reported to it as lost.
 async fn read_all(mut follower: Follower) -> (Vec<u32>, Vec<u32>) {
     let (mut seen, mut lost) = (Vec::new(), Vec::new());
     loop {
@@ -389,7 +389,7 @@ async fn read_all(mut follower: Follower) -> (Vec<u32>, Vec<u32>) {
     }
 }
 
-/// Opens a damaged store and reads everything. Answers with whether the damage was noticed.
+/// Opens a damaged store, reads everything, and returns whether the damage was noticed.
 async fn noticed(path: &Path, (ended, unfinished): &(JobId, JobId), max_lost: usize) -> bool {
     let store = EmbeddedStore::open(path, Durability::Process).unwrap();
     let (journal, damage) = open(store).await;
@@ -413,7 +413,7 @@ async fn noticed(path: &Path, (ended, unfinished): &(JobId, JobId), max_lost: us
             assert_eq!(seen.len() + lost.len(), left.last_sequence as usize);
             is_noticed |= !lost.is_empty();
             assert!(is_noticed || left.last_sequence == 100, "events vanished: {}", left.last_sequence);
-            // It goes on behind everything that was ever seen.
+            // The job continues after everything that was ever seen.
             let appender = journal.reopen(left);
             let next = appender.append(&token("more"), |_| None).await.unwrap();
             assert_eq!(next, left.last_sequence + 1);
@@ -439,7 +439,7 @@ async fn damage_is_noticed_and_the_rest_is_readable() {
         ["catalogue".to_owned(), format!("jobs/{}", ids.0.as_str()), format!("jobs/{}", ids.1.as_str())];
     for file in &files {
         let bytes = fs::read(whole.path().join(file)).unwrap();
-        // A flipped bit anywhere that means something; the header's spare bytes mean nothing.
+        // Flip a bit anywhere except in the unused bytes of a job file's header, where it has no effect.
         for at in (0..bytes.len()).step_by(37).filter(|at| file == "catalogue" || !(32..64).contains(at)) {
             let copy = copy_of(whole.path());
             let mut flipped = bytes.clone();
@@ -451,7 +451,7 @@ async fn damage_is_noticed_and_the_rest_is_readable() {
             let copy = copy_of(whole.path());
             fs::write(copy.path().join(file), &bytes[..length]).unwrap();
             let is_noticed = noticed(copy.path(), &ids, 101).await;
-            // A catalogue cut between two entries is made whole from the job files: nothing is lost.
+            // A catalogue that is cut between two entries is restored from the job files, so that nothing is lost.
             assert!(is_noticed || file == "catalogue", "{file}: cut at {length} of {}", bytes.len());
         }
         let copy = copy_of(whole.path());

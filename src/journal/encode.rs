@@ -1,4 +1,4 @@
-//! Encoding an event, once, straight into the buffer that is stored and relayed.
+//! Encodes an event, once, directly into the buffer that is stored and relayed.
 
 use bytes::BufMut;
 use prost::{
@@ -9,7 +9,7 @@ use prost::{
 use super::JobId;
 use crate::pb::{self, Timestamp, job_event::Payload};
 
-/// The encoded size of the event, without writing it.
+/// Returns the encoded size of an event without encoding it.
 pub(super) fn encoded_len(job_id: &JobId, sequence: u32, time: &Timestamp, payload: &Payload) -> usize {
     let id_len = job_id.as_str().len();
     1 + encoded_len_varint(id_len as u64)
@@ -19,7 +19,7 @@ pub(super) fn encoded_len(job_id: &JobId, sequence: u32, time: &Timestamp, paylo
         + payload.encoded_len()
 }
 
-/// Writes a [`pb::JobEvent`] field by field, so that the id is not copied into a message for each event.
+/// Encodes a [`pb::JobEvent`] field by field, so that the job id is not copied into a message for each event.
 pub(super) fn encode(
     job_id: &JobId,
     sequence: u32,
@@ -36,13 +36,13 @@ pub(super) fn encode(
 }
 
 impl super::Batch {
-    /// The first batch of a job, of these events, at the beginning of time: what a journal would append, for whoever writes to a
-    /// store without one.
+    /// Encodes the first batch of a job, with the Unix epoch as the time of every event, for callers that write to a store
+    /// without a journal.
     pub fn of_events(job_id: &JobId, payloads: &[Payload]) -> Self {
         Self::encoded(job_id, 1, payloads)
     }
 
-    /// A batch of these events.
+    /// Encodes a batch of these events, with the Unix epoch as their time.
     pub(crate) fn encoded(job_id: &JobId, first_sequence: u32, payloads: &[Payload]) -> Self {
         let (mut bytes, mut ends) = (bytes::BytesMut::new(), Vec::new());
         for (sequence, payload) in (first_sequence..).zip(payloads) {
@@ -53,12 +53,12 @@ impl super::Batch {
     }
 }
 
-/// Reads an event back.
+/// Decodes an event.
 pub(super) fn decode(bytes: &[u8]) -> Result<pb::JobEvent, prost::DecodeError> {
     pb::JobEvent::decode(bytes)
 }
 
-// `string` is named so that a change of the generated field types is noticed here by the compiler.
+// Naming `string` makes the compiler notice a change of the generated field types.
 const _: fn(u32, &String) -> usize = string::encoded_len;
 
 #[cfg(test)]

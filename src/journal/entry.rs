@@ -1,4 +1,4 @@
-//! One job, as the index of a catalogue keeps it.
+//! One job, as the index of a catalogue keeps it in memory.
 
 use bytes::Bytes;
 use prost::Message;
@@ -22,20 +22,21 @@ pub(super) struct Held {
     pub(super) until: Instant,
 }
 
-/// Who has a job that has not ended.
+/// Who holds an unfinished job.
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) epoch: u64,
     pub(super) held: Option<Held>,
-    /// Not claimed before this, whoever holds it.
+    /// The job must not be claimed before this instant, even if nobody holds it.
     pub(super) rests_until: Option<Instant>,
 }
 
-/// Where an ended job stands among its owner's.
+/// When a job ended, and its position in the retention order of its owner.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) time: Timestamp,
-    /// Its age, on the index's clock, which the time of day does not set: by that alone it grows old in this process.
+    /// The instant of the end in milliseconds on the clock of the index, and a tie-breaker. Changes of the time of day do not
+    /// affect that clock, and only it decides how old the job is in this process.
     pub(super) place: (i64, u64),
 }
 
@@ -47,14 +48,14 @@ pub(super) struct Entry {
     pub(super) last_sequence: u32,
     pub(super) log_bytes: u64,
     pub(super) end: Option<End>,
-    /// Until it has ended; on its own, because most jobs have.
+    /// Present until the job ends; boxed because most jobs have ended.
     pub(super) claims: Option<Box<Claims>>,
     pub(super) key: Option<Box<Key>>,
-    /// The job as listings show it, encoded, without what stands above.
+    /// The encoded job as listings show it, without the fields above.
     pub(super) summary: Box<[u8]>,
 }
 
-/// A job as a listing shows it: without its task, its outcome and the schema of its question.
+/// Returns a job as a listing shows it: without its task, its outcome and the schema of its question.
 pub fn summary(job: &Job) -> Job {
     let question = job.question.clone().map(|question| crate::pb::InputQuestion { schema: None, ..question });
     Job { task: None, outcome: None, question, is_summary: true, ..job.clone() }
@@ -75,7 +76,7 @@ pub(super) fn encoded_summary(options: Option<TaskOptions>, job: &Job) -> Box<[u
 }
 
 impl Entry {
-    /// A job that has not ended. `summary_of`: the job as listings show it, where that is another one.
+    /// Creates the entry of an unfinished job. `summary_of` is the job to make the summary from, if it is not that of `record`.
     pub(super) fn new(record: JobRecord, summary_of: Option<&Job>) -> Self {
         let owner = Principal::of_record(&record);
         let JobRecord { job, request_digest, .. } = record;
@@ -95,7 +96,7 @@ impl Entry {
         }
     }
 
-    /// A job that has ended. `summary`: as this keeps it.
+    /// Creates the entry of an ended job. `summary` is encoded as `Entry::summary` is.
     pub(super) fn of_ended(owner: Principal, key: Option<Box<Key>>, summary: Box<[u8]>) -> Self {
         Self {
             owner,

@@ -1,4 +1,4 @@
-//! What the journal asks of an event log: batches appended under a claim, read from any sequence on.
+//! The event log that the journal requires of a store: batches are appended under a claim and read from any sequence on.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use tokio::sync::Notify;
 use super::{Batch, Claim, Damage, JobId, Refusal};
 use crate::error::Result;
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug, Default)]
 pub struct Chunk {
-    /// Batches in order; the first may begin before the sequence that was asked for.
+    /// Batches in order; the first one may begin before the requested sequence.
     pub batches: Vec<Arc<Batch>>,
-    /// Damage that was met before any batch: these sequences cannot be read any more.
+    /// Damage found before any batch: the sequences in it can no longer be read.
     pub damage: Option<Damage>,
 }
 
-/// One reader of one job's stored events. It may still finish when the job is deleted meanwhile.
+/// Reads the stored events of one job. It may be able to read to the end even if the job is deleted meanwhile.
 #[async_trait]
 pub trait Reader: Send {
-    /// Reads from `next_sequence` on, about `max_bytes` at a time and never beyond `last_sequence`, which has
-    /// been stored. Later calls ask for later sequences. An empty chunk means that nothing is left to read.
+    /// Reads about `max_bytes` from `next_sequence` on, and never beyond `last_sequence`, which must be stored. Each call must
+    /// ask for later sequences than the one before. An empty chunk means that there is nothing left to read.
     async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk>;
 }
 
-/// Batches of one job, which follow one another without a gap.
+/// Consecutive batches of one job, without gaps.
 #[derive(Clone, Debug)]
 pub struct Append {
     /// The job, and the right to write to it.
@@ -38,43 +38,45 @@ pub struct Append {
 /// How far a job's log is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The last event; 0 when there is none.
+    /// The sequence of the last stored event; 0 if there is none.
     pub last_sequence: u32,
-    /// Whether the job has ended and is marked so: nothing will follow.
+    /// Whether the job is marked as ended: no event will follow.
     pub is_ended: bool,
 }
 
-/// Keeps the events of jobs. Whatever answers `Ok` is stored, to the durability that was configured.
+/// Stores the events of jobs. A call that returns `Ok` has stored its data with the configured durability.
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
-    /// Appends batches of many jobs at once, one entry for each job, and answers for each in the same order. An append goes
-    /// through only under the job's latest claim and where the log ends before it; batches that the log holds already, from
-    /// an append whose answer was not heard, are passed over.
+    /// Appends batches of many jobs at once, one entry per job, and returns one result per entry in the same order. An append
+    /// succeeds only under the latest claim of the job and only where the log ends directly before it; batches that the log
+    /// already holds, from an append whose result was lost, are skipped.
     async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), Refusal>>;
 
-    /// A reader of a job's events.
+    /// Opens a reader of the events of a job.
     ///
     /// # Errors
     /// [`crate::error::Reason::JobNotFound`], [`crate::error::Reason::StoreUnavailable`].
     async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>>;
 
-    /// Waits until the job's log holds more than `last_sequence`, or the job is marked as ended or gone, whoever wrote that.
+    /// Waits until the log of the job extends beyond `last_sequence` or the job is marked as ended, whichever process wrote that,
+    /// and returns its head.
     ///
     /// # Errors
-    /// [`crate::error::Reason::JobNotFound`], [`crate::error::Reason::StoreUnavailable`].
+    /// [`crate::error::Reason::JobNotFound`], also if the job is deleted meanwhile; [`crate::error::Reason::StoreUnavailable`].
     async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<Head>;
 
-    /// Keeps the whole of an answer that is too long for an event. Called before the events that tell of it are appended.
+    /// Stores the full text of a result that is too long for an event. Must be called before the events that refer to it are
+    /// appended.
     async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), Refusal>;
 
-    /// Reads from a place of a kept answer on, at most `max_bytes`; nothing behind its end.
+    /// Returns at most `max_bytes` of a stored result from byte `from` on, and nothing beyond its end.
     ///
     /// # Errors
-    /// [`crate::error::Reason::DataLoss`], [`crate::error::Reason::StoreUnavailable`].
+    /// [`crate::error::Reason::JobNotFound`], [`crate::error::Reason::DataLoss`], [`crate::error::Reason::StoreUnavailable`].
     async fn result(&self, job_id: &JobId, from: u64, max_bytes: usize) -> Result<Bytes>;
 }
 
-/// Waits for [`EventLog::changed`]: `bell` rings whenever something was stored.
+/// Implements [`EventLog::changed`] on top of `bell`, which must be notified whenever something was stored.
 pub(super) async fn wait_for_change(
     bell: &Notify,
     last_sequence: u32,
@@ -82,7 +84,7 @@ pub(super) async fn wait_for_change(
 ) -> Result<Head> {
     loop {
         let mut rings = std::pin::pin!(bell.notified());
-        // Registered before the look, so that nothing falls between the two.
+        // The waiter is registered before the check, so that a change between the check and the wait is not missed.
         rings.as_mut().enable();
         let head = head()?;
         if head.last_sequence > last_sequence || head.is_ended {

@@ -1,4 +1,4 @@
-//! A reader of one job's events, live or late, through any door.
+//! A reader of the events of one job, live or stored, for any door.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,48 +10,48 @@ use super::{
 };
 use crate::error::{Error, Reason, Result};
 
-/// How much a reader that is behind takes from the store at once. Bounds what it holds, in bytes.
+/// How many bytes a reader that is behind reads from the store at once. This bounds what it holds in memory.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Events from one batch: those from `from` on.
+/// The events of one batch from index `from` on.
 #[derive(Clone, Debug)]
 pub struct Slice {
     /// The batch, shared with every other reader.
     pub batch: Arc<Batch>,
-    /// The index of the first event of it that this reader has not seen.
+    /// The index in the batch of the first event that this reader has not seen.
     pub from: usize,
 }
 
 impl Slice {
-    /// The sequence of its first event.
+    /// Returns the sequence of the first event.
     pub fn first_sequence(&self) -> u32 {
         self.batch.first_sequence() + u32::try_from(self.from).unwrap_or(0)
     }
 
-    /// The sequence of its last event.
+    /// Returns the sequence of the last event.
     pub fn last_sequence(&self) -> u32 {
         self.batch.last_sequence()
     }
 }
 
-/// Follows one job. It pulls: what it does not ask for costs nothing. Dropping it ends it.
+/// Follows the events of one job. It pulls, so events that it does not ask for cost nothing. Dropping it ends the subscription.
 pub struct Follower {
     pub(super) job_id: JobId,
     pub(super) events: Arc<dyn EventLog>,
     pub(super) cache: Arc<ReadCache>,
     pub(super) source: Source,
     pub(super) next_sequence: u32,
-    /// Opened at the first read: a reader that keeps up with the tail never needs one.
+    /// Opened at the first read from the store; a reader that keeps up with the tail needs none.
     pub(super) reader: Option<Box<dyn Reader>>,
     pub(super) read_ahead: VecDeque<Arc<Batch>>,
 }
 
 pub(super) enum Source {
-    /// This process writes it.
+    /// This process writes the log.
     Live(Arc<Log>),
-    /// Somebody else does, or nobody now: this far, and more may come.
+    /// Another process writes the log, or nobody does at present; events up to `last_sequence` are stored and more may follow.
     Elsewhere { last_sequence: u32 },
-    /// Nothing more comes.
+    /// No event follows `last_sequence`.
     Ended { last_sequence: u32 },
 }
 
@@ -70,30 +70,30 @@ impl Source {
 }
 
 impl Follower {
-    /// The job.
+    /// Returns the id of the job.
     pub fn job_id(&self) -> &JobId {
         &self.job_id
     }
 
-    /// The last sequence that this reader has seen.
+    /// Returns the sequence after which this reader continues: that of the last event that it has seen or skipped as damaged.
     pub fn last_seen(&self) -> u32 {
         self.next_sequence - 1
     }
 
-    /// Whether the job's last event has been seen, or can be seen without waiting for the job.
+    /// Returns whether the last event of the job was seen or can be read without waiting for the job.
     pub fn is_ended(&self) -> bool {
         self.source.published().is_ended
     }
 
-    /// The last sequence that there is now.
+    /// Returns the sequence of the last event that is stored, as far as this reader knows.
     pub fn last_sequence(&self) -> u32 {
         self.source.published().last_sequence
     }
 
-    /// Waits until the job's last event is stored, or nothing more will be, reading nothing.
+    /// Waits until the last event of the job is stored or no further event will be. Reads no events.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`] when the store cannot be asked now; [`Reason::JobNotFound`] when the job is removed.
+    /// [`Reason::StoreUnavailable`] if the store cannot be reached; [`Reason::JobNotFound`] if the job is removed.
     pub async fn wait_for_end(&mut self) -> Result<()> {
         loop {
             match &self.source {
@@ -110,7 +110,7 @@ impl Follower {
         }
     }
 
-    /// The job is somebody else's now: what they write is read from the store.
+    /// Switches to the store as the source, because another process now writes the job.
     fn look_elsewhere(&mut self) {
         self.source = Source::Elsewhere { last_sequence: self.source.published().last_sequence };
     }
@@ -124,13 +124,13 @@ impl Follower {
         Ok(())
     }
 
-    /// The next events; waits for them while the job runs. `None` after the last one.
+    /// Returns the next events, waiting for them while the job runs, and `None` after the last one.
     ///
-    /// Cancel safe: what was not answered is answered by the next call.
+    /// Cancel safe: events that were not returned are returned by the next call.
     ///
     /// # Errors
-    /// [`Reason::DataLoss`] where the log is damaged: the reader then stands behind the damage and may go on.
-    /// [`Reason::StoreUnavailable`] when the store cannot be read now.
+    /// [`Reason::DataLoss`] if the log is damaged: the reader is then positioned after the damage and may continue.
+    /// [`Reason::StoreUnavailable`] if the store cannot be read; [`Reason::JobNotFound`] if the job was removed.
     pub async fn next(&mut self) -> Result<Option<Slice>> {
         loop {
             if let Some(slice) = self.take_read_ahead() {
@@ -151,7 +151,7 @@ impl Follower {
             match (&self.source, published.broken) {
                 (Source::Live(_), Some(Broken::TakenOver)) => self.look_elsewhere(),
                 (Source::Live(_), Some(Broken::Failed)) => {
-                    // Told once; a reader that goes on then finds the end.
+                    // Reported once; the next call then returns `None`.
                     let last_sequence = published.last_sequence;
                     self.source = Source::Ended { last_sequence };
                     let message =
@@ -186,7 +186,7 @@ impl Follower {
     fn take_from_tail(&mut self) -> Option<Slice> {
         let Source::Live(log) = &self.source else { return None };
         let batch = log.in_tail(self.next_sequence)?;
-        // It has caught up: its file is for others.
+        // The reader has caught up with the tail, so its file handle is released.
         self.reader = None;
         Some(self.advance(batch))
     }

@@ -1,4 +1,4 @@
-//! The journal: a catalogue, an event log, the live logs of this process.
+//! The journal: a catalogue, an event log, and the live logs of this process.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,18 +23,18 @@ use crate::{
     task::Group,
 };
 
-/// How long the store rests before an ended job is marked once more.
+/// The delay before marking a job as ended is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
-/// For how long this process has its jobs to itself without saying that it lives.
+/// The lease time: how long this process holds its jobs without renewing their leases.
 const LEASE_TIME: Duration = Duration::from_secs(30);
-/// How often it says so.
+/// The interval at which the leases are renewed.
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
-/// A job that cannot be marked as ended for so long, while the store takes other things, has failed for good.
+/// A job that could not be marked as ended for this long, while the store accepts other writes, is considered failed for good.
 const FAILS_FOR_GOOD: Duration = Duration::from_secs(180);
-/// How many jobs are removed in one go.
+/// How many expired jobs are removed per batch.
 const EXPIRE_AT_ONCE: usize = 256;
 
-/// Jobs and their events. Clones share the journal.
+/// Jobs and their events. Clones share one journal.
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -45,7 +45,7 @@ struct Inner {
     events: Arc<dyn EventLog>,
     policy: Arc<dyn Policy>,
     holder: Holder,
-    /// The logs that this process writes.
+    /// The logs that this process writes, by job.
     live: Mutex<BTreeMap<JobId, Arc<Log>>>,
     cache: Arc<ReadCache>,
     committer: Arc<Committer>,
@@ -54,25 +54,25 @@ struct Inner {
     room: Arc<LogRoom>,
 }
 
-/// What a journal is made of.
+/// The parts that a journal is made of.
 pub struct Parts {
-    /// Which jobs there are.
+    /// The catalogue of jobs.
     pub catalogue: Arc<dyn Catalogue>,
-    /// Their events.
+    /// The event log.
     pub events: Arc<dyn EventLog>,
-    /// Who may see which.
+    /// Decides who may access which job.
     pub policy: Arc<dyn Policy>,
-    /// How many bytes of a running job's latest events are kept in memory.
+    /// How many bytes of the latest events of a running job are kept in memory.
     pub max_tail_bytes: usize,
-    /// How many bytes the logs of running jobs take together.
+    /// How many bytes the logs of running jobs may take, per caller and in total.
     pub max_log_bytes: quota::Bounds,
 }
 
-/// What became of a submit.
+/// The result of submitting a job.
 pub enum Submitted {
-    /// A new job; its writer.
+    /// A new job, with the writer of its events.
     New(Appender),
-    /// The earlier job of the same idempotency key.
+    /// The earlier job with the same idempotency key.
     Existing(JobId),
 }
 
@@ -81,15 +81,16 @@ pub enum Submitted {
 pub struct Page {
     /// The jobs.
     pub jobs: Vec<Job>,
-    /// Whether there are more.
+    /// Whether more jobs follow.
     pub has_more: bool,
 }
 
 impl Journal {
-    /// Opens the journal. Answers too with what is damaged.
+    /// Opens the journal and returns it with the damage that was found.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`] when the store cannot be read at all.
+    /// [`Reason::StoreUnavailable`] if the store cannot be read at all; [`Reason::Internal`] if the system provides no random
+    /// numbers.
     pub async fn open(parts: Parts) -> Result<(Self, Vec<Damage>)> {
         let Parts { catalogue, events, policy, max_tail_bytes, max_log_bytes } = parts;
         let damage = catalogue.open().await?;
@@ -121,17 +122,17 @@ impl Journal {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who may do and see what.
+    /// Returns the policy that decides who may do and see what.
     pub fn policy(&self) -> &dyn Policy {
         &*self.inner.policy
     }
 
-    /// The counters of shared work.
+    /// Returns the counters of work that readers share.
     pub fn counters(&self) -> &Counters {
         &self.inner.committer.counters
     }
 
-    /// Stores a new job, or finds the earlier one of its idempotency key.
+    /// Stores a new job, or returns the earlier one with the same idempotency key.
     ///
     /// # Errors
     /// [`Reason::IdempotencyConflict`], [`Reason::StoreUnavailable`].
@@ -142,7 +143,8 @@ impl Journal {
         }
     }
 
-    /// The earlier job of an idempotency key, without submitting. Any of the digests is the same request.
+    /// Returns the earlier job with an idempotency key, if any, without submitting one. A job that was created with any of
+    /// `digests` counts as the same request.
     ///
     /// # Errors
     /// [`Reason::IdempotencyConflict`], [`Reason::StoreUnavailable`].
@@ -161,12 +163,12 @@ impl Journal {
         self.inner.catalogue.claim(&self.inner.lease(), limit).await
     }
 
-    /// Opens the log of a claimed job for its next events.
+    /// Opens the log of a claimed job, to append after its last stored event.
     pub fn reopen(&self, unfinished: &Unfinished) -> Appender {
         self.open_log(unfinished.claim.clone(), &unfinished.record, unfinished.last_sequence)
     }
 
-    /// Opens the log of a claimed job whose last event is stored, and that is not marked as ended yet.
+    /// Opens the log of a claimed job whose last event is stored but which is not marked as ended yet.
     pub fn reopen_ended(&self, unfinished: &Unfinished) -> Appender {
         let appender = self.reopen(unfinished);
         appender.log.set_ended();
@@ -187,8 +189,9 @@ impl Journal {
         Appender { log }
     }
 
-    /// Marks a job as ended, once its last event is stored. Tries until the store takes it; what fails for good while the
-    /// store takes other things is given up as lost, with `lost` as its end. Answers whether the end was stored.
+    /// Waits until the last event of a job is stored and marks the job as ended, retrying until the store accepts that. If that
+    /// fails for good while the store accepts other writes, the job is given up as lost with `lost` as its terminal job. Returns
+    /// whether the end was stored.
     pub async fn finish(&self, appender: Appender, job: &Job, lost: impl FnOnce() -> Job + Send) -> bool {
         let log = appender.log;
         let now = log.mark.wait_for(|now| now.is_over()).await;
@@ -206,8 +209,8 @@ impl Journal {
         }
     }
 
-    /// Ends a job to which no event can be written any more: where its log has failed for good it is given up as lost, with this
-    /// as its end.
+    /// Ends a job whose log accepts no more events: if the log has failed for good, the job is given up as lost with `lost` as
+    /// its terminal job.
     pub async fn abandon(&self, job_id: &JobId, lost: Job) {
         let log = self.live().get(job_id).cloned();
         let Some(log) = log else { return };
@@ -251,7 +254,7 @@ impl Journal {
         }
     }
 
-    /// What is known of the principal's job; somebody else's does not exist.
+    /// Returns what is known of a job. A job that the principal may not access is reported as not found.
     async fn known(&self, principal: &Principal, job_id: &JobId) -> Result<Known> {
         let known = self.inner.catalogue.get(job_id).await?;
         match self.inner.policy.may_access(principal, &known.owner) {
@@ -260,11 +263,11 @@ impl Journal {
         }
     }
 
-    /// Follows a job's events behind `after_sequence`.
+    /// Follows the events of a job after `after_sequence`.
     ///
     /// # Errors
-    /// [`Reason::JobNotFound`]; [`Reason::CursorBeyondLog`] with the log's last sequence; [`Reason::DataLoss`] where
-    /// nothing is left of the job.
+    /// [`Reason::JobNotFound`]; [`Reason::CursorBeyondLog`] with the last sequence of the log; [`Reason::DataLoss`] if nothing is
+    /// left of the job; [`Reason::StoreUnavailable`] if it cannot be read now.
     pub async fn follow(
         &self,
         principal: &Principal,
@@ -279,7 +282,8 @@ impl Journal {
             Some(log) => {
                 let mut last_sequence = log.mark.now().last_sequence;
                 if after_sequence > last_sequence {
-                    // Stored, and read from another gateway, before this one has heard that it is.
+                    // The event may have been stored and read through another gateway before this one has seen the append
+                    // confirmed.
                     last_sequence = self.known(principal, job_id).await?.last_sequence.max(last_sequence);
                 }
                 (Source::Live(log), last_sequence)
@@ -319,13 +323,13 @@ impl Journal {
         }
     }
 
-    /// Follows a claimed job before it is opened again: what is stored of it, to its end.
+    /// Follows the stored events of a claimed job before its log is reopened; ends after the last of them.
     pub fn replay(&self, unfinished: &Unfinished) -> Follower {
         let source = Source::Ended { last_sequence: unfinished.last_sequence };
         self.follower(&unfinished.claim.job_id, source, 0)
     }
 
-    /// Whether the store takes anything now.
+    /// Checks that the store accepts writes now.
     ///
     /// # Errors
     /// [`Reason::StoreUnavailable`].
@@ -333,10 +337,12 @@ impl Journal {
         self.inner.catalogue.check().await
     }
 
-    /// Keeps the whole of an answer of a job of this process, before the events that tell of it.
+    /// Stores the full text of a result of a job that this process runs. Must be called before the events that refer to it are
+    /// appended.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`].
+    /// [`Reason::StoreUnavailable`]; [`Reason::JobNotFound`] if this process does not run the job; [`Reason::Internal`] if its
+    /// claim is stale.
     pub async fn put_result(&self, job_id: &JobId, text: Bytes) -> Result<()> {
         let claim = self.live().get(job_id).map(|log| log.claim.clone());
         let claim = claim.ok_or_else(|| JobId::not_found(job_id.as_str()))?;
@@ -346,7 +352,7 @@ impl Journal {
         })
     }
 
-    /// Reads from a place of a kept answer on. Whose it is was checked by the caller.
+    /// Returns at most `max_bytes` of a stored result from byte `from` on. The caller must have checked who owns the job.
     ///
     /// # Errors
     /// [`Reason::StoreUnavailable`], [`Reason::DataLoss`].
@@ -354,7 +360,7 @@ impl Journal {
         self.inner.events.result(job_id, from, max_bytes).await
     }
 
-    /// Reads a job from the store.
+    /// Returns a job as it is stored.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::StoreUnavailable`], [`Reason::DataLoss`].
@@ -365,11 +371,11 @@ impl Journal {
                 return Err(unreadable(job_id, trouble));
             }
             let mut stored = self.inner.catalogue.read(job_id).await?;
-            // Whoever has seen an event meanwhile is not told of an earlier job.
+            // Read again afterwards, so that a caller who has meanwhile seen an event is not shown an older state of the job.
             known = self.known(principal, job_id).await?;
             match (&stored.ended, &mut stored.record.job) {
                 (Some(_), _) | (None, None) => return Ok(stored),
-                // It has ended since.
+                // The job has ended since it was read, so it is read again.
                 (None, Some(_)) if known.is_ended => {}
                 (None, Some(job)) => {
                     job.set_state(known.state);
@@ -380,7 +386,7 @@ impl Journal {
         }
     }
 
-    /// The principal's jobs before `before`, newest first: at most `limit` summaries.
+    /// Returns a page of at most `limit` summaries of the jobs of the principal before `before`, newest first.
     ///
     /// # Errors
     /// [`Reason::StoreUnavailable`].
@@ -403,7 +409,7 @@ impl Journal {
         Ok(Page { jobs, has_more })
     }
 
-    /// Removes an ended job.
+    /// Deletes an ended job and its events.
     ///
     /// # Errors
     /// [`Reason::JobNotFound`]; [`Reason::JobNotEnded`]; [`Reason::StoreUnavailable`].
@@ -417,8 +423,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes what retention no longer allows, and what late readers no longer use. Answers with the number of jobs
-    /// removed. Ends early when it is to stop.
+    /// Removes jobs that retention no longer allows and evicts the read cache if it is unused. Returns the number of removed
+    /// jobs. Returns early if `stopping` is cancelled.
     pub async fn expire(&self, retention: &Retention, stopping: &CancellationToken) -> usize {
         self.inner.cache.rest();
         let mut removed = 0;
@@ -436,7 +442,7 @@ impl Journal {
                     return removed;
                 }
                 if self.live().contains_key(&job_id) {
-                    // Marked as ended in this moment, and not everybody here knows yet.
+                    // The job was marked as ended a moment ago, and its live log is still registered.
                     continue;
                 }
                 match self.inner.catalogue.delete(&job_id).await {
@@ -449,14 +455,15 @@ impl Journal {
                     }
                 }
             }
-            // What could not be removed is tried when retention looks again.
+            // Jobs that could not be removed are tried again by the next run.
             if count < EXPIRE_AT_ONCE || removed == before {
                 return removed;
             }
         }
     }
 
-    /// Waits for the last events to be stored, at most until `deadline` has passed, then closes the store.
+    /// Stops the journal, waits up to `deadline` for the last events to be stored, and closes the store. Returns whether all were
+    /// stored in time.
     pub async fn close(&self, deadline: Duration) -> bool {
         self.inner.tasks.stop();
         let is_drained = self.inner.tasks.drain(deadline).await;
@@ -474,7 +481,7 @@ impl Inner {
 async fn renew_until(catalogue: Arc<dyn Catalogue>, lease: Lease, stop: CancellationToken) {
     loop {
         tokio::select! {
-            // Both branches only wait.
+            // Both branches only wait, so that a fixed order is harmless.
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RENEW_INTERVAL) => {}

@@ -10,10 +10,10 @@ use crate::{
     pb::Timestamp,
 };
 
-/// No job has more events: the sequence behind it is a number too.
+/// The highest sequence of an event; the sequence after it still fits in a `u32`.
 pub(super) const MAX_SEQUENCE: u32 = u32::MAX - 1;
 
-/// The id of a job: sorts by its time of creation, cannot be guessed, opaque to clients.
+/// The id of a job: sorts by creation time, cannot be guessed, and is opaque to clients.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(Arc<str>);
 
@@ -28,7 +28,7 @@ fn base32() -> Encoding {
 }
 
 impl JobId {
-    /// A new id. Fails only when the system has no random numbers.
+    /// Generates a new id. Fails only if the system provides no random numbers.
     pub fn generate() -> Result<Self> {
         let mut bytes = [0u8; 22];
         bytes[..6].copy_from_slice(&Timestamp::now().unix_millis().to_be_bytes()[2..]);
@@ -36,7 +36,7 @@ impl JobId {
         Ok(Self(format!("{PREFIX}{}", base32().encode(&bytes)).into()))
     }
 
-    /// Reads an id. What cannot be an id names no job.
+    /// Parses an id. Text that cannot be an id yields the same error as the id of a job that does not exist.
     pub fn parse(text: &str) -> Result<Self> {
         let is_id = text.strip_prefix(PREFIX).is_some_and(|rest| {
             rest.len() == ENCODED_LEN && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'v'))
@@ -44,7 +44,7 @@ impl JobId {
         if is_id { Ok(Self(text.into())) } else { Err(Self::not_found(text)) }
     }
 
-    /// The one answer for an id that names no job of the caller's.
+    /// Returns the error for an id that names no job of the caller.
     pub fn not_found(text: &str) -> Error {
         let shown: String = text.chars().take(64).filter(|c| !c.is_control()).collect();
         Error::new(
@@ -55,13 +55,13 @@ impl JobId {
         )
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Equal, ordered and hashed as its text is.
+/// An id compares and hashes exactly like its text, as `Borrow` requires.
 impl Borrow<str> for JobId {
     fn borrow(&self) -> &str {
         &self.0

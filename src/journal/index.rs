@@ -1,6 +1,8 @@
-//! What the catalogues of one process keep in memory: enough of every job to find, list, claim and expire it, in some 400 bytes.
+//! The in-memory index of the catalogues of one process: enough to find, list, claim and expire every job, in about 400 bytes
+//! each.
 //!
-//! Everything is kept by owner, so that no owner's listing, key or retention costs what others have.
+//! Everything is grouped by owner, so that the cost of a listing, a key lookup or retention does not depend on the jobs of other
+//! owners.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,7 +22,7 @@ use crate::{
     principal::Principal,
 };
 
-/// What a catalogue knows of an end beside what listings show.
+/// What the index keeps of the end of a job outside its encoded summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct EndOf {
     pub(super) state: JobState,
@@ -32,25 +34,25 @@ pub(super) struct EndOf {
 }
 
 impl EndOf {
-    /// `job`: the terminal job, with its outcome.
+    /// `job` is the terminal job, with its outcome.
     pub(super) fn new(job: &Job, log_bytes: u64, is_lost: bool) -> Self {
         let (state, time, last_sequence) = (job.state(), job.end_time, job.last_sequence);
         Self { state, time, last_sequence, log_bytes, is_lost, frees_key: frees_key(job) }
     }
 }
 
-/// Whether a terminal job gives its idempotency key back: it was cancelled because its clients had left, so whoever asks again
-/// with the key wants it done.
+/// Returns whether a terminal job releases its idempotency key: it was cancelled because its clients had disconnected, so a
+/// client that submits again with the key wants the work done.
 pub(super) fn frees_key(job: &Job) -> bool {
     matches!(&job.outcome, Some(Outcome::Error(error)) if error.cancelled_by == CANCELLED_BY_DISCONNECT)
 }
 
-/// One owner's.
+/// The jobs of one owner.
 #[derive(Debug, Default)]
 struct Owned {
     jobs: BTreeSet<JobId>,
     keys: BTreeMap<Box<str>, JobId>,
-    /// Ended jobs in the order in which they grew old, oldest first.
+    /// Ended jobs in retention order, oldest first.
     ended: BTreeMap<(i64, u64), JobId>,
     ended_bytes: u64,
 }
@@ -86,7 +88,7 @@ impl Index {
     }
 
     fn insert(&mut self, job_id: JobId, mut entry: Entry) {
-        // Jobs of one owner share what is known of it.
+        // Jobs of one owner share one copy of the principal.
         if let Some((known, _)) = self.owners.get_key_value(&entry.owner)
             && known.is_identical(&entry.owner)
         {
@@ -101,7 +103,7 @@ impl Index {
         self.jobs.insert(job_id, Box::new(entry));
     }
 
-    /// A new job, held.
+    /// Adds a new job, held under `lease`.
     pub(super) fn create(&mut self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Claim {
         let job = record.job.as_ref().map(|job| Job { task: None, ..job.clone() });
         let mut entry = Entry::new(JobRecord { job, ..record.clone() }, None);
@@ -111,21 +113,21 @@ impl Index {
         Claim { job_id: job_id.clone(), epoch: 1 }
     }
 
-    /// A job that has not ended and that nobody holds. How far its log goes is seen by whoever claims it; until then nobody is told
-    /// that it is empty.
+    /// Adds an unfinished job that nobody holds. The end of its log is not known before it is claimed; until then it is reported
+    /// as unreadable rather than as empty.
     pub(super) fn found_unfinished(&mut self, job_id: &JobId, record: JobRecord) {
         let mut entry = Entry::new(record, None);
         entry.trouble = Some(Trouble::Unreadable);
         self.insert(job_id.clone(), entry);
     }
 
-    /// A job that has ended. `entry`: as listings show it.
+    /// Adds an ended job. `entry` is the job as listings show it.
     pub(super) fn found_ended(&mut self, job_id: &JobId, entry: Entry, end: EndOf) {
         self.insert(job_id.clone(), entry);
         self.mark_ended(job_id, None, end);
     }
 
-    /// `summary`: how listings show it, where that has changed.
+    /// `summary` replaces the encoded summary, if it has changed.
     fn mark_ended(&mut self, job_id: &JobId, summary: Option<Box<[u8]>>, end: EndOf) {
         let EndOf { log_bytes, is_lost, frees_key, .. } = end;
         let now = self.now();
@@ -156,16 +158,16 @@ impl Index {
         self.unfinished.remove(job_id);
     }
 
-    /// The end of a job that was found unfinished.
+    /// Marks an unfinished job as ended.
     pub(super) fn found_end(&mut self, job_id: &JobId, job: &Job, end: EndOf) {
         let Some(entry) = self.jobs.get(job_id) else { return };
-        // The catalogue leaves them out of an end.
+        // The catalogue omits the options from an end.
         let known = job.options.as_ref().filter(|options| **options != TaskOptions::default()).cloned();
         let options = known.or_else(|| entry.options());
         self.mark_ended(job_id, Some(encoded_summary(options, job)), end);
     }
 
-    /// Nothing is left of a job but that it was accepted and, where it had ended, how.
+    /// Marks a job as lost. A job that had not ended is given an end in the state INTERRUPTED.
     pub(super) fn lose(&mut self, job_id: &JobId) {
         let Some(entry) = self.jobs.get_mut(job_id) else { return };
         entry.trouble = Some(Trouble::Lost);
@@ -183,7 +185,7 @@ impl Index {
         self.mark_ended(job_id, Some(summary), EndOf::new(&end, 0, true));
     }
 
-    /// What is known of a job's record: everything but its task.
+    /// Returns what is known of the record of a job: everything but its task.
     pub(super) fn record(&self, job_id: &JobId) -> Option<JobRecord> {
         let entry = self.jobs.get(job_id)?;
         let mut job = entry.job(job_id);
@@ -261,12 +263,12 @@ impl Index {
         }
     }
 
-    /// Whether the claim is the job's latest, and the last event that is stored.
+    /// Returns the last stored sequence of the job if `claim` is its latest claim.
     pub(super) fn check(&mut self, claim: &Claim) -> Result<u32, Refusal> {
         self.held(claim).map(|entry| entry.last_sequence)
     }
 
-    /// Events up to this one are stored.
+    /// Records that events up to `last_sequence` are stored.
     pub(super) fn stored(&mut self, job_id: &JobId, last_sequence: u32) {
         if let Some(entry) = self.jobs.get_mut(job_id) {
             entry.last_sequence = last_sequence;
@@ -278,17 +280,17 @@ impl Index {
         Ok(())
     }
 
-    /// Marks as ended; a job that is already stays as it is.
+    /// Marks a job as ended; a job that has already ended stays unchanged.
     pub(super) fn end(&mut self, claim: &Claim, job: &Job, log_bytes: u64, is_lost: bool) {
         self.found_end(&claim.job_id, job, EndOf::new(job, log_bytes, is_lost));
     }
 
-    /// The bytes of a job that has ended already.
+    /// Returns the stored bytes of a job if it has already ended.
     pub(super) fn ended_bytes_of(&self, job_id: &JobId) -> Option<u64> {
         self.jobs.get(job_id).filter(|entry| entry.end.is_some()).map(|entry| entry.log_bytes)
     }
 
-    /// Unfinished jobs that nobody holds now.
+    /// Returns up to `limit` unfinished jobs that nobody holds now.
     pub(super) fn claimable(&self, limit: usize) -> Vec<JobId> {
         let now = Instant::now();
         let is_free = |job_id: &&JobId| {
@@ -300,7 +302,7 @@ impl Index {
         self.unfinished.iter().filter(is_free).take(limit).cloned().collect()
     }
 
-    /// Takes a job over.
+    /// Gives a job to the holder of `lease` under a new epoch. Returns `None` if there is no such job or it has ended.
     pub(super) fn take(&mut self, job_id: &JobId, lease: &Lease) -> Option<Claim> {
         let entry = self.jobs.get_mut(job_id)?;
         let claims = entry.claims.as_mut()?;
@@ -311,7 +313,7 @@ impl Index {
         Some(Claim { job_id: job_id.clone(), epoch: claims.epoch })
     }
 
-    /// A job could not be read: nobody claims it for some time.
+    /// Releases a job that could not be read and excludes it from claims for `time`.
     pub(super) fn let_rest(&mut self, job_id: &JobId, time: Duration) {
         if let Some(entry) = self.jobs.get_mut(job_id)
             && let Some(claims) = &mut entry.claims
@@ -360,7 +362,7 @@ impl Index {
         let oldest = self.now().saturating_sub(age);
         let (mut jobs, mut bytes) = (self.ended, self.ended_bytes);
         let mut expired = Vec::new();
-        // What is left of each owner's, when what is expired is gone.
+        // What each owner keeps once the expired jobs are removed.
         let mut left: Vec<_> = Vec::new();
         for owned in self.owners.values().filter(|owned| !owned.ended.is_empty()) {
             let mut rest = Rest {
@@ -392,7 +394,7 @@ impl Index {
     }
 }
 
-/// One owner's ended jobs from the oldest on, while some are chosen.
+/// The ended jobs of one owner, oldest first, while some of them are selected for removal.
 struct Rest<'a> {
     ended: std::iter::Peekable<std::collections::btree_map::Iter<'a, (i64, u64), JobId>>,
     jobs: usize,

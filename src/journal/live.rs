@@ -1,4 +1,5 @@
-//! The log of a job that this process writes: events wait here to be stored, then stay a while for live readers.
+//! The log of a job that this process writes: events wait here to be stored and then remain in memory for a while for live
+//! readers.
 
 use std::{
     collections::VecDeque,
@@ -25,25 +26,25 @@ use crate::{
     principal::Principal,
 };
 
-/// A batch is sealed at this size. Larger ones save little and make readers wait.
+/// A batch is sealed at this size. Larger batches save little and delay readers.
 const BATCH_BYTES: usize = 64 * 1024;
-/// What a batch takes in memory beside its events.
+/// The memory that a batch takes in addition to its events.
 const BATCH_OVERHEAD: usize = 256;
-/// A batch below this is a small one: a token, a line. So many of them are kept as they were written, for readers that are close
-/// behind; when as many again have gathered before those, they become one.
+/// A batch below this size is small: a token, a line. The latest [`SMALL_BATCHES`] small batches are kept as written, for readers
+/// that are close behind; once as many again have gathered before those, the earlier ones are joined into one batch.
 const SMALL_BATCH: usize = 4 * 1024;
 const SMALL_BATCHES: usize = 16;
-/// Unstored bytes beyond this make the writer of events wait for the store.
+/// Above this many unstored bytes, [`Appender::append`] waits for the store (back-pressure).
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
 
-/// Counts the work that is shared between readers, to show that it is.
+/// Counters that show that work is shared between readers.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Events encoded.
     pub events_encoded: AtomicU64,
     /// Batches written.
     pub batches_stored: AtomicU64,
-    /// Writes, each of the batches of all jobs that had some.
+    /// Commits, each of which writes the batches of all jobs that have some.
     pub commits: AtomicU64,
 }
 
@@ -54,16 +55,16 @@ struct State {
     sealed: VecDeque<Arc<Batch>>,
     unstored_bytes: usize,
     tail: VecDeque<Arc<Batch>>,
-    /// What the tail takes in memory.
+    /// The memory that the tail takes, in bytes.
     tail_bytes: usize,
-    /// How many small batches the tail ends with.
+    /// The number of consecutive small batches at the end of the tail.
     small: usize,
-    /// The job's states and the events from which on they hold, which are not stored yet.
+    /// State changes that are not stored yet, each with the sequence of the event that causes it.
     states: VecDeque<(u32, JobState)>,
     is_ended: bool,
-    /// It waits for the committer, or is with it.
+    /// Whether the log is queued for the committer or being stored by it.
     is_queued: bool,
-    /// The bytes that it may still write before it has to take more room, and all that it has taken.
+    /// The bytes that may be written before more of the byte budget must be taken, and all that has been taken.
     room_left: usize,
     room_taken: usize,
 }
@@ -74,14 +75,14 @@ struct Open {
     ends: Vec<u32>,
 }
 
-/// One live log. The [`Appender`] writes to it, the committer stores it, followers read it.
+/// One live log. The [`Appender`] writes to it, the committer stores it, and followers read it.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) claim: Claim,
     pub(super) owner: Principal,
     state: Mutex<State>,
     pub(super) mark: Mark,
-    /// The store caught up, or nobody is to wait for it any more.
+    /// Notified when unstored bytes were stored, or when appends must no longer wait for the store.
     space: Notify,
     is_relieved: AtomicBool,
     max_tail_bytes: usize,
@@ -136,7 +137,7 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The batch of the tail that holds `sequence`, and where the tail begins if it does not reach back so far.
+    /// Returns the batch of the tail that holds `sequence`, or `None` if the tail does not hold it.
     pub(super) fn in_tail(&self, sequence: u32) -> Option<Arc<Batch>> {
         let state = self.state();
         let index = state.tail.partition_point(|batch| batch.last_sequence() < sequence);
@@ -158,7 +159,7 @@ impl Log {
         if size > MAX_EVENT_BYTES {
             return Err(Error::internal(format_args!("{}: an event of {size} bytes", self.job_id())));
         }
-        // A job that is being ended writes its end, whatever there is.
+        // A job that is being ended may always write its last events, whatever the budget.
         if size > state.room_left && !self.is_relieved.load(Ordering::Relaxed) {
             let taken = self.room.take(&self.owner, size)?;
             state.room_left += taken;
@@ -175,7 +176,7 @@ impl Log {
         state.unstored_bytes += size;
         state.next_sequence = sequence.checked_add(1).ok_or_else(|| Error::internal("sequence overflow"))?;
         state.is_ended = matches!(payload, Payload::EndOfStream(_));
-        // Before anybody can store it: whoever sees the event finds it applied.
+        // Applied before the event can be stored, so that a reader who sees the event finds its effect applied.
         if let Some(changed) = numbered(sequence) {
             state.states.push_back((sequence, changed));
         }
@@ -208,14 +209,14 @@ impl Log {
         }
     }
 
-    /// Everything that waits to be stored.
+    /// Seals the open batch and takes everything that waits to be stored.
     pub(super) fn take(&self) -> Vec<Arc<Batch>> {
         let mut state = self.state();
         state.seal();
         state.sealed.drain(..).collect()
     }
 
-    /// What [`Log::take`] gave was not stored, and is taken again.
+    /// Puts batches that [`Log::take`] returned and that were not stored back at the front of the queue.
     pub(super) fn give_back(&self, batches: Vec<Arc<Batch>>) {
         let mut state = self.state();
         for batch in batches.into_iter().rev() {
@@ -223,7 +224,7 @@ impl Log {
         }
     }
 
-    /// The state that holds once events up to `last_sequence` are stored, where it is a new one.
+    /// Removes the state changes up to `last_sequence` and returns the latest one, if there is any.
     pub(super) fn state_at(&self, last_sequence: u32) -> Option<JobState> {
         let mut state = self.state();
         let mut latest = None;
@@ -233,7 +234,8 @@ impl Log {
         latest
     }
 
-    /// Shows stored batches to the readers. Answers whether more waits by now; if not, the next event is queued again.
+    /// Publishes stored batches to readers. Returns whether more events wait by now; if not, the next append queues the log
+    /// again.
     pub(super) fn publish(&self, batches: Vec<Arc<Batch>>) -> bool {
         let mut state = self.state();
         let last = batches.last().map(|batch| batch.last_sequence());
@@ -260,13 +262,13 @@ impl Log {
         has_more
     }
 
-    /// Its last event is stored.
+    /// Marks the log as ended: its last event is already stored.
     pub(super) fn set_ended(&self) {
         self.state().is_ended = true;
         self.mark.set(Published { is_ended: true, ..self.mark.now() });
     }
 
-    /// Nothing of it will be stored any more: whoever waits for it is told why.
+    /// Discards everything unstored and wakes all waiters with the reason: nothing more of the log will be stored.
     pub(super) fn break_off(&self, why: Broken) {
         let mut state = self.state();
         state.sealed.clear();
@@ -286,7 +288,7 @@ impl State {
         self.room_left = 0;
     }
 
-    /// Closes the open batch.
+    /// Seals the open batch, if it holds any event.
     fn seal(&mut self) {
         if self.open.ends.is_empty() {
             return;
@@ -295,7 +297,7 @@ impl State {
         let ends = self.open.ends.as_slice().into();
         let size = self.open.bytes.len();
         let bytes = if size <= SMALL_BATCH {
-            // Its own piece of memory, as large as it is; the buffer is used again.
+            // A small batch gets an allocation of exactly its size, so that the large buffer can be reused.
             let bytes = Bytes::copy_from_slice(&self.open.bytes);
             self.open.bytes.clear();
             bytes
@@ -305,7 +307,7 @@ impl State {
         self.open.ends.clear();
         self.sealed.push_back(Arc::new(Batch::new(first_sequence, bytes, ends)));
         if size >= BATCH_BYTES {
-            // A busy log: the next batch is as large.
+            // The log is busy, so the next batch will probably be as large.
             self.open.bytes.reserve(BATCH_BYTES + 4096);
         }
     }
@@ -329,44 +331,44 @@ impl State {
     }
 }
 
-/// What a batch takes in memory, before it is rendered.
+/// Returns the memory that a batch takes before it is rendered.
 fn footprint(batch: &Arc<Batch>) -> usize {
     batch.bytes().len() + BATCH_OVERHEAD
 }
 
-/// The one writer of a job's events.
+/// The single writer of the events of a job.
 #[derive(Debug)]
 pub struct Appender {
     pub(super) log: Arc<Log>,
 }
 
-/// How far a job's events are stored.
+/// Observes how far the events of a job are stored.
 #[derive(Clone, Debug)]
 pub struct Stored(Arc<Log>);
 
 impl Stored {
-    /// The job.
+    /// Returns the id of the job.
     pub fn job_id(&self) -> &JobId {
         self.0.job_id()
     }
 
-    /// Whose it is.
+    /// Returns the owner of the job.
     pub fn owner(&self) -> &Principal {
         &self.0.owner
     }
 
-    /// The last event that is stored.
+    /// Returns the sequence of the last stored event.
     pub fn last_sequence(&self) -> u32 {
         self.0.mark.now().last_sequence
     }
 
-    /// Waits until this event is stored, or nothing more will be.
+    /// Waits until the event is stored or no further event will be.
     pub async fn reaches(&self, sequence: u32) {
         self.0.mark.wait_for(|now| now.last_sequence >= sequence || now.is_over()).await;
     }
 
-    /// From now on the writer of events waits for the store no more. What is written beyond the bound is held in memory, so this is
-    /// for a job whose work is being ended: its way out must not lead through a store that is stuck.
+    /// Stops [`Appender::append`] from waiting for the store. Events beyond the bound are then held in memory, so this is meant
+    /// for a job that is being ended: ending it must not depend on a store that is stuck.
     pub fn relieve(&self) {
         self.0.is_relieved.store(true, Ordering::Relaxed);
         self.0.space.notify_waiters();
@@ -374,23 +376,23 @@ impl Stored {
 }
 
 impl Appender {
-    /// How far its events are stored.
+    /// Returns a handle that observes how far the events are stored.
     pub fn stored(&self) -> Stored {
         Stored(self.log.clone())
     }
 
-    /// The job.
+    /// Returns the id of the job.
     pub fn job_id(&self) -> &JobId {
         self.log.job_id()
     }
 
-    /// Appends one event and answers with its sequence. It is stored soon and seen only then; this waits only
-    /// when the store is behind by more than 1 MiB, and not once the job is relieved of that. `numbered` is told the
-    /// sequence first, and answers with the job's state where that changes with the event; it must not wait, nor come back here.
+    /// Appends one event and returns its sequence. Readers see the event only once it is stored, which happens soon; this call
+    /// waits only while more than 1 MiB is unstored and [`Stored::relieve`] was not called. `numbered` is called with the
+    /// sequence first and returns the state of the job if the event changes it; it must neither block nor call back into the log.
     ///
     /// # Errors
-    /// [`Reason::Internal`] for an event beyond [`MAX_EVENT_BYTES`] or after the last one; [`Reason::LogLimit`] when the logs of
-    /// running jobs take all that they may, until the job is relieved.
+    /// [`Reason::Internal`] for an event larger than [`MAX_EVENT_BYTES`] or after the last one; [`Reason::LogLimit`] if the logs
+    /// of running jobs have used up their byte budget, unless [`Stored::relieve`] was called.
     pub async fn append(
         &self,
         payload: &Payload,
@@ -403,10 +405,10 @@ impl Appender {
         Ok(sequence)
     }
 
-    /// Waits until everything that was appended is stored.
+    /// Waits until every appended event is stored.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`] when it is not within `deadline`, or never will be.
+    /// [`Reason::StoreUnavailable`] if that takes longer than `deadline` or will never happen.
     pub async fn flushed(&self, deadline: Duration) -> Result<()> {
         let wanted = self.log.state().next_sequence - 1;
         self.log.committer.hurry();

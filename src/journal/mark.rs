@@ -1,19 +1,20 @@
-//! How far a log is stored, and who waits for more.
+//! The high-water mark of a log: how far it is stored, and the tasks that wait for more.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Why nothing more of a log will be stored by this process.
+/// Why this process will store no further events of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// Its file could not be written for minutes, while the store took others.
+    /// The log could not be written for minutes although the store accepted other writes.
     Failed,
-    /// Another gateway has taken the job over; what it writes is read from the store.
+    /// The store refuses its events, because another gateway has taken the job over or the job is gone; readers turn to the
+    /// store.
     TakenOver,
 }
 
-/// How far a log is stored, which is how far it may be seen.
+/// How far a log is stored. Readers see events up to `last_sequence` and no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Published {
     pub(super) last_sequence: u32,
@@ -22,14 +23,14 @@ pub(super) struct Published {
 }
 
 impl Published {
-    /// Whether nothing more comes from here.
+    /// Returns whether this process will publish no further events of the log.
     pub(super) fn is_over(self) -> bool {
         self.is_ended || self.broken.is_some()
     }
 }
 
-/// The mark of one log. Waiters are woken in the order in which they came, so that a simulation wakes them so again;
-/// tokio's `watch` draws lots.
+/// The high-water mark of one log. Waiters are woken in the order in which they began to wait, so that a simulation run is
+/// repeatable; tokio's `watch` wakes them in random order.
 #[derive(Debug)]
 pub(super) struct Mark {
     now: Mutex<Published>,
@@ -51,11 +52,11 @@ impl Mark {
         self.moved.notify_waiters();
     }
 
-    /// Waits until the mark is so, and answers with it.
+    /// Waits until the high-water mark satisfies `is_so` and returns it.
     pub(super) async fn wait_for(&self, is_so: impl Fn(Published) -> bool) -> Published {
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
-            // Registered before the look, so that no move falls between the two.
+            // The waiter is registered before the check, so that a change between the check and the wait is not missed.
             moved.as_mut().enable();
             let now = self.now();
             if is_so(now) {

@@ -1,4 +1,4 @@
-//! The store that forgets: both halves in memory, for tests and throw-away use.
+//! The non-persistent store: catalogue and event log in memory, for tests and throw-away use.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +37,7 @@ struct State {
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
-    /// Something was stored.
+    /// Notified whenever something was stored.
     changed: Notify,
 }
 
@@ -233,20 +233,21 @@ impl EventLog for MemoryStore {
     }
 }
 
-/// A job's record, its events, its end.
+/// The record of a job, its events, and its terminal job if it has ended.
 #[cfg(test)]
 type Contents = (JobRecord, Vec<Arc<Batch>>, Option<Job>);
 
 #[cfg(test)]
 impl MemoryStore {
-    /// What of each job a process that begins now would find: its record, its events, its end.
+    /// Returns what a new process would find of each job: its record, its events, and its terminal job if it has ended.
     pub(crate) fn contents(&self) -> BTreeMap<JobId, Contents> {
         let state = lock(&self.state);
         let of = |kept: &Kept| (kept.record.clone(), lock(&kept.log).clone(), kept.ended.clone());
         state.kept.iter().map(|(job_id, kept)| (job_id.clone(), of(kept))).collect()
     }
 
-    /// The same after a restart: nobody holds anything.
+    /// Returns a store with the same jobs and events, as after a restart: nobody holds a job. Stored results are not carried
+    /// over.
     pub(crate) fn reopened(&self) -> Self {
         use super::{entry::Entry, index::EndOf};
         let mut state = State::default();

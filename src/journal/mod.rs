@@ -1,15 +1,15 @@
-//! Job records and the event log: append, read, follow; the stores behind it.
+//! Job records and the event log: append, read, follow, and the stores behind them.
 //!
-//! An event is stored before anybody sees it. It is encoded once, in [`Appender::append`]; every reader of
-//! every door shares those bytes. The stored unit is a [`Batch`] (up to 64 KiB or 4 ms), because one record
-//! per event would cost more than the wire.
+//! An event is stored before any reader sees it. It is encoded once, in [`Appender::append`], and every reader, over whichever
+//! door, shares those bytes. The stored unit is a [`Batch`] (up to 64 KiB, or what arrives within 4 ms), because one record per
+//! event would cost more than sending it.
 //!
-//! A store has two halves: a [`Catalogue`] knows which jobs there are, whose they are and who runs them; an [`EventLog`] keeps
-//! their events. Nothing outside a store knows where a record lives, and nothing takes it that every unfinished job is this
-//! process's: a job is written under a [`Claim`], whose epoch the store checks.
+//! A store has two halves: a [`Catalogue`] knows which jobs exist, who owns them and who runs them; an [`EventLog`] keeps their
+//! events. No code outside a store knows where a record is kept, and none assumes that every unfinished job belongs to this
+//! process: a job is written under a [`Claim`], whose epoch the store checks.
 //!
-//! *Lives here:* the journal, batches, the live tail, followers, retention, the stores and their one contract
-//! suite. *May import:* rank 0. *May not:* know agents or doors.
+//! *Lives here:* the journal, batches, the live tail, followers, retention, the stores and the contract suite that they share.
+//! *May import:* rank 0. *May not:* know agents or doors.
 
 mod batch;
 mod catalogue;

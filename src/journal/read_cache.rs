@@ -1,7 +1,7 @@
-//! What readers behind the tail have read from the store, for the readers behind them.
+//! A cache of batches that readers behind the tail have read from the store, for other such readers.
 //!
-//! A job that writes faster than its readers read leaves all of them behind its tail, and a storm of returning readers
-//! begins there. Without this each of them would read, check, decode and render the same batches for itself.
+//! A job that writes faster than its readers read leaves all of them behind its tail, and many readers that reconnect at once
+//! begin there. Without this cache each of them would read, check, decode and render the same batches.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,24 +13,26 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Batch, JobId};
 
-/// What is kept, in bytes, with what it is rendered to, which may take three times as much again.
+/// The bound of the cache in bytes. A batch is counted [`RENDERED`] times, because its rendered form may take three times its
+/// size.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 const RENDERED: usize = 4;
-/// Smaller batches are as cheap to read as to keep.
+/// Smaller batches are as cheap to read again as to keep.
 const MIN_BATCH_BYTES: usize = 8 * 1024;
 
-/// See the module's documentation. The oldest go first.
+/// See the documentation of the module. The oldest batches are evicted first.
 #[derive(Debug, Default)]
 pub(super) struct ReadCache {
     kept: Mutex<Kept>,
-    /// What is being read from the store now: by where it begins.
+    /// Reads from the store that are in progress, by job and first sequence.
     reading: Mutex<BTreeMap<(JobId, u32), ReadTurn>>,
 }
 
-/// Held by whoever reads from a place now.
+/// Locked while a reader reads from one position.
 type ReadTurn = Weak<tokio::sync::Mutex<()>>;
 
-/// The turn to read from one place of a job. Others that want the same wait for its end and find what was read.
+/// The exclusive right to read from one position of a job. Other readers of that position wait for its release and then find the
+/// batch in the cache.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     cache: &'a ReadCache,
@@ -65,7 +67,7 @@ impl ReadCache {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The batch that holds this event, if somebody has read it lately.
+    /// Returns the batch that holds this event, if it was read recently.
     pub(super) fn get(&self, job_id: &JobId, sequence: u32) -> Option<Arc<Batch>> {
         let mut kept = self.kept();
         kept.is_used = true;
@@ -74,7 +76,8 @@ impl ReadCache {
         (found == job_id && batch.last_sequence() >= sequence).then(|| batch.clone())
     }
 
-    /// Waits for whoever reads from this place now. A storm of readers that begin at once reads once, and takes the memory of one.
+    /// Waits until no other reader reads from this position and takes the turn. Many readers that begin at once thereby cause one
+    /// read and take the memory of one.
     pub(super) async fn turn(&self, job_id: &JobId, sequence: u32) -> Turn<'_> {
         let at = (job_id.clone(), sequence);
         let turn = {
@@ -88,13 +91,13 @@ impl ReadCache {
                 }
             }
         };
-        // Made before it waits, so that the place is given up whatever ends the wait.
+        // Created before the wait, so that the entry in `reading` is removed even if the wait is cancelled.
         let mut waiting = Turn { cache: self, at, turn: None };
         waiting.turn = Some(turn.lock_owned().await);
         waiting
     }
 
-    /// Keeps what was read. Answers with the batch to go on with: that of whoever was first.
+    /// Caches a batch, unless it is small, and returns the batch to continue with: the cached one if another reader was first.
     pub(super) fn keep(&self, job_id: &JobId, batch: Arc<Batch>) -> Arc<Batch> {
         if batch.bytes().len() < MIN_BATCH_BYTES {
             return batch;
@@ -104,7 +107,7 @@ impl ReadCache {
         if let Some(first) = kept.batches.get(&at) {
             return first.clone();
         }
-        // A copy: the piece of the file that it was read with is larger than it is.
+        // Copied, because the batch is a slice of a larger buffer that was read from the file.
         let bytes = Bytes::copy_from_slice(batch.bytes());
         let batch = Arc::new(Batch::new(batch.first_sequence(), bytes, batch.ends().into()));
         kept.is_used = true;
@@ -119,7 +122,7 @@ impl ReadCache {
         batch
     }
 
-    /// Gives everything up if nobody has used it since this was last called.
+    /// Drops all batches if the cache was not used since the last call.
     pub(super) fn rest(&self) {
         let mut kept = self.kept();
         if !std::mem::take(&mut kept.is_used) {
@@ -127,7 +130,7 @@ impl ReadCache {
         }
     }
 
-    /// Nobody reads this job any more.
+    /// Drops all batches of a job.
     pub(super) fn forget(&self, job_id: &JobId) {
         let mut kept = self.kept();
         let Kept { batches, order, bytes, .. } = &mut *kept;

@@ -1,4 +1,4 @@
-//! What a start may find: jobs that did not end, and damage.
+//! What may be found when a store is opened: jobs that did not end, and damage.
 
 use std::fmt;
 
@@ -8,30 +8,30 @@ use crate::{
     pb::storage::JobRecord,
 };
 
-/// A job that had not ended when whoever held it did.
+/// A job that has not ended and whose holder is gone.
 #[derive(Debug)]
 pub struct Unfinished {
     /// The job, and the right to write to it.
     pub claim: Claim,
     /// What was accepted.
     pub record: JobRecord,
-    /// The last sequence that any reader can have seen.
+    /// The highest sequence that any reader can have seen.
     pub last_sequence: u32,
 }
 
-/// Something of a job that cannot be read any more.
+/// A part of the store that can no longer be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// The job, or nothing for the catalogue itself.
+    /// The job; `None` for the catalogue itself.
     pub job_id: Option<JobId>,
-    /// The sequences that are lost, first and last; nothing where the events are whole.
+    /// The first and last lost sequence; `None` if the damage is no range of events, as with a damaged record or a lost job.
     pub lost: Option<(u32, u32)>,
-    /// What was found.
+    /// A description of the damage.
     pub what: String,
 }
 
 impl Damage {
-    /// The error that a reader of that part gets: what is lost, and the cursor to go on from.
+    /// Returns the error for a reader of the damaged part, with the sequence to continue after if events are lost.
     pub fn to_error(&self) -> Error {
         let error = match self.lost {
             Some((first, last)) => Error::new(

@@ -1,7 +1,7 @@
-//! How many bytes the logs of running jobs take: each caller's first, then all.
+//! The byte budget of the logs of running jobs, per caller and in total.
 //!
-//! A log takes its room in pieces, so that an event costs no look at what others have, and gives it back when the job has ended:
-//! from then on retention counts it.
+//! A log takes from the budget in larger pieces, so that an event does not cost a look at what others hold, and gives everything
+//! back when the job has ended: from then on its bytes count towards retention.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use crate::{
     quota::Bounds,
 };
 
-/// A log takes at least so many bytes at a time.
+/// A log takes at least this many bytes at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ struct State {
     total: usize,
 }
 
-/// See the module's documentation.
+/// See the documentation of the module.
 #[derive(Debug)]
 pub(super) struct LogRoom {
     bounds: Bounds,
@@ -39,11 +39,11 @@ impl LogRoom {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Room for so many bytes more of a job of this owner's. Answers with how many were taken, which may be more. The last quarter is
-    /// for owners who have less than a sixteenth of all.
+    /// Takes at least `bytes` for a job of `owner` from the budget and returns how many were taken. The last quarter of the
+    /// budget is reserved for owners who then hold at most a sixteenth of it.
     ///
     /// # Errors
-    /// [`Reason::LogLimit`].
+    /// [`Reason::LogLimit`] if the budget does not suffice.
     pub(super) fn take(&self, owner: &Principal, bytes: usize) -> Result<usize> {
         let taken = bytes.max(PIECE_BYTES);
         let mut state = self.state();

@@ -10,12 +10,12 @@ use crate::secret::Secret;
 /// How long each part of a model call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
-    /// To connect, in seconds.
+    /// Limit for connecting, in seconds.
     pub connect_seconds: u32,
-    /// From the request to the answer's head, and from there to its first byte, in seconds. A small machine reads a long
-    /// prompt slowly.
+    /// Limit from the request to the head of the answer, and again from there to its first byte, in seconds. A small
+    /// machine needs long to process a long prompt.
     pub first_byte_seconds: u32,
-    /// Between two reads of the answer, in seconds; a server's comments count as signs of life.
+    /// Limit between two reads of the answer, in seconds; comments that the server sends count as reads.
     pub idle_seconds: u32,
 }
 
@@ -33,32 +33,33 @@ impl Timeouts {
     }
 }
 
-/// A model and the way to it. It is handed to the bundled engine as one JSON variable.
+/// A model and how to reach it. It is passed to the bundled engine as JSON in one environment variable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Selected {
-    /// Whose wire it speaks.
+    /// The provider, which determines the protocol.
     pub provider: Provider,
-    /// By which of its protocols.
+    /// Which of the provider's protocols is used.
     #[serde(default)]
     pub api: Api,
     /// The model's name at that provider.
     pub model: String,
-    /// Where it is, without a trailing slash.
+    /// The base URL, without a trailing slash.
     pub base_url: String,
-    /// The credential; empty where the server wants none.
+    /// The credential; empty if the server needs none.
     pub api_key: Secret,
-    /// Further headers of every request. Their values are secrets too.
+    /// Additional headers of every request. Their values are secrets too.
     pub headers: BTreeMap<String, Secret>,
-    /// The sampling temperature; unset, the provider's own.
+    /// The sampling temperature; `None` leaves it to the provider.
     pub temperature: Option<f64>,
-    /// The most tokens of one answer; unset, the provider's own.
+    /// The maximum number of tokens in one answer; `None` leaves it to the provider, or uses a built-in limit per model
+    /// where the protocol requires one.
     pub max_tokens: Option<u32>,
-    /// How long each part may take.
+    /// How long each part of a call may take.
     pub timeouts: Timeouts,
-    /// Whether the part of a prompt that stays the same is marked for the provider's cache, where it wants marks.
+    /// Whether the constant part of a prompt is marked for the provider's cache, where the provider needs such marks.
     #[serde(default)]
     pub caches_prompts: bool,
-    /// What its tokens cost, where that is configured.
+    /// The price of its tokens, if one is configured.
     #[serde(skip)]
     pub price: Option<Price>,
 }
@@ -74,10 +75,11 @@ impl Selected {
         }
     }
 
-    /// Hides every secret that is in a text.
+    /// Returns the text with the key, the header values (4 bytes or more) and single words of header and query values (8
+    /// bytes or more) masked.
     pub fn scrub(&self, text: &str) -> String {
         let secrets = std::iter::once(&self.api_key).chain(self.headers.values()).map(Secret::expose);
-        // Servers repeat what stands behind `Bearer `, and what an address carries.
+        // Servers also echo a header's token without its `Bearer ` prefix, and values from the URL's query.
         let words = self
             .headers
             .values()
@@ -90,7 +92,7 @@ impl Selected {
             .filter(|value| value.len() >= 8);
         let secrets = secrets.chain(words).chain(in_query);
         let mut text = text.to_owned();
-        // A secret of a character or two would turn the text into stars; no provider gives such.
+        // Masking a secret of one or two characters would mask ordinary text too; no provider issues such short ones.
         for secret in secrets.filter(|secret| secret.len() >= 4) {
             text = text.replace(secret, crate::secret::MASK);
         }

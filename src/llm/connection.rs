@@ -1,4 +1,4 @@
-//! The HTTP under the wires: deadlines for each part of an answer, and bounds on what a server may send.
+//! The HTTP layer below the wires: a deadline for each part of an answer, and bounds on what a server may send.
 
 use std::{error::Error as _, io, pin::Pin, sync::Once, time::Duration};
 
@@ -14,9 +14,9 @@ use super::{
 };
 use crate::secret::masked_url;
 
-/// An answer beyond this is refused, however it is cut.
+/// Larger answers are refused, however they are split.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// So much of a refusal's body is read.
+/// How many bytes are read of a refusal's body, or of a body that is not an event stream.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
 /// A connection pool to one provider.
@@ -24,17 +24,17 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 pub(super) struct Connection {
     client: reqwest::Client,
     timeouts: Timeouts,
-    /// The address, as it may be printed.
+    /// The base URL with its secrets masked, for messages.
     place: String,
-    /// Whether a proxy of the environment is asked.
+    /// Whether the environment names a proxy that requests may go through.
     has_proxy: bool,
 }
 
-/// TLS needs to know which cryptography it uses; once for the process.
+/// Installs the cryptography provider that TLS needs, once per process.
 pub(crate) fn install_tls_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // An error says that somebody was first, which is as good.
+        // An error means that a provider is installed already, which is just as good.
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
     });
 }
@@ -62,12 +62,12 @@ impl Connection {
             .connect_timeout(selected.timeouts.connect())
             .default_headers(headers)
             .tcp_nodelay(true)
-            // The headers hold keys, which are for this server only.
+            // The headers hold keys, which are meant for this server only.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("conductor-gateway/", env!("CARGO_PKG_VERSION")));
         let is_loopback = is_loopback(url);
         if is_loopback {
-            // No proxy can know what this machine's own loopback is.
+            // A proxy cannot reach the loopback interface of this machine.
             builder = builder.no_proxy();
         }
         let client =
@@ -79,10 +79,10 @@ impl Connection {
         Ok(Self { client, timeouts: selected.timeouts, place: masked_url(&selected.base_url), has_proxy })
     }
 
-    /// Sends a request, and waits for the head of its answer.
+    /// Sends a request and waits for the head of its response.
     ///
     /// # Errors
-    /// What the server or the way to it does not give.
+    /// When the server cannot be reached, is silent for too long, refuses the request, or compresses its answer.
     pub(super) async fn open(
         &self,
         url: &str,
@@ -136,7 +136,7 @@ impl Connection {
         })
     }
 
-    /// What a broken connection means. The URL, which may hold a key, is not printed.
+    /// Converts a connection error to a failure. The URL is not printed, because it may hold a key.
     fn broken(&self, error: reqwest::Error, selected: &Selected) -> Failure {
         let error = error.without_url();
         let mut reasons = vec![error.to_string()];
@@ -162,7 +162,7 @@ fn silent(after: Duration) -> Failure {
     Failure::new(FailureKind::TimedOut, message)
 }
 
-/// A request that was refused.
+/// Converts an HTTP error status and its body to a failure.
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &Selected) -> Failure {
     let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let text = serde_json::Value::from(body);
@@ -174,7 +174,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &Selec
     Failure { retry_after: retry_after(headers).or(failure.retry_after), ..failure }
 }
 
-/// What a refusal says, as far as it comes in time.
+/// Returns the body of a refusal, as far as it arrives within `time` and the size limit.
 async fn beginning(mut response: reqwest::Response, time: Duration) -> String {
     let mut body = Vec::new();
     let until = Instant::now() + time;
@@ -188,12 +188,12 @@ async fn beginning(mut response: reqwest::Response, time: Duration) -> String {
     String::from_utf8_lossy(&body).into_owned()
 }
 
-/// The body of an answer. It ends when the server falls silent or has no end.
+/// The body of an answer. Reading it fails when the server falls silent or sends too much.
 pub(super) struct Body {
     bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>,
-    /// What the server calls it, in lower case.
+    /// The Content-Type that the server declares, in lower case.
     pub(super) content_type: String,
-    /// Where it comes from, as it may be printed.
+    /// The base URL with its secrets masked, for messages.
     pub(super) place: String,
     idle: Duration,
     wait: Duration,
@@ -202,13 +202,13 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// The next bytes; nothing at the end.
+    /// Returns the next bytes, or `None` at the end.
     ///
     /// # Errors
-    /// When the connection breaks, nothing comes for too long, or more comes than any answer holds.
+    /// When the connection breaks, nothing arrives within the time limit, or the answer exceeds its size limit.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         let chunk = tokio::select! {
-            // What is there first. Both only wait.
+            // Data that has arrived takes precedence over the timeout; dropping either future loses nothing.
             biased;
             chunk = self.bytes.next() => chunk,
             () = self.silence.as_mut() => return Err(silent(self.wait)),
@@ -225,13 +225,14 @@ impl Body {
         Ok(Some(chunk))
     }
 
-    /// What a body that is no stream of events holds: an error of the server's, or something else.
+    /// Reads the rest of a body that is not an event stream and returns the failure: the server's own error, or a
+    /// note of what arrived instead.
     pub(super) async fn document(mut self, mut beginning: Vec<u8>, selected: &Selected) -> Failure {
         while beginning.len() < MAX_REFUSAL_BYTES {
             match self.next().await {
                 Ok(Some(chunk)) => beginning.extend_from_slice(&chunk),
                 Ok(None) => break,
-                // What came may say why.
+                // What has arrived so far may explain the failure.
                 Err(failure) if beginning.is_empty() => return failure,
                 Err(_) => break,
             }

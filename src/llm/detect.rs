@@ -1,4 +1,4 @@
-//! Looks for model servers on this machine. What answers is an offer: no prompt is sent before somebody chose it.
+//! Finds model servers on this machine. A server that responds is only offered: no prompt is sent before somebody has chosen it.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use serde::Deserialize;
 
 use super::{Provider, connection::install_tls_provider};
 
-/// A server that is there answers within this time.
+/// The time limit of a probe; a local server that is running responds within it.
 const PROBE_TIME: Duration = Duration::from_millis(300);
-/// More models of one server are not named.
+/// The maximum number of models listed per server.
 const MAX_MODELS: usize = 50;
 const MAX_LIST_BYTES: usize = 256 * 1024;
 
-/// A model server of this machine.
+/// A model server on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detected {
-    /// Which kind it is.
+    /// Which kind of server it is.
     pub provider: Provider,
-    /// Its address, as `agent.base_url` takes it.
+    /// Its base URL, in the form that `agent.base_url` takes.
     pub base_url: String,
-    /// The models that it lists. Listed is not able: many cannot call tools.
+    /// The models that it lists; many of them may be unable to call tools.
     pub models: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ struct Listed {
     id: String,
 }
 
-/// Where local servers usually are, the surest sign first: 8000 and 8080 are anybody's ports.
+/// The usual ports of local servers, the most distinctive first: 8000 and 8080 are used by many other programs.
 const PLACES: &[(u16, Provider)] = &[
     (11434, Provider::Ollama),
     (1234, Provider::OpenAi),
@@ -41,8 +41,8 @@ const PLACES: &[(u16, Provider)] = &[
     (8000, Provider::Vllm),
 ];
 
-/// Asks the usual loopback ports. An open port says nothing: a server counts when it lists its models as JSON and, for
-/// Ollama and llama.cpp, answers a path that only they have.
+/// Probes the usual loopback ports and returns the servers found. An open port is not enough: a server counts if it
+/// lists its models as JSON and, for Ollama and llama.cpp, responds on a path that only they have.
 pub async fn detect() -> Vec<Detected> {
     install_tls_provider();
     let Ok(client) = reqwest::Client::builder().timeout(PROBE_TIME).no_proxy().build() else {

@@ -1,21 +1,21 @@
-//! Server-sent events as model servers send them: any line end, any cut, an end without an empty line.
+//! Server-sent events as model servers send them: with any line ending, split anywhere, possibly without the last empty line.
 //!
-//! Pure: bytes in, events out. What it keeps is bounded: one line and one event.
+//! Pure: bytes in, events out. Its buffers are bounded: one line and one event.
 
 use super::{Failure, FailureKind};
 
-/// A line or an event beyond this is no token of any model.
+/// Lines and events beyond this size are refused; no model's token is that large.
 const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Takes a stream of events apart (WHATWG HTML, section 9.2.6).
+/// Parses a stream of events (WHATWG HTML, section 9.2.6).
 #[derive(Debug)]
 pub(super) struct EventReader {
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line that has not ended yet.
     line: Vec<u8>,
     name: String,
     data: String,
     has_data: bool,
-    /// A line feed that belongs to the carriage return before it.
+    /// Whether a line feed that comes next belongs to the preceding carriage return.
     skips_line_feed: bool,
     is_at_start: bool,
 }
@@ -33,11 +33,11 @@ impl Default for EventReader {
     }
 }
 
-/// Gets an event's name, empty where it has none, and its data.
+/// Called with an event's name, empty if it has none, and its data.
 pub(super) type Each<'a> = dyn FnMut(&str, &str) -> Result<(), Failure> + 'a;
 
 impl EventReader {
-    /// Takes the next bytes, however they are cut.
+    /// Processes the next bytes, however they are split, and calls `each` for every complete event.
     ///
     /// # Errors
     /// Those of `each`; [`FailureKind::Malformed`] for a line or an event that is too long.
@@ -70,7 +70,7 @@ impl EventReader {
         Ok(())
     }
 
-    /// The end of the bytes. An event whose empty line is missing counts.
+    /// Processes the end of the stream. A last event without its empty line is still delivered.
     ///
     /// # Errors
     /// Those of `each`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What kind of failure it was; it decides whether the call is tried again.
+/// The kind of a failure, which decides whether the call is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// No connection, or it broke before the answer was complete.
@@ -11,40 +11,40 @@ pub enum FailureKind {
     Unavailable,
     /// The server took too long.
     TimedOut,
-    /// The server does not want the request: the key, the model's name, the request's form.
+    /// The server rejects the request: its key, model name or form.
     Refused,
-    /// The answer was none that could be used: not the protocol, empty, cut, filtered.
+    /// The answer cannot be used: it is not the protocol, empty, cut off or filtered.
     Malformed,
 }
 
-/// One failure of a model call. Its text carries no secret.
+/// A failed model call. Its text contains no secrets.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Which kind.
+    /// The kind of failure.
     pub kind: FailureKind,
     /// What went wrong, in a sentence.
     pub message: String,
-    /// When the server wants to be asked again.
+    /// How long the server asks to wait before the next attempt.
     pub retry_after: Option<Duration>,
-    /// Whether the same request may well be answered better, although the server is well: an empty answer, a call that the server
-    /// itself could not read.
+    /// Whether a retry may well succeed although the server is healthy, for example after an empty answer or a call that the
+    /// server itself could not parse.
     pub is_chance: bool,
-    /// Whether bytes could not be read at all; at the end of an answer that is where it was cut.
+    /// Whether the bytes could not be parsed at all; at the end of an answer this means that it was cut off.
     pub(super) is_syntax: bool,
 }
 
 impl Failure {
-    /// A failure without a hint when to try again.
+    /// Creates a failure without a retry delay.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_after: None, is_chance: false, is_syntax: false }
     }
 
-    /// An answer of which another try may be one that can be used.
+    /// Creates a failure for an unusable answer that a retry may improve.
     pub(super) fn chance(message: impl Into<String>) -> Self {
         Self { is_chance: true, ..Self::new(FailureKind::Malformed, message) }
     }
 
-    /// Whether the same request may work later.
+    /// Returns whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.is_chance
             || matches!(
@@ -54,7 +54,7 @@ impl Failure {
     }
 }
 
-/// Reads when to try again (RFC 9110, section 10.2.3, and the `retry-after-ms` that some send).
+/// Returns the retry delay that the headers ask for (RFC 9110, section 10.2.3, and the `retry-after-ms` that some servers send).
 pub(super) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     if let Some(milliseconds) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {

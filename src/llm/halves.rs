@@ -1,14 +1,14 @@
-//! JSON from servers that cut text in the middle of a character: one half of a surrogate pair in each of two strings.
+//! JSON from servers that split text in the middle of a character, with one half of a surrogate pair in each of two strings.
 //!
-//! A JSON reader refuses such a string. A half is read as a private character, put together with the other half that comes behind it,
-//! and is U+FFFD where none comes.
+//! A JSON parser rejects such a string. Each half is therefore read as a private-use character, joined with the other half if
+//! that follows, and otherwise replaced by U+FFFD.
 
 use std::borrow::Cow;
 
-/// Where the private characters begin: one for each of the 2,048 surrogates, at the end of the last plane.
+/// The first private-use character: one for each of the 2,048 surrogates, at the end of the last plane.
 const FIRST: u32 = 0x10_F800;
 
-/// JSON text in which each half is a private character; borrowed where there is none.
+/// Returns the JSON text with each lone surrogate escape replaced by a private-use character; borrowed if there is none.
 pub(super) fn readable(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
@@ -18,7 +18,7 @@ pub(super) fn readable(json: &str) -> Cow<'_, str> {
             continue;
         }
         match half(bytes, at) {
-            // A whole pair stays as it is.
+            // A complete pair stays unchanged.
             Some(high) if high < 0xDC00 && half(bytes, at + 6).is_some_and(|low| low >= 0xDC00) => at += 12,
             Some(half) => {
                 out.push_str(&json[copied..at]);
@@ -26,7 +26,7 @@ pub(super) fn readable(json: &str) -> Cow<'_, str> {
                 at += 6;
                 copied = at;
             }
-            // An escape of two characters, of which the second may be a backslash.
+            // An escape of two characters, the second of which may be a backslash.
             None => at += 2,
         }
     }
@@ -37,7 +37,7 @@ pub(super) fn readable(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The surrogate that an escape at this place stands for.
+/// Returns the surrogate that the escape at this position stands for.
 fn half(bytes: &[u8], at: usize) -> Option<u32> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     let value = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
@@ -48,14 +48,14 @@ fn surrogate(character: char) -> Option<u16> {
     u32::from(character).checked_sub(FIRST).and_then(|half| u16::try_from(half + 0xD800).ok())
 }
 
-/// Puts the halves of a text that comes in pieces together.
+/// Joins surrogate halves across the pieces of a text.
 #[derive(Debug, Default)]
 pub(super) struct Joiner {
     high: Option<u16>,
 }
 
 impl Joiner {
-    /// Takes the next piece; a half at its end waits for the next one.
+    /// Processes the next piece; a high surrogate at its end is held back for the next call.
     pub(super) fn push(&mut self, piece: String) -> String {
         if self.high.is_none() && !piece.chars().any(|character| surrogate(character).is_some()) {
             return piece;
@@ -78,12 +78,12 @@ impl Joiner {
         out
     }
 
-    /// The end of the text: a half that waits has no other.
+    /// Ends the text and returns U+FFFD if a half is still held back.
     pub(super) fn finish(&mut self) -> Option<String> {
         self.high.take().map(|_| char::REPLACEMENT_CHARACTER.to_string())
     }
 
-    /// A text that is whole.
+    /// Joins the halves within a complete text.
     pub(super) fn whole(text: String) -> String {
         let mut joiner = Self::default();
         let mut joined = joiner.push(text);

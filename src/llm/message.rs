@@ -1,4 +1,4 @@
-//! What is said to a model and what it says.
+//! What is sent to a model and what it returns.
 
 use std::{fmt, sync::Arc};
 
@@ -13,23 +13,23 @@ pub enum Message {
     User(String),
     /// From the model.
     Assistant(AssistantMessage),
-    /// What the tools answered, in the order of the calls.
+    /// The results of the tools, in the order of the calls.
     ToolOutcomes(Vec<ToolOutcome>),
 }
 
-/// What a model said in one turn.
+/// What a model returned in one turn.
 #[derive(Clone, Default)]
 pub struct AssistantMessage {
     /// The text.
     pub text: String,
-    /// The calls it wants made.
+    /// The tool calls that it requests.
     pub calls: Vec<ToolCall>,
-    /// The message in the wire's own form, kept so that what a provider signed goes back to it as it came.
+    /// The message in the wire's own form, kept so that parts signed by the provider are sent back unchanged.
     native: Option<Arc<Value>>,
 }
 
 impl AssistantMessage {
-    /// A message that no model has sent: of an earlier conversation, or an example.
+    /// Creates a message that was not received from a model, such as one of an earlier conversation or an example.
     pub fn new(text: impl Into<String>, calls: Vec<ToolCall>) -> Self {
         Self { text: text.into(), calls, native: None }
     }
@@ -38,7 +38,7 @@ impl AssistantMessage {
         Self { text: text.to_owned(), calls, native: Some(Arc::new(native)) }
     }
 
-    /// Puts what was said before a pause before the rest.
+    /// Prepends the content that was received before a pause.
     pub(super) fn prepend_to_native(&mut self, earlier: &[Value]) {
         let Some(native) = self.native.as_mut().map(Arc::make_mut) else { return };
         if let Some(content) = native.get_mut("content").and_then(Value::as_array_mut) {
@@ -57,21 +57,21 @@ impl fmt::Debug for AssistantMessage {
     }
 }
 
-/// A call that a model wants made.
+/// A tool call that a model requests.
 #[derive(Clone)]
 pub struct ToolCall {
-    /// The provider's id for it, or one of ours where it gave none.
+    /// The provider's id, or a generated one if the provider gave none.
     pub id: String,
-    /// Whether the provider gave it, and gave it to no other call of the turn.
+    /// Whether the provider assigned the id, and to no other call of the turn.
     pub has_own_id: bool,
     /// The tool's name, as the model wrote it.
     pub name: String,
-    /// The arguments, or what the model wrote when that was no JSON object.
+    /// The arguments, or the model's text if that is not a JSON object.
     pub arguments: Result<Map<String, Value>, String>,
 }
 
 impl ToolCall {
-    /// A call that no model has made: an example.
+    /// Creates a call that was not received from a model, such as an example.
     pub fn new(id: impl Into<String>, name: impl Into<String>, arguments: Map<String, Value>) -> Self {
         Self { id: id.into(), has_own_id: true, name: name.into(), arguments: Ok(arguments) }
     }
@@ -87,10 +87,10 @@ impl fmt::Debug for ToolCall {
     }
 }
 
-/// What a tool answered.
+/// The result of a tool call.
 #[derive(Clone, Debug)]
 pub struct ToolOutcome {
-    /// The call that it answers.
+    /// The call that it belongs to.
     pub call: ToolCall,
     /// The text for the model.
     pub text: String,
@@ -103,13 +103,13 @@ pub struct ToolOutcome {
 pub struct ToolDefinition {
     /// The name to call it by.
     pub name: String,
-    /// When to use it.
+    /// A description of when to use it.
     pub description: Arc<str>,
     /// The JSON Schema of its arguments, shared by all who offer the tool.
     pub parameters: Arc<Value>,
 }
 
-/// What a model is asked.
+/// A request to a model.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The system prompt.
@@ -120,31 +120,31 @@ pub struct Request {
     pub tools: Arc<[ToolDefinition]>,
 }
 
-/// A piece of an answer as it came.
+/// A piece of an answer as it arrives.
 #[derive(Clone, Debug)]
 pub enum Piece {
     /// Text of the answer.
     Text(String),
     /// Text of the model's reasoning.
     Reasoning(String),
-    /// What was taken for an answer that has failed; the failure comes behind it.
+    /// The usage of an answer that has failed; the failure follows.
     Used(Usage),
     /// The answer is complete.
     End(Turn),
 }
 
-/// The most tool calls of one answer.
+/// The maximum number of tool calls in one answer.
 pub const MAX_CALLS: usize = 64;
-/// Why an answer stopped that began one call more: nothing of it is to be made.
+/// The finish reason of an answer that began more calls than [`MAX_CALLS`]; none of them may be made.
 pub const TOO_MANY_CALLS: &str = "too_many_calls";
 
 /// A complete answer.
 #[derive(Clone, Debug, Default)]
 pub struct Turn {
-    /// What was said, to go into the conversation.
+    /// The model's message, to be appended to the conversation.
     pub message: AssistantMessage,
     /// Why it stopped: "stop", "tool_calls", "length", or [`TOO_MANY_CALLS`].
     pub finish_reason: &'static str,
-    /// What it took.
+    /// Its usage.
     pub usage: Usage,
 }

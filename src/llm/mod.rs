@@ -1,10 +1,10 @@
-//! Language models behind one trait: a request with tools in, text and tool calls out as they come.
+//! Language models behind one trait: a request with tools goes in, text and tool calls are streamed out.
 //!
-//! Each wire (OpenAI-compatible chat completions, Anthropic, Gemini) is a pure reader of events in `wire/`, lenient in what it takes;
-//! around it are deadlines, bounds, honest endings, and keys that no error text carries.
+//! Each wire (OpenAI-compatible chat completions, OpenAI responses, Anthropic, Gemini) is a pure and lenient event decoder in
+//! `wire/`; around it are deadlines, bounds, a clear failure for every incomplete answer, and error texts without keys.
 //!
-//! *Lives here:* the trait, the wires, the choice of a model, the finding of local servers. *May import:* rank 0.
-//! *May not:* know tools or jobs.
+//! *Lives here:* the trait, the wires, the choice of a model, the detection of local servers. *May import:* rank 0. *May not:*
+//! know tools or jobs.
 
 mod config;
 mod connection;
@@ -39,13 +39,13 @@ pub(crate) use wire::replay;
 
 use std::sync::Arc;
 
-/// Names the variable by which the gateway hands a [`Selected`] model to the bundled engine's agents, as JSON.
+/// The environment variable that passes a [`Selected`] model from the gateway to the bundled engine's agents, as JSON.
 pub const MODEL_VARIABLE: &str = "CONDUCTOR_MODEL";
 
-/// Opens the wire to a chosen model. Nothing is sent before it is asked something.
+/// Creates the client of a chosen model. Nothing is sent before the first request.
 ///
 /// # Errors
-/// A sentence when the base URL, a header or the TLS configuration cannot be used.
+/// A sentence if the base URL, a header or the TLS configuration cannot be used.
 pub fn connect(selected: &Selected) -> Result<Arc<dyn Model>, String> {
     Ok(Arc::new(wire::WireModel::new(selected)?))
 }

@@ -1,4 +1,4 @@
-//! The one trait behind which every model is.
+//! The trait that every model implements.
 
 use std::fmt::Debug;
 
@@ -6,11 +6,11 @@ use futures_util::stream::BoxStream;
 
 use super::{Failure, Piece, Request};
 
-/// An answer as it comes. It ends with one [`Piece::End`] or with one failure; dropping it ends the request, and the
-/// server sees that.
+/// An answer as it arrives. It ends with one [`Piece::End`] or with one failure; dropping it cancels the request,
+/// which the server notices.
 pub type Pieces = BoxStream<'static, Result<Piece, Failure>>;
 
-/// Which model it is.
+/// Identifies a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The provider's name.
@@ -21,9 +21,9 @@ pub struct Identity {
 
 /// A language model that can call tools.
 pub trait Model: Send + Sync + Debug {
-    /// Which one.
+    /// Returns which model this is.
     fn identity(&self) -> &Identity;
 
-    /// Asks it. Nothing is sent before the first piece is waited for.
+    /// Starts a request. Nothing is sent before the first piece is polled for.
     fn ask(&self, request: Request) -> Pieces;
 }

@@ -1,4 +1,4 @@
-//! The providers: their wires, where they are, and the variables that people keep their keys in.
+//! The providers: their protocols, default addresses, and the environment variables that usually hold their keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
-    /// OpenAI, and every server that speaks its chat completions under `base_url`.
+    /// OpenAI, and every server that implements its chat completions under `base_url`.
     OpenAi,
     /// Anthropic.
     Anthropic,
@@ -22,11 +22,11 @@ pub enum Provider {
     LlamaCpp,
     /// A local vLLM.
     Vllm,
-    /// None, whatever the environment holds: commands are planned directly.
+    /// No model, whatever the environment holds: commands are planned directly.
     None,
 }
 
-/// Which of its protocols a provider is spoken to by, where it has several.
+/// Which protocol is used with a provider that has several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Api {
@@ -51,11 +51,11 @@ pub(super) enum Wire {
 }
 
 impl Provider {
-    /// Those whose key in the environment is enough to be chosen, in the order in which they are looked for.
+    /// The providers that are chosen if their key is in the environment, in order of precedence.
     pub(super) const WITH_KEYS: &[Self] =
         &[Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Groq, Self::OpenRouter];
 
-    /// The name that configuration, events and pages print.
+    /// Returns the name that configuration, events and pages use.
     pub fn name(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
@@ -78,7 +78,7 @@ impl Provider {
         }
     }
 
-    /// Where it is when nothing else is said.
+    /// Returns the base URL that is used if none is configured.
     pub(super) fn default_base_url(self) -> &'static str {
         match self {
             Self::OpenAi => "https://api.openai.com/v1",
@@ -93,7 +93,7 @@ impl Provider {
         }
     }
 
-    /// The variables that its key is usually kept in.
+    /// Returns the environment variables that usually hold its key.
     pub(super) fn key_variables(self) -> &'static [&'static str] {
         match self {
             Self::OpenAi => &["OPENAI_API_KEY"],
@@ -105,7 +105,7 @@ impl Provider {
         }
     }
 
-    /// The variable that its address is usually kept in.
+    /// Returns the environment variable that usually holds its address.
     pub(super) fn url_variable(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("OPENAI_BASE_URL"),
@@ -114,7 +114,8 @@ impl Provider {
         }
     }
 
-    /// A model that can call tools, for whoever names none. Local servers have no such: theirs is what they list.
+    /// Returns a model that can call tools, for when none is named. Local servers have no default: the first model
+    /// that they list is used.
     pub(super) fn default_model(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("gpt-4.1-mini"),
@@ -126,7 +127,7 @@ impl Provider {
         }
     }
 
-    /// Whether it runs on this machine when nothing else is said, and asks for no key.
+    /// Returns whether it runs on this machine by default and needs no key.
     pub(super) fn is_local(self) -> bool {
         matches!(self, Self::Ollama | Self::LlamaCpp | Self::Vllm)
     }

@@ -1,8 +1,8 @@
-//! Calls that a model wrote as text, because its server did not read them: made calls again where that is beyond doubt.
+//! Recovers tool calls that a model wrote as text because its server did not parse them, where that is beyond doubt.
 //!
-//! A turn with structured calls is left alone. Markup counts where it begins a line outside code, quotes and comments, and nothing but
-//! markup follows it; and only where the same stands in nothing that this job was told: a model that quotes a file must not run what
-//! stands in it.
+//! In a turn with structured calls only decorated names are repaired. Markup counts if it begins a line outside code, quotes and
+//! comments and nothing but markup follows it, and only if the same text occurs in nothing that this job was given: a model that
+//! quotes a file must not execute what the file contains.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use super::{
     AssistantMessage, Failure, FailureKind, MAX_CALLS, Message, Request, ToolCall, ToolDefinition, Turn,
 };
 
-/// What a markup begins and ends with, and how its inside is written.
+/// The opening tag of a markup, its closing tags, and the format in between.
 const MARKUPS: &[(&str, &[&str], Inside)] = &[
     ("<tool_call>", &["</tool_call>"], Inside::Any),
     ("<tool_calls>", &["</tool_calls>"], Inside::Any),
@@ -22,25 +22,25 @@ const MARKUPS: &[(&str, &[&str], Inside)] = &[
     ("<function=", &["</function>"], Inside::Function),
     ("<invoke name=", &["</invoke>"], Inside::Function),
 ];
-/// A longer answer is no call.
+/// Longer answers are not taken for calls.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
-/// Members that an object beside a name and arguments may have and still be a call.
+/// Members that a call object may have besides its name and arguments.
 const MARKS: &[&str] = &["id", "index", "type"];
 const NAMES: &[&str] = &["name", "tool", "tool_name"];
 const ARGUMENTS: &[&str] = &["arguments", "parameters", "args", "input"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
-    /// JSON, or one of the other forms.
+    /// JSON, or one of the other formats.
     Any,
-    /// A name, then parameters or JSON. What begins it belongs to it.
+    /// A name, then parameters or JSON. The opening tag is part of it.
     Function,
 }
 
-/// A name and what it is called with.
+/// A tool's name and arguments.
 type Found = (String, Map<String, Value>);
 
-/// Repairs a turn: names that were decorated, and calls that came as text. Answers with the number of calls that were repaired.
+/// Repairs a turn in place: decorated tool names, and calls that came as text. Returns the number of repaired calls.
 ///
 /// # Errors
 /// [`FailureKind::Malformed`] where calls came as text and cannot be made.
@@ -53,7 +53,7 @@ pub fn repair(turn: &mut Turn, request: &Request) -> Result<u32, Failure> {
         }
     }
     if repaired > 0 {
-        // The wire's own form has the other names.
+        // The wire's own form of the message still has the decorated names, so it is dropped.
         turn.message =
             AssistantMessage::new(turn.message.text.as_str(), std::mem::take(&mut turn.message.calls));
     }
@@ -80,7 +80,7 @@ pub fn repair(turn: &mut Turn, request: &Request) -> Result<u32, Failure> {
         calls.extend(found);
     }
     if is_bare && (calls.is_empty() || turn.finish_reason == "length") {
-        // JSON that calls nothing is an answer.
+        // JSON that is not a call is an ordinary answer.
         return Ok(0);
     }
     if calls.is_empty() || calls.len() > MAX_CALLS || turn.finish_reason == "length" {
@@ -97,11 +97,11 @@ pub fn repair(turn: &mut Turn, request: &Request) -> Result<u32, Failure> {
     Ok(repaired)
 }
 
-/// The offered tool that a name means: itself, or the only one that is left of it without decoration.
+/// Returns the offered tool that a name refers to: by the name itself, or by what remains without decoration.
 fn offered(name: &str, tools: &[ToolDefinition]) -> Option<String> {
     let known = |name: &str| tools.iter().find(|tool| tool.name == name).map(|tool| tool.name.clone());
     let name = name.trim();
-    // harmony's channels, and the running numbers of others.
+    // Strips the channel suffix of the harmony format, and the running numbers that other models append.
     let plain = name.split("<|").next().unwrap_or(name).trim();
     let plain = plain.split_once(':').map_or(plain, |(name, number)| match number.parse::<u32>() {
         Ok(_) => name,
@@ -111,15 +111,15 @@ fn offered(name: &str, tools: &[ToolDefinition]) -> Option<String> {
     known(name).or_else(|| known(plain)).or_else(|| known(last))
 }
 
-/// A piece of a text that may be a call.
+/// A section of a text that may be a call.
 struct Block<'a> {
     inside: &'a str,
-    /// Without any markup: the whole answer is JSON.
+    /// Whether there is no markup and the whole answer is JSON.
     is_bare: bool,
 }
 
-/// The text before its calls, and the calls; nothing where there is none. A server stops behind a call: markup that anything else follows
-/// is talk about markup.
+/// Splits a text into what precedes its calls and the calls; returns `None` if there is no call. A server stops after a call, so
+/// markup followed by anything else is only talk about markup.
 fn take_apart(text: &str) -> Option<(&str, Vec<Block<'_>>)> {
     let trimmed = text.trim();
     let is_json = trimmed.starts_with(['{', '['])
@@ -133,7 +133,7 @@ fn take_apart(text: &str) -> Option<(&str, Vec<Block<'_>>)> {
         let (open, closes, inside) = MARKUPS.iter().find(|(open, ..)| rest.starts_with(open))?;
         let content = &rest[open.len()..];
         let close = closes.iter().filter_map(|close| Some((content.find(close)?, close.len()))).min();
-        // Without a closing tag it goes to the end.
+        // Without a closing tag it extends to the end.
         let (end, length) = close.unwrap_or((content.len(), 0));
         let whole = &rest[..open.len() + end + length];
         blocks.push(Block {
@@ -148,7 +148,7 @@ fn take_apart(text: &str) -> Option<(&str, Vec<Block<'_>>)> {
     Some((text[..begin].trim(), blocks))
 }
 
-/// Where the first markup begins a line that is neither code nor quoted.
+/// Returns where the first markup begins a line that is neither code nor quoted.
 fn first_markup(text: &str) -> Option<usize> {
     let (mut fence, mut at, mut is_behind_quote) = (None::<(char, usize)>, 0, false);
     for line in text.split_inclusive('\n') {
@@ -174,21 +174,21 @@ fn first_markup(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether an element that shows code, or a comment, is open.
+/// Returns whether an element that shows code, or a comment, is still open.
 fn is_within_example(before: &str) -> bool {
     [("<pre", "</pre"), ("<code", "</code"), ("<example", "</example"), ("<!--", "-->")]
         .iter()
         .any(|(open, close)| before.rfind(open) > before.rfind(close))
 }
 
-/// A text as it is compared: without white space, escapes and entities.
+/// Normalizes a text for comparison by removing white space, escapes and entities.
 fn compared(text: &str) -> String {
     let text = text.replace("\\n", "").replace("\\t", "").replace("\\r", "");
     let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
     text.chars().filter(|c| !c.is_whitespace() && *c != '\\').collect()
 }
 
-/// Whether the job was told one of these: by its user, a tool, its instructions, or an earlier answer.
+/// Returns whether the job was given one of these blocks: by its user, a tool, its instructions, or an earlier answer.
 fn were_told(blocks: &[Block<'_>], request: &Request) -> bool {
     let mut told = compared(&request.system);
     for message in &request.messages {
@@ -207,7 +207,7 @@ fn were_told(blocks: &[Block<'_>], request: &Request) -> bool {
     })
 }
 
-/// The calls of a block; nothing where it cannot be read as such.
+/// Parses the calls of a block; empty if it cannot be read as calls.
 fn read_block(block: &Block<'_>, tools: &[ToolDefinition]) -> Vec<Found> {
     let inside = block.inside.trim();
     if let Some(found) = read_json(inside, block.is_bare) {
@@ -224,7 +224,7 @@ fn read_block(block: &Block<'_>, tools: &[ToolDefinition]) -> Vec<Found> {
     {
         return vec![(name.trim().to_owned(), arguments)];
     }
-    // A name alone, then JSON or pairs of keys and values.
+    // A bare name, then JSON or pairs of keys and values.
     let end =
         inside.find(|c: char| c.is_whitespace() || matches!(c, '{' | '<' | '[')).unwrap_or(inside.len());
     let (name, rest) = inside.split_at(end);
@@ -250,7 +250,7 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a s
     text.split_once(open)?.1.split_once(close)
 }
 
-/// JSON documents of calls, one or several or a list. `needs_arguments`: a name alone is no call.
+/// Parses JSON documents of calls: one, several or a list. With `needs_arguments`, a name alone is not a call.
 fn read_json(text: &str, needs_arguments: bool) -> Option<Vec<Found>> {
     let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let documents: Vec<Value> = documents.collect::<Result<_, _>>().ok()?;
@@ -265,7 +265,7 @@ fn read_json(text: &str, needs_arguments: bool) -> Option<Vec<Found>> {
         let inner = call.get("function").filter(|function| function.is_object());
         let (outer, call) = (inner.and(call.as_object()), inner.or(Some(&call))?.as_object()?);
         let is_mark = |name: &String| MARKS.contains(&name.as_str());
-        // What has other members describes something, or says more than would be understood.
+        // An object with other members describes something else, or contains more than is understood here.
         let is_known = |name: &String| {
             is_mark(name) || [NAMES, ARGUMENTS].iter().any(|known| known.contains(&name.as_str()))
         };
@@ -286,7 +286,7 @@ fn read_json(text: &str, needs_arguments: bool) -> Option<Vec<Found>> {
     found.filter(|found| !found.is_empty())
 }
 
-/// `<function=name>…</function>` and `<invoke name="name">…</invoke>`, with JSON or with parameters inside.
+/// Parses `<function=name>…</function>` and `<invoke name="name">…</invoke>`, with JSON or with parameters inside.
 fn read_functions(text: &str, tools: &[ToolDefinition]) -> Vec<Found> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -305,7 +305,7 @@ fn read_functions(text: &str, tools: &[ToolDefinition]) -> Vec<Found> {
             Ok(members) => Some(members),
             Err(_) => read_parameters(name, body, tools),
         };
-        // A tag that nothing closes and that holds nothing is a word about tags.
+        // An unclosed tag without content is only a mention of the tag.
         let Some(arguments) = arguments.filter(|arguments| closed.is_some() || !arguments.is_empty()) else {
             return Vec::new();
         };
@@ -333,7 +333,7 @@ fn read_parameters(tool: &str, body: &str, tools: &[ToolDefinition]) -> Option<M
     Some(members)
 }
 
-/// A value that came as text, as its tool's schema wants it.
+/// Converts a value that came as text to the type that the tool's schema declares.
 fn typed(tool: &str, member: &str, value: &str, tools: &[ToolDefinition]) -> Value {
     let name = offered(tool, tools).unwrap_or_default();
     let schema = tools.iter().find(|tool| tool.name == name).map(|tool| &*tool.parameters);
@@ -380,7 +380,7 @@ mod tests {
 {"name":"get_agent_info","arguments":{"agent_id":"7"}}
 </tool_call>"#;
 
-    /// Each of these is that call.
+    /// Each of these is read as that call.
     #[test]
     fn the_common_forms_are_made() {
         let forms = [
@@ -441,7 +441,7 @@ mod tests {
             assert!(turn.message.calls.is_empty(), "{text}");
             assert_eq!((turn.message.text.as_str(), turn.finish_reason), (text.as_str(), "stop"));
         }
-        // Whoever asked, or a file that a tool has read, has said the same.
+        // The same markup occurs in the user's question, or in a file that a tool has read.
         let escaped = CALL.replace('"', "\\\"").replace('\n', "\\n");
         let entities = CALL.replace('<', "&lt;").replace('>', "&gt;");
         for told in [format!("what does {CALL} mean?"), CALL.replace('\n', " "), escaped, entities] {

@@ -1,5 +1,5 @@
-//! Errors in a server's own words, in whatever envelope they come: a refused request's body, an event among tokens, a document where
-//! a stream was asked for.
+//! Errors as servers report them, in whatever envelope: the body of a refusal, an event within a stream, or a document where a
+//! stream was expected.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{Failure, FailureKind, Selected};
 
-/// So much of a server's own words is shown.
+/// How many characters of a server's message are shown.
 const MAX_SHOWN_CHARACTERS: usize = 500;
 
-/// A server's own words, short and without secrets.
+/// Returns a server's message shortened, without control characters and secrets.
 pub(super) fn shown(text: &str, selected: &Selected) -> String {
     let text = selected.scrub(text);
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -18,7 +18,7 @@ pub(super) fn shown(text: &str, selected: &Selected) -> String {
     if short.len() < plain.trim().len() { format!("{short}…") } else { short }
 }
 
-/// The error that a document of the server is or holds; `None` where it is none. `event`: the name of the event that it came in.
+/// Returns the error that a server's document is or contains, or `None`. `event` is the name of the event in which it came.
 pub(super) fn in_document<'a>(event: &str, document: &'a Value) -> Option<&'a Value> {
     let document = document.as_array().and_then(|documents| documents.first()).unwrap_or(document);
     let says = |member: &str| document.get(member).and_then(Value::as_str) == Some("error");
@@ -29,19 +29,20 @@ pub(super) fn in_document<'a>(event: &str, document: &'a Value) -> Option<&'a Va
         Some(Value::Object(members)) if members.is_empty() => None,
         Some(error) if error.is_object() || error.is_string() => Some(error),
         Some(Value::Bool(true)) => Some(document),
-        // `false` and `0` say that there is none.
+        // `false` and `0` mean that there is no error.
         Some(_) => None,
     }
 }
 
-/// What an error means: whether the same request may work later, and when. `status`: of the answer, where that was no success.
+/// Converts an error to a failure that says whether a retry may succeed, and when. `status` is the HTTP status if it
+/// was not a success.
 pub(super) fn failure(error: &Value, status: Option<u16>, selected: &Selected) -> Failure {
     let status = status.or_else(|| code(error));
     let names: Vec<&str> =
         ["type", "code", "status"].iter().filter_map(|member| error.get(*member)?.as_str()).collect();
     let is = |wanted: &[&str]| names.iter().any(|name| wanted.contains(&name.to_ascii_lowercase().as_str()));
     let kind = match status {
-        // It will not be paid by waiting.
+        // Waiting does not restore a quota that has to be paid for.
         _ if is(&["insufficient_quota", "billing_hard_limit_reached"]) => FailureKind::Refused,
         Some(408 | 425 | 429 | 500..=599) => FailureKind::Unavailable,
         Some(_) => FailureKind::Refused,
@@ -85,13 +86,13 @@ fn words(error: &Value) -> &str {
     let member = |name: &str| error.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let text =
         error.as_str().or_else(|| member("message")).or_else(|| member("detail")).or_else(|| member("msg"));
-    // FastAPI's `detail`, and lists of errors.
+    // FastAPI lists errors under `detail`, others under `errors`.
     let lists = ["detail", "errors"].iter().filter_map(|name| error.get(*name)?.as_array()?.first());
     let listed = lists.map(words).next();
     text.or(listed).or_else(|| member("type")).or_else(|| member("code")).unwrap_or("without a word")
 }
 
-/// The HTTP status that an error within an answer carries.
+/// Returns the HTTP status that an error inside a response carries.
 fn code(error: &Value) -> Option<u16> {
     let members = ["code", "status", "status_code", "http_status"];
     let codes = members.iter().filter_map(|member| {
@@ -101,7 +102,7 @@ fn code(error: &Value) -> Option<u16> {
     codes.filter_map(|code| u16::try_from(code).ok()).find(|code| (400..600).contains(code))
 }
 
-/// When to come back, as Google's errors say it (google.rpc.RetryInfo).
+/// Returns the retry delay in Google's form (google.rpc.RetryInfo).
 fn retry_delay(error: &Value) -> Option<Duration> {
     let details = error.get("details")?.as_array()?;
     let delay = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;

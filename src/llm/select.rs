@@ -1,4 +1,5 @@
-//! Which model is used: what is configured, else the key in the environment, else a local server that was chosen.
+//! Chooses the model: the configured one, else one whose key is in the environment, else a detected local server if
+//! that is allowed.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::secret::{Secret, masked_url};
 pub struct Wanted {
     /// The provider, where one is named.
     pub provider: Option<Provider>,
-    /// By which of its protocols.
+    /// Which of the provider's protocols to use.
     pub api: Api,
     /// The model, where one is named.
     pub model: Option<String>,
@@ -18,35 +19,36 @@ pub struct Wanted {
     pub base_url: Option<String>,
     /// The key, where one is given.
     pub api_key: Secret,
-    /// Further headers.
+    /// Additional headers of every request.
     pub headers: BTreeMap<String, Secret>,
     /// The sampling temperature.
     pub temperature: Option<f64>,
-    /// The most tokens of one answer.
+    /// The maximum number of tokens in one answer.
     pub max_tokens: Option<u32>,
     /// How long each part of a call may take.
     pub timeouts: Timeouts,
     /// Whether prompts are marked for the provider's cache.
     pub caches_prompts: bool,
-    /// What models cost, by their names.
+    /// Prices of models by name.
     pub prices: BTreeMap<String, Price>,
-    /// Whether a local server that was found may be used without being named.
+    /// Whether a detected local server may be used without being named.
     pub uses_detected: bool,
 }
 
-/// What came of it.
+/// The result of the choice.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// The model; `None`: commands are planned directly.
+    /// The model; with `None`, commands are planned directly.
     pub selected: Option<Selected>,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub why: String,
 }
 
-/// Chooses the model. `variable` reads the environment.
+/// Chooses the model. `variable` reads an environment variable.
 ///
 /// # Errors
-/// A sentence when a provider is named and something that it needs is missing.
+/// A sentence if something is configured, or a key is found, and the provider lacks a key or a model, or the base
+/// URL holds credentials.
 pub fn choose(
     wanted: &Wanted,
     variable: impl Fn(&str) -> Option<String>,
@@ -103,13 +105,12 @@ fn configured(
     detected: &[Detected],
 ) -> Result<Choice, String> {
     let from_environment = provider.key_variables().iter().find_map(|name| Some((*name, variable(name)?)));
-    // A key of the environment belongs to the provider's own address and to the address that the environment names;
-    // it is never sent to another one.
+    // A key from the environment is sent only to the provider's own address and to the address that the environment names.
     let environment_url = provider.url_variable().and_then(variable);
     let base_url = wanted.base_url.clone().or_else(|| environment_url.clone());
     let base_url = base_url.unwrap_or_else(|| provider.default_base_url().to_owned());
     let base_url = base_url.trim().trim_end_matches('/').to_owned();
-    // It is shown in /health, the log and errors.
+    // The base URL is shown in /health, the log and errors, so it must not hold credentials.
     let authority = base_url.parse::<http::Uri>().ok().and_then(|uri| uri.authority().cloned());
     if authority.is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("agent.base_url: holds a user or a password; put the key into agent.api_key, or a header into agent.headers".to_owned());
@@ -142,7 +143,7 @@ fn configured(
     Ok(Choice { selected: Some(selected(wanted, provider, model, base_url, api_key)), why })
 }
 
-/// A key without what an editor or a shell has put around it: a byte order mark, white space, a line's end.
+/// Returns a key without what an editor or a shell puts around it: a byte order mark, white space, a line end.
 fn trimmed(secret: &Secret) -> Secret {
     let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
     Secret::from(secret.expose().trim_matches(is_around).to_owned())
@@ -222,7 +223,7 @@ mod tests {
         assert!(chosen(&Wanted { provider: Some(Provider::None), ..wanted() }, &keys).is_none());
         let named = chosen(&Wanted { provider: Some(Provider::Gemini), ..wanted() }, &keys).unwrap();
         assert_eq!((named.provider, named.api_key.expose()), (Provider::Gemini, "g"));
-        // An open port is never enough.
+        // A detected server is not used unless that is allowed.
         assert!(chosen(&wanted(), &[]).is_none());
         assert_eq!(chosen(&Wanted { uses_detected: true, ..wanted() }, &[]).unwrap().model, "small");
     }

@@ -1,43 +1,43 @@
-//! Local models write their reasoning into the answer, between `<think>` and `</think>`: taken apart here. Where the opening tag was
-//! part of the prompt, the closing one comes alone.
+//! Separates the reasoning that local models write into the answer, between `<think>` and `</think>`. If the opening tag was part
+//! of the prompt, only the closing tag arrives.
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
-/// So much is held back, at most, for a tag that may still come.
+/// How many bytes are held back at most while a tag may still follow.
 const MAX_HELD_BYTES: usize = 256;
 
-/// Where a text belongs.
+/// What a text belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Answer,
     Reasoning,
-    /// Without text: what was taken for the answer until here was reasoning.
+    /// Carries no text: what was taken for the answer so far was reasoning.
     Break,
 }
 
-/// Splits an answer that comes in pieces. Only a tag at the very beginning of the answer opens reasoning: later ones
-/// are text that the model talks about.
+/// Splits an answer that arrives in pieces. Only a tag at the very beginning of the answer opens reasoning: later ones are text
+/// that the model writes about.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     state: State,
     held: String,
-    /// Whether the answer began without reasoning, so that a closing tag on a line of its own ends some.
+    /// Whether the answer began without reasoning, so that a closing tag on a line of its own ends reasoning.
     may_close: bool,
-    /// The answer's last line, as far as it came, is not empty.
+    /// Whether the answer's last, unfinished line is not empty.
     is_within_line: bool,
     lines: Lines,
 }
 
-/// What the answer's lines are: code, or not. Code may show tags.
+/// Tracks whether the lines of the answer are code, which may show tags.
 #[derive(Debug, Default)]
 struct Lines {
-    /// How the last line begins.
+    /// The beginning of the last line.
     beginning: String,
     is_code: bool,
 }
 
 impl Lines {
-    /// Takes a line or a piece of one.
+    /// Processes a line or a piece of one.
     fn note(&mut self, piece: &str) {
         let room = 8_usize.saturating_sub(self.beginning.len());
         self.beginning.extend(piece.chars().take(room));
@@ -46,7 +46,7 @@ impl Lines {
             if line.starts_with("```") || line.starts_with("~~~") {
                 self.is_code = !self.is_code;
             }
-            // An answer that opens the tag itself talks about it.
+            // An answer that opens the tag itself writes about the tag.
             self.is_code |= line.starts_with(OPEN);
             self.beginning.clear();
         }
@@ -58,13 +58,13 @@ enum State {
     #[default]
     Beginning,
     Reasoning,
-    /// Behind the reasoning: white space before the answer is none of it.
+    /// After the reasoning; white space before the answer is not part of the answer.
     Between,
     Answer,
 }
 
 impl Splitter {
-    /// Takes a piece; gives what is decided.
+    /// Processes a piece and returns the parts that are decided.
     pub(super) fn push(&mut self, piece: &str) -> Vec<(Part, String)> {
         if self.state == State::Answer {
             return self.push_answer(piece);
@@ -132,7 +132,7 @@ impl Splitter {
                 out.retain(|(part, text)| *part == Part::Break || !text.is_empty());
                 return out;
             }
-            // It may become a closing tag.
+            // The line may still become a closing tag.
             if is_whole_line
                 && !line.ends_with('\n')
                 && !line.is_empty()
@@ -149,7 +149,7 @@ impl Splitter {
         if start == 0 { Vec::new() } else { vec![(Part::Answer, text[..start].to_owned())] }
     }
 
-    /// The end of the answer: what was held back.
+    /// Ends the answer and returns what was held back.
     pub(super) fn finish(&mut self) -> Option<(Part, String)> {
         let held = std::mem::take(&mut self.held);
         let part = match self.state {
@@ -163,7 +163,7 @@ impl Splitter {
     }
 }
 
-/// How many bytes at the end of `text` may be the beginning of `tag`.
+/// Returns how many bytes at the end of `text` may be the beginning of `tag`.
 fn longest_tail(text: &str, tag: &str) -> usize {
     (1..tag.len().min(text.len() + 1)).rev().find(|length| text.ends_with(&tag[..*length])).unwrap_or(0)
 }

@@ -1,40 +1,40 @@
-//! What a model call took: tokens, and what they cost.
+//! The usage of a model call: its tokens and their cost.
 
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-/// What a model call took. What its provider does not say is absent, and not zero.
+/// The usage of a model call. What its provider does not report is `None`, not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens read, those of the provider's cache included.
+    /// Input tokens, including those of the provider's cache.
     pub input: Option<u64>,
-    /// Tokens written, those of the reasoning included.
+    /// Output tokens, including reasoning.
     pub output: Option<u64>,
-    /// Both together.
+    /// Input and output tokens together.
     pub total: Option<u64>,
-    /// Of the tokens read, those that were in the provider's cache.
+    /// The input tokens that were read from the provider's cache.
     pub cached_input: Option<u64>,
-    /// Of the tokens read, those that were put into the provider's cache.
+    /// The input tokens that were written to the provider's cache.
     pub cache_write: Option<u64>,
-    /// Of the tokens written, those of the reasoning.
+    /// The output tokens that were spent on reasoning.
     pub reasoning: Option<u64>,
-    /// What it cost.
+    /// The cost, if it is known.
     pub cost: Option<Cost>,
 }
 
-/// What a model call cost.
+/// The cost of a model call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// In US dollars; never negative.
     pub dollars: Decimal,
-    /// Whether the provider said it; it was computed from the configured prices otherwise.
+    /// Whether the provider reported it; otherwise it was computed from the configured prices.
     pub is_providers: bool,
 }
 
 impl Usage {
-    /// Adds what another request took. A sum of what is known; unknown stays unknown.
+    /// Adds the usage of another request. Known values are summed; what both do not know stays unknown.
     pub fn add(&mut self, other: &Self) {
         let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (Some(a), Some(b)) => Some(a.saturating_add(b)),
@@ -55,7 +55,7 @@ impl Usage {
         };
     }
 
-    /// Takes over what a later report of the same request says.
+    /// Takes over the values that a later report of the same request contains.
     pub(super) fn update(&mut self, later: &Self) {
         self.input = later.input.or(self.input);
         self.output = later.output.or(self.output);
@@ -66,7 +66,7 @@ impl Usage {
         self.cost = later.cost.or(self.cost);
     }
 
-    /// Computes the cost where the provider did not say it and the price is known.
+    /// Computes the cost if the provider did not report it and the price is known.
     pub(super) fn priced(mut self, price: Option<&Price>) -> Self {
         self.cost = self.cost.or_else(|| {
             let dollars = price?.dollars(&self)?;
@@ -76,24 +76,25 @@ impl Usage {
     }
 }
 
-/// What a model's tokens cost, in US dollars for a million of them.
+/// The price of a model's tokens, in US dollars per million tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
-    /// Of tokens read.
+    /// For input tokens.
     pub input: Decimal,
-    /// Of tokens written.
+    /// For output tokens.
     pub output: Decimal,
-    /// Of tokens read from the provider's cache. Unset: as any other that is read.
+    /// For tokens read from the provider's cache; unset, they cost as much as other input.
     #[serde(default)]
     pub cached_input: Option<Decimal>,
-    /// Of tokens put into the provider's cache. Unset: as any other that is read.
+    /// For tokens written to the provider's cache; unset, they cost as much as other input.
     #[serde(default)]
     pub cache_write: Option<Decimal>,
 }
 
 impl Price {
-    /// The price of a model: the one under its name, else the one under the longest beginning of it that is written with a `*`.
+    /// Returns the price of a model: the entry with its name, else the one with the longest matching prefix that is
+    /// written with a `*`.
     pub(super) fn find(prices: &BTreeMap<String, Self>, model: &str) -> Option<Self> {
         let beginnings = prices.iter().filter_map(|(name, price)| Some((name.strip_suffix('*')?, price)));
         let longest =
@@ -101,13 +102,13 @@ impl Price {
         prices.get(model).or(longest.map(|(_, price)| price)).copied()
     }
 
-    /// Whether one of its parts is below zero or beyond everything that is charged.
+    /// Returns whether one of its parts is negative or higher than any real price.
     pub fn is_unusable(&self) -> bool {
         let parts = [Some(self.input), Some(self.output), self.cached_input, self.cache_write];
         parts.into_iter().flatten().any(|part| part < Decimal::ZERO || part > Decimal::from(1_000_000))
     }
 
-    /// What these tokens cost; nothing where one of the two counts is not known.
+    /// Returns the cost of these tokens, or `None` if the input or the output count is unknown.
     fn dollars(&self, usage: &Usage) -> Option<Decimal> {
         let (input, output) = (usage.input?, usage.output?);
         let cached = usage.cached_input.unwrap_or(0).min(input);
@@ -125,7 +126,7 @@ impl Price {
     }
 }
 
-/// Reads an amount of dollars: decimal text, with an exponent or without. Nothing where it is none, or below zero.
+/// Parses an amount of dollars: decimal text, with or without an exponent. `None` if it is not a number, or negative.
 pub fn dollars(text: &str) -> Option<Decimal> {
     let text = text.trim();
     if text.len() > 40 {
@@ -159,11 +160,11 @@ mod tests {
         };
         let known = Price { cached_input: dollars("0.3"), cache_write: dollars("3.75"), ..price("3", "15") };
         let cost = usage.priced(Some(&known)).cost.unwrap();
-        // 300,000 at 3, 600,000 at 0.3, 100,000 at 3.75, 1,000 at 15, each for a million.
+        // 300,000 tokens at 3, 600,000 at 0.3, 100,000 at 3.75 and 1,000 at 15 dollars per million.
         assert_eq!((cost.dollars.to_string().as_str(), cost.is_providers), ("1.47", false));
         let plain = usage.priced(Some(&price("3", "15"))).cost.unwrap();
         assert_eq!(plain.dollars.to_string(), "3.015");
-        // Counts that do not fit together cost no less than nothing.
+        // Inconsistent counts never lead to a negative cost.
         let odd = Usage { input: Some(1), output: Some(0), cached_input: Some(u64::MAX), ..Usage::default() };
         assert_eq!(odd.priced(Some(&price("1", "1"))).cost.unwrap().dollars.to_string(), "0.000001");
         assert_eq!(Usage { input: Some(1), ..Usage::default() }.priced(Some(&known)).cost, None);

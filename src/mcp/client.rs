@@ -1,4 +1,4 @@
-//! The tools as the gateway's own agent sees them: the catalogue over a channel in process, and outside servers.
+//! The tools as the gateway's own agent sees them: the catalogue over an in-process channel, and outside servers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,12 +27,12 @@ use crate::{
     tool::{CallContext, Completed, ToolName},
 };
 
-/// Messages that wait in each direction of the channel.
+/// The capacity of the channel in each direction, in messages.
 const CHANNEL: usize = 64;
-/// So long it is tried to tell an outside server of a cancellation.
+/// How long to try to notify an outside server of a cancellation.
 const TELL_TIME: Duration = Duration::from_secs(1);
 
-/// The catalogue's client. No message is ever written as JSON on this way.
+/// The client of the catalogue. Its messages are never serialised as JSON.
 pub struct Own {
     client: RunningService<RoleClient, ()>,
 }
@@ -49,7 +49,7 @@ impl Own {
         let client_side = (PollSender::new(to_server), ReceiverStream::new(at_client));
         let lifecycle =
             ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
-        // The server's side is established by the first call only; it ends with the client's.
+        // The server's side is set up only by the first call; it ends with the client's.
         Group::new("agent tools").spawn("agent_tools_server", async move {
             match Box::pin(Arc::new(handler).serve(server_side)).await {
                 Ok(server) => {
@@ -93,7 +93,7 @@ pub(super) fn read_answer(
         Err(ServiceError::McpError(error)) => {
             (Err(Error::new(Reason::ToolFailed, error.message.to_string()).because(error)), None)
         }
-        // Not in the library's words: they hold the server's address, and with it perhaps a key.
+        // The library's own message is not used: it holds the server's address, and with it perhaps a key.
         Err(error) => {
             let what = match error {
                 ServiceError::Timeout { .. } => "did not answer in time",
@@ -106,8 +106,8 @@ pub(super) fn read_answer(
     }
 }
 
-/// Waits for an answer of a server of somebody else: at most until the deadline, and not beyond a cancellation, of
-/// which the server is told.
+/// Waits for an outside server's answer, at most for `limit`, until the deadline, or until a cancellation; in these
+/// cases the server is notified.
 pub(super) async fn await_answer(
     mut handle: RequestHandle<RoleClient>,
     context: &CallContext,
@@ -115,7 +115,7 @@ pub(super) async fn await_answer(
 ) -> Result<Result<ServerResult, ServiceError>> {
     let deadline = context.deadline.min(Instant::now() + limit);
     let (reason, error) = tokio::select! {
-        // Every branch only waits.
+        // Cancel safe: every branch only waits.
         answer = &mut handle.rx => {
             return Ok(answer.unwrap_or_else(|_: RecvError| Err(ServiceError::TransportClosed)));
         }
@@ -125,7 +125,7 @@ pub(super) async fn await_answer(
             ("the time is over", Error::new(Reason::TimedOut, message))
         }
     };
-    // A server that reads nothing any more cannot be told.
+    // A server that no longer reads cannot be notified.
     let told = tokio::time::timeout(TELL_TIME, handle.cancel(Some(reason.to_owned()))).await;
     if !matches!(told, Ok(Ok(()))) {
         tracing::debug!("a tool's server could not be told of a cancellation");
@@ -136,17 +136,17 @@ pub(super) async fn await_answer(
 /// A tool of an outside server, as the agent offers it to its model.
 #[derive(Clone, Debug)]
 pub struct OutsideTool {
-    /// The server.
+    /// The server's name.
     pub server: Arc<str>,
-    /// Its name there.
+    /// The tool's name at the server.
     pub tool: String,
-    /// The name the model calls it by: the server's and the tool's, unique.
+    /// The name that the model calls it by: the server's and the tool's name, unique among the offered tools.
     pub name: String,
-    /// When to use it.
+    /// When to use it, for the model.
     pub description: String,
     /// The JSON Schema of its arguments, for the model.
     pub input_schema: Value,
-    /// The schema that arguments are checked against; `None`: only its server can check them.
+    /// The schema that arguments are checked against; `None` where only the server can check them.
     pub checked_schema: Option<Value>,
 }
 
@@ -157,12 +157,12 @@ pub struct AgentTools {
 }
 
 impl AgentTools {
-    /// The catalogue and the outside servers.
+    /// Combines the catalogue and the outside servers.
     pub fn new(own: Own, outside: OutsideServers) -> Self {
         Self { own, outside }
     }
 
-    /// The tools of the outside servers that are connected now.
+    /// Returns the tools of the outside servers that are connected now.
     pub async fn outside(&self) -> Vec<OutsideTool> {
         self.outside.tools().await
     }
@@ -172,7 +172,7 @@ impl AgentTools {
         self.own.call(tool.as_str(), arguments, context).await
     }
 
-    /// Calls a tool of an outside server. `idempotency_key` goes along, for servers that know it.
+    /// Calls a tool of an outside server. `idempotency_key` is sent along for servers that support it.
     pub async fn call_outside(
         &self,
         tool: &OutsideTool,
@@ -183,7 +183,7 @@ impl AgentTools {
         self.outside.call(tool, arguments, context, idempotency_key).await
     }
 
-    /// Ends the connections to outside servers and their processes.
+    /// Ends the connections to outside servers, and their processes.
     pub fn close(&self) {
         self.outside.close();
     }

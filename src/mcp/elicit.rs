@@ -1,4 +1,5 @@
-//! Asking the person behind an MCP client: by elicitation in a session, by an input request in the versions without.
+//! Asks the person behind an MCP client: by elicitation in a session, by an input request in the protocol versions
+//! without.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,9 +18,9 @@ use sha2::{Digest, Sha256};
 use super::handler::McpHandler;
 use crate::principal::Principal;
 
-/// The one field of an answer.
+/// The name of the one field of an answer.
 const FIELD: &str = "answer";
-/// A person may think this long.
+/// How long a person has to answer.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(300);
 
 /// How a client's user can be asked.
@@ -33,13 +34,13 @@ pub(super) enum Way {
     No,
 }
 
-/// Whether it speaks a version without sessions.
+/// Returns whether the client uses a protocol version without sessions.
 pub(super) fn is_sessionless(context: &RequestContext<RoleServer>) -> bool {
     let version = context.protocol_version();
     version.is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
-/// How this client's user can be asked.
+/// Returns how this client's user can be asked.
 pub(super) fn way(context: &RequestContext<RoleServer>) -> Way {
     let can = context.client_capabilities().is_some_and(|capabilities| capabilities.elicitation.is_some());
     match is_sessionless(context) {
@@ -67,17 +68,17 @@ pub(super) fn line() -> Value {
     json!({"type": "string", "title": "Your answer", "maxLength": 60000})
 }
 
-/// What asking brought.
+/// The outcome of asking.
 #[derive(Debug)]
 pub(super) enum Answer {
     Given(Value),
     /// The user declined, or no answer came in time.
     None,
-    /// The client said that its user can be asked, and cannot ask.
+    /// The client declared that it can ask its user, but does not.
     CannotBeAsked,
 }
 
-/// Asks in a session.
+/// Asks the user within a session.
 pub(super) async fn ask_in_session(
     context: &RequestContext<RoleServer>,
     prompt: &str,
@@ -103,18 +104,18 @@ fn accepted(result: ElicitResult) -> Option<Value> {
     result.content?.get(FIELD).cloned()
 }
 
-/// What a client hands back with its answer, sealed, so that it cannot be made up or used for another call.
+/// What a client hands back with its answer. It is sealed, so that it can be neither made up nor used for another call.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
-    /// The question.
+    /// The question's id.
     pub(super) input_id: String,
     /// The job that asks; empty where the question comes before the job.
     pub(super) job_id: String,
-    /// The event that asks.
+    /// The sequence number of the event that asks.
     pub(super) sequence: u32,
 }
 
-/// What a state belongs to: this caller and this call.
+/// Returns what a state is bound to: a digest of this caller and this call.
 fn bound_to(caller: &Principal, request: &CallToolRequestParams) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(caller.name());
@@ -126,7 +127,7 @@ fn bound_to(caller: &Principal, request: &CallToolRequestParams) -> Vec<u8> {
 }
 
 impl McpHandler {
-    /// The answer that a client brought with its call, and what it belongs to.
+    /// Returns the state and the answer that a client sent with its call; `None` where the call has no state.
     pub(super) fn brought(
         &self,
         caller: &Principal,
@@ -141,7 +142,7 @@ impl McpHandler {
         Ok(Some((state, response.and_then(accepted))))
     }
 
-    /// The result that asks the client's user.
+    /// Returns the result that makes the client ask its user.
     pub(super) fn input_required(
         &self,
         caller: &Principal,

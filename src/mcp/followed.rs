@@ -1,7 +1,8 @@
-//! Which jobs have a client's call that waits for them, and for how long a job goes on whose call was cut off.
+//! Which jobs have a client's call waiting for them, and for how long a job continues after that call was cut off.
 //!
-//! In the version without sessions a closed stream is all that tells of a cancelled call, and all that tells of a cut connection. A client
-//! that has given its call a key can send it again, and is given time to do so. (`mcp_messages::a_cut_call_is_sent_again_with_its_key`)
+//! In the protocol version without sessions, a closed stream is the only sign of a cancelled call, and the only sign of
+//! a lost connection. A client that has given its call a key can send it again, and gets time to do so.
+//! (`mcp_messages::a_cut_call_is_sent_again_with_its_key`)
 
 use std::{
     collections::HashMap,
@@ -9,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-/// A client that was cut off comes back within this time, or its job is cancelled.
+/// A client that was cut off has this long to come back before its job is cancelled.
 const RETURN_TIME: Duration = Duration::from_secs(60);
 
-/// How many calls wait for each job.
+/// The number of calls that wait for each job.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Followed(Arc<Mutex<HashMap<String, usize>>>);
 
-/// A call waits for a job for as long as this lives.
+/// Counts a call as waiting for a job for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Following {
     followed: Followed,
@@ -28,7 +29,7 @@ impl Followed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call.
+    /// Counts a call as waiting for a job until the returned guard is dropped.
     pub(super) fn follow(&self, job_id: &str) -> Following {
         *self.lock().entry(job_id.to_owned()).or_default() += 1;
         Following { followed: self.clone(), job_id: job_id.to_owned() }
@@ -36,8 +37,8 @@ impl Followed {
 }
 
 impl Following {
-    /// Ends when the client of a call that was cut off has not come back in time. Where another call waits for the job by then, that
-    /// one decides, and this never ends and counts no more.
+    /// Returns when the client of a call that was cut off has not come back in time. Where another call waits for the
+    /// job by then, that call decides: this one is no longer counted and never returns.
     pub(super) async fn given_up(self) {
         tokio::time::sleep(RETURN_TIME).await;
         let is_alone = self.followed.lock().get(&self.job_id).is_none_or(|calls| *calls == 1);

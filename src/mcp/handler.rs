@@ -1,5 +1,5 @@
 //! The MCP handler: one for outside clients, whose calls become jobs, and one for the gateway's own agent, whose calls
-//! belong to a job already.
+//! already belong to a job.
 
 #![expect(deprecated, reason = "clients of older versions still subscribe and set a log level")]
 
@@ -37,35 +37,35 @@ use crate::{
     tool::{Call, CallContext, DEFAULT_CONVERSATION, Toolbox},
 };
 
-/// A call that only reads files is answered within this time.
+/// The time limit for a call that only reads files.
 const DIRECT_TIME: Duration = Duration::from_secs(30);
-/// What a client may say of itself when it opens a session, in bytes: its names, its icons, its capabilities.
+/// The most bytes that a client may send about itself when it opens a session: its names, its icons, its capabilities.
 const MAX_CLIENT_BYTES: usize = 16 * 1024;
-/// How long clients may keep lists.
+/// How long clients may keep lists, in milliseconds.
 const LIST_TTL_MS: u64 = 60_000;
 
 /// Serves the catalogue. Cheap to share; every session and request uses the same one.
 pub struct McpHandler {
     pub(super) toolbox: Toolbox,
-    /// What makes jobs of calls; `None` for the gateway's own agent.
+    /// Makes jobs of calls; `None` for the gateway's own agent.
     pub(super) runner: Option<Arc<dyn ToolRunner>>,
     pub(super) codec: RequestStateCodec,
     pub(super) watching: Watching,
     pub(super) followed: Followed,
-    /// Whose the calls are that come through no door.
+    /// The caller of requests that come through no door.
     own_caller: Option<Principal>,
 }
 
 impl McpHandler {
-    /// The handler for outside clients.
+    /// Creates the handler for outside clients.
     ///
     /// # Errors
-    /// [`Reason::Internal`] without random numbers.
+    /// [`Reason::Internal`] when there are no random numbers.
     pub fn for_outside(toolbox: Toolbox, runner: Arc<dyn ToolRunner>) -> Result<Self> {
         Self::new(toolbox, Some(runner), None)
     }
 
-    /// The handler for one client on standard input and output, whose calls are all this caller's.
+    /// Creates the handler for one client on standard input and output, whose calls are all this caller's.
     ///
     /// # Errors
     /// As above.
@@ -73,7 +73,8 @@ impl McpHandler {
         Self::new(toolbox, Some(runner), Some(caller))
     }
 
-    /// The handler for the gateway's own agent: a call comes with the [`CallContext`] of its job among its extensions.
+    /// Creates the handler for the gateway's own agent, whose calls carry the [`CallContext`] of their job among their
+    /// extensions.
     ///
     /// # Errors
     /// As above.
@@ -137,7 +138,8 @@ impl McpHandler {
         }
     }
 
-    /// Who calls: named by the door that the request came through; on standard input and output, who started the process.
+    /// Returns the caller that the request's door named; on standard input and output, the one that the handler was
+    /// created with.
     pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Principal, ErrorData> {
         let parts = context.extensions.get::<http::request::Parts>();
         let named = match parts {
@@ -147,7 +149,7 @@ impl McpHandler {
         named.ok_or_else(|| ErrorData::internal_error("a request came without its caller", None))
     }
 
-    /// A call that only reads: answered at once, with its audit line, without a job.
+    /// Runs a call that only reads: at once, with its audit line, without a job.
     async fn answer(
         &self,
         caller: Principal,
@@ -173,7 +175,7 @@ impl McpHandler {
     }
 }
 
-/// An answer, whatever happens on the way to it.
+/// Waits for an answer, and returns an internal error where computing it panics.
 async fn answered<T>(answering: impl Future<Output = Result<T, ErrorData>>) -> Result<T, ErrorData> {
     let failed = |_| {
         let error = Error::new(Reason::Internal, "the gateway failed at this request; its log says why");
@@ -182,7 +184,7 @@ async fn answered<T>(answering: impl Future<Output = Result<T, ErrorData>>) -> R
     AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(failed)
 }
 
-/// An error that is the caller's to see as a tool's outcome.
+/// Returns an error as a tool's result, for the caller to read.
 pub(super) fn refused(error: &Error) -> CallToolResult {
     let completed =
         crate::tool::Completed { result: Err(error.clone()), exit: None, duration: Duration::ZERO };
@@ -223,7 +225,7 @@ impl ServerHandler for McpHandler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        // A request that panicked would never be answered: the library's task for it would just be gone.
+        // A panic would leave the request without an answer, because the library's task for it would just be gone.
         answered(Box::pin(self.call(request, context))).await
     }
 
@@ -232,7 +234,7 @@ impl ServerHandler for McpHandler {
         request: InitializeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
-        // Kept as long as the session.
+        // The request is kept for as long as the session, so its size is bounded.
         let size = serde_json::to_vec(&request).map_or(usize::MAX, |written| written.len());
         if size > MAX_CLIENT_BYTES {
             let message =
@@ -344,7 +346,7 @@ impl ServerHandler for McpHandler {
     }
 }
 
-/// An error as the protocol's own.
+/// Converts an error to one of the protocol's own.
 pub(super) fn to_protocol_error(error: &Error) -> ErrorData {
     match error.reason() {
         Reason::AgentNotFound | Reason::ConversationNotFound | Reason::JobNotFound => {

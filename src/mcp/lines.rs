@@ -1,5 +1,6 @@
-//! One message a line, on standard input and output. The library's own reader says nothing to a line that it cannot read, and the
-//! client waits for ever; here each is read leniently or answered: see `json_rpc.rs`. (`mcp_messages::each_line_is_answered`)
+//! MCP on standard input and output, one message a line. The library's own reader does not answer a line that it cannot
+//! read, and the client waits for ever; here each line is read leniently or refused: see `json_rpc.rs`.
+//! (`mcp_messages::each_line_is_answered`)
 
 use std::{
     collections::VecDeque,
@@ -20,16 +21,16 @@ use tokio::{
 
 use crate::json_rpc::{self, MAX_BATCH, Read, Refusal, WITHOUT_BATCHES};
 
-/// A longer line is refused; the gateway takes no body that is larger.
+/// A line of more bytes is refused.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
-/// Messages that wait to be written.
+/// The capacity of the queue of messages to be written.
 const WAITING: usize = 4;
 
-/// See the module's documentation.
+/// The transport on standard input and output; see the module's documentation.
 pub struct Lines<R> {
     input: BufReader<R>,
     line: Vec<u8>,
-    /// The line is longer than it may be; what comes before its end is passed over.
+    /// Whether the line is longer than it may be; the rest of it is skipped.
     is_too_long: bool,
     messages: VecDeque<ClientJsonRpcMessage>,
     refusals: VecDeque<Vec<u8>>,
@@ -39,12 +40,12 @@ pub struct Lines<R> {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// What both sides speak; empty until that is agreed.
+    /// The negotiated protocol version; empty before it is negotiated.
     version: String,
     batches: Vec<Batch>,
 }
 
-/// Messages that came together; their answers go together.
+/// Requests that came as one batch; their answers are sent as one batch.
 #[derive(Debug)]
 struct Batch {
     waiting: Vec<RequestId>,
@@ -56,7 +57,8 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl<R: AsyncRead + Send + Unpin> Lines<R> {
-    /// Reads from `input`. The future writes to `output` what is to be said, and ends when nothing more is.
+    /// Creates the transport that reads from `input`, and a future that writes to `output` and ends when nothing more
+    /// is to be written.
     pub fn new<W: AsyncWrite + Send + Unpin>(
         input: R,
         mut output: W,
@@ -81,7 +83,7 @@ impl<R: AsyncRead + Send + Unpin> Lines<R> {
         (lines, writing)
     }
 
-    /// Reads to the end of a line. Answers whether there was one. Cancel safe.
+    /// Reads to the end of a line. Returns `false` at the end of the input. Cancel safe.
     async fn read_line(&mut self) -> io::Result<bool> {
         loop {
             let read = self.input.fill_buf().await?;
@@ -92,7 +94,7 @@ impl<R: AsyncRead + Send + Unpin> Lines<R> {
             let piece = &read[..end.unwrap_or(read.len())];
             if self.line.len() + piece.len() > MAX_LINE_BYTES {
                 self.is_too_long = true;
-                // Its beginning may hold its id.
+                // The beginning of the line is kept, because it may hold the message's id.
                 self.line.truncate(json_rpc::MAX_HEAD_BYTES);
             } else if !self.is_too_long {
                 self.line.extend_from_slice(piece);
@@ -171,7 +173,7 @@ fn line_of(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 impl Shared {
-    /// What is to be written now that this is to be said: an answer that belongs to a batch waits for the others.
+    /// Returns what is to be written for a message: an answer that belongs to a batch waits for the others.
     fn say(&mut self, message: &ServerJsonRpcMessage) -> Option<Vec<u8>> {
         let id = match message {
             ServerJsonRpcMessage::Response(response) => {
@@ -219,7 +221,7 @@ impl<R: AsyncRead + Send + Unpin + 'static> Transport<RoleServer> for Lines<R> {
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         loop {
             if !self.refusals.is_empty() {
-                // Nothing is lost where this wait is given up.
+                // Cancel safe: nothing is lost where this wait is dropped.
                 let permit = self.output.as_ref()?.reserve().await.ok()?;
                 if let Some(refusal) = self.refusals.pop_front() {
                     permit.send(refusal);

@@ -1,5 +1,6 @@
-//! Requests that the protocol's library did not read as what their method says: a member is missing or of another type. The library
-//! answers them as methods that it does not know; here they are read again, and what is wrong is said.
+//! Requests that the protocol's library could not read as what their method says, because a member is missing or of
+//! another type. The library answers that there is no such method; here they are read again, and the client learns what
+//! is wrong.
 
 #![expect(deprecated, reason = "clients of older versions still subscribe and set a log level")]
 
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use super::{elicit::is_sessionless, handler::McpHandler};
 use crate::{json_rpc::wrong_params, lenient_json, text::quoted};
 
-/// The version without sessions has none of these.
+/// Methods that the protocol version without sessions does not have.
 const WITH_SESSIONS: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
@@ -27,7 +28,7 @@ fn unknown(method: &str) -> ErrorData {
     ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
 }
 
-/// Whether parameters are of this type, and what is wrong with them if not.
+/// Returns the error for a method whose parameters were not read as `T`, with what is wrong where that shows.
 fn check<T: DeserializeOwned>(method: &str, params: Value) -> ErrorData {
     match serde_json::from_value::<T>(params) {
         Ok(_) => ErrorData::invalid_params(format!("{method}: the parameters could not be read"), None),
@@ -35,7 +36,7 @@ fn check<T: DeserializeOwned>(method: &str, params: Value) -> ErrorData {
     }
 }
 
-/// A call whose arguments are a text that holds a JSON object, as some models' clients send them.
+/// Parses `arguments` that are a string holding a JSON object, as some models' clients send them.
 fn with_arguments_read(mut params: Value) -> Value {
     let text = params.get("arguments").and_then(Value::as_str).unwrap_or_default();
     if let Some(read) = lenient_json::parse_strict(text).filter(Value::is_object) {

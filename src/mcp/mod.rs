@@ -1,7 +1,8 @@
-//! The tools over MCP: the server's handler, for clients and for the gateway's own agent, that agent's client, and the clients of
-//! outside servers.
+//! The tools over MCP: the server's handler, for clients and for the gateway's own agent, that agent's client, and the
+//! clients of outside servers.
 //!
-//! *Lives here:* the handler, the clients, the messages that both read leniently, [`ToolRunner`], by which a call becomes a job.
+//! *Lives here:* the handler, the clients, the lenient reading of messages, [`ToolRunner`], by which a call becomes a
+//! job.
 //! *May import:* `tool`, `engine`, rank 0. *May not:* know models, jobs, doors.
 
 mod client;

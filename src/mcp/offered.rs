@@ -1,7 +1,8 @@
-//! What an outside server may offer: its list within bounds, and schemas that a model can be given and that cost little to check.
+//! What an outside server may offer: a list of tools within bounds, and schemas that a model accepts and that cost
+//! little to check.
 //!
-//! A server of somebody else's decides what it lists. A list without an end, a schema whose references multiply, one that no
-//! provider takes: each is met where it comes in, once, and said in the log.
+//! What an outside server lists is not in our hands: a list without an end, a schema whose references multiply, one
+//! that no provider accepts. Each is handled once, where it comes in, and logged.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,27 +13,27 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 
-/// Pages of one list.
+/// The most pages of one list.
 const MAX_PAGES: usize = 100;
-/// Tools of one server.
+/// The most tools of one server.
 const MAX_TOOLS: usize = 512;
-/// Bytes of one list, as JSON.
+/// The most bytes of one list, as JSON.
 const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
-/// A description beyond this is cut.
+/// A longer description is cut to this many bytes.
 const MAX_DESCRIPTION_BYTES: usize = 8 * 1024;
-/// One schema.
+/// The size of one schema, in bytes, and how deeply it may be nested.
 const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 const MAX_DEPTH: usize = 32;
-/// What checking one place of a value may cost, in schemas that are looked at, references followed.
+/// The most schemas that checking one place of a value may look at, with references followed.
 const MAX_COST: u64 = 10_000;
 
-/// A server's list, and why it does not hold all of it.
+/// A server's list, and why it is not complete if it is not.
 pub(super) struct Listed {
     pub(super) tools: Vec<Tool>,
     pub(super) cut: Option<&'static str>,
 }
 
-/// Reads a server's tools page by page.
+/// Reads a server's tools page by page, within the bounds above.
 pub(super) async fn list(peer: &Peer<RoleClient>) -> Result<Listed, ServiceError> {
     let (mut tools, mut bytes, mut seen) = (Vec::new(), 0, HashSet::new());
     let mut cursor: Option<String> = None;
@@ -64,9 +65,9 @@ pub(super) async fn list(peer: &Peer<RoleClient>) -> Result<Listed, ServiceError
 /// A schema as it is offered.
 #[derive(Debug, PartialEq)]
 pub(super) struct OfferedSchema {
-    /// For the model: an object schema without combinations at its root, which providers refuse.
+    /// The schema for the model: an object schema without combinations at its root, which providers refuse.
     pub(super) for_model: Value,
-    /// For checking; `None`: only its server can check it.
+    /// The schema that arguments are checked against; `None` where only the server can check them.
     pub(super) for_check: Option<Value>,
     /// What was changed and why.
     pub(super) note: Option<String>,
@@ -97,7 +98,7 @@ pub(super) fn schema(schema: &JsonObject) -> OfferedSchema {
             return bare(format!("checking its schema would take more than {MAX_COST} steps"));
         }
         Some(_) => Some(whole),
-        // It refers to itself, or to another document.
+        // The schema refers to itself, or to another document.
         None => None,
     };
     let (for_model, note) = plain_object(schema);
@@ -105,7 +106,7 @@ pub(super) fn schema(schema: &JsonObject) -> OfferedSchema {
 }
 
 fn depth(value: &Value) -> usize {
-    // serde_json has bounded it by 128.
+    // serde_json limits the depth to 128, so that the recursion is safe.
     1 + match value {
         Value::Object(fields) => fields.values().map(depth).max().unwrap_or(0),
         Value::Array(items) => items.iter().map(depth).max().unwrap_or(0),
@@ -113,7 +114,8 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Counts what a validator looks at, references followed; `None` for a schema that refers to itself or elsewhere.
+/// Counts the schemas that a validator looks at, with references followed; `None` for a schema that refers to itself or
+/// elsewhere.
 struct Cost<'s> {
     root: &'s Value,
     known: HashMap<&'s str, u64>,
@@ -128,9 +130,9 @@ impl<'s> Cost<'s> {
                 for (name, value) in fields {
                     let further = match (name.as_str(), value) {
                         ("$ref" | "$dynamicRef", Value::String(reference)) => self.reference(reference)?,
-                        // Only what is referred to is looked at.
+                        // Definitions count only where they are referred to.
                         ("$defs" | "definitions", _) => 0,
-                        // Values, not schemas.
+                        // These hold values, not schemas.
                         ("enum" | "const" | "examples" | "default" | "required", _) => 1,
                         (_, value) => self.of(value)?,
                     };
@@ -160,7 +162,8 @@ impl<'s> Cost<'s> {
     }
 }
 
-/// A schema whose root is an object's: combinations at the root become what their branches have in sum.
+/// Returns a schema whose root is an object's, and what was changed: combinations at the root become the properties of
+/// all their branches.
 fn plain_object(schema: &JsonObject) -> (Value, Option<String>) {
     let mut plain = schema.clone();
     let mut changed = Vec::new();
@@ -223,7 +226,7 @@ mod tests {
         let bomb =
             offered(json!({"type": "object", "$defs": definitions, "allOf": [{"$ref": "#/$defs/d0"}]}));
         assert_eq!((bomb.for_check, bomb.for_model), (None, json!({"type": "object", "properties": {}})));
-        // A tree of its own kind is offered, and checked by its server.
+        // A schema that refers to itself is offered, and only its server checks it.
         let tree =
             json!({"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}});
         let listed = offered(tree.clone());

@@ -1,4 +1,4 @@
-//! What a call answers, as MCP says it, and back.
+//! Converts the outcome of a call to MCP and back.
 
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject, Resource};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::{
     tool::{Completed, Done},
 };
 
-/// More of an error is not told; the job holds all of it.
+/// An error message is cut to this many bytes; the job holds all of it.
 const MAX_ERROR_BYTES: usize = 16 * 1024;
 const JOB_ID: &str = "conductor.gateway/job_id";
 const REASON: &str = "conductor.gateway/reason";
@@ -19,15 +19,15 @@ const IS_TRUNCATED: &str = "conductor.gateway/is_truncated";
 const EXIT_CODE: &str = "conductor.gateway/exit_code";
 const SIGNAL: &str = "conductor.gateway/signal";
 
-/// Where a client reads the whole answer of a job.
+/// The beginning and the end of the URI under which a client reads the whole answer of a job.
 pub(super) const RESULT_URI: (&str, &str) = ("conductor://jobs/", "/result");
 
 pub(super) fn result_uri(job_id: &str) -> String {
     format!("{}{job_id}{}", RESULT_URI.0, RESULT_URI.1)
 }
 
-/// A completed call. An error's stable code goes into `_meta` and not into `structuredContent`: clients check that
-/// against the output schema, for errors too.
+/// Converts a completed call. An error's stable code goes into `_meta` and not into `structuredContent`, because
+/// clients check the latter against the output schema for errors too.
 pub(super) fn to_mcp(completed: &Completed, job_id: &str) -> CallToolResult {
     let mut meta = MetaObject::default();
     let mut note = |name: &str, value: Value| {
@@ -54,7 +54,7 @@ pub(super) fn to_mcp(completed: &Completed, job_id: &str) -> CallToolResult {
                 result.content.push(ContentBlock::resource_link(whole));
             }
             let mut value = done.value.clone();
-            // What says of itself whether it is whole says the truth.
+            // A result that has a flag for being cut must agree with the cut.
             if let Some(flag @ Value::Bool(_)) = value.get_mut("is_truncated").filter(|_| done.is_truncated) {
                 *flag = Value::Bool(true);
             }
@@ -71,20 +71,20 @@ pub(super) fn to_mcp(completed: &Completed, job_id: &str) -> CallToolResult {
     result
 }
 
-/// An error for a model or a person: what went wrong, what to do, whether trying again is worth it.
+/// Returns an error as text for a model or a person: what went wrong, what to do, whether trying again is worth it.
 pub(super) fn in_words(error: &Error) -> String {
     let place = error.field().map(|field| format!("{field}: ")).unwrap_or_default();
     let retry = if error.reason().codes().is_retryable { " (the same call may work later)" } else { "" };
     format!("{}: {place}{}{retry}", error.reason().name(), bounded(error.message(), MAX_ERROR_BYTES))
 }
 
-/// What a server answered: ours or another one.
+/// Converts the result of a server, ours or another one.
 pub(super) fn from_mcp(result: CallToolResult) -> (Result<Done>, Option<Exit>) {
     let meta = result.meta.unwrap_or_default();
     let mut text = String::new();
     for block in &result.content {
         let part = block.as_text().map(|text| text.text.clone());
-        // What is no text is named, so that a model knows that there was something.
+        // Content other than text is named, so that a model knows that there was something.
         let part = part.unwrap_or_else(|| {
             let kind =
                 serde_json::to_value(block).ok().and_then(|value| value["type"].as_str().map(str::to_owned));

@@ -1,5 +1,5 @@
-//! MCP servers of others, over streamable HTTP or the standard streams of a process: connected in the background,
-//! again when they are lost, so that a server that hangs holds up nobody.
+//! MCP servers of others, over streamable HTTP or the standard streams of a process. They are connected in the
+//! background, and again when they are lost, so that a server that hangs holds up nobody.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -39,35 +39,35 @@ use crate::{
     tool::{CallContext, Completed},
 };
 
-/// A server that is not connected within this time is tried again later.
+/// The time limit for connecting to a server, and for listing its tools; connecting is tried again later.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
-/// A job waits this long for servers that are being connected for the first time.
+/// How long a job waits for servers that are being connected for the first time.
 const FIRST_CONNECT_WAIT: Duration = Duration::from_secs(5);
-/// A list that could not be read again is asked for after this time.
+/// A list of tools that could not be refreshed is requested again after this time.
 const LIST_AGAIN: Duration = Duration::from_secs(30);
-/// The waits between two attempts to connect.
+/// The first and the longest pause between two attempts to connect; it doubles in between.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// No message of a server is longer.
+/// A server whose standard output has a longer line is disconnected.
 const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
-/// Providers take names of at most this length.
+/// Providers accept tool names of at most this length.
 const MAX_NAME_BYTES: usize = 64;
 
 /// An outside MCP server: a URL, or a command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutsideServer {
-    /// Where it is, for one over streamable HTTP.
+    /// Its address, for a server over streamable HTTP.
     pub url: Option<String>,
     /// Headers of every request to it. Their values are secrets.
     pub headers: BTreeMap<String, Secret>,
-    /// Program and arguments, for one over its standard streams.
+    /// Program and arguments, for a server over its standard streams.
     pub command: Vec<String>,
-    /// Variables of that process beside the usual ones. Their values are secrets.
+    /// Environment variables of that process beside the usual ones. Their values are secrets.
     pub environment: BTreeMap<String, Secret>,
-    /// The longest time one call may take, in seconds; 0 means 300.
+    /// The longest time that one call may take, in seconds; 0 means 300.
     pub timeout_seconds: u32,
-    /// Only these of its tools are offered; empty means all.
+    /// The names of the tools that are offered; empty means all.
     pub tools: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ impl OutsideServer {
         Duration::from_secs(if self.timeout_seconds == 0 { 300 } else { self.timeout_seconds.into() })
     }
 
-    /// What is wrong with it, in a sentence.
+    /// Returns what is wrong with the configuration, in a sentence.
     pub fn mistake(&self) -> Option<String> {
         match (&self.url, self.command.is_empty()) {
             (Some(_), false) => Some("give either url or command, not both".to_owned()),
@@ -91,7 +91,7 @@ impl OutsideServer {
 
 #[derive(Clone, Default)]
 enum State {
-    /// Not tried to its end yet.
+    /// The first attempt has not ended yet.
     #[default]
     Connecting,
     Connected(Peer<RoleClient>, Arc<[OutsideTool]>),
@@ -109,7 +109,7 @@ pub struct OutsideServers {
     tasks: Group,
 }
 
-/// Hears that a server's tools have changed.
+/// Is notified when a server's tools have changed.
 #[derive(Clone, Default)]
 struct Listener(Arc<Notify>);
 
@@ -120,7 +120,7 @@ impl ClientHandler for Listener {
 }
 
 impl OutsideServers {
-    /// Begins to connect to each; answers at once.
+    /// Begins to connect to each server, and returns at once.
     pub fn connect(
         configs: &BTreeMap<String, OutsideServer>,
         supervisor: &Supervisor,
@@ -145,7 +145,8 @@ impl OutsideServers {
         Self { servers: servers.collect(), tasks }
     }
 
-    /// The tools of those that are connected.
+    /// Returns the tools of the connected servers. Waits at most 5 seconds for those that are being connected for the
+    /// first time.
     pub(super) async fn tools(&self) -> Vec<OutsideTool> {
         let until = Instant::now() + FIRST_CONNECT_WAIT;
         let mut tools: Vec<OutsideTool> = Vec::new();
@@ -211,7 +212,7 @@ impl OutsideServers {
         let limit = server.config.timeout();
         let latest = context.deadline.min(Instant::now() + limit);
         let sent = tokio::select! {
-            // The cancellation first: a call that was never sent needs no end. The rest only waits.
+            // The cancellation first, because a call that was never sent needs no end. The others only wait.
             biased;
             () = context.cancel.cancelled() => return Err(Error::cancelled()),
             sent = peer.send_cancellable_request(request, options) => sent,
@@ -231,7 +232,7 @@ impl OutsideServers {
     }
 }
 
-/// The upkeep of one connection.
+/// Maintains one connection.
 struct Connection {
     name: Arc<str>,
     config: OutsideServer,
@@ -250,7 +251,7 @@ impl Connection {
             let listener = Listener::default();
             let opening = tokio::time::timeout(CONNECT_TIME, self.open(listener.clone()));
             let opened = tokio::select! {
-                // An attempt that is given up drops its connection or process.
+                // Dropping an attempt drops its connection or process.
                 opened = opening => opened.unwrap_or_else(|_| Err("it does not answer".to_owned())),
                 () = self.tasks.stopping().cancelled() => return,
             };
@@ -261,7 +262,7 @@ impl Connection {
                     }
                     tracing::warn!(server = &*self.name, "an MCP server was lost");
                 }
-                // Once for each reason: it is tried again for as long as the gateway runs.
+                // Logged once for each reason, because it is tried again for as long as the gateway runs.
                 Err(error) if error == last_error => {
                     tracing::debug!(server = &*self.name, error, "an MCP server still cannot be used");
                 }
@@ -283,10 +284,11 @@ impl Connection {
         }
     }
 
-    /// Publishes the tools, again when they change, until the connection is lost. Answers whether it ever had tools.
+    /// Publishes the tools, again when they change, until the connection is lost. Returns whether the tools were ever
+    /// listed.
     async fn serve(&self, service: RunningService<RoleClient, Listener>, changed: &Notify) -> bool {
         let mut has_tools = false;
-        // Said once for each connection.
+        // Logged once for each connection.
         let mut is_said = false;
         loop {
             let mut is_current = false;
@@ -310,7 +312,7 @@ impl Connection {
                 failed => {
                     let error = failed.err().map_or("it refused", |_| "no answer in time");
                     tracing::warn!(server = &*self.name, error, "an MCP server does not list its tools");
-                    // One that listed them before may only be busy; its calls go on.
+                    // A server that listed its tools before may only be busy, so calls to it continue.
                     if !has_tools {
                         return false;
                     }
@@ -319,7 +321,7 @@ impl Connection {
             let again = Instant::now() + LIST_AGAIN;
             loop {
                 tokio::select! {
-                    // Every branch only waits.
+                    // Cancel safe: every branch only waits.
                     () = changed.notified() => break,
                     () = tokio::time::sleep_until(again), if !is_current => break,
                     () = self.tasks.stopping().cancelled() => return has_tools,
@@ -384,10 +386,10 @@ impl Connection {
         }
     }
 
-    /// A failure for the log: without the address and the headers, which may hold keys.
+    /// Returns an error for the log without the address and the headers, which may hold keys.
     fn in_words(&self, error: &dyn std::fmt::Display) -> String {
         let mut text = error.to_string();
-        // As it is written, as the client writes it, and the query alone.
+        // The address as it was configured, as the client writes it, and its query alone.
         let url = self.config.url.as_deref().unwrap_or_default();
         let parsed = reqwest::Url::parse(url).ok();
         let query = parsed.as_ref().and_then(|url| url.query()).unwrap_or_default().to_owned();
@@ -400,7 +402,7 @@ impl Connection {
     }
 
     fn over_http(&self, url: &str) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
-        // The process' TLS provider is installed by the model's connection; this may come first.
+        // The model's connection installs the process's TLS provider, but this may run first.
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HashMap::new();
         for (name, value) in &self.config.headers {
@@ -414,7 +416,7 @@ impl Connection {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIME)
             .tcp_nodelay(true)
-            // The headers hold keys, which are for this server only.
+            // The headers hold keys that are meant for this server only.
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|_| "no connection can be made".to_owned())?;
@@ -440,7 +442,7 @@ impl Connection {
         let stdin = stdin.ok_or_else(|| Error::internal("no input pipe"))?;
         let name = self.name.clone();
         self.tasks.spawn("outside_server_log", async move {
-            // Read to the end whatever it is: a server whose words nobody reads would stop.
+            // Read to the end whatever it is, because a server whose standard error nobody reads would block.
             let (mut stderr, mut buffer) = (stderr, [0; 4096]);
             while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
                 for line in String::from_utf8_lossy(&buffer[..read]).lines() {
@@ -453,10 +455,10 @@ impl Connection {
     }
 }
 
-/// A process' output; the process lives as long as it is read.
+/// A process's output; the process lives as long as this does.
 struct ProcessOutput {
     stdout: Receiver,
-    /// Of the line that is being read: the library keeps all of it.
+    /// The length of the current line so far, all of which the library keeps in memory.
     line_bytes: usize,
     _process: crate::engine::Process,
 }

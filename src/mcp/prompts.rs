@@ -1,4 +1,4 @@
-//! Prompts: what a person may want to begin with, offered by clients as commands.
+//! Prompts: templates for how a person may want to begin, which clients offer as commands.
 
 use rmcp::{
     ErrorData,
@@ -7,7 +7,8 @@ use rmcp::{
     },
 };
 
-/// A prompt: its name, what it is for, its arguments, its text with their names in braces.
+/// A prompt: its name, what it is for, its arguments (name, description, whether required), and its text with their
+/// names in braces.
 struct Template {
     name: &'static str,
     title: &'static str,
@@ -43,7 +44,7 @@ const TEMPLATES: &[Template] = &[
     },
 ];
 
-/// Every prompt.
+/// Returns every prompt.
 pub(super) fn all() -> Vec<Prompt> {
     let prompt = |template: &Template| {
         let arguments = template.arguments.iter().map(|(name, description, is_required)| {
@@ -58,7 +59,7 @@ pub(super) fn all() -> Vec<Prompt> {
     TEMPLATES.iter().map(prompt).collect()
 }
 
-/// One prompt with its arguments in place.
+/// Returns one prompt with its arguments filled in.
 pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
     let invalid = |message: String| ErrorData::invalid_params(message, None);
     let template = TEMPLATES.iter().find(|template| template.name == request.name);

@@ -1,4 +1,5 @@
-//! Agents and conversations as MCP resources: `conductor://agents/{agent_id}`, `conductor://conversations/{id}`.
+//! Agents, conversations and whole answers as MCP resources: `conductor://agents/{agent_id}`,
+//! `conductor://conversations/{id}`, `conductor://jobs/{job_id}/result`.
 
 use rmcp::{
     ErrorData,
@@ -24,15 +25,15 @@ const AGENTS: &str = "conductor://agents/";
 const CONVERSATIONS: &str = "conductor://conversations/";
 const JSON_TYPE: &str = "application/json";
 
-/// The longest address of a resource; agents' and conversations' ids are shorter.
+/// The longest URI that can be subscribed to, in bytes; those of agents and conversations are shorter.
 const MAX_URI_BYTES: usize = 512;
 
-/// Whether a resource may be one that changes.
+/// Returns whether a URI may be that of a resource that changes.
 fn is_watchable(uri: &str) -> bool {
     uri.len() <= MAX_URI_BYTES && [AGENTS, CONVERSATIONS].iter().any(|prefix| uri.starts_with(prefix))
 }
 
-/// Those of which a client can be told that they changed; as many as one session may watch.
+/// Returns the URIs of whose changes a client can be notified, at most as many as one session may watch.
 pub(super) fn watchable(uris: Vec<String>) -> Vec<String> {
     uris.into_iter().filter(|uri| is_watchable(uri)).take(MAX_WATCHED).collect()
 }
@@ -111,7 +112,7 @@ impl McpHandler {
         Ok(ReadResourceResult::new(vec![contents]).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
     }
 
-    /// A resource that is there, for its caller, under an address of bounded length.
+    /// Checks that a URI is of bounded length, and that its resource exists for this caller.
     pub(super) async fn check_resource(&self, uri: &str, caller: &Principal) -> Result<(), ErrorData> {
         if !is_watchable(uri) {
             let message = "resources are conductor://agents/… and conductor://conversations/…";

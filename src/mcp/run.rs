@@ -1,4 +1,4 @@
-//! A call from outside as a job: progress at once and while it lasts, cancellation, questions, the outcome.
+//! Runs a call from outside as a job: progress at once and while it lasts, cancellation, questions, the outcome.
 
 #![expect(deprecated, reason = "clients of older versions still set a log level")]
 
@@ -27,28 +27,28 @@ use crate::{
     tool::{Call, Completed, DEFAULT_CONVERSATION, Done},
 };
 
-/// A silent job tells that it lives this often; some proxies and clients give up after less than a minute.
+/// How often a silent job sends a sign of life; some proxies and clients give up after less than a minute.
 const HEARTBEAT: Duration = Duration::from_secs(8);
-/// Output is told at most this often.
+/// The shortest pause between two messages about output.
 const OUTPUT_PAUSE: Duration = Duration::from_millis(250);
-/// So much of the latest output is shown as progress.
+/// How many characters of the latest output are shown as progress.
 const MAX_SHOWN_CHARACTERS: usize = 200;
-/// So much of a line without end is kept.
+/// How many bytes of a line without an end are kept.
 const MAX_BEGUN_BYTES: usize = 4096;
-/// So much of the output before a question is answered with it.
+/// How many bytes of the output before a question are returned with it.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;
-/// Watched things that wait for the client.
+/// The capacity of the channel of what is watched.
 const WAITING: usize = 64;
 
-/// Tells a client how its call gets on, where it asked for that.
+/// Reports a call's progress to its client, if the client asked for that.
 struct Progress<'a> {
     context: &'a RequestContext<RoleServer>,
     token: Option<ProgressToken>,
     count: u32,
     told: Instant,
-    /// The latest line of output that was not told yet.
+    /// The latest line of output that was not reported yet.
     line: Option<String>,
-    /// A line that has no end yet.
+    /// A line that is not complete yet.
     begun: String,
 }
 
@@ -64,12 +64,12 @@ impl<'a> Progress<'a> {
         self.told = Instant::now();
         let shown: String = message.trim().chars().take(MAX_SHOWN_CHARACTERS).collect();
         let param = ProgressNotificationParam::new(token, f64::from(self.count)).with_message(shown);
-        // A client that has gone is seen by its cancellation.
+        // That a client is gone shows in the cancellation of its call.
         let _unheard = self.context.peer.notify_progress(param).await;
     }
 
     fn output(&mut self, text: &str) {
-        // Whole lines only: output comes in pieces, and half a word tells nothing.
+        // Whole lines only, because output comes in pieces, and half a word says nothing.
         self.begun.push_str(text);
         if let Some(end) = self.begun.rfind('\n') {
             let whole =
@@ -81,20 +81,20 @@ impl<'a> Progress<'a> {
         self.begun.drain(..self.begun.ceil_char_boundary(over));
     }
 
-    /// The output is read again from an earlier place.
+    /// Drops the kept output, because the job's output is read again from an earlier event.
     fn forget_line(&mut self) {
         self.line = None;
         self.begun.clear();
     }
 
-    /// When the next thing is to be told: output soon, a sign of life at the latest.
+    /// Returns when the next message is due: soon where there is output, else at the next sign of life.
     fn due(&self) -> Instant {
         self.told + if self.line.is_some() { OUTPUT_PAUSE } else { HEARTBEAT }
     }
 
     async fn tell_what_is_due(&mut self) {
         self.told = Instant::now();
-        // A long line that has no end yet is shown from a word's beginning on.
+        // A long incomplete line is shown from the beginning of a word.
         let from = self.begun.len().saturating_sub(MAX_SHOWN_CHARACTERS / 2);
         let tail = &self.begun[self.begun.ceil_char_boundary(from)..];
         let tail = if from == 0 { tail } else { tail.split_once(' ').map_or(tail, |(_, rest)| rest) };
@@ -110,7 +110,7 @@ impl<'a> Progress<'a> {
 /// How far a job was followed.
 enum Reached {
     Ended(Completed),
-    /// It asks; what was printed since the last question.
+    /// It asks a question; with what was printed since the last question.
     Asks(Asked, String),
 }
 
@@ -126,9 +126,9 @@ impl McpHandler {
         let way = elicit::way(&context);
         let brought = self.brought(&caller, &request)?;
         if let Some((state, answer)) = brought.as_ref().filter(|(state, _)| !state.job_id.is_empty()) {
-            // An answer to the question of a job that runs already.
-            // Without an answer the default is taken; a question that is over was answered before, perhaps by this very
-            // call, whose answer did not arrive.
+            // This call answers the question of a job that runs already. Without an answer the default is used. A
+            // question that is no longer open was answered before, perhaps by this very call, whose result did not
+            // arrive.
             let answered = async {
                 let answer = match answer {
                     Some(answer) => answer.clone(),
@@ -207,13 +207,13 @@ impl McpHandler {
         self.log(context, LoggingLevel::Info, &format!("{tool} runs as {job_id}")).await;
         let way = elicit::way(context);
         let mut after = after;
-        // A question that is asked in the session now, while the job is followed: it may end, or be answered through
-        // another door.
+        // The question that is being asked in the session while the job is followed: the job may end, or be answered
+        // through another door, meanwhile.
         let mut open: Option<(Asked, String)> = None;
         loop {
             let answer = async {
                 match &open {
-                    // Within this task: rmcp sends it along the stream of the call that it belongs to.
+                    // Within this task, because rmcp sends the question on the stream of the call that it belongs to.
                     Some((asked, _)) => {
                         elicit::ask_in_session(context, &asked.prompt, elicit::line(), elicit::ANSWER_TIME)
                             .await
@@ -222,7 +222,7 @@ impl McpHandler {
                 }
             };
             let reached = tokio::select! {
-                // The job first. What `reach` has read when it is given up is read again: `after` stands still.
+                // The job first. What a dropped `reach` has read is read again, because `after` has not changed.
                 biased;
                 reached = self.reach(runner, caller, job_id, after, &mut progress) => reached,
                 answer = answer => {
@@ -295,14 +295,14 @@ impl McpHandler {
         let mut cancelled = std::pin::pin!(cancelled);
         loop {
             tokio::select! {
-                // What was told first: a question comes before the end that it delays.
+                // Watched things first: a question comes before the end that it delays.
                 biased;
                 Some(told) = watched.recv() => match told {
                     Watched::Said(text) => progress.tell(&text).await,
                     Watched::Output(text) => {
                         progress.output(&text);
                         output.push_str(&text);
-                        // The end is what belongs to the question.
+                        // The end of the output is what belongs to the question.
                         let over = output.len().saturating_sub(MAX_OUTPUT_BYTES);
                         output.drain(..output.ceil_char_boundary(over));
                     }
@@ -318,7 +318,7 @@ impl McpHandler {
         }
     }
 
-    /// The tool for clients that cannot be asked: answers, and waits for what comes next.
+    /// Implements the tool for clients that cannot be asked: sends the answer, and waits for what comes next.
     pub(super) async fn send_session_input(
         &self,
         runner: &dyn ToolRunner,
@@ -356,7 +356,7 @@ impl McpHandler {
     }
 }
 
-/// Waits until the call is cancelled, or its client was cut off and has not come back.
+/// Returns when the call is cancelled, or when its client was cut off and has not come back in time.
 async fn cancelled(context: &RequestContext<RoleServer>, following: Following) {
     context.ct.cancelled().await;
     let may_come_back = elicit::is_sessionless(context) && !idempotency_key(context).is_empty();
@@ -366,13 +366,13 @@ async fn cancelled(context: &RequestContext<RoleServer>, following: Following) {
     following.given_up().await;
 }
 
-/// Whether the job goes on, and the call with it, although its question was not answered: the default or another door
-/// was faster, or it is not known yet whether the answer was taken.
+/// Returns whether the job continues, and the call with it, although its question was not answered: the default or
+/// another door was faster, or it is not known yet whether the answer was stored.
 fn is_followed_on(error: &Error) -> bool {
     matches!(error.reason(), Reason::NoOpenQuestion | Reason::StoreUnavailable)
 }
 
-/// The outcome of a call whose session waits for input.
+/// Returns the outcome of a call whose session waits for input.
 fn open_session(call: &Call, job_id: &str, asked: &Asked, output: String) -> Completed {
     let text = format!("{}\n[{job_id} waits for input: {}]", output.trim_end(), asked.prompt);
     let agent_id = match call {
@@ -394,7 +394,7 @@ fn open_session(call: &Call, job_id: &str, asked: &Asked, output: String) -> Com
     Completed { result: Ok(done), exit: None, duration: Duration::ZERO }
 }
 
-/// A client's own key, so that a call that is sent again is not run again.
+/// Returns the client's own key, by which a call that is sent again is not run again; empty where it gave none.
 fn idempotency_key(context: &RequestContext<RoleServer>) -> String {
     let key = context.meta.get("conductor.gateway/idempotency_key").and_then(Value::as_str);
     key.unwrap_or_default().to_owned()

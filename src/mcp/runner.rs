@@ -1,4 +1,4 @@
-//! How a call from outside becomes a job: the seam between the MCP handler and the room that owns jobs.
+//! How a call from outside becomes a job: the interface between the MCP handler and the room that owns jobs.
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -23,14 +23,14 @@ pub struct OutsideCall {
     pub idempotency_key: String,
 }
 
-/// What a job of such a call tells while it runs.
+/// What is reported of such a job while it runs.
 #[derive(Clone, Debug)]
 pub enum Watched {
-    /// Something for people: it waits, it started, it printed this.
+    /// A message for people: that the job waits, or has started.
     Said(String),
     /// The engine printed this.
     Output(String),
-    /// It asks something.
+    /// The job asks a question.
     Asked(Asked),
 }
 
@@ -43,23 +43,24 @@ pub struct Asked {
     pub prompt: String,
     /// The answer that is taken when nobody gives one.
     pub default: Value,
-    /// The event that asks.
+    /// The sequence number of the event that asks.
     pub sequence: u32,
 }
 
-/// Runs calls from outside as jobs: listed, limited, cancelled and recorded like any other.
+/// Runs calls from outside as jobs, which are listed, limited, cancelled and recorded like any other.
 #[async_trait]
 pub trait ToolRunner: Send + Sync {
-    /// Takes a call in. Answers with its job.
+    /// Submits a call and returns its job's id.
     ///
     /// # Errors
-    /// As any submission; nothing was accepted then.
+    /// As for any submission; nothing was accepted then.
     async fn submit(&self, call: OutsideCall) -> Result<String>;
 
-    /// Follows a job behind `after_sequence` until it has ended, telling what happens. Dropping it leaves the job alone.
+    /// Follows a job from behind `after_sequence` until it has ended, and sends what happens to `watch`. Dropping the
+    /// future leaves the job alone.
     ///
     /// # Errors
-    /// As any follower. A job that ran and failed is no error here.
+    /// As for any follower. A job that ran and failed is not an error here.
     async fn follow(
         &self,
         caller: &Principal,
@@ -68,24 +69,25 @@ pub trait ToolRunner: Send + Sync {
         watch: mpsc::Sender<Watched>,
     ) -> Result<Completed>;
 
-    /// Asks a job to end, and waits until nothing of it is left or a moment has passed.
+    /// Asks a job to end, and waits, for a bounded time, until nothing of it is left.
     async fn cancel(&self, caller: &Principal, job_id: &str);
 
-    /// The open question of a job, and the call that it runs.
+    /// Returns a job's open question, and the call that the job runs.
     ///
     /// # Errors
     /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::NoOpenQuestion`].
     async fn asked(&self, caller: &Principal, job_id: &str) -> Result<(Asked, Call)>;
 
-    /// The whole answer of a job that has succeeded.
+    /// Returns the whole answer of a job that has succeeded.
     ///
     /// # Errors
-    /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::NoResult`]; [`crate::error::Reason::JobNotEnded`].
+    /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::NoResult`];
+    /// [`crate::error::Reason::JobNotEnded`].
     async fn result(&self, caller: &Principal, job_id: &str) -> Result<String>;
 
     /// Answers a job's open question.
     ///
     /// # Errors
-    /// As above; [`crate::error::Reason::InvalidArgument`] when the answer does not fit.
+    /// As `asked`; [`crate::error::Reason::InvalidArgument`] when the answer does not match the question's schema.
     async fn answer(&self, caller: &Principal, job_id: &str, input_id: &str, value: Value) -> Result<()>;
 }

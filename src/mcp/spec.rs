@@ -1,4 +1,4 @@
-//! The catalogue's entries as MCP tools, made once.
+//! The catalogue's entries as MCP tools, created once.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::tool::{ToolSpec, catalogue};
 
-/// For clients that cannot be asked: the answer to a session's prompt.
+/// The tool by which clients that cannot be asked answer a session's prompt.
 pub(super) const SEND_SESSION_INPUT: &str = "send_session_input";
 
-/// What a server says of itself when a client connects; read by models.
+/// The server's description of itself, sent when a client connects; models read it.
 pub(super) const INSTRUCTIONS: &str = "These tools drive a conductor engine of AI agents. Find an agent with \
 list_available_agents, read about it with get_agent_info, then run it: execute_agent_stateless for one question, \
 execute_agent_contextual for a dialogue in turns, start_interactive_session to talk with it while it works. A run is a \
@@ -23,7 +23,7 @@ fn object(value: &Value) -> Arc<JsonObject> {
     Arc::new(value.as_object().cloned().unwrap_or_default())
 }
 
-/// A schema without the marks that only say which draft it is and how the Rust type is called.
+/// Returns a schema without the members that only name its draft and the Rust type.
 fn plain(schema: &Value) -> Value {
     let mut schema = schema.clone();
     if let Some(fields) = schema.as_object_mut() {
@@ -80,7 +80,7 @@ fn send_session_input() -> Tool {
     tool
 }
 
-/// The thirteen tools, sorted by name.
+/// The thirteen tools of the catalogue, sorted by name.
 pub(super) static CATALOGUE_TOOLS: LazyLock<Vec<Tool>> =
     LazyLock::new(|| catalogue().iter().map(tool).collect());
 

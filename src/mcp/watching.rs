@@ -1,4 +1,4 @@
-//! What sessions asked to be told of beside their answers: changed agents, and lines of the log.
+//! What sessions have subscribed to beside the answers to their calls: changes of the agents, and lines of the log.
 
 #![expect(deprecated, reason = "clients of older versions still set a log level")]
 
@@ -22,21 +22,21 @@ use tokio_util::sync::CancellationToken;
 use super::handler::McpHandler;
 use crate::{principal::Principal, task::Group};
 
-/// How many resources one session may watch.
+/// How many resources one session may subscribe to.
 pub(super) const MAX_WATCHED: usize = 100;
 
-/// What one session of the older versions asked for.
+/// What one session of the older protocol versions has asked for.
 struct Session {
     peer: Peer<RoleServer>,
     level: Option<LoggingLevel>,
     watched: HashMap<String, CancellationToken>,
 }
 
-/// The sessions that asked for something. Those whose client is gone are forgotten when another one asks.
+/// The sessions that have asked for something. Those whose client is gone are removed when another one asks.
 #[derive(Default)]
 pub(super) struct Watching(Mutex<HashMap<String, Session>>);
 
-/// The session of a request; there is one on standard streams.
+/// Returns the session id of a request; empty on standard streams, where there is one session.
 fn session_id(context: &RequestContext<RoleServer>) -> String {
     let parts = context.extensions.get::<http::request::Parts>();
     let id = parts.and_then(|parts| parts.headers.get("mcp-session-id")).and_then(|id| id.to_str().ok());
@@ -67,7 +67,7 @@ impl Watching {
 }
 
 impl McpHandler {
-    /// `logging/setLevel`, which versions without sessions no longer have.
+    /// Handles `logging/setLevel`, which versions without sessions no longer have.
     pub(super) fn set_log_level(
         &self,
         level: LoggingLevel,
@@ -80,7 +80,7 @@ impl McpHandler {
         Ok(())
     }
 
-    /// Tells a client something of its call, where it wants to hear things of this weight.
+    /// Sends a client a line of the log about its call, if the client wants lines of this level.
     pub(super) async fn log(&self, context: &RequestContext<RoleServer>, level: LoggingLevel, message: &str) {
         let wanted = if is_sessionless(context) {
             context.meta.log_level()
@@ -94,7 +94,7 @@ impl McpHandler {
         }
     }
 
-    /// `resources/subscribe`: tells the session whenever the agents have changed.
+    /// Handles `resources/subscribe`: notifies the session whenever the agents have changed.
     pub(super) async fn watch(
         &self,
         uri: &str,
@@ -121,7 +121,7 @@ impl McpHandler {
         Ok(())
     }
 
-    /// `resources/unsubscribe`.
+    /// Handles `resources/unsubscribe`.
     pub(super) fn unwatch(&self, uri: &str, context: &RequestContext<RoleServer>) {
         self.watching.with(context, |session| {
             if let Some(stop) = session.watched.remove(uri) {
@@ -130,14 +130,14 @@ impl McpHandler {
         });
     }
 
-    /// `subscriptions/listen`: the same for versions without sessions, as long as the request is open.
+    /// Handles `subscriptions/listen`: the same for versions without sessions, for as long as the request is open.
     pub(super) async fn listen_to_changes(&self, context: SubscriptionContext) {
         let mut changes = self.toolbox.changes();
         let SubscriptionFilter { resources_list_changed, resource_subscriptions, .. } =
             context.accepted().clone();
         loop {
             tokio::select! {
-                // Both branches only wait.
+                // Cancel safe: both branches only wait.
                 changed = changes.changed() => if changed.is_err() { return },
                 () = context.cancelled() => return,
             }
@@ -159,7 +159,7 @@ async fn tell_updates(
 ) {
     loop {
         tokio::select! {
-            // All branches only wait.
+            // Cancel safe: all branches only wait.
             changed = changes.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
             () = tokio::time::sleep(std::time::Duration::from_secs(30)) => {

@@ -1,4 +1,4 @@
-//! The fields of an encoded message, one after another, without decoding it.
+//! Iterates over the fields of an encoded message without decoding the message.
 
 use bytes::Buf;
 use prost::{
@@ -9,15 +9,15 @@ use prost::{
 /// A field of an encoded message.
 pub(crate) struct Field<'a> {
     pub(crate) tag: u32,
-    /// Of a number.
+    /// The value of a varint field; 0 for others.
     pub(crate) value: u64,
-    /// Of a text or a message.
+    /// The content of a text or message field; empty for others.
     pub(crate) content: &'a [u8],
-    /// With its key.
+    /// The complete field, including its key.
     pub(crate) whole: &'a [u8],
 }
 
-/// An encoded message's fields, in their order; an error is the last.
+/// Iterates over an encoded message's fields in order; an error is the last item.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {

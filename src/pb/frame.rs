@@ -1,4 +1,4 @@
-//! The one message of both event streams, holding a stored event as the bytes it was stored in.
+//! The message of both event streams, which contains a stored event as the bytes it was stored in.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ pub struct EventFrame {
     /// An encoded [`super::JobEvent`].
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub event: Option<Bytes>,
-    /// A sign of life.
+    /// A heartbeat, which shows that the stream is alive.
     #[prost(message, optional, tag = "2")]
     pub heartbeat: Option<Heartbeat>,
 }

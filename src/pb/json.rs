@@ -1,28 +1,28 @@
-//! JSON of the types that pbjson is not asked to render: open JSON, and enum names without their prefix.
+//! The JSON form of types that pbjson does not render: open JSON, and enum names without their prefix.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
 use super::{CostBasis, Door, JobState, Json, OnDisconnect, OutputStream, StatusReason};
 
-/// The text was not one JSON value.
+/// The text is not one JSON value.
 #[derive(Debug, thiserror::Error)]
 #[error("not a JSON value: {0}")]
 pub struct CompactError(#[from] serde_json::Error);
 
 impl Json {
-    /// Checks that `text` is one JSON value and drops the white space around its tokens.
+    /// Parses `text`, which must be one JSON value, and drops the white space around its tokens.
     pub fn compact(text: &str) -> Result<Self, CompactError> {
         let value = crate::text::read_json(text)?;
         Ok(Self::from_value(&value))
     }
 
-    /// The value as text.
+    /// Converts a value to text.
     pub fn from_value(value: &serde_json::Value) -> Self {
         Self { text: value.to_string() }
     }
 
-    /// The value; `null` for the empty text. Text that entered through [`Json::compact`] always parses.
+    /// Returns the value; `null` for the empty text. Text that was created by [`Json::compact`] always parses.
     pub fn to_value(&self) -> Result<serde_json::Value, CompactError> {
         if self.text.is_empty() {
             Ok(serde_json::Value::Null)
@@ -37,8 +37,8 @@ impl Serialize for Json {
         if self.text.is_empty() {
             return serializer.serialize_unit();
         }
-        // Compact text has no control characters. What an earlier build kept may be anything: it is printed all the same, as
-        // the value that it is, or as the text that it is.
+        // Compact text has no control characters. What an earlier build stored may be anything and is printed nevertheless:
+        // as the value that it is, or else as text.
         let is_compact = !self.text.bytes().any(|byte| byte < b' ');
         match serde_json::from_str::<&RawValue>(&self.text) {
             Ok(raw) if is_compact => raw.serialize(serializer),
@@ -59,13 +59,13 @@ impl<'de> Deserialize<'de> for Json {
 macro_rules! enum_names_without_prefix {
     ($($type:ident, $prefix:literal;)*) => {$(
         impl $type {
-            /// The name as JSON prints it: without the prefix that proto asks for.
+            /// Returns the name as JSON prints it: without the prefix that proto style requires.
             pub fn short_name(self) -> &'static str {
                 let name = self.as_str_name();
                 name.strip_prefix($prefix).unwrap_or(name)
             }
 
-            /// Reads a name with or without its prefix, in any case of letters.
+            /// Parses a name with or without its prefix, ignoring letter case.
             pub fn from_short_name(name: &str) -> Option<Self> {
                 let upper = name.to_ascii_uppercase();
                 Self::from_str_name(&upper).or_else(|| Self::from_str_name(&format!("{}{upper}", $prefix)))
@@ -98,7 +98,7 @@ enum_names_without_prefix! {
 }
 
 impl JobState {
-    /// Whether no event will follow any more.
+    /// Returns whether the state is final, so that no further event follows.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Interrupted)
     }
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&JobState::InputRequired).unwrap(), "\"INPUT_REQUIRED\"");
         assert_eq!(JobState::from_short_name("queued"), Some(JobState::Queued));
         assert!(Json::compact("{").is_err());
-        // What earlier builds let in.
+        // Text that earlier builds accepted.
         let print = |text: &str| serde_json::to_string(&Json { text: text.into() }).unwrap();
         assert_eq!(print("{\n\n\"a\" : 1}"), "{\"a\":1}");
         assert_eq!(print("{} x"), "\"{} x\"");

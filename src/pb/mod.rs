@@ -1,7 +1,7 @@
-//! The wire: generated messages, and the few wire types that are written by hand.
+//! The wire types: generated messages, and a few types that are written by hand.
 //!
-//! *Lives here:* the messages of `proto/`, their JSON, event names, the timestamp, the stream frame.
-//! *May import:* nothing of ours. *May not:* hold logic.
+//! *Lives here:* the messages of `proto/`, their JSON, event names, the timestamp, the stream frame. *May import:*
+//! rank 0. *May not:* contain logic.
 
 pub(crate) mod fields;
 mod frame;
@@ -29,7 +29,7 @@ pub use json::CompactError;
 pub use name::event_name;
 pub use timestamp::Timestamp;
 
-/// What the stores keep beside events (`proto/conductor/gateway/storage/v1`).
+/// What the stores keep besides events (`proto/conductor/gateway/storage/v1`).
 pub mod storage {
     pub use super::generated::storage::v1::*;
 }
@@ -40,5 +40,5 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The largest encoded [`JobEvent`], in bytes. Writers split text and cut results to stay below it.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 
-/// In `cancelled_by` of a job that ended because its clients had left.
+/// The value of `cancelled_by` for a job that was cancelled because its clients had disconnected.
 pub const CANCELLED_BY_DISCONNECT: &str = "disconnect";

@@ -1,8 +1,8 @@
-//! The event names that the JSON doors print: the field names of the payload's arms.
+//! The event names in the JSON form of events: the field names of the payload's variants.
 
 use super::job_event::Payload;
 
-/// The event's name: the proto field name of its arm. A test holds the two together.
+/// Returns the event's name: the proto field name of its variant. A test holds the two together.
 pub fn event_name(payload: &Payload) -> &'static str {
     match payload {
         Payload::JobStarted(_) => "job_started",
@@ -45,7 +45,7 @@ mod tests {
         let arms: Vec<_> = event.field.iter().filter(|field| field.oneof_index.is_some()).collect();
         assert_eq!(arms.len(), 15);
         for arm in arms {
-            // An empty embedded message of that tag decodes into the arm.
+            // An empty embedded message with that tag decodes into the variant.
             let mut payload: Option<Payload> = None;
             let tag = u32::try_from(arm.number()).unwrap();
             Payload::merge(

@@ -1,4 +1,4 @@
-//! `google.protobuf.Timestamp` with the JSON form that ProtoJSON asks for: RFC 3339, UTC, `Z`.
+//! `google.protobuf.Timestamp` with the JSON form that ProtoJSON requires: RFC 3339, UTC, `Z`.
 
 use std::{
     fmt,
@@ -21,27 +21,27 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// The time now, by the system's clock.
+    /// Returns the current time of the system's clock, or of the simulation's.
     pub fn now() -> Self {
         ambient::time_of_day().into()
     }
 
-    /// Milliseconds since 1970; 0 for times before it.
+    /// Returns the milliseconds since 1970; 0 for times before it.
     pub fn unix_millis(self) -> u64 {
         u64::try_from(self.seconds).unwrap_or(0) * 1000 + u64::try_from(self.nanos).unwrap_or(0) / 1_000_000
     }
 
-    /// The time that many milliseconds after 1970.
+    /// Returns the time that many milliseconds after 1970.
     pub fn from_unix_millis(milliseconds: u64) -> Self {
         (UNIX_EPOCH + Duration::from_millis(milliseconds)).into()
     }
 
-    /// The time `duration` later.
+    /// Returns the time `duration` later.
     pub fn after(self, duration: Duration) -> Self {
         (SystemTime::from(self) + duration).into()
     }
 
-    /// How long ago it was, zero for the future.
+    /// Returns how long ago the time was; zero for the future.
     pub fn elapsed(self) -> Duration {
         ambient::time_of_day().duration_since(self.into()).unwrap_or_default()
     }
@@ -64,7 +64,7 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// Days since 1970 to a civil date (Howard Hinnant's `civil_from_days`, for the years that we can meet).
+/// Converts days since 1970 to a civil date (Howard Hinnant's `civil_from_days`, for the years that can occur).
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -104,7 +104,7 @@ impl Serialize for Timestamp {
 }
 
 impl<'de> Deserialize<'de> for Timestamp {
-    /// Reads what [`fmt::Display`] writes; an offset other than `Z` is refused.
+    /// Parses what [`fmt::Display`] writes; an offset other than `Z` is refused.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse(&text).ok_or_else(|| de::Error::custom("expected a time such as 2026-01-31T12:00:00Z"))

@@ -7,10 +7,10 @@ use crate::{
     journal::{Catalogue, Durability, EmbeddedStore, EventLog, JobId, LossyDisk, MemoryStore},
 };
 
-/// Where the store's files are.
+/// The directory of the store.
 const PATH: &str = "/store";
 
-/// Which one.
+/// The kind of store.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Memory,
@@ -19,9 +19,9 @@ pub(super) enum Kind {
 
 /// A real store.
 pub(super) trait Beneath: Catalogue + EventLog + fmt::Debug {
-    /// The jobs that it knows.
+    /// Returns the jobs that it knows.
     fn job_ids(&self) -> Vec<JobId>;
-    /// The same after a restart: nobody holds anything.
+    /// Opens the store again, as after a restart: nobody holds a job.
     fn reopened(&self) -> Arc<dyn Beneath>;
 }
 
@@ -66,7 +66,7 @@ impl Kind {
 }
 
 impl Disk {
-    /// A start: after a loss of power, or not, on a full disk, or not.
+    /// Prepares the disk for a start: randomly after a power loss, and randomly full unless `is_last`.
     pub(super) fn begins_again(&self, random: &mut Random, is_last: bool) {
         if self.durability == Durability::Fsync && random.percent(60) {
             self.disk.loses_power();
@@ -75,7 +75,7 @@ impl Disk {
         self.disk.has_room_for(if is_full { random.below(2_000) } else { u64::MAX });
     }
 
-    /// It is full now and then, for a while.
+    /// Randomly fills the disk, or frees it again.
     pub(super) fn may_be_full(&self, random: &mut Random) {
         match random.below(400) {
             0 => self.disk.has_room_for(random.below(20_000)),

@@ -1,4 +1,4 @@
-//! Clients: they submit, follow, leave, come back, cancel, ask; and they remember what they were told.
+//! Simulated clients: they submit, follow, disconnect, come back, cancel and query, and remember what they were told.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ fn caller(number: u64) -> Principal {
 fn submission(world: &World, client: u64) -> Submission {
     let has_key = world.percent(40);
     let key = world.below(6);
-    // One key, one body, one caller.
+    // An idempotency key always comes with the same body and the same caller.
     let number = if has_key { 1_000 + key } else { world.below(1_000) };
     let by = if has_key { key } else { client };
     Submission {
@@ -34,7 +34,7 @@ fn submission(world: &World, client: u64) -> Submission {
     }
 }
 
-/// What may be answered although nothing is wrong.
+/// Returns whether an error may occur although nothing is wrong.
 fn is_expected(error: &Error) -> bool {
     matches!(
         error.reason(),
@@ -42,7 +42,7 @@ fn is_expected(error: &Error) -> bool {
     )
 }
 
-/// What may be answered of a job that was accepted.
+/// Checks an error that was returned for a job that was accepted.
 fn check_failure(world: &World, job_id: &JobId, error: &Error) {
     match error.reason() {
         Reason::JobNotFound => world.told_gone(job_id),
@@ -50,13 +50,13 @@ fn check_failure(world: &World, job_id: &JobId, error: &Error) {
     }
 }
 
-/// Whether a client heard its answer.
+/// Whether a client waited for the response.
 enum Answered {
     Whole,
     Left,
 }
 
-/// Some clients leave before they are answered.
+/// Awaits a response. Some clients disconnect before it arrives, which yields `None`.
 async fn or_leave<T>(world: &World, asked: impl Future<Output = T>) -> Option<T> {
     if world.percent(80) {
         return Some(asked.await);
@@ -69,7 +69,7 @@ async fn pause(world: &World, longest: u64) {
     tokio::time::sleep(Duration::from_millis(world.below(longest))).await;
 }
 
-/// One client's life.
+/// Runs one client.
 pub(super) async fn live(world: Arc<World>, service: Gateway, client: u64) {
     for _ in 0..world.below(5) {
         pause(&world, 800).await;
@@ -98,13 +98,13 @@ pub(super) async fn live(world: Arc<World>, service: Gateway, client: u64) {
             match done {
                 Err(error) => check_failure(&world, &job_id, &error),
                 Ok(Answered::Whole) => {
-                    // One that was cut off may still show what it held, and what others have ended and deleted since.
+                    // A gateway that was cut off may still show a job that it held and that others have since ended and deleted.
                     let was_cut_off = world.reaches(service.gateway).is_some();
                     assert!(!is_gone || was_cut_off, "{job_id} came back");
                 }
                 Ok(Answered::Left) => {}
             }
-            // Dropped otherwise, which cancels the job.
+            // The disconnect guard is otherwise dropped later, which cancels the job.
             if let Some(held) = held.take_if(|_| world.percent(30)) {
                 held.let_go();
             }
@@ -152,7 +152,7 @@ async fn delete(world: &World, service: &Gateway, by: &Principal, job_id: &JobId
     Ok(Answered::Whole)
 }
 
-/// Follows from any point, for a while or to the end.
+/// Follows a job from a random event on, for a while or to its end.
 async fn follow(world: &World, service: &Gateway, by: &Principal, job_id: &JobId) -> Result<Answered> {
     let known = u64::from(world.told(job_id).events.keys().next_back().copied().unwrap_or(0));
     let after = u32::try_from(world.below(known + 1)).unwrap();
@@ -184,7 +184,7 @@ async fn follow(world: &World, service: &Gateway, by: &Principal, job_id: &JobId
     }
 }
 
-/// Somebody who reads, in this life, what was accepted in an earlier one.
+/// Reads, in this life, the jobs that were accepted in earlier ones.
 pub(super) async fn reread(world: Arc<World>, service: Gateway) {
     for job_id in world.accepted_jobs() {
         for by in (0..3).map(caller) {
@@ -200,7 +200,7 @@ pub(super) async fn reread(world: Arc<World>, service: Gateway) {
     }
 }
 
-/// Everything that was accepted has ended, once, as was told, or was deleted.
+/// Checks that every accepted job ended exactly once, as clients were told, or was deleted.
 pub(super) async fn check_all(world: &World, service: &Gateway) {
     for job_id in world.accepted_jobs() {
         for by in (0..3).map(caller) {
@@ -218,7 +218,7 @@ pub(super) async fn check_all(world: &World, service: &Gateway) {
             }
         }
     }
-    // What nobody was told of ends too; and what is listed is what the store has, once retention is through.
+    // Jobs that no client was told of must end too, and once retention is through, the listings must match the store.
     let until = tokio::time::Instant::now() + Duration::from_secs(1800);
     while world.contents().values().any(|known| !known.is_ended) {
         assert!(tokio::time::Instant::now() < until, "a job was stored, and nobody ran it");

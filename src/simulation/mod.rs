@@ -1,12 +1,12 @@
-//! The job room and the journal in a simulation: time, time of day, random numbers, the store and the work are made up
-//! from one seed, so that a run with that seed is the same run again. A life of the gateway ends by a crash at any moment
-//! or in order; the next one begins with what the store had. Thousands of such runs take seconds.
+//! The `job` and `journal` modules in a simulation: time, time of day, random numbers, the store and the work all derive from one
+//! seed, so that a run can be repeated exactly with its seed. A life of the gateway ends in a crash at any moment or in an
+//! orderly shutdown; the next life starts with what the store held. Thousands of such runs take seconds.
 //!
-//! `cargo test --lib simulation` runs a thousand seeds; `SIMULATION_SEED=n` runs that one, `SIMULATION_SEEDS=n` so many.
-//! The rules that are checked are those of the contract: docs/reliability.md.
+//! `cargo test --lib simulation` runs a thousand seeds; `SIMULATION_SEED=n` runs only seed `n`, `SIMULATION_SEEDS=n` the first
+//! `n` seeds. The rules that are checked are those of the contract: docs/reliability.md.
 //!
-//! *Lives here:* the simulated store, work and clients, and what they remember; tests only. *May import:* everything below
-//! the doors. *May not:* be imported.
+//! *Lives here:* the simulated store, work and clients, and what they remember; tests only. *May import:* everything below the
+//! doors. *May not:* be imported.
 
 mod beneath;
 mod clients;
@@ -32,9 +32,9 @@ use crate::{
     task::Group,
 };
 
-/// The time of day when a simulation begins.
+/// The time of day at which a simulation begins.
 const BEGIN: Duration = Duration::from_secs(1_800_000_000);
-/// A life without an end hangs: in simulated time.
+/// A life that takes longer than this, in simulated time, is considered hung.
 const LIFE: Duration = Duration::from_secs(3 * 3600);
 
 fn config(random: &mut Random, keeps_little: bool) -> Config {
@@ -90,7 +90,7 @@ impl Gateway {
         Self { gateway, service: JobService::start(config, journal, worker).await }
     }
 
-    /// Ends in order, as app.rs does it.
+    /// Shuts down in order, as app.rs does.
     async fn end(self, world: &World) {
         let mut is_over = self.finish_running(Duration::from_millis(world.below(3_000))).await;
         if !is_over {
@@ -101,7 +101,7 @@ impl Gateway {
     }
 }
 
-/// One life: from a start to a crash or an end in order. The last one goes on until everything has ended.
+/// Runs one life, from a start to a crash or an orderly shutdown. The last life goes on until every job has ended.
 async fn live(world: &Arc<World>, config: Config, is_last: bool) {
     let has_two = !is_last && world.percent(30);
     let mut gateways = Vec::new();
@@ -128,7 +128,8 @@ async fn live(world: &Arc<World>, config: Config, is_last: bool) {
     }
     tokio::time::sleep(Duration::from_millis(world.below(8_000))).await;
     if has_two && world.percent(70) {
-        // For longer than a lease, or not; what it held is taken over meanwhile, and it may come back and not know.
+        // The cut may be longer than a lease: other gateways then take over what this one held, and it may return without
+        // knowing.
         world.cut_off(0, Duration::from_secs(world.below(60)));
         tokio::time::sleep(Duration::from_secs(world.below(90))).await;
     }
@@ -137,15 +138,15 @@ async fn live(world: &Arc<World>, config: Config, is_last: bool) {
             gateway.end(world).await;
         }
     }
-    // Whatever still runs is dropped where it stands.
+    // Gateways that were not shut down are dropped in the middle of their work, as in a crash.
 }
 
 thread_local! {
-    /// The first check that failed. Most fail in a task whose panic its room catches, and rightly so.
+    /// The first check that failed. Most checks fail in a task whose panic the tested code rightly catches.
     static FAILED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Sees every panic of a simulation but those that are part of it.
+/// Installs a panic hook that records every panic except those that belong to the simulation.
 fn watch_panics() {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
@@ -160,7 +161,7 @@ fn watch_panics() {
     });
 }
 
-/// One run. Answers with its digest: the same for the same seed.
+/// Runs one seed and returns the digest of the run, which is the same whenever that seed is run.
 fn run(seed: u64, kind: Kind) -> u64 {
     watch_panics();
     simulated::begin(seed);
@@ -185,14 +186,14 @@ fn run(seed: u64, kind: Kind) -> u64 {
         drop(runtime);
         world.all_stopped();
         assert_eq!(FAILED.take(), None);
-        // The clock on the wall may have been set in between.
+        // The time of day may have been changed in between.
         time = time + Duration::from_secs(random.below(20)) - Duration::from_secs(random.below(10));
     }
     simulated::end();
     world.digest()
 }
 
-/// Says which seed it was.
+/// Prints the seed if its run panics.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -225,13 +226,13 @@ fn what_was_told_holds_whatever_happens() {
     run_seeds(Kind::Memory);
 }
 
-/// The same over files, on a disk that is full at times.
+/// The same over files on a disk that is full at times.
 #[test]
 fn what_was_told_holds_over_files() {
     run_seeds(Kind::Files(Durability::Process));
 }
 
-/// The same over files, on a disk that loses what was not synced when the power goes.
+/// The same over files on a disk that loses what was not synced when the power fails.
 #[test]
 fn what_was_told_holds_without_power() {
     run_seeds(Kind::Files(Durability::Fsync));
@@ -257,7 +258,7 @@ fn submission() -> Submission {
     }
 }
 
-/// A client leaves while its job is being stored: one that it held is cancelled, another one runs.
+/// A client disconnects while its job is being stored: the job is cancelled if the client held it, and runs otherwise.
 #[test]
 fn who_leaves_while_it_submits_takes_only_what_it_held() {
     for (seed, is_held) in (0..20).flat_map(|seed| [(seed, true), (seed, false)]) {
@@ -285,7 +286,7 @@ fn who_leaves_while_it_submits_takes_only_what_it_held() {
     }
 }
 
-/// The clock on the wall is set by an hour, forth and back, while jobs wait to be removed: only time that has passed counts.
+/// The time of day is changed by an hour, forwards and backwards, while jobs wait for retention: only elapsed time counts.
 #[test]
 fn a_clock_that_is_set_makes_nothing_older() {
     const HOUR: Duration = Duration::from_secs(3600);
@@ -314,8 +315,8 @@ fn a_clock_that_is_set_makes_nothing_older() {
     simulated::end();
 }
 
-/// A job whose own log fails for good, while the store takes other things, ends as lost after some minutes, gives its permit back and
-/// is listed with its end; nobody else notices.
+/// A job whose own log fails for good, while the store accepts other writes, ends as lost after some minutes, releases its permit
+/// and is listed with its end; no other job is affected.
 #[test]
 fn a_log_that_fails_for_good_ends_its_own_job() {
     simulated::begin(1);

@@ -1,5 +1,5 @@
-//! A store that is slow, fails, and crashes between having stored and having said so. Beneath it is a real one, which
-//! checks claims, gaps and repeats.
+//! A simulated store that is slow, fails, and crashes between storing data and confirming it. Beneath it is a real store, which
+//! checks claims, gaps and repeated appends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,14 +20,14 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct SimulatedStore {
     world: Arc<World>,
-    /// Whose.
+    /// The gateway that uses the store.
     gateway: u32,
     store: Arc<dyn Beneath>,
     is_faulty: bool,
-    /// How often of a hundred times something fails.
+    /// The failure rate in percent.
     failures: u64,
     longest_wait: u64,
-    /// Whose events are never taken.
+    /// The owner whose events are never accepted.
     never_takes: Option<Principal>,
 }
 
@@ -39,12 +39,12 @@ impl SimulatedStore {
         Self { world, gateway, store, is_faulty, failures, longest_wait, never_takes: None }
     }
 
-    /// The same, which never takes an event of this one's.
+    /// Makes the store never accept an event of this owner.
     pub(super) fn never_taking(self, whose: Principal) -> Self {
         Self { never_takes: Some(whose), ..self }
     }
 
-    /// Waits for as long as its gateway is cut off from it.
+    /// Waits while its gateway is cut off from it.
     async fn reach(&self) {
         while let Some(until) = self.world.reaches(self.gateway).filter(|until| *until > Instant::now()) {
             tokio::time::sleep_until(until).await;
@@ -56,7 +56,7 @@ impl SimulatedStore {
         if self.is_faulty {
             self.world.may_fill_the_disk();
         }
-        // Now and then a disk that thinks for long.
+        // Occasionally the disk takes much longer.
         let bound = if self.world.percent(2) { self.longest_wait * 20 } else { self.longest_wait };
         let wait = self.world.below(bound + 1);
         if wait > 0 {
@@ -72,7 +72,8 @@ impl SimulatedStore {
         Ok(())
     }
 
-    /// At any await the gateway may crash: before something was stored, or after. What failed may have been stored all the same.
+    /// Runs an operation between random delays and failures. The gateway may crash at any await, before or after the data is
+    /// stored, and an operation that fails may have stored its data all the same.
     async fn around<T, E: From<Error>>(
         &self,
         what: &str,

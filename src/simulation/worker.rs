@@ -1,4 +1,4 @@
-//! Work that takes its time, says much or little, fails, panics, hangs, and ends late when it is cancelled.
+//! Simulated work that takes time, produces much or little output, fails, panics, hangs, and ends late when it is cancelled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     tool::Done,
 };
 
-/// What work that panics says.
+/// The payload of the panic of work that panics.
 pub(super) const PANIC: &str = "work that panics";
 
 pub(super) struct SimulatedWorker {
@@ -25,7 +25,7 @@ pub(super) struct SimulatedWorker {
     max_running: u32,
 }
 
-/// The work goes on until this is dropped, however it ends.
+/// Marks work as running until it is dropped, however the work ends.
 struct Working {
     world: Arc<World>,
     gateway: u32,
@@ -66,7 +66,7 @@ impl Worker for SimulatedWorker {
     }
 
     fn needs(&self, owner: &Principal, job: &Job, _: &agent::Task) -> Needs {
-        // Some jobs of one caller go one after another.
+        // Some jobs of one caller need the same agent and must run one after another.
         let number = job.create_time.map_or(0, |time| time.nanos / 1_000_000);
         Needs { agent: (number % 3 == 0).then(|| owner.name().to_owned()), is_reading: false }
     }

@@ -1,4 +1,4 @@
-//! What outlives a crash: what the store has, what was told to whom, how often work was begun.
+//! The state that outlives a crash: what the store holds, what each client was told, and how often work was begun.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,45 +17,45 @@ use crate::{
     pb::{Job, JobState},
 };
 
-/// What was told of a job.
+/// What clients were told about a job.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
-    /// Whose it is.
+    /// The name of the caller that owns it.
     pub(super) caller: String,
-    /// A deletion was asked for.
+    /// Whether its deletion was requested.
     pub(super) may_go: bool,
-    /// Its caller was told that it is not there any more.
+    /// Whether its caller was told that it no longer exists.
     pub(super) is_gone: bool,
-    /// Events that some reader has seen, by sequence.
+    /// The events that some reader has seen, by sequence.
     pub(super) events: BTreeMap<u32, bytes::Bytes>,
-    /// The terminal state, once somebody was told one.
+    /// The terminal state, if a client was told one.
     pub(super) ended: Option<JobState>,
-    /// The last event that a gateway has shown, in its life.
+    /// The last event that each gateway number has shown, in any life.
     pub(super) shown: BTreeMap<u32, u32>,
-    /// Some reader has seen its last event.
+    /// Whether some reader has seen its last event.
     pub(super) is_end_seen: bool,
-    /// A cancel was answered while the job had not begun.
+    /// Whether a cancellation returned it as CANCELLED without a start time.
     pub(super) is_cancelled_before_start: bool,
 }
 
 #[derive(Debug)]
 struct State {
     random: Random,
-    /// What outlives the gateways; its index is made anew by each life.
+    /// The store outlives the gateways; each life builds its index anew.
     store: Arc<dyn Beneath>,
-    /// Whether a gateway of this life has opened it.
+    /// Whether a gateway of this life has opened the store.
     is_open: bool,
-    /// Until when a gateway does not reach the store.
+    /// Until when each gateway cannot reach the store.
     cut_off: BTreeMap<u32, Instant>,
     told: BTreeMap<JobId, Told>,
-    /// What is being deleted.
+    /// Jobs that are being deleted.
     going: BTreeSet<JobId>,
-    /// Which job answered a key, and for which body.
+    /// The latest job that was returned for each idempotency key.
     keys: BTreeMap<String, JobId>,
     begun: BTreeMap<String, u32>,
-    /// By gateway and caller.
+    /// The number of running jobs by gateway and caller.
     working: BTreeMap<(u32, String), u32>,
-    /// What those that work have for themselves, in a gateway.
+    /// The agents that running jobs use exclusively, by gateway.
     agents: BTreeSet<(u32, String)>,
     digest: DefaultHasher,
 }
@@ -64,13 +64,13 @@ struct State {
 #[derive(Debug)]
 pub(super) struct World {
     state: Mutex<State>,
-    /// Beneath the store, where it has one.
+    /// The disk of the store, if it has one.
     disk: Option<Disk>,
-    /// Retention removes ended jobs at any time.
+    /// Whether retention may remove ended jobs at any time.
     keeps_little: bool,
 }
 
-/// A deletion that was not answered yet.
+/// A deletion that has not returned yet.
 struct Going<'a> {
     world: &'a World,
     job_id: JobId,
@@ -113,7 +113,7 @@ impl World {
         self.state().random.percent(chance)
     }
 
-    /// Something happened; part of what makes a run that run.
+    /// Adds an event to the digest that identifies the run, and prints it if a single seed is run.
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
         if super::number("SIMULATION_SEED").is_some() {
             let text = format!("{:?} {what}\n", crate::pb::Timestamp::now().unix_millis());
@@ -128,7 +128,8 @@ impl World {
         self.state().digest.finish()
     }
 
-    /// The gateways begin again with what was stored; nobody holds anything. `is_last`: nothing fails from here on.
+    /// Begins a life: gateways start again with what was stored, and nobody holds a job. `is_last` means that nothing fails in
+    /// this life.
     pub(super) fn begin_life(&self, is_last: bool) {
         let mut state = self.state();
         if let Some(disk) = &self.disk {
@@ -140,7 +141,7 @@ impl World {
         state.cut_off.clear();
     }
 
-    /// Whether this is the first gateway of this life that opens the store.
+    /// Returns whether this is the first gateway of this life to open the store, and records that it is open.
     pub(super) fn opens(&self) -> bool {
         !std::mem::replace(&mut self.state().is_open, true)
     }
@@ -149,7 +150,7 @@ impl World {
         self.state().store.clone()
     }
 
-    /// The disk beneath the store has little room for a while, or room again.
+    /// Randomly fills the disk of the store, or frees it again.
     pub(super) fn may_fill_the_disk(&self) {
         if let Some(disk) = &self.disk {
             let State { random, .. } = &mut *self.state();
@@ -157,18 +158,18 @@ impl World {
         }
     }
 
-    /// A gateway does not reach the store for a while.
+    /// Cuts a gateway off from the store for a while.
     pub(super) fn cut_off(&self, gateway: u32, time: std::time::Duration) {
         self.note(format_args!("gateway {gateway} is cut off for {time:?}"));
         self.state().cut_off.insert(gateway, Instant::now() + time);
     }
 
-    /// When a gateway reaches the store again, where it was cut off in this life.
+    /// Returns when a gateway reaches the store again, if it was cut off in this life.
     pub(super) fn reaches(&self, gateway: u32) -> Option<Instant> {
         self.state().cut_off.get(&gateway).copied()
     }
 
-    /// What the store knows of each job.
+    /// Returns what the store knows of each job.
     pub(super) fn contents(&self) -> BTreeMap<JobId, Known> {
         let store = self.store();
         let known = |job_id: JobId| {
@@ -182,7 +183,7 @@ impl World {
         self.store().get(job_id).now_or_never().expect("asked at once").is_ok()
     }
 
-    /// A client was told that its job was accepted.
+    /// Records that a client was told that its job was accepted, and checks that its key stands for one job.
     pub(super) fn accepted(&self, job_id: &JobId, key: &str, caller: &str) {
         let mut state = self.state();
         let told = state.told.entry(job_id.clone()).or_default();
@@ -196,7 +197,7 @@ impl World {
             let contents: BTreeMap<_, _> =
                 [&first, job_id].into_iter().filter_map(|job_id| Some((job_id, get(job_id)?))).collect();
             let is_there = contents.contains_key(&first) && contents.contains_key(job_id);
-            // A job that its client gave up gives its key back.
+            // A job that was cancelled because its client disconnected releases its key.
             let is_given_up = |known: &Known| known.is_ended && known.state == JobState::Cancelled;
             let is_freed = contents.get(&first).is_some_and(is_given_up)
                 || contents.get(job_id).is_some_and(is_given_up);
@@ -204,12 +205,13 @@ impl World {
         }
     }
 
-    /// Somebody asks for a deletion.
+    /// Records that the deletion of a job was requested.
     pub(super) fn may_go(&self, job_id: &JobId) {
         self.state().told.entry(job_id.clone()).or_default().may_go = true;
     }
 
-    /// Removes a job; until what this answers is dropped, not everybody has to know.
+    /// Checks that a job may be removed, and marks it as being deleted until the returned guard is dropped. Meanwhile not every
+    /// gateway has to know.
     pub(super) fn remove(&self, job_id: &JobId) -> impl Drop + '_ {
         let mut state = self.state();
         let may_go = self.keeps_little || state.told.get(job_id).is_some_and(|told| told.may_go);
@@ -220,7 +222,7 @@ impl World {
         Going { world: self, job_id: job_id.clone() }
     }
 
-    /// A client was told that its job is not there.
+    /// Checks and records that a client was told that its job does not exist.
     pub(super) fn told_gone(&self, job_id: &JobId) {
         assert!(!self.has(job_id), "{job_id} is not there, and the store has it");
         let mut state = self.state();
@@ -236,7 +238,7 @@ impl World {
         self.state().told[job_id].clone()
     }
 
-    /// A reader has seen an event that a gateway has shown.
+    /// Records an event that a gateway showed to a reader, and checks that every reader sees the same bytes.
     pub(super) fn seen(&self, gateway: u32, job_id: &JobId, sequence: u32, bytes: &bytes::Bytes) {
         let mut state = self.state();
         let told = state.told.entry(job_id.clone()).or_default();
@@ -249,11 +251,12 @@ impl World {
         told.is_end_seen |= matches!(event.payload, Some(crate::pb::job_event::Payload::EndOfStream(_)));
     }
 
-    /// Somebody was told by a gateway how a job is.
+    /// Checks a job that a gateway returned against everything that was told before.
     pub(super) fn told_state(&self, gateway: u32, job: &Job) {
         let mut state = self.state();
         let Ok(job_id) = JobId::parse(&job.job_id) else { panic!("no id: {job:?}") };
-        // Others may have taken over what it held, and it has not heard of it; an end that it tells is the one that is stored.
+        // Other gateways may have taken over what this one held without its knowledge. A terminal state that it reports is always
+        // the stored one.
         if !job.state().is_terminal() && state.cut_off.contains_key(&gateway) {
             return;
         }
@@ -263,7 +266,7 @@ impl World {
             None if job.state().is_terminal() => told.ended = Some(job.state()),
             None => {}
         }
-        // Who has seen an event is not told of an earlier job, by the same gateway.
+        // A client that has seen an event must not get an older state of the job from the same gateway.
         let last_seen = told.shown.get(&gateway).copied().unwrap_or(0);
         assert!(
             job.last_sequence >= last_seen,
@@ -275,12 +278,12 @@ impl World {
         assert!(!is_end_shown || job.state().is_terminal(), "{job_id}: its end was seen");
     }
 
-    /// A cancel was answered, and the job had ended CANCELLED without a start.
+    /// Records that a cancellation returned the job as CANCELLED without a start time.
     pub(super) fn cancelled_before_start(&self, job_id: &JobId) {
         self.state().told.entry(job_id.clone()).or_default().is_cancelled_before_start = true;
     }
 
-    /// Work on a job begins.
+    /// Records that work on a job begins, and checks that it begins only once and within the limits of concurrency.
     pub(super) fn begin(&self, gateway: u32, job_id: &str, by: &str, agent: Option<&str>, max_working: u32) {
         let mut state = self.state();
         let count = state.begun.entry(job_id.to_owned()).or_default();
@@ -288,7 +291,7 @@ impl World {
         assert_eq!(*count, 1, "{job_id} was begun twice");
         let own = state.working.entry((gateway, by.to_owned())).or_default();
         *own += 1;
-        // The last quarter is for callers who have none.
+        // The last quarter is reserved for callers who have no running job.
         assert!(
             *own <= (max_working - max_working / 4).max(1),
             "{own} of {by} at once, {max_working} in all"
@@ -316,7 +319,7 @@ impl World {
         self.state().begun.get(job_id.as_str()).copied().unwrap_or(0)
     }
 
-    /// A life is over, and with it all that worked.
+    /// Checks that no work outlived the life.
     pub(super) fn all_stopped(&self) {
         let state = self.state();
         let is_over = state.working.values().all(|working| *working == 0) && state.agents.is_empty();

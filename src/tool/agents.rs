@@ -1,6 +1,6 @@
 //! `list_available_agents`, `get_agent_info`, `validate_conductor_system`.
 //!
-//! The first two read the workspace: the engine's own listing cuts fields and takes 0.4 s.
+//! The first two read the workspace themselves, because the engine's own listing cuts fields and takes 0.4 s.
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     principal::Principal,
 };
 
-/// More of a persona is not shown.
+/// A persona is cut to this many bytes.
 const MAX_PERSONA_BYTES: usize = 16 * 1024;
 const MAX_PERSONA_FILE_BYTES: u64 = 1024 * 1024;
 /// An agent with more files than this is not described.
@@ -32,7 +32,7 @@ fn unreadable(error: std::io::Error) -> Error {
     Error::new(Reason::ToolFailed, format!("the workspace cannot be read: {error}"))
 }
 
-/// The agent, or the sentence that names the nearest.
+/// Finds an agent's definition. The error for an unknown agent names the most similar one.
 pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definition>> {
     let Some(agent) = workspace.agent(agent_id) else {
         let agents = workspace.agents().unwrap_or_default();
@@ -91,7 +91,7 @@ async fn read(inner: &Inner) -> Result<AgentList> {
     }
 }
 
-/// Whether the agents are kept in something else than files, so that the engine itself has to be asked.
+/// Returns whether the agents are not kept in files, so that the engine itself has to be asked.
 fn is_kept_elsewhere(error: &Error) -> bool {
     error.reason() == Reason::Unsupported
 }
@@ -127,7 +127,7 @@ pub(super) async fn list(inner: &Inner, arguments: &ListArguments) -> Result<Don
     Done::new(text, &list)
 }
 
-/// The agents as the doors' own listing gives them.
+/// Returns the agents for the doors' own listing.
 pub(super) async fn list_for_doors(inner: &Inner) -> Result<Vec<pb::Agent>> {
     let list = read(inner).await?;
     let to_wire = |agent: AgentSummary| pb::Agent {
@@ -166,7 +166,7 @@ pub(super) async fn info(
             let persona = root.read(Path::new("persona.md"), MAX_PERSONA_FILE_BYTES).unwrap_or_default();
             let mut persona = String::from_utf8_lossy(&persona).into_owned();
             persona.truncate(persona.floor_char_boundary(MAX_PERSONA_BYTES));
-            // The caller's own conversation; the shared workspace holds nobody's.
+            // Counted in the caller's own conversation, because the shared workspace holds no conversations.
             let private = Workspace::private(&layout.agent_root(&caller, &conversation_id, &agent_id));
             let interactions = u32::try_from(private.history_len(&agent_id)).unwrap_or(u32::MAX);
             let allowed_tools = definition.allowed_tools.clone();
@@ -225,7 +225,7 @@ pub(super) async fn validate(inner: &Inner, context: &CallContext, exit: &mut Op
     Done::new(text, &validation)
 }
 
-/// Reads a report. A real engine's exit status is 0 for a broken configuration too; only its last section says which.
+/// Parses a report. A real engine exits with 0 for a broken configuration too; only the report's last section shows it.
 fn read_validation(kind: Kind, finished: &Finished) -> Result<Validation> {
     let report = String::from_utf8_lossy(&finished.stdout).trim_end().to_owned();
     let marked = |text: &str, marks: &[&str]| -> Vec<String> {
@@ -254,7 +254,7 @@ fn read_validation(kind: Kind, finished: &Finished) -> Result<Validation> {
     Ok(Validation { is_valid, agents, errors, warnings, checks: Vec::new(), report })
 }
 
-/// The number that a report counts its agents with.
+/// Returns the first number of the line that counts the agents; 0 where there is none.
 fn first_number(report: &str, is_count: impl Fn(&str) -> bool) -> u32 {
     let number_in = |line: &str| -> Option<u32> {
         line.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok()

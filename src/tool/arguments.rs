@@ -1,4 +1,4 @@
-//! The arguments of each tool, typed; their schemas are what clients see.
+//! The typed arguments of each tool. Clients see their schemas, with the doc comments as descriptions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
-//! Agents as a real engine names them itself, where it keeps them in a database that the gateway does not read.
+//! Agents as a real engine lists them itself, where it keeps them in a database that the gateway does not read.
 //!
-//! Its listing costs a start of the engine, cuts fields after the third entry and knows no descriptions; where the agents are
-//! files, those are read instead.
+//! Such a listing costs a start of the engine, cuts fields after the third entry and has no descriptions; where the
+//! agents are files, those are read instead.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -27,15 +27,16 @@ use crate::{
     text::bounded,
 };
 
-/// So many starts of the engine at the same time, and so long for each.
+/// How many such starts of the engine may run at the same time, and how long one may take, the wait for its permit
+/// included.
 const AT_ONCE: usize = 2;
 const TIME: Duration = Duration::from_secs(30);
-/// A listing is as good as a new one for this long.
+/// How long a listing is reused.
 const FRESH: Duration = Duration::from_secs(2);
-/// Ends a list that the engine has cut.
+/// Ends a list that the engine has cut short.
 const CUT: &str = "...";
 
-/// What was asked lately.
+/// Limits the starts of the engine for listings, and keeps the latest listing.
 #[derive(Debug)]
 pub(super) struct Asked {
     starts: Semaphore,
@@ -49,16 +50,16 @@ impl Default for Asked {
 }
 
 impl Inner {
-    /// The agents, as `--list` prints them.
+    /// Returns the agents, as `--list` prints them.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`] for what the engine calls an error; as [`Inner::run_engine`].
+    /// [`Reason::ToolFailed`] where the engine prints an error; else as [`Inner::run_engine`].
     pub(super) async fn asked_list(&self) -> Result<AgentList> {
         if let Some(list) = self.listed_lately() {
             return Ok(list.as_ref().clone());
         }
         let (_turn, deadline) = self.turn_to_ask().await?;
-        // Somebody else may have asked meanwhile.
+        // Another caller may have fetched the listing meanwhile.
         if let Some(list) = self.listed_lately() {
             return Ok(list.as_ref().clone());
         }
@@ -68,7 +69,8 @@ impl Inner {
         Ok(list.as_ref().clone())
     }
 
-    /// One agent, as `--info` prints it. `agent_id` was checked.
+    /// Returns one agent, as `--info` prints it. `agent_id` has to be checked before, because it becomes part of a
+    /// flag.
     ///
     /// # Errors
     /// [`Reason::AgentNotFound`]; as above.
@@ -97,12 +99,12 @@ impl Inner {
         Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
     }
 
-    /// Runs the engine in its own root for nobody's job, until the deadline.
+    /// Runs the engine in its own root, for no job, until the deadline.
     ///
     /// # Errors
     /// As [`Inner::run_engine`].
     pub(super) async fn run_plainly(&self, flag: String, deadline: Instant) -> Result<Finished> {
-        // Nobody listens.
+        // Nobody receives the progress.
         let (progress, _) = mpsc::channel(1);
         let context = CallContext {
             caller: Principal::local(),
@@ -118,7 +120,7 @@ impl Inner {
     }
 }
 
-/// What the engine calls an error, which its exit status does not.
+/// Returns the error that the engine prints, which its exit status does not show.
 fn problem(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.trim().strip_prefix('❌')).map(str::trim)
 }
@@ -128,7 +130,7 @@ fn items(text: &str) -> Vec<String> {
     text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
 }
 
-/// Reads the numbered agents of a listing.
+/// Parses the numbered agents of a listing.
 fn read_list(text: &str) -> Result<AgentList> {
     let mut list = AgentList::default();
     for line in text.lines().map(str::trim) {
@@ -158,7 +160,7 @@ fn read_list(text: &str) -> Result<AgentList> {
     }
 }
 
-/// Reads the sections of a description.
+/// Parses the sections of a description.
 fn read_info(agent_id: &str, text: &str) -> Result<AgentInfo> {
     let not_found = || {
         let similar = text.lines().find_map(|line| line.split_once("similares disponíveis:"));
@@ -203,7 +205,7 @@ fn read_info(agent_id: &str, text: &str) -> Result<AgentInfo> {
     Ok(info)
 }
 
-/// A file and its size, such as `persona.md (1KB)`.
+/// Parses a file and its size, such as `persona.md (1KB)`.
 fn read_file(line: &str) -> Option<AgentFile> {
     let (name, size) = line.trim().strip_suffix("B)")?.split_once(" (")?;
     let (number, unit) = match size.strip_suffix('K') {

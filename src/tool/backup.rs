@@ -1,4 +1,5 @@
-//! `backup_agents` and `restore_agents`: on the workspace, because a real engine's own flags do nothing.
+//! `backup_agents` and `restore_agents`. They work on the workspace themselves, because a real engine's own flags do
+//! nothing.
 
 use std::{path::Path, time::Duration};
 
@@ -18,9 +19,9 @@ use crate::{
     pb::Timestamp,
 };
 
-/// Copying everything may take this long.
+/// The time limit for copying everything.
 pub(super) const COPY_TIME: Duration = Duration::from_secs(600);
-/// One agent, with what it remembers and has made.
+/// The limits for copying one agent, with its history and the files that it has made.
 pub(super) const AGENT_LIMITS: CopyLimits =
     CopyLimits { max_entries: 100_000, max_bytes: 4 * 1024 * 1024 * 1024, max_depth: 32 };
 const MAX_BACKUPS: usize = 100_000;
@@ -32,7 +33,7 @@ fn failed(error: std::io::Error) -> Error {
 /// Copies all agents into a new directory below `directory`.
 fn write_backup(workspace: &Workspace, directory: &Confined, name: &str) -> Result<BackedUp> {
     directory.create().map_err(failed)?;
-    // Never into one that is there already.
+    // A backup never goes into an existing directory.
     let (backup_id, root) = (0..100)
         .find_map(|again| {
             let backup_id = format!("{name}_{}", Timestamp::now().unix_millis() + again);
@@ -45,7 +46,7 @@ fn write_backup(workspace: &Workspace, directory: &Confined, name: &str) -> Resu
     let target = root.create_directory(Path::new("agents")).map_err(failed)?;
     let (mut agents, mut files, mut left_out) = (0, 0, Vec::new());
     for agent in workspace.agents().map_err(failed)? {
-        // A link in an agent's place is somebody else's directory.
+        // A symbolic link in place of an agent's directory leads to somebody else's directory, so it is left out.
         let Ok(source) = workspace.agent_root(&agent.agent_id) else {
             left_out.push(agent.agent_id);
             continue;
@@ -75,12 +76,12 @@ pub(super) async fn backup(inner: &Inner, arguments: &BackupArguments) -> Result
     Done::new(text, &result)
 }
 
-/// Whether a directory is a backup.
+/// Returns whether a directory is a backup.
 fn is_backup(directory: &Root) -> bool {
     matches!(directory.kind(Path::new("agents")), Ok(Some(EntryKind::Directory)))
 }
 
-/// The backup that is meant: the directory itself, or the newest one in it.
+/// Finds the backup that is meant: the directory itself, or the newest backup in it.
 fn find_backup(directory: &Confined) -> Result<Confined> {
     let root = directory.open();
     if root.as_ref().is_ok_and(is_backup) {
@@ -101,7 +102,7 @@ fn find_backup(directory: &Confined) -> Result<Confined> {
     })
 }
 
-/// The agents that a backup holds.
+/// Returns the ids of the agents that a backup holds.
 fn agents_of(agents: &Root) -> Result<Vec<String>> {
     let entries = agents.entries(MAX_BACKUPS).map_err(failed)?.into_iter();
     let directories = entries.filter(|entry| entry.kind == EntryKind::Directory);
@@ -131,7 +132,7 @@ fn restore_into(config: &ToolboxConfig, path: Option<&str>, is_dry_run: bool) ->
     let safety = write_backup(&workspace, &safety_root, "before_restore")?;
     let mut left_out = Vec::new();
     for agent_id in &restored {
-        // Beside the agent first, so that it is replaced whole or not at all.
+        // Copied next to the agent first, so that the agent is replaced as a whole or not at all.
         let new = workspace.agents_directory().join(format!(".new-{agent_id}-{}", std::process::id()));
         let put = || -> std::io::Result<Copied> {
             remove_tree(&new)?;
@@ -173,12 +174,12 @@ pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Resu
     Done::new(text, &result)
 }
 
-/// The paths of what of an agent was not copied.
+/// Returns the paths of those of an agent's files that were not copied.
 pub(super) fn names_left_out(agent_id: &str, copied: &Copied) -> Vec<String> {
     copied.left_out.iter().map(|path| format!("{agent_id}/{}", path.display())).collect()
 }
 
-/// The end of a sentence about them.
+/// Returns the end of a sentence that names what was left out; empty when nothing was.
 pub(super) fn say_left_out(left_out: &[String]) -> String {
     if left_out.is_empty() {
         return String::new();
@@ -186,8 +187,8 @@ pub(super) fn say_left_out(left_out: &[String]) -> String {
     format!("; links and the like were left out: {}", left_out.join(", "))
 }
 
-/// The workspace for this call alone, held by the thread that works on it. Refused instead of waited for, so that nobody waits
-/// behind it.
+/// Reserves the workspace for this call alone; the guard belongs to the thread that does the work. Returns
+/// [`Reason::Busy`] instead of waiting, because runs would queue up behind a waiting writer.
 pub(super) fn exclusive(inner: &Inner) -> Result<tokio::sync::OwnedRwLockWriteGuard<()>> {
     inner.workspace_use.clone().try_write_owned().map_err(|_| {
         Error::new(Reason::Busy, "agents are running or being copied; try again when they have ended")

@@ -1,4 +1,4 @@
-//! A call of a tool, read and checked. What is checked here never has to be checked again.
+//! A tool call, parsed and checked. What is checked here does not have to be checked again.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -40,7 +40,7 @@ pub enum Call {
     ClearAgentHistory(ClearArguments),
 }
 
-/// The longest sentence of the deserializer's that is passed on: it may quote what was sent.
+/// The deserializer's message is cut to this many bytes, because it may quote what was sent.
 const MAX_SENTENCE_BYTES: usize = 300;
 
 fn read<T: DeserializeOwned>(arguments: &Value) -> Result<T> {
@@ -55,7 +55,7 @@ fn read<T: DeserializeOwned>(arguments: &Value) -> Result<T> {
     })
 }
 
-/// The deserializer's sentence without the value that it quotes, which may be a secret.
+/// Returns the deserializer's message without the value that it quotes, which may be a secret.
 fn unquoted(sentence: &str) -> String {
     let expected = sentence.rsplit_once(", expected ").filter(|_| sentence.starts_with("invalid "));
     expected.map_or_else(
@@ -81,7 +81,8 @@ fn check_id(field: &str, id: &str) -> Result<()> {
     Err(Error::invalid(field, message))
 }
 
-/// Text that is given to the engine as one argument.
+/// Checks text that is given to the engine as one argument: not empty, without NUL, at most [`MAX_ARGUMENT_BYTES`]
+/// long.
 pub(crate) fn check_input(field: &str, input: &str) -> Result<()> {
     if input.trim().is_empty() {
         return Err(Error::invalid(field, "must not be empty"));
@@ -193,12 +194,12 @@ impl Call {
         }
     }
 
-    /// Whether it only reads files: no process is started and nothing is changed.
+    /// Returns whether it only reads files: no process is started and nothing is changed.
     pub fn only_reads(&self) -> bool {
         matches!(self, Self::ListAvailableAgents(_) | Self::GetAgentInfo(_) | Self::GetSystemConfig)
     }
 
-    /// Whether it may change which agents there are, or what they are.
+    /// Returns whether it may change which agents there are, or what they are.
     pub fn changes_agents(&self) -> bool {
         match self {
             Self::InstallAgentTemplates(arguments) => arguments.template_name.is_some(),
@@ -208,7 +209,7 @@ impl Call {
         }
     }
 
-    /// Which tool it calls.
+    /// Returns the tool that it calls.
     pub fn tool(&self) -> ToolName {
         match self {
             Self::ListAvailableAgents(_) => ToolName::ListAvailableAgents,
@@ -227,7 +228,7 @@ impl Call {
         }
     }
 
-    /// The conversation that the call itself names.
+    /// Returns the conversation that the call itself names.
     pub fn conversation_id(&self) -> Option<&str> {
         match self {
             Self::ExecuteAgentContextual(arguments) => arguments.conversation_id.as_deref(),
@@ -237,7 +238,7 @@ impl Call {
         }
     }
 
-    /// What has to be confirmed before this call is made: nothing for most tools and for a trial.
+    /// Returns what has to be confirmed before this call is made; `None` for most tools and for a dry run.
     pub fn confirmation(&self) -> Option<Confirmation<'_>> {
         let (target, given, what) = match self {
             Self::ClearAgentHistory(arguments) => {
@@ -256,18 +257,18 @@ impl Call {
     }
 }
 
-/// What a destructive call has to be confirmed with.
+/// The confirmation that a destructive call needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Confirmation<'a> {
-    /// What it is about; `confirm` has to name it.
+    /// The target of the call, which `confirm` has to name.
     pub target: &'a str,
-    /// What `confirm` named.
+    /// The value of `confirm`.
     pub given: Option<&'a str>,
     what: &'a str,
 }
 
 impl Confirmation<'_> {
-    /// Whether it was given.
+    /// Returns whether the confirmation was given.
     ///
     /// # Errors
     /// [`Reason::InvalidArgument`] when `confirm` names something else.
@@ -282,19 +283,19 @@ impl Confirmation<'_> {
         }
     }
 
-    /// The question for a person.
+    /// Returns the question for a person.
     pub fn question(&self) -> String {
         format!("Really {} `{}`?", self.what, quoted(self.target))
     }
 
-    /// The refusal when the person that was asked did not agree.
+    /// Returns the error for when the person who was asked did not agree.
     pub fn declined(&self) -> Error {
         let message =
             format!("the user did not agree to {} `{}`; nothing was done", self.what, quoted(self.target));
         Error::new(Reason::ConfirmationRequired, message)
     }
 
-    /// The refusal where nobody can be asked.
+    /// Returns the error for when nobody can be asked.
     pub fn missing(&self) -> Error {
         let message = format!(
             "this would {} `{}`; if that is wanted, call again with `confirm` set to `{}`",

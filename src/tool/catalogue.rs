@@ -1,4 +1,4 @@
-//! The catalogue: every tool's name, words, hints and schemas.
+//! The catalogue: each tool's name, description, hints and schemas.
 
 use std::sync::OnceLock;
 
@@ -14,19 +14,19 @@ use crate::error::{Error, Reason, Result};
 /// One tool as clients see it.
 #[derive(Clone, Debug)]
 pub struct ToolSpec {
-    /// Which.
+    /// The tool's name.
     pub name: ToolName,
     /// A title for people.
     pub title: &'static str,
     /// When to use it, and when not.
     pub description: &'static str,
-    /// Changes nothing.
+    /// Whether it changes nothing.
     pub is_read_only: bool,
-    /// May remove or overwrite something.
+    /// Whether it may remove or overwrite something.
     pub is_destructive: bool,
-    /// A second call with the same arguments changes nothing more.
+    /// Whether a second call with the same arguments changes nothing more.
     pub is_idempotent: bool,
-    /// Reaches beyond the workspace.
+    /// Whether it reaches beyond the workspace.
     pub is_open_world: bool,
     /// The JSON Schema of its arguments.
     pub input_schema: Value,
@@ -34,8 +34,8 @@ pub struct ToolSpec {
     pub output_schema: Value,
 }
 
-/// The schema of what is read, or of what is written: a field that is not written when it is empty is not required of a
-/// result.
+/// Returns the schema of what is read, or of what is written: a field that is left out when it is empty is not required
+/// in a result.
 fn schema<T: JsonSchema>(contract: Contract) -> Value {
     let is_read = contract == Contract::Deserialize;
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -47,9 +47,9 @@ fn schema<T: JsonSchema>(contract: Contract) -> Value {
     schema
 }
 
-/// Says what clients understand: Rust's number formats, which JSON Schema does not know, are bounds (clients warn of each), and an
-/// argument that may be left out has its plain type (clients make forms of it, and send text where there are two). Null goes on being
-/// taken for it: see `numbers.rs`.
+/// Reduces a schema to what clients understand. Rust's number formats, which JSON Schema does not know and clients warn
+/// about, become bounds. An optional argument gets its plain type, because clients make forms of it, and send text
+/// where there are two types; null is still accepted for it: see `numbers.rs`.
 fn simplify(schema: &mut Value, is_read: bool) {
     match schema {
         Value::Object(members) => {
@@ -89,7 +89,7 @@ macro_rules! tools {
             /// Every tool.
             pub const ALL: &[Self] = &[$(Self::$tool,)*];
 
-            /// The name clients call it by.
+            /// Returns the name that clients call it by.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$tool => $name,)* }
             }
@@ -143,17 +143,17 @@ tools! {
         "Checks the engine's configuration and every agent. Use it when something does not work as expected.";
 }
 
-/// Every tool, sorted by name.
+/// Returns every tool, sorted by name.
 pub fn catalogue() -> &'static [ToolSpec] {
     static CATALOGUE: OnceLock<Vec<ToolSpec>> = OnceLock::new();
     CATALOGUE.get_or_init(specs)
 }
 
 impl ToolName {
-    /// The tool of a name.
+    /// Returns the tool of a name.
     ///
     /// # Errors
-    /// [`Reason::UnknownTool`] with the nearest name.
+    /// [`Reason::UnknownTool`], with the most similar name where one is similar enough.
     pub fn find(name: &str) -> Result<Self> {
         if let Some(tool) = Self::ALL.iter().find(|tool| tool.as_str() == name) {
             return Ok(*tool);
@@ -173,7 +173,7 @@ impl ToolName {
         Err(Error::new(Reason::UnknownTool, message).at("tool"))
     }
 
-    /// Its entry in the catalogue.
+    /// Returns its entry in the catalogue.
     pub fn spec(self) -> Option<&'static ToolSpec> {
         catalogue().iter().find(|spec| spec.name == self)
     }

@@ -1,4 +1,4 @@
-//! Whether the engine can run at all: what its files say, and what it says itself when it is started.
+//! Checks whether the engine can run at all, from its files and by starting it.
 
 use std::{path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     files::{EntryKind, Root},
 };
 
-/// An engine that takes longer to list its agents is not judged by it.
+/// The time limit for starting the engine with `--list`; an engine that takes longer counts as one that does not start.
 const START_TIME: Duration = Duration::from_secs(30);
 
 fn problem_of_files(config: &ToolboxConfig) -> Option<String> {
@@ -35,7 +35,7 @@ fn problem_of_files(config: &ToolboxConfig) -> Option<String> {
 }
 
 impl Toolbox {
-    /// Why the engine cannot run, as far as its files show it.
+    /// Returns why the engine cannot run, as far as its files show; `None` when they show no problem.
     pub async fn engine_problem(&self) -> Option<String> {
         match self.inner.blocking(|config| Ok(problem_of_files(config))).await {
             Ok(problem) => problem,
@@ -43,7 +43,8 @@ impl Toolbox {
         }
     }
 
-    /// Why it cannot run, tried by starting it: a real engine that misses a package says so then, and nowhere else.
+    /// Starts the engine and returns why that failed, if it did: a real engine that lacks a package reports that only
+    /// when it is started. Returns `None` for the bundled engine without starting it.
     pub async fn engine_start_problem(&self) -> Option<String> {
         if self.engine().kind == Kind::Bundled {
             return None;

@@ -1,5 +1,5 @@
-//! How a real engine leads a dialogue: what of its output is the answer and what is beside it, and what of a caller's words it
-//! would take for commands of its own.
+//! How a real engine conducts a dialogue: which of its output is the answer and which is not, and which of a caller's
+//! words it would take for commands of its own.
 
 use std::time::Duration;
 
@@ -8,39 +8,39 @@ use crate::{
     text::is_hidden,
 };
 
-/// Stands above each answer, which lies between two rules.
+/// Precedes each answer, which is enclosed in two rules: lines of one repeated character.
 const ANSWER_MARK: &str = "Resposta:";
-/// A rule is at least this long.
+/// The minimum length of a rule, in characters.
 const MIN_RULE: usize = 10;
-/// A line without end is passed on at this length.
+/// A line without an end is passed on when it is longer than this.
 const MAX_LINE_BYTES: usize = 64 * 1024;
-/// The engine forgets what comes sooner than it wants, and says so.
+/// Part of the message with which the engine says that input came too soon, and was dropped.
 const TOO_SOON: &str = "RATE LIMIT";
-/// It says for how long; where it does not, and at most.
+/// How long to pause, in seconds, where that message does not say it; and the longest pause.
 const DEFAULT_PAUSE: f64 = 5.0;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Words that the engine obeys whoever types them. The three that end the caller's own session are none of them.
+/// Words that the engine obeys, whoever types them. The three that end the caller's own session are not among them.
 const COMMANDS: &[&str] = &[
     "state", "history", "clear", "save", "tools", "scope", "debug", "prompt", "prompt save", "status",
     "reset", "emergency", "simulate", "help",
 ];
 
-/// Zero-width spaces and joiners, which scripts need and words do not.
+/// Returns whether a character is a zero-width space or joiner, which some scripts need and commands do not.
 fn is_zero_width(c: char) -> bool {
     matches!(c, '\u{200B}'..='\u{200D}' | '\u{2060}')
 }
 
-/// Text that the engine takes as it is: `@` names no file, and no word is a command.
+/// Returns text that the engine takes literally: `@` names no file, and no word is a command.
 pub(super) fn disarmed(text: &str) -> String {
     let text = text.replace('@', "\u{FF20}");
-    // What nobody sees does not make it another word.
+    // Invisible characters do not make a command another word.
     let seen: String =
         text.chars().filter(|c| c.is_whitespace() || !(is_hidden(*c) || is_zero_width(*c))).collect();
     let words = seen.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     if COMMANDS.contains(&words.as_str()) { format!("“{}”", text.trim()) } else { text }
 }
 
-/// How long the engine wants to be left alone, where it says that it has forgotten what it was told.
+/// Returns how long the engine wants to be left alone, where it says that it has dropped its input.
 pub(super) fn came_too_soon(said: &str) -> Option<Duration> {
     let (_, behind) = said.rsplit_once(TOO_SOON)?;
     let number = |text: &str| text.trim_end_matches('s').parse::<f64>().ok();
@@ -52,26 +52,26 @@ pub(super) fn came_too_soon(said: &str) -> Option<Duration> {
 enum Place {
     #[default]
     Beside,
-    /// The mark was printed; the rule comes next.
+    /// The mark was printed; a rule comes next.
     Announced,
-    /// Within an answer, to the same rule again.
+    /// Within an answer, until the same rule comes again.
     Within(String),
 }
 
-/// Tells the answers of a dialogue apart from what is printed beside them.
+/// Separates the answers of a dialogue from the output around them.
 #[derive(Debug, Default)]
 pub(super) struct Dialogue {
     place: Place,
-    /// A line that has no end yet, and where it begins.
+    /// A line that is not complete yet, and the offset in the output at which it begins.
     begun: String,
     begun_at: u32,
     answers: String,
     has_mark: bool,
-    /// The engine speaks without marks: everything is answer.
+    /// Whether the engine prints no marks, so that all output is its answer.
     is_plain: bool,
 }
 
-/// The line, where it is nothing but a rule.
+/// Returns the trimmed line if it is a rule and nothing else.
 pub(super) fn rule(line: &str) -> Option<&str> {
     let line = line.trim();
     let first = line.chars().next().filter(|c| matches!(c, '-' | '=' | '─'))?;
@@ -79,7 +79,7 @@ pub(super) fn rule(line: &str) -> Option<&str> {
 }
 
 impl Dialogue {
-    /// Takes a piece of output; answers with what of it is whole, each with its stream.
+    /// Takes a piece of output and returns the lines that are now complete, as pieces each with its stream.
     pub(super) fn push(&mut self, chunk: Chunk) -> Vec<Chunk> {
         if chunk.stream != Stream::Stdout || self.is_plain {
             return vec![chunk];
@@ -133,7 +133,7 @@ impl Dialogue {
         }
     }
 
-    /// What has no end yet, when the engine waits or has ended.
+    /// Returns the incomplete line, when the engine waits for input or has ended.
     pub(super) fn flush(&mut self) -> Vec<Chunk> {
         let mut pieces = Vec::new();
         let rest = std::mem::take(&mut self.begun);
@@ -147,12 +147,13 @@ impl Dialogue {
         pieces
     }
 
-    /// It was told something and asks again without ever having marked an answer: its output is its answer.
+    /// Notes that the engine asks again after input; if it has never marked an answer by then, all its output is its
+    /// answer.
     pub(super) fn asks_again(&mut self) {
         self.is_plain |= !self.has_mark;
     }
 
-    /// The answers; `None` where the engine marks none.
+    /// Returns the answers so far; `None` where the engine marks none.
     pub(super) fn answers(&self) -> Option<&str> {
         self.has_mark.then_some(self.answers.as_str())
     }

@@ -1,4 +1,4 @@
-//! Running the engine's command line for a tool.
+//! Runs the engine's command line for a tool.
 
 use std::{path::Path, time::Duration};
 
@@ -14,44 +14,45 @@ use crate::{
     text::bounded,
 };
 
-/// A real engine prints its answer twice on one line, escaped, and what comes before and behind it.
+/// A real engine prints its answer twice on one line, escaped, with other output before and after it. Kept are this
+/// many times the longest answer, and this many bytes more.
 const KEPT_TIMES: usize = 3;
 const KEPT_BESIDE: usize = 256 * 1024;
-/// An engine that has said its outcome, and then nothing, gets this long to end by itself; one that goes on to speak may have
-/// more to say.
+/// An engine that has printed its outcome and then is silent gets this long to end by itself. One that goes on to print
+/// may have more to say, and gets the longer time.
 const OUTCOME_GRACE: Duration = Duration::from_secs(5);
 const LONGEST_OUTCOME_GRACE: Duration = Duration::from_secs(60);
 
-/// What is to be run.
+/// The description of a run.
 pub(super) struct EngineRun {
     /// The engine's flags.
     pub(super) flags: Vec<String>,
-    /// What the agent is told. The bundled engine takes it by a descriptor; a real one knows no other way than its command
+    /// The agent's input. The bundled engine reads it from standard input; a real one takes it only on its command
     /// line, which every user of the machine can read.
     pub(super) input: Option<String>,
-    /// The longest time that the caller wants, in seconds.
+    /// The run time limit that the caller wants, in seconds; the configured limit applies as well.
     pub(super) timeout: Option<u32>,
-    /// Whether it is spoken to after that.
+    /// Whether the run gets further input while it lasts.
     pub(super) is_spoken_to: bool,
-    /// Whether an agent runs, which is what needs the model.
+    /// Whether an agent runs, which needs access to the model.
     pub(super) is_agent: bool,
 }
 
 impl EngineRun {
-    /// A run that no agent takes part in.
+    /// Returns the description of a run that involves no agent.
     pub(super) fn plain(flag: impl Into<String>) -> Self {
         Self { flags: vec![flag.into()], input: None, timeout: None, is_spoken_to: false, is_agent: false }
     }
 }
 
-/// A run that goes on.
+/// A run in progress.
 pub(super) struct Started {
     pub(super) run: Run,
     timeout: Duration,
 }
 
 impl Started {
-    /// What became of it, once [`Run::next`] has answered `None`.
+    /// Returns how the run ended, once [`Run::next`] has returned `None`; stores the process's exit in `exit`.
     ///
     /// # Errors
     /// As [`Inner::run_engine`].
@@ -83,7 +84,7 @@ impl Started {
 }
 
 impl CallContext {
-    /// Passes output on. Nobody listening is no reason to stop.
+    /// Passes output on. A missing listener is no reason to stop.
     pub(super) async fn tell(&self, chunk: Chunk) {
         let _unheard = self.progress.send(Progress::Output(chunk)).await;
     }
@@ -113,10 +114,10 @@ impl Inner {
         if wanted.is_agent {
             let further = config.agent_environment.iter();
             environment.extend(further.map(|(name, value)| (name.clone(), value.expose().to_owned())));
-            // No repository above the run's root is the run's.
+            // No git repository above the run's root belongs to the run.
             let above = root.parent().unwrap_or(root).to_string_lossy().into_owned();
             environment.entry("GIT_CEILING_DIRECTORIES".to_owned()).or_insert(above);
-            // The engine has a limit of its own, and one that it is not told is not ours.
+            // The engine has a time limit of its own, so it is told ours.
             let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
             flags.push(format!("--timeout={}", seconds.max(1)));
         }
@@ -165,11 +166,11 @@ impl Inner {
         Ok(Started { run, timeout })
     }
 
-    /// Runs the engine in `root` to its end, its output going to the context's listener.
+    /// Runs the engine in `root` to its end, and passes its output to the context's listener.
     ///
     /// # Errors
-    /// [`Reason::TimedOut`], [`Reason::Cancelled`], [`Reason::EngineNotStarted`], [`Reason::SupervisorLost`];
-    /// an engine that ended by itself is no error here, whatever its status.
+    /// [`Reason::TimedOut`], [`Reason::Cancelled`], [`Reason::EngineNotStarted`], [`Reason::SupervisorLost`]; an engine
+    /// that ended by itself is not an error here, whatever its exit status.
     pub(super) async fn run_engine(
         &self,
         context: &CallContext,
@@ -180,12 +181,13 @@ impl Inner {
         let input =
             wanted.input.clone().filter(|_| wanted.is_agent && self.config.engine.kind == Kind::Conductor);
         let mut started = self.start_engine(context, root, wanted).await?;
-        // When something was printed that may be the outcome, and how long nothing more has to come.
+        // When output was first seen that may be the outcome, and when to look for the outcome unless more output
+        // comes.
         let mut said_at: Option<Instant> = None;
         let mut ends_at: Option<Instant> = None;
         loop {
             let chunk = tokio::select! {
-                // `next` is cancel safe, the rest only waits.
+                // `next` is cancel safe, the other branch only waits.
                 biased;
                 chunk = started.run.next(&context.cancel) => chunk,
                 () = sleep_until(ends_at) => {
@@ -211,7 +213,8 @@ impl Inner {
         started.conclude(exit)
     }
 
-    /// Waits until no other run of this agent goes on in this conversation, or in none; says so meanwhile.
+    /// Waits until no other run of this agent is in progress in this conversation, or among stateless runs, and reports
+    /// the wait. Returns `None` where runs take no turns.
     pub(super) async fn wait_for_agent(
         &self,
         context: &CallContext,
@@ -228,7 +231,7 @@ impl Inner {
         }
         let _unheard = context.progress.send(Progress::WaitingForAgent(agent_id.to_owned())).await;
         tokio::select! {
-            // Losing the lock's branch only gives up the place in its queue.
+            // Cancel safe: dropping the lock's branch only gives up its position in the queue.
             guard = lock.lock_owned() => {
                 let _unheard = context.progress.send(Progress::AgentIsFree(agent_id.to_owned())).await;
                 Ok(Some(guard))
@@ -249,13 +252,13 @@ async fn sleep_until(time: Option<Instant>) {
     }
 }
 
-/// What an engine that failed said last: the exception of a Python traceback, else the end of standard error, else of standard
-/// output.
+/// Returns the last words of an engine that failed: the exception of a Python traceback, else the end of standard
+/// error, else that of standard output.
 pub(super) fn last_words(finished: &Finished) -> String {
     let source = if finished.stderr.trim_ascii().is_empty() { &finished.stdout } else { &finished.stderr };
     let text = String::from_utf8_lossy(source);
     if let Some((_, traceback)) = text.rsplit_once("Traceback (most recent call last):") {
-        // Frames are indented; the exception's own line is not. Its text may go on.
+        // Frames are indented, the exception's own line is not. Its text may continue on further lines.
         let is_exception = |line: &&str| !line.is_empty() && !line.starts_with(char::is_whitespace);
         let lines: Vec<&str> = traceback.lines().collect();
         if let Some(at) = lines.iter().position(is_exception) {
@@ -268,14 +271,14 @@ pub(super) fn last_words(finished: &Finished) -> String {
     bounded(&lines[lines.len().saturating_sub(5)..].join("\n"), MAX_WORDS_BYTES)
 }
 
-/// What an engine misses that the configuration can give it: a variable whose name says that it is a key or an address.
+/// Finds the variable that an engine lacks and the configuration can pass on: one named like a key or an address.
 fn missing_variable(words: &str) -> Option<&str> {
     let names = words.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
     let ends = ["_KEY", "_TOKEN", "_URI", "_URL", "_SECRET", "_PASSWORD", "_CREDENTIALS"];
     names.into_iter().find(|name| name.len() > 4 && ends.iter().any(|end| name.ends_with(end)))
 }
 
-/// The sentence for an engine that ended with something else than success.
+/// Returns the error for an engine that ended with anything but success.
 pub(super) fn failed(finished: &Finished) -> Error {
     let how = match finished.exit {
         Exit::Code(code) => format!("the engine ended with status {code}"),
@@ -292,7 +295,7 @@ pub(super) fn failed(finished: &Finished) -> Error {
     Error::new(Reason::EngineFailed, message)
 }
 
-/// More of an engine's last words is not told.
+/// An engine's last words are cut to this many bytes.
 const MAX_WORDS_BYTES: usize = 1000;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
     text::bounded,
 };
 
-/// More of what was not taken is only in the log.
+/// The most refusals that are returned as notes; all of them are in the log.
 const MAX_NOTES: usize = 20;
 
 /// One run of an agent.
@@ -81,7 +81,7 @@ async fn execute(
     if run.clears_history {
         flags.push("--clear".into());
     }
-    // A real engine tells its outcome in JSON only; the bundled one streams its answer as text.
+    // A real engine reports its outcome only in JSON; the bundled one streams its answer as text.
     if kind == Kind::Conductor || run.format == OutputFormat::Json {
         flags.push("--output=json".into());
     }
@@ -105,7 +105,7 @@ async fn execute(
     }
     let (input_text, format) = (run.input_text.to_owned(), run.format);
     let max_bytes = inner.config.conductor.max_answer_bytes() as usize;
-    // An answer may be long, and is read off the runtime.
+    // A long answer takes time to parse, so that is done off the runtime.
     let (output, document, is_truncated) =
         inner.blocking(move |_| answer(kind, &input_text, format, &finished, max_bytes)).await?;
     let answer = AgentAnswer {
@@ -120,7 +120,7 @@ async fn execute(
     Ok(Done { is_truncated: answer.is_truncated, ..Done::new(output, &answer)? })
 }
 
-/// The engine works in its own root: a caller that names that one gets what it asks for, another one is told so.
+/// Accepts only the engine's own root, because the engine cannot work in another directory.
 async fn check_directory(inner: &Inner, directory: Option<String>) -> Result<()> {
     let Some(directory) = directory.filter(|directory| !directory.is_empty()) else { return Ok(()) };
     inner
@@ -136,7 +136,7 @@ async fn check_directory(inner: &Inner, directory: Option<String>) -> Result<()>
         .await
 }
 
-/// The caller's settings as flags.
+/// Returns the caller's settings as flags.
 pub(super) async fn setting_flags(inner: &Inner, context: &CallContext) -> Result<Vec<String>> {
     let settings = inner.conversations.settings(&context.caller).await?;
     let environment = settings.environment.map(|name| format!("--environment={name}"));
@@ -153,8 +153,8 @@ fn answer(
     finished: &Finished,
     max_bytes: usize,
 ) -> Result<Answer> {
-    // It says 0 for failures too, but never another status for a success. One that had said its outcome and had to be ended
-    // has none that counts.
+    // A real engine exits with 0 for failures too, but never with another status for a success. The status of an engine
+    // that was ended after it had printed its outcome does not count.
     let is_ended_well = finished.exit == Exit::Code(0) || finished.is_concluded();
     if !is_ended_well {
         return Err(failed(finished));

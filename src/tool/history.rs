@@ -10,11 +10,12 @@ use crate::{
     error::{Error, Reason, Result},
 };
 
-/// How long a run that has the lock is waited for.
+/// How long to wait for a run that holds the lock.
 const LOCK_TIME: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Clears what an agent remembers while no run of it can write. `None`: one runs.
+/// Clears an agent's history while holding the lock of its runs. Returns the number of interactions removed, or `None`
+/// while one runs.
 fn clear_if_free(workspace: &Workspace, agent_id: &str) -> std::io::Result<Option<usize>> {
     if !workspace.root.exists() {
         return Ok(Some(0));
@@ -27,8 +28,8 @@ pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &Clea
     let agent_id = arguments.agent_id.as_str();
     let conversation_id = context.conversation(arguments.conversation_id.as_deref());
     let root = inner.conversations.layout().agent_root(&context.caller, &conversation_id, agent_id);
-    // A run of this agent in this conversation would write what is cleared here: a real engine's runs are waited for by their
-    // turn, the bundled engine's by its own lock.
+    // A run of this agent in this conversation would rewrite what is cleared here. The turn excludes runs that this
+    // process started; the bundled engine's lock also excludes those of other processes.
     let _turn = inner.wait_for_agent(context, Some(&conversation_id), agent_id).await?;
     let until = context.deadline.min(Instant::now() + LOCK_TIME);
     let removed = loop {
@@ -48,12 +49,12 @@ pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &Clea
             return Err(Error::new(Reason::Busy, message));
         }
         tokio::select! {
-            // Both branches only wait.
+            // Cancel safe: both branches only wait.
             () = tokio::time::sleep(LOOK_AGAIN) => {}
             () = context.cancel.cancelled() => return Err(Error::cancelled()),
         }
     };
-    // The last one to forget takes the conversation along.
+    // When nothing in the conversation is remembered any more, the conversation itself is removed.
     inner.conversations.remove_if_empty(&context.caller, &conversation_id).await?;
     let result = HistoryCleared {
         agent_id: agent_id.to_owned(),

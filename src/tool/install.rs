@@ -23,7 +23,7 @@ pub(super) async fn install(
 ) -> Result<Done> {
     let _use = inner.workspace_use.clone().read_owned().await;
     let root = inner.config.engine.root.clone();
-    // The engines' own word for "show what there is".
+    // `list` is the engines' own word for listing what can be installed.
     let Some(name) = arguments.template_name.as_ref().filter(|name| *name != "list") else {
         let finished = inner.run_engine(context, &root, EngineRun::plain("--install=list"), exit).await?;
         if finished.exit != Exit::Code(0) {
@@ -44,7 +44,8 @@ pub(super) async fn install(
         return Err(failed(&finished));
     }
     let report = String::from_utf8_lossy(&finished.stdout).into_owned();
-    // What was named and is there: the workspace says it, not the engine's words.
+    // A word of the report counts only if it names an agent in the workspace, because the engine's words alone prove
+    // nothing.
     let named: BTreeSet<String> = report
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
         .filter(|word| after.contains(*word))
@@ -80,8 +81,8 @@ fn told(result: &Installed) -> Result<Done> {
     )
 }
 
-/// A real engine installs where it always does, whatever its configuration says: into a root of its own, from which the gateway
-/// takes what is new to where the configuration points.
+/// Installs into a separate root, because a real engine always installs to the same place, whatever its configuration
+/// says. The gateway then moves what is new to where the configuration points.
 async fn install_apart(
     inner: &Inner,
     context: &CallContext,
@@ -107,7 +108,7 @@ async fn install_apart(
     if made.is_empty() {
         return Err(nothing(name, &format!(" ({})", last_words(&finished))));
     }
-    // What is there already is said with what was skipped.
+    // Agents that exist already are refused here, and are listed as skipped.
     let (taken, _) = inner.settle(&prepared, None).await;
     let result = Installed {
         skipped: made.intersection(&before).cloned().collect(),
@@ -128,7 +129,7 @@ async fn installed(inner: &Inner) -> Result<BTreeSet<String>> {
         .await
 }
 
-/// Reads the engines' lists: a category ends in a colon, a template is `Name: description` below it.
+/// Parses the engines' lists: a category ends in a colon, a template below it is `Name: description`.
 fn templates(report: &str) -> Vec<TemplateSummary> {
     let mut category = String::new();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! `migrate_storage`: from files to files; history goes along.
+//! `migrate_storage`: copies the agents and their histories from one directory to another.
 
 use std::{fs, io, path::Path};
 
@@ -71,7 +71,7 @@ fn copy_agents(
     }
     let (mut agents, mut left_out) = (Vec::new(), Vec::new());
     for agent in workspace.agents().map_err(failed)? {
-        // A link in an agent's place is somebody else's directory.
+        // A symbolic link in place of an agent's directory leads to somebody else's directory, so it is left out.
         let Ok(from) = workspace.agent_root(&agent.agent_id) else {
             left_out.push(agent.agent_id);
             continue;
@@ -95,7 +95,7 @@ fn copy_agents(
     })
 }
 
-/// Points the engine's configuration to the new place; the old file is kept beside it.
+/// Points the engine's configuration to the new directory and keeps a copy of the old file next to it.
 fn update_config(root: &Path, target: &Path) -> io::Result<()> {
     let path = root.join("config.yaml");
     let (mut config, mode) = match Root::open(root)?.read_text(Path::new("config.yaml"), MAX_CONFIG_BYTES) {
@@ -112,6 +112,6 @@ fn update_config(root: &Path, target: &Path) -> io::Result<()> {
     config["storage"]["path"] = json!(target);
     let text = serde_saphyr::to_string(&config).map_err(io::Error::other)?;
     replace(&path, text.as_bytes(), Durability::Power)?;
-    // Whoever could read it before, such as an engine that runs as somebody else, still can.
+    // Everybody who could read the file before, such as an engine that runs as another user, still can.
     mode.map_or(Ok(()), |mode| fs::set_permissions(&path, mode))
 }

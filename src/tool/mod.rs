@@ -1,7 +1,7 @@
-//! The catalogue of tools: schemas, annotations, typed arguments; each becomes an engine run or an action on the
-//! workspace, and every call passes [`Toolbox::call`].
+//! The catalogue of tools: their schemas, annotations and typed arguments. Each call becomes an engine run or an action
+//! on the workspace, and every call goes through [`Toolbox::call`].
 //!
-//! *Lives here:* the catalogue, the calls, the reading of an engine's outcome into a typed result.
+//! *Lives here:* the catalogue, the calls, the conversion of an engine's outcome into a typed result.
 //! *May import:* `conversation`, `engine`, rank 0. *May not:* know models, jobs, doors.
 
 mod agents;

@@ -1,13 +1,14 @@
-//! Whole numbers as callers write them: JSON Schema counts 2.0 as an integer (draft 2020-12, section 6.1.1), and some clients send
-//! what was typed, as text.
+//! Whole numbers as callers write them: JSON Schema accepts 2.0 as an integer (draft 2020-12, section 6.1.1), and some
+//! clients send what was typed, as a string.
 
 use serde_json::Value;
 
-/// The largest integer that every JSON reader has exactly.
+/// The bound up to which every JSON parser represents all integers exactly.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Makes integers of whole floats and of texts of digits, wherever the schema wants an integer, and leaves out members that are null
-/// where the schema has another type and does not require them. Anything else stays as it is, and is left to whoever checks it.
+/// Converts whole floats and strings of digits to integers wherever the schema wants an integer, and removes null
+/// members where the schema has another type and does not require them. Leaves everything else unchanged for the
+/// validator.
 pub(crate) fn read_as_written(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(members) => {
@@ -15,7 +16,7 @@ pub(crate) fn read_as_written(value: &mut Value, schema: &Value) {
             let is_required = |name: &str| {
                 schema["required"].as_array().is_some_and(|required| required.iter().any(|one| one == name))
             };
-            // Where null is a value of its own, it may mean something else than nothing.
+            // Where the schema allows null, null may mean something other than an omitted member.
             let is_nothing = |name: &str| {
                 properties
                     .get(name)
@@ -51,7 +52,7 @@ pub(crate) fn read_as_written(value: &mut Value, schema: &Value) {
 fn wants_integer(schema: &Value) -> bool {
     match schema.get("type") {
         Some(Value::String(kind)) => kind == "integer",
-        // Where a text is as good, it is one.
+        // Where the schema accepts a string as well, a string stays a string.
         Some(Value::Array(kinds)) => {
             kinds.iter().any(|kind| kind == "integer") && !kinds.iter().any(|kind| kind == "string")
         }

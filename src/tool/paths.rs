@@ -1,4 +1,4 @@
-//! Paths that callers name: confined to configured roots.
+//! Paths that callers name, confined to the configured roots.
 
 use std::{
     io,
@@ -11,12 +11,12 @@ use crate::{
     files::{Root, create_private_directory},
 };
 
-/// A directory below one of the roots. It may not be there yet.
+/// A directory under one of the roots. It does not have to exist.
 #[derive(Clone, Debug)]
 pub(super) struct Confined {
-    /// The root, links resolved.
+    /// The root, with symbolic links resolved.
     root: PathBuf,
-    /// The way from there, on which no link is followed.
+    /// The path relative to the root, on which no symbolic link is followed.
     relative: PathBuf,
 }
 
@@ -25,31 +25,31 @@ impl Confined {
         if self.relative.as_os_str().is_empty() { self.root.clone() } else { self.root.join(&self.relative) }
     }
 
-    /// Opens it, link by no link.
+    /// Opens the directory without following any symbolic link below the root.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it does not exist or cannot be opened.
     pub(super) fn open(&self) -> io::Result<Root> {
         Root::open(&self.root)?.directory(&self.relative)
     }
 
-    /// Opens it, made where it is missing.
+    /// Opens the directory, and creates what is missing of it.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub(super) fn create(&self) -> io::Result<Root> {
         Root::open(&self.root)?.create_directory(&self.relative)
     }
 
-    /// One below it.
+    /// Returns the directory `name` within this one.
     pub(super) fn join(&self, name: &str) -> Self {
         Self { root: self.root.clone(), relative: self.relative.join(name) }
     }
 }
 
 impl ToolboxConfig {
-    /// The directory that a caller means: under one of the backup roots, links resolved; the first root where
-    /// nothing is named.
+    /// Resolves the directory that a caller names: one under a backup root, with symbolic links resolved, or the first
+    /// root when nothing is named.
     pub(super) fn confined(&self, field: &str, path: Option<&str>) -> Result<Confined> {
         let roots: Vec<PathBuf> =
             self.conductor.backup_roots.iter().filter_map(|root| make_root(root).ok()).collect();
@@ -70,7 +70,7 @@ impl ToolboxConfig {
         if path.components().any(|component| component == Component::ParentDir) {
             return refused("must not contain `..`".into());
         }
-        // What exists of it is resolved, so that no link leads out.
+        // The existing part is resolved, so that no symbolic link leads out of the roots.
         let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
         let rest = path.strip_prefix(existing).unwrap_or(Path::new("")).to_owned();
         let resolved = match existing.canonicalize() {

@@ -1,5 +1,5 @@
-//! Where a run of an agent takes place: the engine's own root for one of the bundled engine that remembers nothing, else a root
-//! of its own.
+//! Where a run of an agent takes place: a stateless run of the bundled engine in the engine's own root, any other run
+//! in a root of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,12 @@ use crate::{
     principal::Principal,
 };
 
-/// A root that is ready to be run in.
+/// A root that is ready for a run.
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// Where the engine is started.
     pub(super) root: PathBuf,
-    /// The workspace of a root of its own.
+    /// The workspace of the run's own root; `None` where it has none.
     private: Option<Workspace>,
     is_remembered: bool,
     /// Removed when the run is over.
@@ -31,14 +31,16 @@ fn unwritable(error: impl std::fmt::Display) -> Error {
 }
 
 impl ToolboxConfig {
-    /// Whether an agent runs only once at a time in a conversation, or in none: the bundled engine's remembers nothing without one.
+    /// Returns whether runs of an agent take turns. Only the bundled engine's stateless runs do not, because they
+    /// remember nothing.
     pub(super) fn has_turns(&self, conversation_id: Option<&str>) -> bool {
         self.engine.kind != Kind::Bundled || conversation_id.is_some()
     }
 }
 
 impl Inner {
-    /// Where a call's runs of an agent take their turns: that of the conversation, or of all that remember nothing.
+    /// Returns the root within which a call's runs of an agent take turns: that of the conversation, or one for all
+    /// stateless runs.
     pub(super) fn run_root(
         &self,
         caller: &Principal,
@@ -51,10 +53,11 @@ impl Inner {
         }
     }
 
-    /// Makes ready where an agent runs, in a conversation or in none.
+    /// Prepares the root in which an agent runs, in a conversation or statelessly.
     ///
     /// # Errors
-    /// [`Reason::AgentNotFound`]; [`Reason::ToolFailed`] for an agent that cannot be read, or a root that cannot be made.
+    /// [`Reason::AgentNotFound`]; [`Reason::Unsupported`] for a conversation where agents are not kept in files;
+    /// [`Reason::ToolFailed`] for an agent that cannot be read, or a root that cannot be made.
     pub(super) async fn prepare(
         &self,
         context: &CallContext,
@@ -68,7 +71,7 @@ impl Inner {
             let code = code.map(|code| code.current()).transpose().map_err(unreadable_code)?;
             let workspace = match (config.workspace(), &conversation_id) {
                 (Ok(workspace), _) => workspace,
-                // Agents that are not kept in files: the engine itself says whether there is such an agent.
+                // Agents that are not kept in files: only the engine itself knows whether there is such an agent.
                 (Err(_), None) => return in_plain_root(config, runs.next(), code.as_deref()),
                 (Err(_), Some(_)) => {
                     let message = "conversations need an engine that keeps its agents in files";
@@ -97,10 +100,10 @@ impl Inner {
         .await
     }
 
-    /// A root without an agent, for what the engine installs. Answers too with its workspace.
+    /// Prepares a root without an agent, for what the engine installs. Returns it with its workspace.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`].
+    /// [`Reason::ToolFailed`]; [`Reason::Unsupported`] where agents are not kept in files.
     pub(super) async fn prepare_installation(&self) -> Result<(Prepared, Workspace)> {
         let (runs, code) = (self.runs.clone(), self.code.clone());
         self.blocking_for(super::backup::COPY_TIME, move |config| {
@@ -120,8 +123,8 @@ impl Inner {
         .await
     }
 
-    /// Takes in what a run has created, and bounds what it has written down. Answers with the new agents, and with what was not
-    /// taken and why.
+    /// Takes the agents that a run has created into the workspace, and trims the prompts that it has logged. Returns
+    /// the ids of the new agents, and what was not taken, with the reasons.
     pub(super) async fn settle(
         &self,
         prepared: &Prepared,
@@ -149,7 +152,7 @@ impl Inner {
                 }
                 (taken, refused)
             }
-            // The run itself is over and its answer is good.
+            // The run itself is over and its answer is valid.
             Err(error) => {
                 tracing::warn!(%error, cause = error.cause(), "what a run created could not be looked at");
                 (Vec::new(), vec![error.message().to_owned()])

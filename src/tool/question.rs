@@ -1,4 +1,4 @@
-//! What a call asks while it runs, and whoever answers.
+//! The questions that a call asks while it runs, and how it gets their answers.
 
 use std::time::Duration;
 
@@ -15,26 +15,27 @@ pub struct Question {
     pub prompt: String,
     /// The JSON Schema that an answer has to fit.
     pub schema: Value,
-    /// The answer that is taken when nobody gives one in time.
+    /// The answer that is used when nobody answers in time.
     pub default: Value,
-    /// How long an answer is waited for.
+    /// How long an answer is waited for; enforced by whoever receives the question.
     pub timeout: Duration,
-    /// Where the answer goes.
+    /// The channel on which the answer is sent.
     pub reply: oneshot::Sender<Value>,
 }
 
 impl Question {
-    /// The schema of a yes or no.
+    /// Returns the schema of a yes-or-no question.
     pub fn yes_or_no() -> Value {
         json!({"type": "boolean"})
     }
 }
 
 impl CallContext {
-    /// Asks, and waits for the answer or the default. Where nobody listens the default is taken at once.
+    /// Asks a question and returns its answer, or `default` when the question is dropped. Without a receiver of
+    /// progress, returns `default` at once.
     ///
     /// # Errors
-    /// [`Reason::Cancelled`]; [`Reason::TimedOut`] at the job's own deadline.
+    /// [`Reason::Cancelled`]; [`Reason::TimedOut`] when the job's own deadline passes first.
     pub async fn ask(
         &self,
         prompt: impl Into<String>,
@@ -48,7 +49,7 @@ impl CallContext {
             return Ok(default);
         }
         tokio::select! {
-            // Every branch only waits.
+            // Cancel safe: every branch only waits.
             biased;
             answer = answer => Ok(answer.unwrap_or(default)),
             () = self.cancel.cancelled() => Err(Error::cancelled()),

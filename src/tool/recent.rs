@@ -1,4 +1,4 @@
-//! What direct reads answered a moment ago. Clients poll; the disk, and the thread that waits for it, need not.
+//! Keeps the results of direct reads for a moment, so that clients that poll cost neither the disk nor a thread.
 
 use std::{
     collections::HashMap,
@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use super::{Call, CallContext, Done};
 
-/// An answer is given again for so long. A change made through the gateway is seen at once, one by hand after this.
+/// How long a result is reused. A change made through the gateway is seen at once, one made by hand after this time.
 const FRESH: Duration = Duration::from_millis(200);
-/// So many answers are kept, and none longer than this.
+/// The number of results at which all are dropped, and the longest text, in bytes, of a result that is kept.
 const MAX_KEPT: usize = 256;
 const MAX_BYTES: usize = 64 * 1024;
 
-/// Answers by caller and call.
+/// Results by caller and call.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     answers: Mutex<HashMap<(String, String), (Instant, Done)>>,
@@ -27,14 +27,14 @@ pub(super) struct Recent {
     changes: AtomicU64,
 }
 
-/// The place of an answer that is being found.
+/// Where a result that is being computed will be kept.
 pub(super) struct Place {
     key: (String, String),
     changes: u64,
 }
 
 impl Recent {
-    /// Where the answer of a call belongs; `None` for one that is not answered directly.
+    /// Returns where the result of a call will be kept; `None` for a call that is not a direct read.
     pub(super) fn place(&self, call: &Call, context: &CallContext) -> Option<Place> {
         let is_direct = call.only_reads() && context.job_id.is_empty();
         is_direct.then(|| Place {
@@ -43,14 +43,14 @@ impl Recent {
         })
     }
 
-    /// The answer of a moment ago.
+    /// Returns the result of the same call if it is recent enough.
     pub(super) fn find(&self, place: &Place) -> Option<Done> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, done) = answers.get(&place.key)?;
         (since.elapsed() < FRESH).then(|| done.clone())
     }
 
-    /// Keeps an answer, unless something was changed while it was found.
+    /// Keeps a result, unless something may have been changed since the place was taken.
     pub(super) fn keep(&self, place: Place, done: &Done) {
         if done.text.len() > MAX_BYTES {
             return;
@@ -65,7 +65,7 @@ impl Recent {
         answers.insert(place.key, (Instant::now(), done.clone()));
     }
 
-    /// Something may have been changed.
+    /// Drops all results, because something may have been changed.
     pub(super) fn forget(&self) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         self.changes.fetch_add(1, Ordering::AcqRel);

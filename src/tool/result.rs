@@ -1,4 +1,5 @@
-//! The results of the tools, typed: what `structured` holds, and what their output schemas describe.
+//! The typed results of the tools, which `structured` holds. Clients see their schemas, with the doc comments as
+//! descriptions.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The directories of runs that remember nothing: made for one run, removed with it, and with the next start where the process
-//! that made them died.
+//! The directories of stateless runs. Each is made for one run and removed with it, or by the next start where the
+//! process that made it died.
 
 use std::{
     fs::{self, File},
@@ -12,16 +12,16 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::files::{create_private_directory, open_private, remove_tree};
 
-/// The directories of this process' runs.
+/// The directories of this process's runs.
 #[derive(Debug)]
 pub(super) struct Runs {
     directory: PathBuf,
     count: AtomicU64,
-    /// Held for as long as the process lives; what nobody holds is removed by the next start.
+    /// Held for as long as the process lives; the next start removes directories whose lock nobody holds.
     _lock: File,
 }
 
-/// One run's directory; gone when it is dropped.
+/// The directory of one run; it is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct RunDirectory(PathBuf);
 
@@ -47,14 +47,14 @@ impl Drop for RunDirectory {
 }
 
 impl Runs {
-    /// Makes the directory for this process below `data_directory`, and removes those of processes that are gone.
+    /// Creates the directory for this process below `data_directory`, and removes those of processes that have ended.
     ///
     /// # Errors
     /// When it cannot be written.
     pub(super) fn open(data_directory: &Path) -> io::Result<Self> {
         let all = data_directory.join("runs");
         create_private_directory(&all)?;
-        // One at a time: a directory that is being made is not taken for one that was left.
+        // One process at a time, so that a directory that is being made is not taken for an abandoned one.
         let turn = open_private(&all.join(".lock"))?;
         flock(&turn, FlockOperation::LockExclusive)?;
         for entry in fs::read_dir(&all)?.flatten().filter(|entry| entry.path().is_dir()) {
@@ -73,7 +73,7 @@ impl Runs {
         Ok(Self { directory, count: AtomicU64::new(0), _lock: lock })
     }
 
-    /// A directory for one run; it is made by whoever fills it.
+    /// Returns the path of a new run's directory; whoever fills it creates it.
     pub(super) fn next(&self) -> RunDirectory {
         RunDirectory(self.directory.join(self.count.fetch_add(1, Ordering::Relaxed).to_string()))
     }

@@ -1,4 +1,4 @@
-//! The published schema of a tool's arguments, enforced: what clients read is what holds, from one source.
+//! Enforces the published schema of a tool's arguments, so that what clients read is what is checked.
 
 use std::sync::OnceLock;
 
@@ -11,13 +11,13 @@ use crate::{
     text::bounded,
 };
 
-/// The longest sentence of the validator's that is passed on.
+/// The validator's message is cut to this many bytes.
 const MAX_SENTENCE_BYTES: usize = 300;
 
 fn validators() -> &'static [(ToolName, Validator)] {
     static VALIDATORS: OnceLock<Vec<(ToolName, Validator)>> = OnceLock::new();
     VALIDATORS.get_or_init(|| {
-        // Each compiles: a test calls every tool's.
+        // Every schema compiles: a test checks that each tool has a validator.
         let compiled =
             |spec: &super::ToolSpec| Some((spec.name, jsonschema::validator_for(&spec.input_schema).ok()?));
         catalogue().iter().filter_map(compiled).collect()

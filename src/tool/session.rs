@@ -19,24 +19,25 @@ use crate::{
     error::{Reason, Result},
 };
 
-/// How often it is looked whether the engine waits for input.
+/// How often to check whether the engine waits for input.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
-/// An engine that sleeps in a read of its input, seen twice within this time, asks something.
+/// An engine that is found sleeping in a read of its input for this long asks something.
 const READ_TIME: Duration = Duration::from_millis(50);
-/// One that only sleeps, without a child and without a word, is taken to ask after this time.
+/// An engine that only sleeps, without a child process and without output, is taken to ask after this time.
 const IDLE_TIME: Duration = Duration::from_secs(2);
-/// One that has a connection may wait for its model, which takes its time.
+/// An engine that has a connection may be waiting for its model, so it gets this time instead.
 const CONNECTED_TIME: Duration = Duration::from_secs(60);
-/// A prompt is shown up to this length.
+/// A prompt is cut to this many bytes.
 const MAX_PROMPT_BYTES: usize = 2000;
-/// The engine's clock and ours.
+/// Allows for the difference between the engine's clock and ours.
 const PAUSE_MARGIN: Duration = Duration::from_millis(200);
-/// What the engine has forgotten is given again so often.
+/// How often input that the engine has dropped is given again.
 const MAX_AGAIN: u32 = 3;
-/// A line must fit a pipe, so that telling it never waits for the engine.
+/// The longest line that is asked for, in characters (`maxLength`). An answer has at most 64 KiB, which fit a pipe, so
+/// that writing a line does not wait for the engine.
 pub(super) const MAX_LINE_BYTES: u32 = 60_000;
 
-/// The end of what the engine printed since it was last told something.
+/// The end of what the engine has printed since its last input.
 #[derive(Default)]
 struct Recent(String);
 
@@ -49,7 +50,7 @@ impl Recent {
         }
     }
 
-    /// The last line with something in it: a prompt usually ends without a line break.
+    /// Returns the last line that is neither empty nor a rule: a prompt usually ends without a line break.
     fn prompt(&self) -> String {
         let line = self.0.lines().rev().find(|line| !line.trim().is_empty() && rule(line).is_none());
         let line = line.unwrap_or("the agent waits for input");
@@ -57,18 +58,18 @@ impl Recent {
     }
 }
 
-/// What is known of a dialogue while it lasts.
+/// The state of a dialogue.
 struct Talk<'a> {
     inner: &'a Inner,
     context: &'a CallContext,
     dialogue: Dialogue,
     recent: Recent,
     inputs: u32,
-    /// What it is told before anybody is asked.
+    /// The first input, which is given before anybody is asked.
     first: Option<String>,
-    /// What it was told last, and when.
+    /// The latest input, and when it was given.
     told: Option<(String, Instant)>,
-    /// How often that was given again.
+    /// How often the latest input was given again.
     again: u32,
 }
 
@@ -86,7 +87,7 @@ pub(super) async fn run(
     let prepared = inner.prepare(context, agent_id, Some(&conversation_id)).await?;
     let mut flags = vec![format!("--agent={agent_id}"), "--chat".into(), "--interactive".into()];
     flags.extend(execute::setting_flags(inner, context).await?);
-    // A real engine reads its first words where it reads the others; on its command line everybody would read them too.
+    // A real engine gets its first input on standard input like all others: its command line can be read by everybody.
     let (input, first) = match inner.config.engine.kind {
         Kind::Bundled => (arguments.initial_input.clone(), None),
         Kind::Conductor => (None, arguments.initial_input.clone()),
@@ -128,14 +129,15 @@ pub(super) async fn run(
 }
 
 impl Inner {
-    /// A caller's words as the engine is told them: what is typed is text, unless the configuration says otherwise.
+    /// Returns a caller's words as they are given to the engine: as plain text, unless the configuration allows
+    /// commands.
     fn spoken(&self, words: &str) -> String {
         let takes_commands =
             self.config.conductor.session_commands || self.config.engine.kind == Kind::Bundled;
         if takes_commands { words.to_owned() } else { disarmed(words) }
     }
 
-    /// How long a real engine wants between two inputs.
+    /// Returns the pause that a real engine needs between two inputs.
     fn session_pause(&self) -> Duration {
         match self.config.engine.kind {
             Kind::Bundled => Duration::ZERO,
@@ -148,7 +150,7 @@ impl Inner {
 }
 
 impl Talk<'_> {
-    /// Passes output on, told apart.
+    /// Passes output on, with the answers separated from the rest.
     async fn hear(&mut self, chunk: Chunk) {
         self.recent.push(&chunk);
         let pieces = match self.inner.config.engine.kind {
@@ -166,13 +168,15 @@ impl Talk<'_> {
         }
     }
 
-    /// Passes output on and asks whenever the engine waits, until it ends. Answers with the number of answers.
+    /// Passes output on and asks whenever the engine waits for input, until it ends. Returns how many answers the
+    /// engine was given.
     async fn lead(&mut self, run: &mut crate::engine::Run) -> Result<u32> {
         let mut quiet_since = Instant::now();
         let mut reads_since = None;
         loop {
             let chunk = tokio::select! {
-                // Output first: a prompt is asked when it was read. `next` is cancel safe, the rest only waits.
+                // Output first, so that a prompt has been read before it is asked. `next` is cancel safe, the other
+                // branch only waits.
                 biased;
                 chunk = run.next(&self.context.cancel) => chunk,
                 () = tokio::time::sleep(LOOK_AGAIN) => {
@@ -181,7 +185,7 @@ impl Talk<'_> {
                     reads_since = (attention == Attention::Reads).then(|| reads_since.unwrap_or(now));
                     let asks = match attention {
                         Attention::Reads => reads_since.is_some_and(|since| now - since >= READ_TIME),
-                        // The bundled engine reads when it asks, and only then.
+                        // The bundled engine reads its input only when it asks.
                         _ if self.inner.config.engine.kind == Kind::Bundled => false,
                         Attention::Idles => {
                             let quiet = now - quiet_since;
@@ -205,7 +209,8 @@ impl Talk<'_> {
         }
     }
 
-    /// The engine waits: it is told again what it has forgotten, or somebody is asked. Answers whether the dialogue goes on.
+    /// Handles a wait for input: gives again what the engine has dropped, or asks somebody. Returns whether the
+    /// dialogue continues.
     async fn turn(&mut self, run: &mut crate::engine::Run) -> Result<bool> {
         self.flush().await;
         if let Some((line, _)) = self.told.clone()
@@ -237,17 +242,18 @@ impl Talk<'_> {
         Ok(true)
     }
 
-    /// One answer is one line.
+    /// Returns an answer as one line, because a line break would end it.
     fn one_line(&self, words: &str) -> String {
         self.inner.spoken(&words.trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " "))
     }
 
-    /// Tells the engine a line, no sooner than it wants. Answers whether it still runs.
+    /// Gives the engine a line, not before `until`. Returns whether the engine still runs.
     async fn say(&mut self, run: &mut crate::engine::Run, line: String, until: Instant) -> Result<bool> {
         if until > Instant::now() {
             loop {
                 let chunk = tokio::select! {
-                    // The wait first: once it is over nothing has to be read before. `next` is cancel safe.
+                    // The wait first: once it is over no more output has to be read before the line. `next` is cancel
+                    // safe.
                     biased;
                     () = tokio::time::sleep_until(until) => break,
                     chunk = run.next(&self.context.cancel) => chunk,
@@ -263,7 +269,7 @@ impl Talk<'_> {
         Ok(true)
     }
 
-    /// Asks while the engine's output is still read. `None`: the engine ended before there was an answer.
+    /// Asks while the engine's output is still read. Returns `None` when the engine ended before there was an answer.
     async fn ask(&mut self, run: &mut crate::engine::Run) -> Result<Option<Value>> {
         let settings = &self.inner.config.conductor;
         let timeout = Duration::from_secs(settings.session_input_timeout_seconds.into());
@@ -280,7 +286,7 @@ impl Talk<'_> {
         loop {
             tokio::select! {
                 answer = &mut answer => return match answer {
-                    // The run itself sees the cancellation, or its time limit, and ends its tree first.
+                    // The run itself notices the cancellation or its time limit, and ends its process tree first.
                     Err(error) if matches!(error.reason(), Reason::Cancelled | Reason::TimedOut) => {
                         while let Some(chunk) = run.next(&context.cancel).await {
                             self.hear(chunk).await;

@@ -17,7 +17,7 @@ use crate::{
     files::Root,
 };
 
-/// Keys of the engine's configuration that are shown. What is not listed may be a secret.
+/// The keys of the engine's configuration that are shown. Others may hold secrets.
 const SHOWN_KEYS: &[&str] = &["storage", "prompt_format", "tool_plugins", "timeout", "provider", "language"];
 
 pub(super) async fn set_environment(
@@ -51,7 +51,7 @@ fn shown_config(config: &ToolboxConfig) -> Result<BTreeMap<String, Value>> {
     };
     let known = document.iter().filter(|(key, _)| SHOWN_KEYS.contains(&key.as_str()));
     let mut shown: BTreeMap<_, _> = known.map(|(key, value)| (key.clone(), value.clone())).collect();
-    // Of the storage only what names a place: a connection string holds a password.
+    // Of the storage only its type and path are shown: a connection string holds a password.
     if let Some(Value::Object(storage)) = shown.get_mut("storage") {
         storage.retain(|key, _| matches!(key.as_str(), "type" | "path"));
     }

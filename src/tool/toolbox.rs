@@ -1,4 +1,4 @@
-//! The one function that every tool call passes: limits, deadline, audit line.
+//! The one function that every tool call goes through: policy, confirmation, dispatch, audit line.
 
 use std::{
     collections::HashMap,
@@ -28,24 +28,24 @@ use crate::{
     secret::Secret,
 };
 
-/// Reading and writing a few files takes no longer than this.
+/// The time limit for reading and writing a few files.
 const FILE_TIME: Duration = Duration::from_secs(10);
 
-/// The conversation of calls that name none: the caller's own with each agent.
+/// The conversation of calls that name none; each caller has one of their own.
 pub const DEFAULT_CONVERSATION: &str = "default";
 
-/// What the tools are given once.
+/// What the toolbox is created with.
 #[derive(Clone, Debug)]
 pub struct ToolboxConfig {
     /// The engine.
     pub engine: Engine,
     /// Where the gateway keeps its own files.
     pub data_directory: PathBuf,
-    /// What the processes of this gateway are marked with, so that its successor, and only that, ends what it left.
+    /// The mark on this gateway's processes, by which its successor, and only that, ends those that it left behind.
     pub home: String,
     /// Limits of the engine's runs.
     pub conductor: crate::engine::Config,
-    /// Variables that runs of agents are given beside the engine's: what they reach their model with.
+    /// Environment variables that only runs of agents get, beside the engine's: what they need to reach their model.
     pub agent_environment: std::collections::BTreeMap<String, Secret>,
     /// Who may call which tool.
     pub policy: Arc<dyn Policy>,
@@ -57,7 +57,7 @@ pub struct Toolbox {
     pub(super) inner: Arc<Inner>,
 }
 
-/// By root and agent; gone when nobody runs or waits.
+/// Locks by root and agent. The map holds weak references, so that a lock is gone when nobody holds or awaits it.
 type AgentLocks = HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>;
 
 #[derive(Debug)]
@@ -66,13 +66,13 @@ pub(super) struct Inner {
     pub(super) supervisor: Supervisor,
     pub(super) recent: Recent,
     pub(super) asked: Asked,
-    /// The threads for files that others can write.
+    /// The bounded pool of threads for files that others can write.
     pool: Pool,
-    /// Where runs that remember nothing take place.
+    /// The directories of stateless runs.
     pub(super) runs: Arc<Runs>,
-    /// A real engine's code, as its runs see it.
+    /// The copies of a real engine's code that its runs use; `None` for the bundled engine.
     pub(super) code: Option<Arc<Code>>,
-    /// Read by runs, written while the agents are replaced. Nobody ever waits to write.
+    /// Read-locked by runs, write-locked while the agents are replaced. Nobody ever waits for the write lock.
     pub(super) workspace_use: Arc<tokio::sync::RwLock<()>>,
     /// Counts changes of the agents.
     changes: watch::Sender<u64>,
@@ -80,54 +80,54 @@ pub(super) struct Inner {
     agent_locks: Mutex<AgentLocks>,
 }
 
-/// Who calls, for which job, within which limits.
+/// Who makes a call, for which job and within which limits.
 #[derive(Clone, Debug)]
 pub struct CallContext {
-    /// Who.
+    /// The caller.
     pub caller: Principal,
-    /// The job; it names its processes.
+    /// The job's id, with which its processes are marked; empty for a call without a job.
     pub job_id: String,
-    /// The conversation, `default` where the caller named none.
+    /// The conversation's id; `default` where the caller named none.
     pub conversation_id: String,
-    /// Ends the call, and its process tree.
+    /// Cancels the call and ends its process tree.
     pub cancel: CancellationToken,
-    /// The call ends at this time at the latest.
+    /// The deadline of the call's engine run and questions.
     pub deadline: Instant,
-    /// Where output goes as it comes. Nobody has to listen.
+    /// Receives output and questions as they come. The receiver may be dropped.
     pub progress: mpsc::Sender<Progress>,
-    /// Whether a destructive call is asked about. One that a caller has named needs no question; one that a model
-    /// thought of does.
+    /// Whether to ask before a destructive call. One that a caller named needs no question; one that a model thought of
+    /// does.
     pub asks_first: bool,
 }
 
 impl CallContext {
-    /// The conversation that a call means: the one that it names, else the job's.
+    /// Returns the conversation that a call refers to: the one that it names, else the job's.
     pub(super) fn conversation(&self, named: Option<&str>) -> String {
         named.unwrap_or(&self.conversation_id).to_owned()
     }
 }
 
-/// What a call tells while it runs.
+/// What a call reports while it runs.
 #[derive(Debug)]
 pub enum Progress {
     /// The engine printed something.
     Output(Chunk),
-    /// Another run of the same agent has to end first.
+    /// Another run of this agent has to end first.
     WaitingForAgent(String),
-    /// It has ended.
+    /// The other run of this agent has ended.
     AgentIsFree(String),
-    /// It asks something.
+    /// The call asks a question.
     Question(Question),
 }
 
-/// What a call that worked answers.
+/// The result of a call that succeeded.
 #[derive(Clone, Debug)]
 pub struct Done {
-    /// The result for people.
+    /// The result as text, for people.
     pub text: String,
     /// The typed result.
     pub value: Value,
-    /// Whether something of it was cut.
+    /// Whether part of it was cut.
     pub is_truncated: bool,
 }
 
@@ -141,7 +141,7 @@ impl Done {
 /// A call that is over.
 #[derive(Clone, Debug)]
 pub struct Completed {
-    /// What it answered.
+    /// The result, or why the call failed.
     pub result: Result<Done>,
     /// How the engine's process ended, where one ran.
     pub exit: Option<Exit>,
@@ -150,7 +150,7 @@ pub struct Completed {
 }
 
 impl Toolbox {
-    /// Makes the tools.
+    /// Creates the toolbox.
     ///
     /// # Errors
     /// [`Reason::StoreUnavailable`] when the data directory cannot be written.
@@ -188,39 +188,40 @@ impl Toolbox {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The engine that the tools drive.
+    /// Returns the engine that the tools drive.
     pub fn engine(&self) -> &Engine {
         &self.inner.config.engine
     }
 
-    /// What callers have said and set.
+    /// Returns the store of what callers have said and set.
     pub fn conversations(&self) -> &ConversationStore {
         &self.inner.conversations
     }
 
-    /// Removes a conversation with everything that was said in it.
+    /// Deletes a conversation and everything that was said in it.
     ///
     /// # Errors
     /// As [`ConversationStore::delete`].
     pub async fn delete_conversation(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
         let deleted = self.inner.conversations.delete(caller, conversation_id).await;
-        // What was read of it a moment ago does not hold any more.
+        // Results that were read from it a moment ago no longer hold.
         self.inner.recent.forget();
         deleted
     }
 
-    /// The longest answer, in bytes.
+    /// Returns the length of the longest answer, in bytes.
     pub fn max_answer_bytes(&self) -> u32 {
         self.inner.config.conductor.max_answer_bytes()
     }
 
-    /// Tells when a call has changed the agents.
+    /// Returns a receiver that is notified whenever the agents have been changed through this gateway.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }
 
-    /// The agent that a call has for itself for as long as it runs, in its conversation or in none: names are equal where agent and
-    /// conversation are. A job that needs it does not begin before it is free; a call that an agent makes waits within its job.
+    /// Returns the name of the agent that a call has to itself while it runs, or `None`; names are equal where agent
+    /// and conversation (or none) are. A job does not begin before its agent is free; a call that an agent makes waits
+    /// within its job.
     pub fn agent_needed(&self, caller: &Principal, conversation_id: &str, call: &Call) -> Option<String> {
         let (conversation_id, agent_id) = match call {
             Call::ExecuteAgentStateless(arguments) => (None, &arguments.agent_id),
@@ -239,12 +240,13 @@ impl Toolbox {
         Some(format!("{}\n{agent_id}", root.display()))
     }
 
-    /// Calls a tool. Ends at the context's deadline and when it is cancelled, its process tree ended first.
+    /// Calls a tool. An engine run ends at the context's deadline or when it is cancelled, its process tree first; work
+    /// on files has time limits of its own.
     pub async fn call(&self, call: &Call, context: &CallContext) -> Completed {
         let started = Instant::now();
         let mut exit = None;
-        // Only runs of the engine take long; they watch deadline and cancellation themselves, so that their
-        // processes are gone before the answer is given.
+        // Engine runs watch deadline and cancellation themselves, so that their processes are gone before the call
+        // returns. Work on files is bounded by its pool.
         let tool = call.tool().as_str();
         let allowed = match self.inner.config.policy.may_call(&context.caller, tool) {
             Ok(()) => self.confirmed(call, context).await,
@@ -269,8 +271,8 @@ impl Toolbox {
         Completed { result, exit, duration }
     }
 
-    /// Sees to it that a destructive call is wanted. Where a person can be asked, only that person's word counts: a
-    /// model could confirm its own idea.
+    /// Makes sure that a destructive call is wanted. Where a person can be asked, only that person's answer counts,
+    /// because a model could confirm its own idea.
     async fn confirmed(&self, call: &Call, context: &CallContext) -> Result<()> {
         let Some(confirmation) = call.confirmation() else { return Ok(()) };
         if !context.asks_first {
@@ -282,7 +284,7 @@ impl Toolbox {
         if answer.await? == Value::Bool(true) { Ok(()) } else { Err(confirmation.declined()) }
     }
 
-    /// The installed agents, for a door's own listing.
+    /// Returns the installed agents, for a door's own listing.
     ///
     /// # Errors
     /// As `list_available_agents`.
@@ -290,7 +292,7 @@ impl Toolbox {
         agents::list_for_doors(&self.inner).await
     }
 
-    /// All that is known of one agent, as `get_agent_info` answers it, with the caller's default conversation.
+    /// Returns all that is known of one agent, as `get_agent_info` does, with the caller's default conversation.
     ///
     /// # Errors
     /// [`Reason::AgentNotFound`].
@@ -339,13 +341,13 @@ impl Inner {
         }
     }
 
-    /// Tells whoever listens that the agents have changed.
+    /// Notifies subscribers that the agents have changed, and drops recent results.
     pub(super) fn agents_changed(&self) {
         self.recent.forget();
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Runs file work on one of the few threads for it.
+    /// Runs work on files on a thread of the pool, for at most 10 seconds.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ToolboxConfig) -> Result<T> + Send + 'static,
@@ -353,7 +355,7 @@ impl Inner {
         self.blocking_for(FILE_TIME, work).await
     }
 
-    /// The same for work that takes its time.
+    /// Runs work on files on a thread of the pool, for at most `deadline`.
     pub(super) async fn blocking_for<T: Send + 'static>(
         &self,
         deadline: Duration,
@@ -363,7 +365,7 @@ impl Inner {
         self.pool.run_fallible(deadline, move || work(&config)).await
     }
 
-    /// The lock that serialises a real engine's runs of one agent in one root.
+    /// Returns the lock that serialises the runs of one agent in one root.
     pub(super) fn agent_lock(&self, root: PathBuf, agent_id: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.agent_locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| lock.strong_count() > 0);
@@ -378,7 +380,7 @@ impl Inner {
 }
 
 impl ToolboxConfig {
-    /// The engine's shared workspace.
+    /// Returns the engine's shared workspace.
     pub(super) fn workspace(&self) -> Result<Workspace> {
         Workspace::of(&self.engine.root).map_err(|error| match error.kind() {
             std::io::ErrorKind::Unsupported => Error::new(Reason::Unsupported, error.to_string()),

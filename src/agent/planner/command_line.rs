@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::{Plan, call, decline};
 use crate::text::quoted;
 
-/// Flags with a value.
+/// Flags that take a value.
 const WITH_VALUE: &[&str] = &["--info", "--install", "--agent", "--input", "--timeout", "--output", "--path"];
-/// Flags without one.
+/// Flags that take none.
 const BARE: &[&str] = &["--list", "--validate", "--chat", "--clear", "--backup"];
-/// Characters that only mean something to a shell. In a command line they are a sign of more than one command.
+/// Words that only mean something to a shell, and are a sign of more than one command.
 const SHELL_WORDS: &[&str] = &[";", "&&", "||", "|", "&", ">", ">>", "<"];
 
-/// Plans a command line; `None` when the command is not one.
+/// Plans a command line. Returns `None` when the command is not one.
 pub(super) fn plan(command: &str) -> Option<Plan> {
     let command = unwrapped(command);
     let first = command.split_whitespace().next()?;
@@ -25,7 +25,7 @@ pub(super) fn plan(command: &str) -> Option<Plan> {
     }
     let words = match shlex::split(command) {
         Some(words) => words,
-        // An apostrophe in "conductor's agents" is no open quote.
+        // Only in a command line is this an error; the apostrophe in "conductor's agents" opens no quote.
         None if is_flag || command.contains(" --") => {
             return Some(Plan::Decline(decline("The command line has a quote that is not closed.")));
         }
@@ -40,7 +40,7 @@ pub(super) fn plan(command: &str) -> Option<Plan> {
     Some(read(arguments).unwrap_or_else(|why| Plan::Decline(decline(&why))))
 }
 
-/// The command line itself, out of "please run `…`".
+/// Returns the command line itself, out of "please run `…`".
 fn unwrapped(command: &str) -> &str {
     let mut rest = command.trim();
     for word in ["please", "run", "execute"] {
@@ -90,7 +90,7 @@ fn read(arguments: &[String]) -> Result<Plan, String> {
 }
 
 fn meaning(mut flags: BTreeMap<&str, Option<String>>) -> Result<Plan, String> {
-    // Each of these is a command of its own; the rest are its options.
+    // Exactly one of these is the command; the other flags are its options.
     let commands = ["--list", "--info", "--validate", "--install", "--agent", "--backup"];
     let given: Vec<&str> = commands.into_iter().filter(|command| flags.contains_key(command)).collect();
     let [command] = given[..] else {
@@ -109,7 +109,7 @@ fn meaning(mut flags: BTreeMap<&str, Option<String>>) -> Result<Plan, String> {
         }
         _ => agent(value.as_deref(), &mut flags)?,
     };
-    // A listing is answered as data in every case.
+    // A listing is returned as data whatever the format is.
     if matches!(command, "--list" | "--info" | "--validate") {
         flags.remove("--output");
     }

@@ -1,8 +1,8 @@
-//! The direct planner: which one tool call a command plainly means, without a model.
+//! The direct planner: finds the one tool call that a command plainly means, without a model.
 //!
 //! A literal command line is run through the same typed tools. A sentence is understood only when it means one
-//! read-only tool with a margin over every other reading; it declines whatever it is not sure of and whatever
-//! would change something.
+//! read-only tool, with a margin over every other reading; the planner declines whatever it is not sure of, and
+//! whatever would change something.
 
 mod command_line;
 mod sentence;
@@ -19,11 +19,11 @@ use crate::tool::Call;
 pub enum Plan {
     /// This call, with its arguments as an object.
     Call(Call, Value),
-    /// Nothing that the planner is sure of; the sentence says what it can do instead.
+    /// Nothing that the planner is sure of; the text says what it can do instead.
     Decline(String),
 }
 
-/// Whether a command is a literal command line that means one tool.
+/// Returns whether a command is a literal command line that means one tool.
 pub fn is_command_line(command: &str) -> bool {
     matches!(command_line::plan(command.trim()), Some(Plan::Call(..)))
 }

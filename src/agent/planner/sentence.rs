@@ -1,22 +1,22 @@
-//! Sentences: the one read-only tool that a sentence plainly means.
+//! Sentences: finds the one read-only tool that a sentence plainly means.
 //!
-//! Each reading gains by its own words and loses by every word that it cannot explain. The best one counts only
-//! above a threshold and with a margin over the next.
+//! Each reading gains by its own words and loses by every word that it cannot explain. The best one counts only above a
+//! threshold and with a margin over the next.
 
 use serde_json::{Value, json};
 
 use super::words::*;
 
-/// A reading below this is a guess.
+/// A reading with a lower score is a guess.
 const THRESHOLD: f32 = 2.0;
-/// Two readings nearer than this are ambiguous.
+/// Two readings whose scores differ by less are ambiguous.
 const MARGIN: f32 = 0.5;
-/// What a word costs that a reading cannot explain: one is enough to be unsure.
+/// The cost of a word that a reading cannot explain; one is enough to be unsure.
 const UNEXPLAINED: f32 = 2.5;
-/// A plain request is short.
+/// The most words of a sentence that is read, because a plain request is short.
 const MAX_WORDS: usize = 24;
 
-/// How a request begins. Other beginnings are statements, or orders to somebody else.
+/// The words by which requests begin. Other beginnings are statements, or orders to somebody else.
 const BEGINNINGS: &[&str] = &[
     "any", "are", "browse", "can", "check", "could", "describe", "details", "diagnose", "did", "display",
     "do", "does", "dump", "enumerate", "explain", "fetch", "find", "get", "gimme", "give", "how", "i'd",
@@ -26,14 +26,14 @@ const BEGINNINGS: &[&str] = &[
     "who's", "would", "will", "conductor", "hey", "hi", "hello", "ok", "overview", "inventory", "examine",
     "are", "pls", "kindly", "introduce", "learn", "test", "onde",
 ];
-/// Verbs: a short sentence with one of them and without a question mark says something and asks nothing.
+/// Verbs: a short sentence with one of them and without a question mark states something and asks nothing.
 const VERBS: &[&str] = &[
     "is", "are", "am", "was", "work", "works", "exist", "exists", "have", "has", "like", "love", "use",
     "look", "explain", "describe", "summarize",
 ];
 
 struct Words {
-    /// In lower case, without punctuation and without the agent's name.
+    /// The words in lower case, without punctuation and without the agent's name.
     all: Vec<String>,
     agent: Option<Mention>,
     is_question: bool,
@@ -41,11 +41,11 @@ struct Words {
 
 struct Mention {
     agent_id: String,
-    /// How many words stand before it.
+    /// The number of words before it.
     position: usize,
 }
 
-/// The tool that a sentence means and its arguments.
+/// Returns the tool that a sentence means, and its arguments.
 pub(super) fn meaning(sentence: &str, agents: &[String]) -> Option<(&'static str, Value)> {
     let words = Words::read(sentence, agents)?;
     if !words.is_request() || words.changes_or_negates() || words.has_two_subjects() {
@@ -66,7 +66,7 @@ pub(super) fn meaning(sentence: &str, agents: &[String]) -> Option<(&'static str
     (best >= THRESHOLD && best - next >= MARGIN).then_some((tool, arguments))
 }
 
-/// Whether a word is one of a list: as it is, as a plural, or with one slip of the fingers.
+/// Returns whether a word is in a list: as it is, as a plural, or with one typing error.
 fn is_in(word: &str, list: &[&str]) -> bool {
     let singular = word.strip_suffix('s').filter(|_| word.len() > 3).unwrap_or(word);
     let slipped = |entry: &str, word: &str| {
@@ -75,20 +75,20 @@ fn is_in(word: &str, list: &[&str]) -> bool {
     is_exactly(word, list) || list.iter().any(|entry| slipped(entry, word) || slipped(entry, singular))
 }
 
-/// Whether a word is one of a list, as it is or as a plural. A misspelt word never counts as a change: it is a
-/// word that no reading explains.
+/// Returns whether a word is in a list, as it is or as a plural. A misspelt word never counts as a change: it is a word
+/// that no reading explains.
 fn is_exactly(word: &str, list: &[&str]) -> bool {
     let singular = word.strip_suffix('s').filter(|_| word.len() > 3).unwrap_or(word);
     list.iter().any(|entry| *entry == word || *entry == singular)
 }
 
-/// The letters and digits of a name, in lower case, without the word `agent` at its end.
+/// Returns the letters and digits of a name in lower case, without the word `agent` at its end.
 fn plain(name: &str) -> String {
     let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     plain.strip_suffix("agent").filter(|rest| !rest.is_empty()).unwrap_or(&plain).to_owned()
 }
 
-/// Ways to say "that there are": they name what one may do with agents and ask for nothing to be done.
+/// Phrases for "that there are": they name what one may do with agents, and ask for nothing to be done.
 const POSSIBLE: &[&[&str]] = &[
     &["can", "i", "use"],
     &["can", "i", "run"],
@@ -108,7 +108,7 @@ const POSSIBLE: &[&[&str]] = &[
     &["are", "ready"],
     &["by", "name"],
 ];
-/// Ways to ask for a check that hold a word of change.
+/// Phrases that ask for a check although they hold a word of change.
 const CHECKS: &[&[&str]] = &[
     &["run", "a"],
     &["run", "diagnostics"],
@@ -161,12 +161,12 @@ impl Words {
         self.all.iter().any(|word| list.contains(&word.as_str()))
     }
 
-    /// Where a sequence of words stands.
+    /// Returns the position of a sequence of words.
     fn find(&self, sequence: &[&str]) -> Option<usize> {
         self.all.windows(sequence.len()).position(|window| window.iter().zip(sequence).all(|(a, b)| a == b))
     }
 
-    /// Whether something is asked for, and of this gateway.
+    /// Returns whether something is asked for, and of this gateway.
     fn is_request(&self) -> bool {
         let first = self.all.first().map(String::as_str).unwrap_or_default();
         let second = self.all.get(1).map(String::as_str).unwrap_or_default();
@@ -184,7 +184,7 @@ impl Words {
         !is_order_to_another && (asks || (self.is_question && !starts_with_name) || is_short)
     }
 
-    /// Whether a word asks to change something, or turns the request around.
+    /// Returns whether a word asks to change something, or negates the request.
     fn changes_or_negates(&self) -> bool {
         let possible = |at: usize, word: &str| {
             POSSIBLE.iter().any(|phrase| {
@@ -205,7 +205,8 @@ impl Words {
         })
     }
 
-    /// "List the agents and the templates" means two things; one of them alone would be half an answer.
+    /// Returns whether the sentence asks for two things, as "list the agents and the templates" does; one alone would
+    /// be half an answer.
     fn has_two_subjects(&self) -> bool {
         if !self.has_exactly(&["and", "then", "if", "or", "plus", "also"]) {
             return false;
@@ -219,8 +220,8 @@ impl Words {
         subjects.into_iter().filter(|is_named| *is_named).count() > 1 || (shows && self.has(HEALTH))
     }
 
-    /// "Which templates can I install?" asks; "install the templates" does. What "is installed" is there; what
-    /// "can be installed" is a template.
+    /// Returns whether it asks what can be installed. "Which templates can I install?" asks; "install the templates"
+    /// orders. What "is installed" exists; what "can be installed" is a template.
     fn asks_to_install(&self) -> bool {
         let passive = self.find(&["be", "installed"]).is_some();
         let offered = self.find(&["available", "to", "install"]).is_some()
@@ -231,7 +232,7 @@ impl Words {
         asks && (able || offered || self.has_exactly(&["installable"]))
     }
 
-    /// The cost of the words that none of the lists explains.
+    /// Returns the cost of the words that none of the lists explains.
     fn unexplained(&self, lists: &[&[&str]]) -> f32 {
         let possible: Vec<usize> = POSSIBLE
             .iter()
@@ -253,7 +254,7 @@ impl Words {
         if self.agent.is_some() || !self.has(AGENTS) {
             return 0.0;
         }
-        // "An agent" is anyone; "the agents", "every agent" and "an agent list" are ours.
+        // "An agent" is any agent; "the agents", "every agent" and "an agent list" are the installed ones.
         let is_plural =
             self.all.iter().any(|word| is_in(word, AGENTS) && word.ends_with('s') || word == "agenten");
         let is_all = ["every", "each", "any", "which", "what", "all", "single"]
@@ -268,7 +269,7 @@ impl Words {
         2.0 + weight(self.has(SHOW), 1.0) - self.unexplained(&[AGENTS, SHOW]) - self.foreign_pronouns()
     }
 
-    /// "What did the agents do today?", "are you an agent?" ask for something else.
+    /// Returns the cost of asking for something else, as "what did the agents do today?" and "are you an agent?" do.
     fn foreign_pronouns(&self) -> f32 {
         let is_other = self.has_exactly(&["did", "doing", "am", "thank", "thanks"])
             && !self.has_exactly(&["please", "list", "show"])
@@ -280,7 +281,7 @@ impl Words {
 
     fn info(&self, mention: &Mention) -> f32 {
         let before = mention.position.checked_sub(1).map(|at| self.all[at].as_str()).unwrap_or_default();
-        // "Tell X to …", "give X a name": said to the agent, or about changing it.
+        // "Tell X to …" is said to the agent; "give X a name" would change it.
         let is_ordered = matches!(
             before,
             "tell" | "have" | "let" | "use" | "call" | "give" | "tag" | "want" | "made" | "like"
@@ -346,10 +347,10 @@ impl Words {
     }
 }
 
-/// The agent that is named at a place, and over how many words.
+/// Returns the agent that is named at a position, and by how many words.
 fn name_at(raw: &[String], at: usize, agents: &[String]) -> Option<(usize, String)> {
-    // A name may be written apart: "code reviewer agent" is CodeReviewer_Agent. Without the word "agent" it has
-    // to be a role with an article, or a name with capitals: "a commit message" is no agent.
+    // A name may be written as several words: "code reviewer agent" is CodeReviewer_Agent. Without the word "agent" it
+    // has to be a role with an article, or capitalised: "a commit message" is no agent.
     for count in (1..=4.min(raw.len() - at)).rev() {
         let parts = &raw[at..at + count];
         let joined = plain(&parts.concat());
@@ -364,7 +365,7 @@ fn name_at(raw: &[String], at: usize, agents: &[String]) -> Option<(usize, Strin
             return Some((count, found.clone()));
         }
     }
-    // A name that is not installed: the tool says so and names the nearest.
+    // A name that is not installed: the tool reports that, and names the most similar one.
     let word = &raw[at];
     let looks_like_one = word.to_lowercase().ends_with("_agent") && crate::engine::is_id(word);
     looks_like_one.then(|| (1, word.clone()))

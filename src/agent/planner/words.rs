@@ -1,6 +1,6 @@
 //! The planner's vocabulary: the tools' own words and what people say instead of them.
 
-/// Says nothing about what is meant.
+/// Words that say nothing about what is meant.
 pub(super) const FILLER: &[&str] = &[
     "a", "about", "able", "after", "again", "agora", "all", "also", "am", "an", "and", "any", "anything",
     "are", "as", "at", "be", "been", "being", "can", "conductor", "could", "currently", "de", "did", "do",
@@ -19,7 +19,7 @@ pub(super) const FILLER: &[&str] = &[
     "estão", "form", "format", "plain", "summary",
 ];
 
-/// Words by which one asks to be shown something.
+/// Words that ask to be shown something.
 pub(super) const SHOW: &[&str] = &[
     "available", "browse", "display", "dump", "enumerate", "exist", "fetch", "find", "get", "have",
     "installed", "list", "listar", "liste", "listing", "many", "mostrar", "mostre", "names", "print",
@@ -32,7 +32,7 @@ pub(super) const SHOW: &[&str] = &[
 pub(super) const AGENTS: &[&str] =
     &["agent", "agente", "assistant", "bot", "helper", "expert", "specialist", "agents", "agenten"];
 
-/// Words by which one asks about one agent.
+/// Words that ask about one agent.
 pub(super) const ABOUT: &[&str] = &[
     "ability", "abilities", "about", "can", "capability", "capabilities", "capable", "card",
     "characteristic", "definition", "describe", "description", "detail", "details", "do", "does",
@@ -43,7 +43,7 @@ pub(super) const ABOUT: &[&str] = &[
     "role",
 ];
 
-/// Words that ask whether all is well, or to find out.
+/// Words that ask whether all is well, or to find that out.
 pub(super) const HEALTH: &[&str] = &[
     "check", "checked", "checkup", "consistency", "consistent", "correct", "correctly", "diagnose",
     "diagnostic", "diagnostics", "error", "fine", "functional", "functioning", "good", "health", "integrity",
@@ -62,7 +62,7 @@ pub(super) const SYSTEM: &[&str] = &[
 /// Words for the configuration.
 pub(super) const CONFIG: &[&str] = &["config", "configuration", "configurations", "setting", "configuração"];
 
-/// Words that go along with the configuration.
+/// Words that go along with those for the configuration.
 pub(super) const CONFIG_BESIDE: &[&str] = &[
     "current", "system", "setup", "active", "value", "effective", "detail", "info", "information", "engine",
 ];
@@ -70,13 +70,13 @@ pub(super) const CONFIG_BESIDE: &[&str] = &[
 /// Words for templates.
 pub(super) const TEMPLATES: &[&str] = &["template", "blueprint", "installable"];
 
-/// Words that go along with templates.
+/// Words that go along with those for templates.
 pub(super) const TEMPLATES_BESIDE: &[&str] = &[
     "agent", "category", "categories", "available", "install", "installed", "installation", "new", "more",
     "choose", "exist", "installing", "can",
 ];
 
-/// Words that ask to change something, or to do what no read-only tool does. One of them and nothing is done.
+/// Words that ask to change something, or to do what no read-only tool does. One of them is enough to do nothing.
 pub(super) const CHANGE: &[&str] = &[
     "activate", "add", "append", "apply", "backup", "build", "change", "clean", "cleanup", "clear", "clone",
     "configure", "copy", "create", "deactivate", "delete", "deploy", "destroy", "disable", "discard",
@@ -91,7 +91,7 @@ pub(super) const CHANGE: &[&str] = &[
     "perform",
 ];
 
-/// Words that turn a request around.
+/// Words that negate a request.
 pub(super) const NEGATION: &[&str] = &[
     "not", "no", "don't", "dont", "never", "without", "except", "nothing", "cannot", "can't", "não", "stop",
     "avoid", "but", "unless", "instead", "besides", "neither", "nor",

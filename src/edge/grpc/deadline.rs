@@ -1,4 +1,4 @@
-//! A call's own deadline (gRPC over HTTP/2, `grpc-timeout`), and calls that are none: what every method passes.
+//! A call's own deadline (gRPC over HTTP/2, `grpc-timeout`), and the refusal of requests that are not gRPC calls.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use crate::{
 
 const HEADER: &str = "grpc-timeout";
 
-/// Reads a timeout: at most eight digits and a unit.
+/// Parses a timeout: at most eight digits and a unit.
 fn read(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -47,7 +47,7 @@ fn over() -> Status {
     ))
 }
 
-/// Refuses what is no gRPC call on the path of one (415, as the protocol asks).
+/// Refuses POST requests to gRPC paths that are not gRPC calls (415, as the protocol requires).
 pub(super) async fn only_calls(request: Request, next: Next) -> Response<Body> {
     let is_call = match form::door_of(request.headers()) {
         Door::Grpc => request.version() == http::Version::HTTP_2,
@@ -61,7 +61,7 @@ pub(super) async fn only_calls(request: Request, next: Next) -> Response<Body> {
     next.run(request).await
 }
 
-/// Ends a call at its deadline, a stream too.
+/// Ends a call at its deadline, streams included.
 pub(super) async fn keep(request: Request, next: Next) -> Response<Body> {
     let timeout = match request.headers().get(HEADER).map(|timeout| timeout.to_str().unwrap_or_default()) {
         None => return next.run(request).await,
@@ -74,7 +74,7 @@ pub(super) async fn keep(request: Request, next: Next) -> Response<Body> {
         },
     };
     let deadline = Instant::now() + timeout;
-    // Dropped with its hold on the job, where it has one.
+    // At the deadline the call is dropped, with its disconnect guard if it has one.
     match tokio::time::timeout_at(deadline, next.run(request)).await {
         Ok(response) => response.map(|body| {
             Body::new(UntilDeadline {
@@ -87,7 +87,7 @@ pub(super) async fn keep(request: Request, next: Next) -> Response<Body> {
     }
 }
 
-/// A stream that ends with its status at the deadline.
+/// A response body that ends with DEADLINE_EXCEEDED at the deadline.
 struct UntilDeadline {
     body: Body,
     sleep: Pin<Box<Sleep>>,

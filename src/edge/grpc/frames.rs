@@ -1,4 +1,4 @@
-//! A job's events as gRPC messages: the stored bytes, one frame an event.
+//! A job's events as gRPC messages: the stored bytes, one frame per event.
 
 use std::{
     pin::Pin,
@@ -17,7 +17,7 @@ use crate::{
     pb::{EventFrame, Heartbeat},
 };
 
-/// See the module's documentation.
+/// A stream of gRPC messages over a stream of events.
 pub(super) struct Frames {
     events: EventStream,
     current: Option<EventSlice>,

@@ -1,4 +1,4 @@
-//! The gRPC door: the service, grpc-web over it, health, reflection (v1 and v1alpha).
+//! The gRPC door: the service, grpc-web on top of it, health, reflection (v1 and v1alpha).
 //!
 //! *May import:* `edge`, `job`, rank 0. *May not:* import the other doors.
 
@@ -18,7 +18,7 @@ use crate::{
     pb::{DESCRIPTORS, gateway_service_server::GatewayServiceServer},
 };
 
-/// The gRPC routes. grpc-web is layered on these only: it refuses every other HTTP/1.1 request.
+/// Returns the gRPC routes. grpc-web is layered on these only, because it refuses every other HTTP/1.1 request.
 pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addresses: Addresses) -> Router {
     let limit = config.max_message_bytes as usize;
     let gateway = service::Gateway::new(
@@ -37,7 +37,7 @@ pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addre
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    // Python's client still speaks v1alpha only.
+    // The Python client still uses v1alpha only.
     match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => {
             routes.add_service(v1);
@@ -52,7 +52,7 @@ pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addre
         .layer(middleware::from_fn(deadline::only_calls))
 }
 
-/// An error as a whole gRPC answer, for requests that reach no method.
+/// Returns an error as a complete gRPC response, for requests that reach no method.
 pub(super) fn refusal(error: &Error) -> Response<Body> {
     status::to_status(error).into_http()
 }

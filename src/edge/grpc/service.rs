@@ -24,7 +24,7 @@ use crate::{
     principal::Principal,
 };
 
-/// The longest wait of `CancelJob`.
+/// The longest wait that `CancelJob` accepts.
 const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 
 pub(super) struct Gateway {
@@ -61,7 +61,7 @@ impl Gateway {
     }
 
     async fn try_execute(&self, mut submission: Submission) -> Result<pb::Job> {
-        // The client that waits for the answer is the reason for the job, unless it said otherwise.
+        // The waiting client is the reason for the job, so by default the job ends with it.
         submission.is_held = submission.options.on_disconnect() != OnDisconnect::Continue;
         let caller = submission.caller.clone();
         let submitted = self.service.submit(submission).await?;
@@ -121,7 +121,7 @@ impl Gateway {
             _ => return Err(Error::invalid("page_size", "must be 1 to 500")),
         };
         let mut agents = self.desk.agents().await?;
-        // The token is the last id of the page before; the agents are sorted by id.
+        // The token is the last id of the previous page; agents are sorted by id.
         agents.retain(|agent| agent.agent_id > request.page_token);
         let has_more = agents.len() > page_size;
         agents.truncate(page_size);
@@ -131,7 +131,7 @@ impl Gateway {
     }
 }
 
-/// Who the listener says is calling.
+/// Returns the caller that the listener identified.
 fn caller_of<T>(request: &Request<T>) -> Result<Principal, Status> {
     request.extensions().get::<Principal>().cloned().ok_or_else(|| to_status(&no_caller()))
 }
@@ -274,7 +274,7 @@ impl GatewayService for Gateway {
         let caller = caller_of(&request)?;
         let request = request.into_inner();
         let send = async {
-            // Checked like every open JSON that enters.
+            // Parsed with the checks that apply to all free-form JSON.
             let value = request.value.unwrap_or_default().to_value();
             let value = value.map_err(|error| Error::invalid("value.text", error.to_string()))?;
             self.service.send_input(&caller, &JobId::parse(&request.job_id)?, &request.input_id, value).await
@@ -354,7 +354,7 @@ fn to_wire(conversation: Conversation) -> pb::Conversation {
     }
 }
 
-/// Health by the gRPC health protocol: SERVING while new jobs are taken.
+/// The gRPC health service: SERVING while the gateway is ready.
 pub(super) struct Readiness(JobService);
 
 pub(super) fn health(service: &JobService) -> HealthServer<Readiness> {
@@ -382,7 +382,7 @@ impl Health for Readiness {
         self.status(&request.get_ref().service).map(Response::new)
     }
 
-    /// The status now, and whenever it changes; the last one when the gateway closes.
+    /// Streams the current status and its changes; the last one is NOT_SERVING when the gateway shuts down.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
@@ -398,7 +398,7 @@ impl Health for Readiness {
                     yield Ok(serving(is_ready));
                 }
                 tokio::select! {
-                    // Both branches only wait.
+                    // Cancel safe: both branches only wait.
                     changed = readiness.changed() => if changed.is_err() { return },
                     () = closing.cancelled() => {
                         if told != Some(false) {

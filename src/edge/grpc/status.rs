@@ -1,4 +1,4 @@
-//! An error as a gRPC status with google.rpc details.
+//! Renders errors as gRPC statuses with google.rpc details.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,15 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{error::Error, text::bounded};
 
-/// Who says it, in `ErrorInfo.domain`.
+/// The `ErrorInfo.domain` of every error.
 const DOMAIN: &str = "conductor.gateway";
 
-/// Trailers beyond 8 KiB are refused by some clients, and with them every later call of the connection. The text goes out three
-/// times: percent-encoded, at most three times as long, and twice within the details in base64.
+/// Some clients refuse trailers beyond 8 KiB and fail every later call of the connection. The message is sent three times:
+/// percent-encoded, at most three times as long, and twice within the base64-encoded details.
 const MAX_MESSAGE_BYTES: usize = 800;
 const MAX_FIELD_BYTES: usize = 200;
 
-/// The status: code by the table, `ErrorInfo` with the reason, `RetryInfo`, and the field that is wrong.
+/// Returns the status: the code of the table, `ErrorInfo` with the reason, `RetryInfo`, and the invalid field.
 pub(super) fn to_status(error: &Error) -> Status {
     let codes = error.reason().codes();
     let mut metadata = HashMap::new();

@@ -1,4 +1,4 @@
-//! The probes.
+//! The health probes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{super::problem::json_response, Context};
 
-/// `GET /health`: what this is and that it answers.
+/// `GET /health`: describes this gateway, whether or not it is ready.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> Response<Body> {
     let info = context.desk.info();
     let detected: Vec<_> = info
@@ -40,13 +40,13 @@ pub(super) async fn health(State(context): State<Arc<Context>>) -> Response<Body
     json_response(StatusCode::OK, &document, "application/json")
 }
 
-/// `GET /health/live`: the process answers.
+/// `GET /health/live`: 200 whenever the process responds.
 pub(super) async fn live() -> Response<Body> {
     json_response(StatusCode::OK, &json!({"status": "live"}), "application/json")
 }
 
-/// `GET /health/ready`: new jobs are taken, the store takes data, the engine can run; 503 with the reason otherwise, and from
-/// the first moment of a shutdown.
+/// `GET /health/ready`: 200 while the store takes data and the engine can run; 503 with the reason otherwise, and from the
+/// first moment of a shutdown.
 pub(super) async fn ready(State(context): State<Arc<Context>>) -> Response<Body> {
     let against = context.service.readiness().borrow().clone();
     let (status, word) = match against {

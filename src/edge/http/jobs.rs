@@ -33,7 +33,7 @@ const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 type Shared = State<Arc<Context>>;
 type From = Extension<Principal>;
 
-/// Who the listener says is calling.
+/// Returns the caller that the listener identified.
 fn caller_of(request: &Request) -> Result<Principal> {
     request.extensions().get::<Principal>().cloned().ok_or_else(no_caller)
 }
@@ -46,7 +46,7 @@ fn answer(result: Result<Response<Body>>) -> Response<Body> {
     result.unwrap_or_else(|error| to_response(&error))
 }
 
-/// The bodies are flat: their fields carry no prefix.
+/// Strips the prefix from an error's field, because the fields of a JSON body are not nested.
 fn flat(error: Error) -> Error {
     let field = error.field().map(|field| {
         let prefixes = ["task.tool_call.", "task.agent_run.", "task.", "options."];
@@ -77,7 +77,7 @@ async fn submit(
     Ok((caller, context.service.submit(submission).await.map_err(flat)?))
 }
 
-/// `POST /execute`: submits and waits. 200 means that the job succeeded.
+/// `POST /execute`: submits a task and waits for its job. 200 means that the job succeeded.
 pub(super) async fn execute(State(context): Shared, request: Request) -> Response<Body> {
     let departed = request.extensions().get::<Departed>().cloned();
     let run = async {
@@ -85,7 +85,7 @@ pub(super) async fn execute(State(context): Shared, request: Request) -> Respons
         let job = context.service.wait_or_question(&caller, &submitted.job_id);
         let job = match submitted.held {
             None => job.await?,
-            // A client that wants its job to end with it and sends no more has left.
+            // A client that asked for its job to end with it counts as gone once it half-closes the connection.
             Some(held) => tokio::select! {
                 job = job => {
                     held.let_go();
@@ -101,7 +101,7 @@ pub(super) async fn execute(State(context): Shared, request: Request) -> Respons
     answer(run.await)
 }
 
-/// Waits until an HTTP/1.1 client sends no more; on HTTP/2 the request itself is dropped.
+/// Waits until an HTTP/1.1 client half-closes its connection; never returns on HTTP/2, where the request itself is dropped.
 async fn departed_from(client: Option<Departed>) {
     match client {
         Some(client) => client.seen().await,
@@ -109,7 +109,7 @@ async fn departed_from(client: Option<Departed>) {
     }
 }
 
-/// Why a job that asks something has no answer yet.
+/// Returns the error that reports a job's open question.
 fn asks(job: &Job) -> Error {
     let prompt = job.question.as_ref().map(|question| question.prompt.as_str()).unwrap_or_default();
     let message = format!(
@@ -119,7 +119,7 @@ fn asks(job: &Job) -> Error {
     Error::new(Reason::InputRequired, message).for_job(&job.job_id)
 }
 
-/// The answer for a job that has ended, or asks something.
+/// Returns the response for a job that has ended or has an open question.
 fn executed(job: &Job) -> Response<Body> {
     match &job.outcome {
         Some(Outcome::Result(result)) if job.state() == JobState::Succeeded => {
@@ -169,7 +169,7 @@ fn executed(job: &Job) -> Response<Body> {
     }
 }
 
-/// `POST /api/v1/stream-execute`: submits and says where the events are.
+/// `POST /api/v1/stream-execute`: submits a task and returns the URL of its events.
 pub(super) async fn stream_execute(State(context): Shared, request: Request) -> Response<Body> {
     let run = async {
         let (_, submitted) = submit(&context, request, false).await?;
@@ -184,8 +184,8 @@ pub(super) async fn stream_execute(State(context): Shared, request: Request) -> 
     answer(run.await)
 }
 
-/// The filter of a listing. States and labels may be repeated, or stand in one value with commas between them; a comma that no
-/// `key:` follows belongs to the label's value.
+/// Reads the filter of a listing. States and labels may be repeated, or joined by commas in one value; a comma that is not
+/// followed by a `key:` belongs to the label's value.
 fn filter(query: &Pairs) -> Result<Filter> {
     let names = query.all("state").flat_map(|states| states.split(',')).map(str::trim);
     let states = names
@@ -222,7 +222,7 @@ fn filter(query: &Pairs) -> Result<Filter> {
     Ok(Filter { states, labels, conversation_id: query.one("conversation_id")?.to_owned() })
 }
 
-/// Whether a listing holds whole jobs.
+/// Returns whether a listing should contain whole jobs.
 fn is_whole(query: &Pairs) -> Result<bool> {
     match query.one("view")? {
         "" => Ok(false),
@@ -325,7 +325,7 @@ pub(super) async fn input(
     answer(run.await)
 }
 
-/// `GET /api/v1/conversations?page_size=&page_token=`: the caller's own, the latest first.
+/// `GET /api/v1/conversations?page_size=&page_token=`: the caller's own, most recently used first.
 pub(super) async fn conversations(
     State(context): Shared,
     Extension(caller): From,

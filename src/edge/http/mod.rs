@@ -33,7 +33,7 @@ use crate::{
     text::quoted,
 };
 
-/// What every route is given.
+/// The state that every route shares.
 #[derive(Clone)]
 pub(super) struct Context {
     service: JobService,
@@ -44,7 +44,7 @@ pub(super) struct Context {
     limits: DoorLimits,
 }
 
-/// The routes.
+/// Returns the routes of the HTTP door.
 pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addresses: Addresses) -> Router {
     let context = Context {
         service,

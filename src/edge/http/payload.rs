@@ -1,4 +1,4 @@
-//! What a body may say: the task in any of the forms that clients send, and its options.
+//! JSON bodies: a task in any of the forms that clients send, and its options.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{
     text::{RESERVED_NAME_REFUSED, bounded, has_reserved_name},
 };
 
-/// A body as clients send it. Members that are not named here are left alone: older clients send more.
+/// A body as clients send it. Unknown members are ignored, because older clients send some.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Payload {
@@ -44,14 +44,14 @@ struct TextEntry {
     content: Option<String>,
 }
 
-/// The deserializer's message without the names of our types.
+/// Returns the deserializer's message without the names of Rust types.
 fn in_words(error: &serde_json::Error) -> String {
     let text = bounded(&error.to_string(), 500);
     let plain = text.replace("expected struct Payload", "expected an object").replace("struct ", "");
     plain.replace("expected u32", "expected a number from 0 to 4294967295")
 }
 
-/// Reads a JSON body within its limit and its time. An empty body is an empty object.
+/// Reads a JSON body within its size limit and its deadline. An empty body counts as an empty object.
 pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<T> {
     let kind =
         request.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default().to_owned());
@@ -61,7 +61,7 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
     });
     let (head, body) = request.into_parts();
     let bytes = read_whole(&head.headers, body, limit).await?;
-    // A form or plain text can be sent by a foreign page without asking; JSON cannot.
+    // A foreign page can send forms and plain text without a CORS preflight, but not JSON.
     let is_absent = bytes.is_empty() && kind.is_none();
     if !is_json && !is_absent {
         return Err(Error::new(
@@ -72,7 +72,7 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
     parse(&bytes)
 }
 
-/// Reads the text of a body.
+/// Parses a body.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     // RFC 8259, section 8.1: a byte order mark may be ignored.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
@@ -80,7 +80,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::new(Reason::MalformedBody, "the body must be a JSON object, not a list"));
     }
-    // What is left alone is not looked at by the deserializer, and must be text all the same.
+    // The deserializer skips ignored members unchecked, but they must be valid UTF-8 too.
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Error::new(Reason::MalformedBody, format!("the body is not UTF-8: {error}")))?;
     if has_reserved_name(text) {
@@ -105,17 +105,17 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     Ok(value)
 }
 
-/// The task and options of a body.
+/// Returns the task and options of a body.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn body_task(bytes: &[u8]) -> Result<(Task, TaskOptions)> {
     parse::<Payload>(bytes)?.into_task(&HeaderMap::new())
 }
 
 impl Payload {
-    /// The one task of the body.
+    /// Returns the single task of the body.
     ///
     /// # Errors
-    /// [`Reason::NoTask`] for none, [`Reason::InvalidArgument`] for more than one.
+    /// [`Reason::NoTask`] if there is none; [`Reason::InvalidArgument`] if there is more than one, or one is incomplete.
     fn task(&mut self) -> Result<Task> {
         let from_entries = self.text_entries.take().and_then(|entries| entries.into_iter().next()?.content);
         let commands: Vec<String> =
@@ -150,7 +150,8 @@ impl Payload {
         Ok(Task { task: Some(task) })
     }
 
-    /// Task and options. The header's idempotency key counts too; two different ones are refused.
+    /// Returns the task and its options. The idempotency key may come from the body or the header; two different ones are
+    /// refused.
     pub(super) fn into_task(mut self, headers: &HeaderMap) -> Result<(Task, TaskOptions)> {
         let task = self.task()?;
         let mut header_keys = headers.get_all("idempotency-key").iter();
@@ -165,7 +166,7 @@ impl Payload {
                     .map_err(|_| {
                         Error::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
                     })?
-                    // The draft standard writes it as a quoted string.
+                    // The draft standard defines the key as a quoted string.
                     .trim_matches('"')
                     .to_owned(),
             ),
@@ -177,7 +178,7 @@ impl Payload {
                     "is another one than the Idempotency-Key header",
                 ));
             }
-            // Who sends a header believes to be protected by it.
+            // A client that sends the header relies on its protection, so an empty key must not be ignored.
             (_, Some(header)) if header.is_empty() => {
                 return Err(Error::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters"));
             }

@@ -1,11 +1,11 @@
-//! The query of a request: pairs, percent-decoded; a member that means one value is given once.
+//! The query string of a request: percent-decoded pairs; single-valued parameters must not be repeated.
 
 use crate::{
     error::{Error, Result},
     text::quoted,
 };
 
-/// The pairs of a query, in order.
+/// The pairs of a query string, in order.
 pub(super) struct Pairs(Vec<(String, String)>);
 
 impl Pairs {
@@ -14,15 +14,15 @@ impl Pairs {
         Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
-    /// Every value of a member that means a list.
+    /// Returns every value of a parameter that may be repeated.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of a member that means one; empty where it is not given.
+    /// Returns the value of a single-valued parameter; empty if it is absent.
     ///
     /// # Errors
-    /// [`crate::error::Reason::InvalidArgument`] where it is given twice.
+    /// [`crate::error::Reason::InvalidArgument`] if it is repeated.
     pub(super) fn one<'a>(&'a self, name: &'a str) -> Result<&'a str> {
         let mut given = self.all(name);
         match (given.next(), given.next()) {
@@ -31,10 +31,10 @@ impl Pairs {
         }
     }
 
-    /// A number; 0 where it is not given.
+    /// Returns a numeric parameter; 0 if it is absent or empty.
     ///
     /// # Errors
-    /// As above, and where it is none.
+    /// [`crate::error::Reason::InvalidArgument`] if it is repeated or not a number.
     pub(super) fn number(&self, name: &str) -> Result<u32> {
         match self.one(name)? {
             "" => Ok(0),

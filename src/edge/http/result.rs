@@ -1,4 +1,4 @@
-//! `GET /api/v1/jobs/{job_id}/result`: the whole answer as text, or a range of it (RFC 9110, section 14).
+//! `GET /api/v1/jobs/{job_id}/result`: the complete answer as text, or a range of it (RFC 9110, section 14).
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use crate::{
     principal::Principal,
 };
 
-/// What of it is wanted.
+/// The part of the answer that the request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Whole,
-    /// From the first to the last byte, both within it.
+    /// From the first to the last byte, both inclusive and within the answer.
     Part(u64, u64),
-    /// A range that it does not have.
+    /// A range outside the answer.
     Nothing,
 }
 
-/// Reads one range; what is no single range of bytes is as if it were not there.
+/// Parses a single byte range; anything else is ignored, as if no range were requested.
 fn wanted(range: Option<&str>, length: u64) -> Wanted {
     let Some((first, last)) = range.and_then(|range| range.trim().strip_prefix("bytes=")?.split_once('-'))
     else {
@@ -49,7 +49,7 @@ fn wanted(range: Option<&str>, length: u64) -> Wanted {
     }
 }
 
-/// The route.
+/// Serves the answer, with ranges, an ETag and conditional requests.
 pub(super) async fn result(
     State(context): State<Arc<Context>>,
     Extension(caller): Extension<Principal>,
@@ -62,7 +62,7 @@ pub(super) async fn result(
         Err(error) => return to_response(&error),
     };
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    // A result never changes.
+    // A result never changes, so its job and size identify it.
     let tag = format!("\"{}-{}\"", result.job_id.as_str(), result.bytes);
     let is_known = text(header::IF_NONE_MATCH).is_some_and(|tags| {
         tags.split(',')
@@ -84,7 +84,8 @@ pub(super) async fn result(
             response
         }
         (_, Some((first, end))) => {
-            // Found before the headers are sent: what is lost is said, not broken off.
+            // The first piece is read before the headers are sent, so that a lost answer is reported as an error, not as a
+            // broken body.
             let piece = match context.service.result_piece(&result, first).await {
                 Ok(piece) if !piece.is_empty() || first == end => piece,
                 Ok(_) => {
@@ -127,7 +128,7 @@ pub(super) async fn result(
     }
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Private to its caller, and may be kept by that one.
+    // Only the caller may cache it, and must revalidate it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     response
 }

@@ -34,7 +34,7 @@ use crate::{
     text::{bounded, quoted},
 };
 
-/// Clients come back after 1 to 3 seconds, not all at once.
+/// Returns a random reconnection delay of 1 to 3 seconds, so that readers do not all come back at once.
 fn retry_milliseconds() -> u16 {
     let mut byte = [0u8];
     match getrandom::fill(&mut byte) {
@@ -43,7 +43,7 @@ fn retry_milliseconds() -> u16 {
     }
 }
 
-/// The cursor: the header that a reconnecting reader sends beats the query of its first request.
+/// Returns the reader's cursor. The `Last-Event-ID` header of a reconnecting reader takes precedence over the query.
 fn after_sequence(headers: &HeaderMap, query: Option<&str>) -> Result<u32> {
     let from_header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").trim().to_owned());
     let (field, text) = match from_header.filter(|id| !id.is_empty()) {
@@ -58,7 +58,7 @@ fn after_sequence(headers: &HeaderMap, query: Option<&str>) -> Result<u32> {
         .map_err(|_| Error::invalid(field, format!("`{shown}` is no sequence; it is a number from 0")))
 }
 
-/// The route.
+/// Serves a job's events after the cursor.
 pub(super) async fn stream(
     State(context): State<Arc<Context>>,
     Extension(caller): Extension<Principal>,
@@ -78,13 +78,13 @@ pub(super) async fn stream(
         Err(error) => return to_response(&error),
     };
     if follower.is_ended() && follower.last_seen() == follower.last_sequence() {
-        // A reader that has seen the end stops coming back (HTML standard: 204 ends reconnection).
+        // 204 stops the reconnection of a reader that has seen the last event (HTML standard).
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         return response;
     }
     let events = EventStream::new(&context.service, follower, context.heartbeat, request.as_deref());
-    // Part of the first event's block: some readers take a block of its own for an empty event.
+    // Sent within the first event's block, because some readers take a separate block for an empty event.
     let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
     let mut response = Response::new(Body::new(SseBody {
         events,
@@ -125,7 +125,7 @@ impl http_body::Body for SseBody {
         let bytes = match ready!(next) {
             Some(Ok(Item::Slice(slice))) => slice.batch.rendered(render).from(slice.from),
             Some(Ok(Item::Heartbeat(_))) => PING,
-            // The end of a stream without `end_of_stream`; what is known is said where people look.
+            // The stream ends without `end_of_stream`, so the reason is sent as a comment.
             Some(Err(error)) => comment(&error),
             None => return Poll::Ready(None),
         };
@@ -133,13 +133,13 @@ impl http_body::Body for SseBody {
     }
 }
 
-/// Why a stream ends early: a comment, because it is no event of the job. The reader comes back with its last
-/// id and goes on from there; behind damage it is told where.
+/// Returns the reason why a stream ends early, as a comment, because it is not an event of the job. The reader reconnects
+/// with its last id and resumes there; after damage it is sent the id to resume from.
 fn comment(error: &Error) -> Bytes {
     let text = bounded(error.message(), 1024).replace('\n', " ");
     let mut comment = format!(": {} {text}\n\n", error.reason().name());
     if let (Reason::DataLoss, Some(sequence)) = (error.reason(), error.sequence()) {
-        // An id without data moves the reader's cursor behind what cannot be read any more.
+        // An id without data moves the reader's cursor past the events that can no longer be read.
         comment += &format!("id: {sequence}\n\n");
     }
     Bytes::from(comment)

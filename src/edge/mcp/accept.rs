@@ -1,7 +1,8 @@
-//! What a client takes as an answer (RFC 9110, section 12.5.1), and an answer made what it takes.
+//! Content negotiation (RFC 9110, section 12.5.1), and the conversion of responses to a format that the client accepts.
 //!
-//! The protocol wants clients to take JSON and streams of events, and its library refuses those that do not spell both out. `*/*`,
-//! ranges and no header at all take both; a client that takes one of them gets its answer as that.
+//! The protocol requires clients to accept both JSON and event streams, and its library refuses those that do not name both.
+//! Here `*/*`, ranges and a missing header accept both, and a client that accepts only one of them gets its response in that
+//! format.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -13,10 +14,10 @@ use crate::error::{Error, Reason};
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const STREAM: &str = "text/event-stream";
-/// An answer that is collected is not larger.
+/// The largest response that is collected in memory to be converted.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a client takes.
+/// The formats that a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Takes {
     pub(super) json: bool,
@@ -35,7 +36,7 @@ impl Takes {
             return Self { json: true, stream: true };
         }
         let takes = |wanted: &str| {
-            // The most precise range counts.
+            // The most specific matching range decides.
             let family = wanted.split_once('/').map_or("", |(family, _)| family);
             let of = |range: &str| ranges.iter().find_map(|candidate| weight(candidate, range));
             of(wanted).or_else(|| of(&format!("{family}/*"))).or_else(|| of("*/*")).unwrap_or(false)
@@ -43,7 +44,7 @@ impl Takes {
         Self { json: takes(JSON), stream: takes(STREAM) }
     }
 
-    /// Spells both out where the client takes either.
+    /// Replaces the header by one that names both formats, if the client accepts either.
     pub(super) fn spell_out(self, headers: &mut HeaderMap) {
         if self.json || self.stream {
             headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
@@ -51,7 +52,7 @@ impl Takes {
     }
 }
 
-/// Whether this is the range, and whether it is taken: a weight of 0 refuses it.
+/// Returns `None` if this is a different range, otherwise whether it is accepted: a weight of 0 refuses it.
 fn weight(candidate: &str, range: &str) -> Option<bool> {
     let mut parts = candidate.split(';').map(str::trim);
     if !parts.next()?.eq_ignore_ascii_case(range) {
@@ -66,7 +67,7 @@ pub(super) fn is(response: &Response<Body>, kind: &str) -> bool {
     found.is_some_and(|found| found.to_ascii_lowercase().starts_with(kind))
 }
 
-/// The answer to a request in the one form that its client takes.
+/// Returns a successful response in the only format that its client accepts.
 pub(super) async fn as_taken(response: Response<Body>, takes: Takes) -> Result<Response<Body>, Error> {
     if response.status() != StatusCode::OK || takes.json == takes.stream {
         return Ok(response);
@@ -95,7 +96,7 @@ pub(super) async fn collected(body: Body) -> Result<Bytes, Error> {
     limited.collect().await.map(http_body_util::Collected::to_bytes).map_err(Error::internal)
 }
 
-/// The answer among the messages of a stream. What the server says or asks on the way is not taken by such a client.
+/// Returns the answer among the messages of a stream. Notifications and requests of the server before it are dropped.
 pub(super) async fn answer_of(mut body: Body) -> Result<Bytes, Error> {
     let (mut text, mut from) = (Vec::new(), 0);
     loop {
@@ -108,7 +109,7 @@ pub(super) async fn answer_of(mut body: Body) -> Result<Bytes, Error> {
                 "the answer is too large for one JSON document; accept text/event-stream",
             ));
         }
-        // Each event is one message, on one line of data.
+        // Each event carries one message on one line of data.
         while let Some(end) = text[from..].iter().position(|byte| *byte == b'\n') {
             let line = &text[from..from + end];
             from += end + 1;

@@ -1,5 +1,5 @@
-//! Several messages in one body, as versions up to 2025-03-26 may send them (JSON-RPC 2.0, section 6): each is handled as if it had
-//! come alone, and the answers go back as one list. What the server says on the way is not part of a list, and is not said.
+//! Several messages in one body, which versions up to 2025-03-26 allow (JSON-RPC 2.0, section 6). Each is handled as if it
+//! had come alone, and the answers are returned as one list. Messages of the server other than answers are dropped.
 
 use axum::body::Body;
 use futures_util::future::join_all;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{accept, refused};
 use crate::json_rpc::{self, MAX_BATCH, Refusal, WITHOUT_BATCHES};
 
-/// `handle`: answers one message.
+/// Handles a batch and returns the combined response; `handle` answers one message.
 pub(super) async fn answer<A>(
     head: &Parts,
     messages: Vec<Value>,
@@ -39,12 +39,12 @@ where
             true => accept::answer_of(response.into_body()).await,
             false => accept::collected(response.into_body()).await,
         };
-        // The others have their answers all the same.
+        // A failure of one message does not affect the answers to the others.
         let document = match document {
             Ok(document) => document,
             Err(error) => return Some(Refusal::in_words(id, error.message()).to_value()),
         };
-        // What the library says in plain words.
+        // The library reports some errors as plain text.
         let in_words = || Refusal::in_words(id, &String::from_utf8_lossy(&document)).to_value();
         Some(serde_json::from_slice(&document).unwrap_or_else(|_| in_words()))
     });

@@ -1,4 +1,4 @@
-//! An answer that takes long becomes a stream: proxies and clients end connections that carry nothing for a minute.
+//! Turns a slow response into a stream, because proxies and clients close connections that are silent for about a minute.
 
 use std::{
     future::Future,
@@ -16,14 +16,15 @@ use tokio::time::{Instant, Sleep};
 
 use super::super::departed::Departed;
 
-/// A JSON answer is read up to this size; the library's own are far smaller.
+/// The largest JSON response that is read; the library's own are far smaller.
 const MAX_JSON_BYTES: usize = 64 * 1024 * 1024;
 
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// Waits `silence` for the answer, or until its client sends no more. One that is not there then is sent as a stream of
-/// server-sent events: a comment now and every `heartbeat`, then the answer itself. Dropping the stream drops `answering`: that ends a call without a session; one in a session
-/// goes on until it is cancelled by name, as MCP says.
+/// Returns the response if it is ready within `silence` and before the client half-closes. Otherwise returns a stream of
+/// server-sent events: a comment at once and every `heartbeat`, then the response itself. Dropping the stream drops
+/// `answering`, which ends a call without a session; a call in a session goes on until it is cancelled explicitly, as MCP
+/// requires.
 pub(super) async fn within(
     answering: impl Future<Output = Response<Body>> + Send + 'static,
     silence: Duration,
@@ -33,7 +34,7 @@ pub(super) async fn within(
     let mut answering: Answering = Box::pin(answering);
     let silent = async {
         match departed {
-            // A stream is what tells whether its client is gone.
+            // Only a stream can show whether its client is gone.
             Some(departed) => drop(tokio::time::timeout(silence, departed.seen()).await),
             None => tokio::time::sleep(silence).await,
         }
@@ -58,9 +59,9 @@ pub(super) async fn within(
 
 enum State {
     Waiting(Answering),
-    /// A stream of its own.
+    /// The response is a stream itself.
     Streaming(Body),
-    /// One JSON document, to be sent as one event.
+    /// A JSON document that is being read, to be sent as one event.
     Reading(Pin<Box<dyn Future<Output = Bytes> + Send>>),
     Over,
 }
@@ -104,8 +105,8 @@ impl http_body::Body for Late {
     }
 }
 
-/// A failure as a message of JSON-RPC; whose answer it is is not known here (JSON-RPC 2.0, section 5: then the id is
-/// null).
+/// Returns a failure as a JSON-RPC message. The id of the request is unknown here and therefore null (JSON-RPC 2.0, section
+/// 5).
 fn failure(status: http::StatusCode, text: &str) -> Bytes {
     let message = format!("{status}: {}", text.trim());
     let document = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32603, "message": message}});
@@ -123,17 +124,17 @@ fn read(response: Response<Body>) -> State {
     State::Reading(Box::pin(async move {
         let limited = http_body_util::Limited::new(body, MAX_JSON_BYTES).collect().await;
         let document = match limited {
-            // Accepted, without a word.
+            // An accepted message has an empty response.
             Ok(body) if status.is_success() => match body.to_bytes() {
                 empty if empty.is_empty() => return Bytes::new(),
                 document if is_json => document,
                 _ => failure(status, "the answer is no message"),
             },
-            // The status was sent long ago, so the message says it.
+            // The HTTP status was already sent, so the message reports the failure.
             Ok(body) => failure(status, &String::from_utf8_lossy(&body.to_bytes())),
             Err(_) => failure(status, "the answer is larger than 64 MiB"),
         };
-        // Compact JSON has no line breaks; one that had would be two lines of data.
+        // Compact JSON has no line breaks; any others would split the event's data into two lines.
         let text = String::from_utf8_lossy(&document).replace(['\r', '\n'], " ");
         Bytes::from(format!("event: message\ndata: {text}\n\n"))
     }))

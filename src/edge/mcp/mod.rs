@@ -1,7 +1,7 @@
-//! The MCP door: streamable HTTP at `/mcp`, on a port of its own in the same runtime.
+//! The MCP door: streamable HTTP at `/mcp`, on a separate port in the same runtime.
 //!
-//! The handler is given by the composition root. What the protocol's library leaves open is closed here: how many
-//! sessions there are, whose they are, when an idle one ends, and that a long call's stream is never silent.
+//! The composition root supplies the handler. This module adds what the protocol's library leaves open: how many sessions
+//! there may be, who owns them, when idle ones are closed, and heartbeats on the stream of a long call.
 //!
 //! *May import:* `edge`, rank 0. *May not:* import the other doors.
 
@@ -38,24 +38,24 @@ use accept::Takes;
 use resumption::{Resumable, WITH_PRIMING};
 use sessions::Sessions;
 
-/// Where it is.
+/// The path of the endpoint.
 pub const PATH: &str = "/mcp";
-/// A call whose answer takes longer than this becomes a stream with signs of life.
+/// A call that takes longer than this becomes a stream with heartbeats, if its client accepts streams.
 const SILENCE: Duration = Duration::from_secs(8);
-/// The version from which on there are no sessions.
+/// The first version without sessions.
 const WITHOUT_SESSIONS: &str = "2026-07-28";
 
 struct Shared<H> {
     service: StreamableHttpService<Arc<H>, Resumable>,
-    /// The same for clients that know events without data.
+    /// The same service for clients that accept events without data.
     priming_service: StreamableHttpService<Arc<H>, Resumable>,
     sessions: Arc<Sessions>,
     heartbeat: Duration,
     max_body_bytes: usize,
 }
 
-/// Mounts a handler. The same for the product and for every other handler, so that what is tested with one holds for
-/// the other. Sessions end when `stop` is cancelled.
+/// Returns the routes that serve a handler. The product and the tests use the same router, so that test results apply to the
+/// product. Sessions end when `stop` is cancelled.
 pub fn router<H: ServerHandler>(
     handler: Arc<H>,
     config: &Config,
@@ -63,7 +63,7 @@ pub fn router<H: ServerHandler>(
     tasks: &Group,
 ) -> Router {
     let mut manager = LocalSessionManager::default();
-    // Ended by us: the library's clock does not see that a call is still running.
+    // Idle sessions are closed by `Sessions`, because the library's timeout ignores calls that are still running.
     manager.session_config.keep_alive = None;
     let manager = Arc::new(Resumable::new(manager, tasks.clone()));
     let options = StreamableHttpServerConfig::default()
@@ -72,7 +72,7 @@ pub fn router<H: ServerHandler>(
         .with_max_request_body_bytes(config.max_body_bytes as usize)
         .with_sse_keep_alive(Some(config.heartbeat()))
         .with_cancellation_token(stop.clone())
-        // Both are checked by the listener, for every door alike.
+        // The listener checks both for every door.
         .disable_allowed_hosts()
         .disable_allowed_origins();
     let of = |options| {
@@ -111,7 +111,7 @@ async fn serve<H: ServerHandler>(
     let is_post = request.method() == Method::POST;
     let mut sent = Bytes::new();
     let request = if is_post {
-        // Read here, so that what is wrong with it is answered as at every other door.
+        // Read here, so that its errors are reported as at every other door.
         let (mut head, body) = request.into_parts();
         takes.spell_out(&mut head.headers);
         match read_whole(&head.headers, body, shared.max_body_bytes).await {
@@ -127,8 +127,8 @@ async fn serve<H: ServerHandler>(
     let session_id = header_text(&request, "mcp-session-id").map(str::to_owned);
     let is_sessionless =
         header_text(&request, "mcp-protocol-version").is_some_and(|version| version >= WITHOUT_SESSIONS);
-    // A late answer loses its status and headers. An `initialize`, whose answer names the session, is never late for
-    // good reasons.
+    // A response that becomes a stream loses its status and headers. The answer to `initialize` carries the session's id in a
+    // header, so it is never converted; it is fast anyway.
     let may_be_late = session_id.is_some() || is_sessionless;
     let use_of_session = match &session_id {
         Some(id) => match shared.sessions.enter(id, &caller, request.method() == Method::GET) {
@@ -153,7 +153,7 @@ async fn serve<H: ServerHandler>(
         };
         if let (Some(id), true) = (&session_id, is_delete && response.status().is_success()) {
             sessions.forget(id);
-            // Done, and not only accepted: clients take the library's 202 for a failure.
+            // 204 instead of the library's 202, which clients treat as a failure.
             response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
         }
@@ -179,7 +179,8 @@ async fn serve<H: ServerHandler>(
     }
 }
 
-/// Answers a body. One that the library does not read is read leniently, and its messages are handled as they were meant, or refused.
+/// Handles a POST body. If the library cannot read it, it is parsed leniently, and its messages are handled as intended or
+/// refused.
 async fn handle_leniently<H: ServerHandler>(
     service: &StreamableHttpService<Arc<H>, Resumable>,
     request: Request<Body>,
@@ -188,7 +189,7 @@ async fn handle_leniently<H: ServerHandler>(
     let (head, body) = request.into_parts();
     let handle = |head: Parts, body: Body| async move {
         let response = service.handle(Request::from_parts(head, body)).await.map(Body::new);
-        // The library's answer to what it cannot read; the media type is right.
+        // The media type is right, so this status means that the library could not parse the body.
         (response.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE).then_some(response)
     };
     if !sent.trim_ascii_start().starts_with(b"[")
@@ -212,7 +213,7 @@ async fn handle_leniently<H: ServerHandler>(
     }
 }
 
-/// What cannot be taken (JSON-RPC 2.0, section 5.1).
+/// Returns the response for a message that cannot be handled (JSON-RPC 2.0, section 5.1).
 fn refused(refusal: &Refusal) -> Response<Body> {
     let mut response = Response::new(Body::from(refusal.to_value().to_string()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -220,7 +221,7 @@ fn refused(refusal: &Refusal) -> Response<Body> {
     response
 }
 
-/// Too many sessions; the answer says when to come back.
+/// Returns the error for too many sessions, with a retry delay.
 fn too_many(bounds: Bounds) -> Error {
     let Bounds { most, most_per_caller } = bounds;
     let own = most_per_caller.map_or_else(String::new, |own| format!(", {own} of one caller"));

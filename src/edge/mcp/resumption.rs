@@ -1,9 +1,9 @@
-//! The streams of sessions' requests, kept so that a client that was cut off reads the rest: its answer, and what it was asked
-//! meanwhile (MCP 2025-11-25, transports, resumability).
+//! Keeps the streams of requests in sessions, so that a client that was cut off can read the rest: its answer and the
+//! questions asked in the meantime (MCP 2025-11-25, transports, resumability).
 //!
-//! The library forgets a stream at the moment of its answer, and its client waits for its time-out. Here every stream is read to its
-//! end by a task of its own, whoever listens, and kept until its session ends or others of the session need the room.
-//! (`mcp_messages::a_cut_call_gets_its_answer`, which would also tell when the library does it)
+//! The library discards a stream as soon as it is answered, which leaves a disconnected client waiting for its timeout. Here
+//! a task reads every stream to its end, with or without a listener, and it is kept until its session ends or newer streams
+//! need the room. (`mcp_messages::a_cut_call_gets_its_answer`, which would also show if the library starts to do this itself)
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -28,20 +28,20 @@ use tokio::sync::watch;
 
 use crate::task::Group;
 
-/// Versions before this one know no empty events: old clients log an error at each.
+/// Clients of versions before this one do not know events without data and log an error for each.
 pub(super) const WITH_PRIMING: &str = "2025-11-25";
-/// What is kept of one stream, in bytes; progress goes first, answers and questions stay.
+/// The most bytes kept of one stream. Beyond it the oldest notifications are dropped; answers and questions always stay.
 const MAX_STREAM_BYTES: usize = 1024 * 1024;
-/// What is kept of the ended streams of one session.
+/// The most bytes and streams kept of the ended streams of one session.
 const MAX_SESSION_BYTES: usize = 4 * 1024 * 1024;
 const MAX_SESSION_STREAMS: usize = 64;
-/// What is kept of all ended streams; the session that has most gives way.
+/// The most bytes kept of all ended streams; beyond it the session that uses most loses its oldest.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// A number of the library's, unique within a session.
+/// The library's number of a stream, unique within a session.
 type StreamNumber = u64;
 
-/// The library's sessions, whose streams are kept.
+/// The library's session manager, extended to keep streams.
 pub(super) struct Resumable {
     pub(super) inner: LocalSessionManager,
     kept: Arc<Mutex<Kept>>,
@@ -51,7 +51,7 @@ pub(super) struct Resumable {
 #[derive(Default)]
 struct Kept {
     sessions: HashMap<SessionId, Session>,
-    /// Of ended streams.
+    /// The bytes of all ended streams.
     bytes: usize,
 }
 
@@ -62,7 +62,7 @@ struct Session {
     bytes: usize,
 }
 
-/// One stream.
+/// The messages of one stream.
 struct Log {
     events: Mutex<KeptMessages>,
     changed: watch::Sender<()>,
@@ -85,13 +85,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An event's id as the library writes it: its index, then the stream's number.
+/// Parses an event's id as the library writes it: its index, then the stream's number.
 fn parse_id(id: Option<&str>) -> Option<(u64, StreamNumber)> {
     let (index, stream) = id?.split_once('/')?;
     Some((index.parse().ok()?, stream.parse().ok()?))
 }
 
-/// The length of a message as it is written.
+/// Returns about how many bytes a message takes when written.
 fn size(message: &ServerSseMessage) -> usize {
     struct Count(usize);
     impl Write for Count {
@@ -105,7 +105,7 @@ fn size(message: &ServerSseMessage) -> usize {
     }
     let mut count = Count(64);
     if let Some(message) = &message.message {
-        // Counting cannot fail.
+        // Counting bytes cannot fail.
         let _infallible = serde_json::to_writer(&mut count, message.as_ref());
     }
     count.0
@@ -143,7 +143,7 @@ impl Log {
         bytes
     }
 
-    /// The events behind one, live to the end of the stream. `None`: from the first on.
+    /// Returns the events after an index, followed live to the end of the stream; `None` starts at the first.
     fn read(self: Arc<Self>, after: Option<u64>) -> impl Stream<Item = ServerSseMessage> + Send + Sync {
         let changes = self.changed.subscribe();
         stream::unfold((self, changes, after), |(log, mut changes, after)| async move {
@@ -162,7 +162,7 @@ impl Log {
                         return None;
                     }
                 }
-                // Its sender lives as long as the log.
+                // The sender lives as long as the log.
                 changes.changed().await.ok()?;
             }
         })
@@ -257,7 +257,7 @@ impl SessionManager for Resumable {
         let takes_priming = knows_priming(&message);
         let mut stream = Box::pin(self.inner.create_stream(id, message).await?);
         let log = Arc::new(Log { events: Mutex::default(), changed: watch::Sender::new(()) });
-        // The library's first event, which says where to go on, is there already.
+        // The library's first event, which carries the id to resume from, is available at once.
         if let Some(first) = stream.next().await {
             let number = parse_id(first.event_id.as_deref()).map(|(_, number)| number);
             log.push(first);
@@ -267,7 +267,7 @@ impl SessionManager for Resumable {
                 session.streams.insert(number, log.clone());
             }
             let (kept, id, read) = (self.kept.clone(), id.clone(), log.clone());
-            // Ends with the stream, which ends with its session at the latest.
+            // The task ends with the stream, which ends at the latest with its session.
             self.tasks.spawn("mcp_stream", async move {
                 while let Some(event) = stream.next().await {
                     read.push(event);

@@ -1,4 +1,4 @@
-//! The sessions of clients that speak a version with sessions: whose each is, whether it is in use, how many there are.
+//! The sessions of clients whose protocol version has them: who owns each, whether it is in use, and how many there may be.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,9 +24,9 @@ use crate::{
 #[derive(Debug)]
 struct Known {
     caller: Principal,
-    /// Calls that go on.
+    /// The number of calls in progress.
     calls: usize,
-    /// Streams on which the client only listens.
+    /// The number of streams on which the client only listens.
     streams: usize,
     last_used: Instant,
 }
@@ -39,7 +39,7 @@ struct State {
 
 type Table = Arc<Mutex<State>>;
 
-/// Every session that is open.
+/// All open sessions.
 pub(super) struct Sessions {
     manager: Arc<Resumable>,
     table: Table,
@@ -47,7 +47,7 @@ pub(super) struct Sessions {
     idle: Duration,
 }
 
-/// A request or stream of a session; the session is not idle while it lives.
+/// A request or stream of a session; the session is not idle until this is dropped.
 #[derive(Debug)]
 pub(super) struct InUse {
     table: Table,
@@ -76,7 +76,7 @@ impl State {
         }
     }
 
-    /// Those that were not used for at least `time`, the longest unused first.
+    /// Returns the sessions that have been unused for at least `time`, the longest unused first.
     fn idle_for(&self, time: Duration) -> Vec<Arc<str>> {
         self.unused(time, |known| known.streams == 0)
     }
@@ -94,8 +94,9 @@ impl State {
         unused.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// The session that makes room for a caller's: whoever has most gives one without a call, the longest unused; a caller who has
-    /// most, or all that it may have, one that was idle for some time.
+    /// Returns the session to close so that a caller can open one: of the caller that has most, the longest unused one
+    /// without a call; if the caller itself has most or has reached its own bound, its own longest idle one, if that has been
+    /// unused for `idle`.
     fn gives_way(&self, caller: &Principal, idle: Duration) -> Option<Arc<str>> {
         let first = |unused: Vec<Arc<str>>| unused.into_iter().next();
         let holder = self.quota.gives_way_to(caller).filter(|_| !self.quota.is_spent_by(caller));
@@ -112,10 +113,10 @@ impl Sessions {
         Self { manager, table: Arc::new(Mutex::new(state)), bounds, idle }
     }
 
-    /// A request of a session. `is_stream`: its client only listens on it.
+    /// Marks a session as used by a request. `is_stream`: the client only listens on it.
     ///
     /// # Errors
-    /// [`Reason::RouteNotFound`] for one that is not there, has ended, or is somebody else's.
+    /// [`Reason::RouteNotFound`] if the session does not exist, has ended, or belongs to another caller.
     pub(super) fn enter(&self, id: &str, caller: &Principal, is_stream: bool) -> Result<InUse> {
         let mut state = lock(&self.table);
         let id = state.known.get_key_value(id).map(|(id, _)| id.clone());
@@ -129,10 +130,11 @@ impl Sessions {
         }
     }
 
-    /// A session was opened by a request that goes on. Where there are too many, one makes room: see [`State::gives_way`].
+    /// Registers a session that a request, still in progress, has opened. If there are too many, another one is closed: see
+    /// [`State::gives_way`].
     ///
     /// # Errors
-    /// [`Reason::TooManySessions`]; the new one is closed.
+    /// [`Reason::TooManySessions`]; the new session is closed.
     pub(super) async fn opened(&self, id: &str, caller: Principal) -> Result<InUse> {
         let id: Arc<str> = id.into();
         let (closed, is_open) = {
@@ -171,19 +173,19 @@ impl Sessions {
         }
     }
 
-    /// Ends sessions that nobody uses.
+    /// Closes sessions that nobody uses, until `stop` is cancelled.
     pub(super) async fn end_idle_ones(self: Arc<Self>, stop: CancellationToken) {
         let mut interval =
             tokio::time::interval((self.idle / 4).clamp(Duration::from_millis(200), Duration::from_secs(30)));
         let mut strangers = HashSet::new();
         loop {
             tokio::select! {
-                // Both branches only wait.
+                // Cancel safe: both branches only wait.
                 _ = interval.tick() => {}
                 () = stop.cancelled() => return,
             }
             let idle = {
-                // Removed under the lock in which they were seen idle: nobody enters them any more.
+                // Removed under the same lock under which they were found idle, so that no request can enter them.
                 let mut state = lock(&self.table);
                 let idle = state.idle_for(self.idle);
                 for id in &idle {
@@ -195,9 +197,9 @@ impl Sessions {
                 tracing::debug!(session = &*id, "an idle MCP session is ended");
                 self.close(&id).await;
             }
-            // Those that the library ended by itself, and those whose opening request was dropped in the middle.
+            // Sessions that the library ended by itself, and sessions whose opening request was dropped halfway.
             let now_strange: HashSet<Arc<str>> = {
-                // Held until the end: a session that is opened meanwhile is in neither or in both.
+                // Both locks are held until the end, so that a session opened meanwhile is seen in neither table or in both.
                 let alive = self.manager.inner.sessions.read().await;
                 let mut state = lock(&self.table);
                 let dead = |id: &&Arc<str>| !alive.contains_key(*id);
@@ -214,7 +216,7 @@ impl Sessions {
     }
 }
 
-/// A response's body that keeps its session in use.
+/// A response body that keeps its session in use.
 pub(super) struct Counted {
     body: Body,
     _in_use: Option<InUse>,

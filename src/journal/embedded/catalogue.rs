@@ -1,7 +1,7 @@
-//! The catalogue's file: what a start has to know of every job without opening that job's own.
+//! The file of the catalogue: what must be known of every job at startup without opening its own file.
 //!
-//! Magic, then entries: length, CRC-32C over place and content, an encoded `CatalogEntry`. It is read in pieces, whatever its
-//! size. An entry that was torn off at its end was never acknowledged and is cut; damage anywhere before is told.
+//! A magic, then entries: length, CRC-32C over position and content, an encoded `CatalogEntry`. The file is read in pieces,
+//! whatever its size. A torn entry at its end was never acknowledged and is cut off; damage anywhere before that is reported.
 
 use std::{
     collections::BTreeSet,
@@ -24,20 +24,20 @@ use crate::pb::{
 
 pub(super) const MAGIC: [u8; 8] = *b"CGWCAT\n1";
 const HEAD_LEN: usize = 8;
-/// Larger is no entry: it holds a record without its task, or an end without its outcome.
+/// The maximum size of an entry, which holds a record without its task or an end without its outcome.
 const MAX_ENTRY_BYTES: usize = 4 * 1024 * 1024;
-/// It is read in pieces of this size.
+/// The size of the pieces in which the file is read.
 const READ_BYTES: usize = 1024 * 1024;
-/// A catalogue is written anew once it holds more entries that no longer matter than this, and than others.
+/// The catalogue is rewritten once it holds more stale entries than this, and more stale entries than others.
 const MAX_STALE_ENTRIES: usize = 1024;
-/// What a job that is gone leaves: that it was accepted, that it ended, that it was deleted.
+/// The stale entries that a deleted job leaves: created, ended, deleted.
 const ENTRIES_OF_A_DELETED_JOB: usize = 3;
 
 fn checksum(position: u64, content: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), content)
 }
 
-/// Appends an entry to `buffer`, which begins at `start` in the file.
+/// Appends an entry to `buffer`, which starts at position `start` of the file.
 pub(super) fn push_content(buffer: &mut Vec<u8>, start: u64, content: &[u8]) {
     let position = start + buffer.len() as u64;
     buffer.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -45,45 +45,45 @@ pub(super) fn push_content(buffer: &mut Vec<u8>, start: u64, content: &[u8]) {
     buffer.extend_from_slice(content);
 }
 
-/// The record as the catalogue keeps it: the task stays in the job's file.
+/// Returns the record as the catalogue stores it: the task is only in the job file.
 fn without_task(record: &JobRecord) -> JobRecord {
     let job = record.job.as_ref().map(|job| Job { task: None, ..job.clone() });
     JobRecord { job, ..record.clone() }
 }
 
-/// The terminal job as the catalogue keeps it.
+/// Returns the terminal job as the catalogue stores it: without its task, options, outcome and question.
 fn without_result(job: &Job) -> Job {
     let options = job.options.as_ref().map(|_| TaskOptions::default());
     Job { task: None, options, outcome: None, question: None, ..job.clone() }
 }
 
-/// How a catalogue ends.
+/// The state in which the end of a catalogue was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Tail {
-    /// With a whole entry.
+    /// The file ends with a whole entry.
     #[default]
     Whole,
-    /// Its last entry was not written to its end: nothing of it was acknowledged.
+    /// The last entry is incomplete; it was never acknowledged.
     Torn,
-    /// With something in its middle that cannot be read.
+    /// Something before the end cannot be read.
     Damaged,
 }
 
-/// What reading a catalogue found.
+/// The result of reading a catalogue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
-    /// Where its last whole entry ends.
+    /// The end of the last whole entry.
     pub(super) length: u64,
     pub(super) tail: Tail,
     pub(super) entries: usize,
-    /// Entries that no longer matter.
+    /// The number of stale entries.
     pub(super) stale: usize,
 }
 
-/// Reads a catalogue's entries in order, up to the first that cannot be read.
+/// Reads the entries of a catalogue in order, up to the first one that cannot be read, and calls `each` with its content.
 ///
 /// # Errors
-/// Those of the reader.
+/// Those of the reader and of `each`.
 pub(super) fn read(
     input: &mut impl Read,
     mut each: impl FnMut(&[u8], Said<'_>) -> io::Result<()>,
@@ -113,7 +113,8 @@ pub(super) fn read(
         let content = &buffer.rest()[HEAD_LEN..HEAD_LEN + len];
         let said = (checksum(found.length, content) == expected).then(|| Said::of(content)).flatten();
         let Some(said) = said else {
-            // The last one may have been torn in its middle; damage of it harms only what its job's own file tells too.
+            // The last entry may have been torn. If it was damaged instead, only information that its job file also holds is
+            // lost.
             let is_last = !buffer.fill(input, HEAD_LEN + len + 1)?;
             found.tail = if is_last { Tail::Torn } else { Tail::Damaged };
             return Ok(found);
@@ -128,8 +129,8 @@ pub(super) fn read(
     }
 }
 
-/// Whether an entry begins somewhere behind the first byte of `rest`, which begins at `position`: then what cannot be read before
-/// it was damaged, and not torn off.
+/// Returns whether a valid entry begins after the first byte of `rest`, which starts at `position`. If so, the unreadable bytes
+/// before it are damaged and not a torn end.
 fn has_entry_behind(rest: &[u8], position: u64) -> bool {
     (1..rest.len().saturating_sub(HEAD_LEN)).any(|at| {
         let head = &rest[at..at + HEAD_LEN];
@@ -140,7 +141,7 @@ fn has_entry_behind(rest: &[u8], position: u64) -> bool {
     })
 }
 
-/// A piece of the file, moved along as it is read.
+/// A section of the file in memory that moves along as the file is read.
 struct Buffer {
     bytes: Vec<u8>,
     at: usize,
@@ -152,7 +153,7 @@ impl Buffer {
         &self.bytes[self.at..]
     }
 
-    /// Reads until at least `len` bytes are there. Answers whether they are.
+    /// Reads until at least `len` bytes are available. Returns whether they are.
     fn fill(&mut self, input: &mut impl Read, len: usize) -> io::Result<bool> {
         while self.rest().len() < len && !self.is_over {
             self.bytes.drain(..self.at);
@@ -177,12 +178,12 @@ impl Buffer {
     }
 }
 
-/// The catalogue's file, open for new entries.
+/// The file of the catalogue, open for new entries.
 #[derive(Debug)]
 pub(super) struct CatalogueFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    /// `None`: it has to be written anew before anything is added.
+    /// `None` if the file has to be rewritten before an entry can be added.
     file: Option<Arc<dyn DiskFile>>,
     length: u64,
     durability: Durability,
@@ -191,8 +192,8 @@ pub(super) struct CatalogueFile {
 }
 
 impl CatalogueFile {
-    /// The file at `path`, in which reading found this. Nothing is written but what was torn off is cut, so that this
-    /// works on a full disk; a damaged or missing one is written anew when the first entry is added.
+    /// Opens the file at `path`, of which `found` is the result of reading it. A torn end is cut off and nothing is written, so
+    /// that this works on a full disk; a damaged or missing file is rewritten when the first entry is added.
     pub(super) fn open(
         disk: &Arc<dyn Disk>,
         path: &Path,
@@ -214,12 +215,12 @@ impl CatalogueFile {
         opened
     }
 
-    /// Whether writing it anew saves at least half of it.
+    /// Returns whether a rewrite would save at least half of the file.
     pub(super) fn is_mostly_stale(&self) -> bool {
         self.stale > MAX_STALE_ENTRIES && self.stale > self.entries / 2
     }
 
-    /// Writes it anew without what no longer matters, reading the old one in pieces. After an error it goes on as it is.
+    /// Rewrites the file without stale entries, reading the old one in pieces. After an error the old file remains in use.
     pub(super) fn rewrite(&mut self) -> io::Result<()> {
         let old = || -> io::Result<Option<Sequential>> {
             match self.disk.open(&self.path, For::Reading) {
@@ -239,7 +240,7 @@ impl CatalogueFile {
         }
         let new_path = self.path.with_extension("new");
         let file = self.disk.open(&new_path, For::Replacing)?;
-        // What is not written yet, and where it belongs.
+        // The bytes that are not written yet, and their position in the file.
         let (mut waiting, mut written) = (MAGIC.to_vec(), 0);
         let (mut length, mut entries) = (MAGIC.len() as u64, 0);
         if let Some(mut old) = old()? {
@@ -285,17 +286,18 @@ impl CatalogueFile {
         Ok(())
     }
 
-    /// Makes what it holds last.
+    /// Syncs the contents of the file.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.as_ref().map_or(Ok(()), |file| file.sync())
     }
 
-    /// Makes it, where there is none: before the first job's file, which would be taken for one that has lost its catalogue.
+    /// Creates the file if it is missing or damaged. This must precede the creation of the first job file, which otherwise would
+    /// look like one whose catalogue was lost.
     pub(super) fn is_there(&mut self) -> io::Result<()> {
         if self.file.is_none() { self.rewrite() } else { Ok(()) }
     }
 
-    /// After an error nothing counts as written, and the next entry takes the same place.
+    /// Adds an entry. After an error it does not count as written, and the next entry takes the same position.
     fn push(&mut self, entry: Entry) -> io::Result<()> {
         self.is_there()?;
         let Some(file) = &self.file else { return Err(io::Error::other("the catalogue is not open")) };

@@ -1,4 +1,4 @@
-//! Taking over jobs that nobody holds: their files are looked through, whole ones are opened for what comes next.
+//! Takes over jobs that nobody holds: their files are checked, and those of unfinished jobs are opened for the next events.
 
 use std::{
     path::Path,
@@ -39,7 +39,7 @@ impl Inner {
     ) -> Result<Option<Unfinished>> {
         let path = self.path_of(job_id);
         if let Some(file) = self.open_file(job_id) {
-            // Another holder of this process had it.
+            // Another holder in this process had the job.
             let mut file = lock(&file);
             let record = read_job(&*self.directory.disk, &path, job_id, false)?.record;
             let Some(claim) = lock(&self.index).take(job_id, lease) else { return Ok(None) };
@@ -55,7 +55,8 @@ impl Inner {
         match inspected {
             Inspected::Ended(_, job, log_bytes) => {
                 self.sync_shown(&path)?;
-                // It ended, and the catalogue was not told. If that cannot be written now, the next start finds it again.
+                // The job has ended, but the catalogue does not know. If the entry cannot be written now, the next start finds
+                // the end again.
                 let log_bytes = log_bytes + self.result_bytes(job_id);
                 if let Err(error) = self.with_catalogue(|catalogue| catalogue.ended(&job, log_bytes, false)) {
                     tracing::warn!(%job_id, cause = error.cause(), "the end of a job is not in the catalogue yet");
@@ -81,7 +82,7 @@ impl Inner {
         }
     }
 
-    /// Makes what is found in a file last, before anybody is told of it: whoever wrote it may have ended before it was synced.
+    /// Syncs what was found in a file before it is shown to anybody, because its writer may have ended before syncing it.
     pub(super) fn sync_shown(&self, path: &Path) -> Result<()> {
         if self.durability != Durability::Fsync {
             return Ok(());

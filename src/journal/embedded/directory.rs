@@ -1,4 +1,4 @@
-//! The store's directory: its lock, its paths, what is in it.
+//! The directory of a store: its lock, its paths, and its contents.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Directory {
     pub(super) path: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
-    /// Of a directory of the system's own.
+    /// Present only on the disk of the operating system.
     lock: Option<File>,
 }
 
@@ -31,8 +31,8 @@ fn set_aside(disk: &dyn Disk, store: &Path, path: &Path) -> io::Result<()> {
     disk.copy(path, &directory.join(format!("{name}.{}", Timestamp::now().unix_millis())))
 }
 
-/// A reader has met damage in a job's file, which a start does not look into once the job has ended: it is kept, once,
-/// before retention removes it, and named.
+/// Copies a job file in which a reader has found damage, once, before retention can remove it, and logs its name. Files of ended
+/// jobs are not checked at startup, so that readers are the first to notice.
 pub(super) fn set_aside_once(disk: &dyn Disk, path: &Path) {
     let (Some(store), Some(name)) = (path.parent().and_then(Path::parent), path.file_name()) else { return };
     let name = name.to_string_lossy();
@@ -52,7 +52,7 @@ impl Directory {
         Ok(Self { path: path.to_owned(), disk, lock: None })
     }
 
-    /// Takes the lock of a directory of the system's own.
+    /// Takes the lock of a directory on the disk of the operating system.
     pub(super) fn locked(self) -> Result<Self> {
         let path = &self.path;
         let lock = open_private(&path.join("lock")).map_err(|error| unavailable(path, &error))?;
@@ -90,30 +90,30 @@ impl Directory {
         self.path.join("results").join(job_id.as_str())
     }
 
-    /// Keeps a damaged file's bytes as they were found, where there is room for them.
+    /// Copies a damaged file, as it was found, to `damaged`. A failure, for example on a full disk, is only logged.
     pub(super) fn set_aside(&self, path: &Path) {
         if let Err(error) = set_aside(&*self.disk, &self.path, path) {
             tracing::warn!(%error, path = %path.display(), "what was found damaged could not be kept in the store's directory `damaged`");
         }
     }
 
-    /// The ids of the jobs that have a file, each once.
+    /// Returns the ids of the jobs that have a file, each once.
     pub(super) fn job_files(&self) -> io::Result<Vec<JobId>> {
         let mut files = Vec::new();
         for name in self.disk.names(&self.path.join("jobs"))? {
             files.extend(JobId::parse(&name));
         }
-        // Their order is the disk's, which knows none.
+        // The order is that of the directory, which is arbitrary.
         Ok(files)
     }
 
-    /// Makes all names last.
+    /// Makes the creation, renaming and removal of all files of the store durable.
     pub(super) fn sync_names(&self) -> io::Result<()> {
         self.disk.sync_directory(&self.path)?;
         self.sync_removals()
     }
 
-    /// Makes the removal of a job's files as lasting as their contents.
+    /// Makes the removal of job files and results durable.
     pub(super) fn sync_removals(&self) -> io::Result<()> {
         self.disk.sync_directory(&self.path.join("jobs"))?;
         match self.disk.sync_directory(&self.path.join("results")) {

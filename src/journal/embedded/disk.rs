@@ -1,5 +1,5 @@
-//! The one place where the store meets the disk: its files by what the store does to them, so that a simulation puts a disk in their
-//! place that loses what was not synced, is full, fails and is slow.
+//! The interface between the store and the disk, in terms of what the store does with files, so that a simulation can substitute
+//! a disk that loses what was not synced, is full, fails or is slow.
 
 use std::{
     fmt, fs, io,
@@ -13,27 +13,27 @@ use crate::files::{self, create_private_directory};
 /// What an open file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
-    /// To be read; it has to be there.
+    /// Reading; the file must exist.
     Reading,
-    /// To be written and read; it has to be there.
+    /// Writing and reading; the file must exist.
     Writing,
-    /// A new one, to be written and read; it must not be there.
+    /// Writing and reading; the file must not exist and is created.
     Creating,
-    /// An empty one, whatever was there.
+    /// Writing and reading; the file is created, or emptied if it exists.
     Replacing,
 }
 
-/// An open file. Clones of its pointer are the same file.
+/// An open file. Clones of the pointer refer to the same file.
 pub(crate) trait DiskFile: fmt::Debug + Send + Sync {
-    /// Reads at a place; fewer bytes than there is room for are no end, 0 are.
+    /// Reads at `position`. A short read does not mean the end of the file; a read of 0 bytes does.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
-    /// Writes all of it at a place. After an error any part of it may be there.
+    /// Writes all bytes at `position`. After an error any part of them may have been written.
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
-    /// How long it is.
+    /// Returns the length in bytes.
     fn length(&self) -> io::Result<u64>;
-    /// Cuts it, or makes it longer.
+    /// Truncates or extends the file.
     fn set_length(&self, length: u64) -> io::Result<()>;
-    /// From here on its contents and length survive the loss of power.
+    /// Makes the contents and the length of the file survive a power loss.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -41,27 +41,27 @@ pub(crate) trait DiskFile: fmt::Debug + Send + Sync {
 pub(crate) trait Disk: fmt::Debug + Send + Sync {
     /// Opens a file.
     fn open(&self, path: &Path, what_for: For) -> io::Result<Arc<dyn DiskFile>>;
-    /// How long a file is.
+    /// Returns the length of a file in bytes.
     fn length(&self, path: &Path) -> io::Result<u64>;
-    /// The names in a directory.
+    /// Returns the names in a directory.
     fn names(&self, directory: &Path) -> io::Result<Vec<String>>;
-    /// Makes a directory, private, and those above it; one that is there is no error.
+    /// Creates a private directory and its missing parents. A directory that already exists is no error.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
-    /// Gives a file another name, in place of what had that.
+    /// Renames a file, replacing what has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// From here on what was created, renamed and removed in a directory survives the loss of power.
+    /// Makes what was created, renamed and removed in a directory survive a power loss.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
-    /// Puts these bytes in the place of a file, all or none of them.
+    /// Replaces the contents of a file atomically, and durably if `is_synced`.
     fn replace(&self, path: &Path, bytes: &[u8], is_synced: bool) -> io::Result<()>;
-    /// Copies a file as it is.
+    /// Copies the contents of a file.
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Whether work on it never blocks, so that it needs no thread of its own.
+    /// Returns whether operations never block, so that they need no thread of their own.
     fn is_inline(&self) -> bool;
 }
 
-/// Reads exactly what there is room for.
+/// Fills the buffer, or returns [`io::ErrorKind::UnexpectedEof`] if the file ends before.
 pub(crate) fn read_exact_at(file: &dyn DiskFile, buffer: &mut [u8], position: u64) -> io::Result<()> {
     match read_full_at(file, buffer, position)? {
         read if read == buffer.len() => Ok(()),
@@ -69,7 +69,7 @@ pub(crate) fn read_exact_at(file: &dyn DiskFile, buffer: &mut [u8], position: u6
     }
 }
 
-/// Reads until there is no more room, or the file ends.
+/// Reads until the buffer is full or the file ends, and returns the number of bytes read.
 pub(crate) fn read_full_at(file: &dyn DiskFile, buffer: &mut [u8], position: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -83,7 +83,7 @@ pub(crate) fn read_full_at(file: &dyn DiskFile, buffer: &mut [u8], position: u64
     Ok(filled)
 }
 
-/// A file, read from its beginning.
+/// Reads a file sequentially from its beginning.
 pub(crate) struct Sequential {
     file: Arc<dyn DiskFile>,
     position: u64,
@@ -103,7 +103,7 @@ impl io::Read for Sequential {
     }
 }
 
-/// The system's own disk.
+/// The disk of the operating system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SystemDisk;
 
@@ -125,7 +125,7 @@ impl DiskFile for fs::File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // A length that is needed to read the data is part of it (fdatasync(2)).
+        // fdatasync(2) also flushes the length of the file where that is needed to read the data.
         self.sync_data()
     }
 }

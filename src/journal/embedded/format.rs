@@ -1,9 +1,9 @@
-//! The bytes on disk: a job file's header and its frames.
+//! The on-disk format of a job file: a header and frames.
 //!
-//! Header (64 bytes): magic, then the *slot*: acknowledged length, last acknowledged sequence, place of the end
-//! frame (0 while the job runs), checksum. Frame: 28 bytes of head, then the payload. All numbers little endian.
-//! Checksums are CRC-32C over the job id, the place in the file and the content, so that a frame of another job
-//! or another place is no frame here.
+//! Header (64 bytes): magic, then the *slot*: acknowledged length, last acknowledged sequence, position of the end frame (0 while
+//! the job runs), checksum. Frame: a head of 28 bytes, then the payload. All numbers are little endian. The checksum of a frame
+//! head is CRC-32C over the job id, the position in the file and the head, which contains the CRC-32C of the payload, so that a
+//! frame of another job or position is not valid here. The checksum of the slot covers the job id and the slot.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use bytes::Bytes;
 
 use super::super::{Batch, JobId, MAX_SEQUENCE};
 
-/// The first bytes of a job file; the last digit is the version of the format.
+/// The magic of a job file; its last digit is the version of the format.
 const MAGIC: [u8; 8] = *b"CGWJOB\n1";
-/// The first bytes of a frame.
+/// The magic of a frame.
 pub(super) const FRAME_MAGIC: [u8; 4] = [0xC6, 0x57, 0xF5, 0xA1];
-/// Where the first frame begins.
+/// The position of the first frame.
 pub(super) const HEADER_LEN: u64 = 64;
-/// The head of a frame.
+/// The length of the head of a frame.
 pub(super) const FRAME_HEAD_LEN: usize = 28;
-/// No payload is larger: a batch is sealed at 64 KiB and holds at most one event more, of 256 KiB, and its ends.
+/// The maximum length of a payload. A batch is sealed at 64 KiB and holds at most one more event, of up to 256 KiB, and its ends.
 pub(super) const MAX_PAYLOAD_LEN: usize = 4 * 1024 * 1024;
 
-/// How far a job's file is acknowledged.
+/// How far the file of a job is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) length: u64,
@@ -48,7 +48,7 @@ impl Slot {
         bytes
     }
 
-    /// The file's first 64 bytes.
+    /// Encodes the header, the first 64 bytes of the file.
     pub(super) fn encode_header(self, job_id: &JobId) -> [u8; HEADER_LEN as usize] {
         let mut header = [0; HEADER_LEN as usize];
         header[..8].copy_from_slice(&MAGIC);
@@ -56,7 +56,7 @@ impl Slot {
         header
     }
 
-    /// Reads the slot from the file's first bytes; `None` where they are damaged.
+    /// Reads the slot from the header. Returns `None` if it is damaged.
     pub(super) fn decode_header(job_id: &JobId, header: &[u8]) -> Option<Self> {
         let fields = header.get(8..8 + SLOT_LEN)?;
         if header[..8] != MAGIC || slot_checksum(job_id, &fields[..20]) != u32_at(fields, 20) {
@@ -83,9 +83,9 @@ pub(super) enum FrameKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHead {
     pub(super) kind: FrameKind,
-    /// Of the first event; 0 for the other kinds.
+    /// The sequence of the first event; 0 for the other kinds.
     pub(super) first_sequence: u32,
-    /// How many events.
+    /// The number of events.
     pub(super) count: u32,
     pub(super) payload_len: u32,
     pub(super) payload_checksum: u32,
@@ -110,7 +110,7 @@ impl FrameHead {
         bytes
     }
 
-    /// Reads a head; `None` where there is none at this place.
+    /// Decodes a frame head. Returns `None` if there is no valid one at this position.
     pub(super) fn decode(job_id: &JobId, position: u64, bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..FRAME_HEAD_LEN)?;
         if bytes[..4] != FRAME_MAGIC || head_checksum(job_id, position, &bytes[..24]) != u32_at(bytes, 24) {
@@ -133,12 +133,12 @@ impl FrameHead {
         (is_within && head.payload_len as usize <= MAX_PAYLOAD_LEN).then_some(head)
     }
 
-    /// The sequence of the last event.
+    /// Returns the sequence of the last event.
     pub(super) fn last_sequence(&self) -> u32 {
         (self.first_sequence + self.count).saturating_sub(1)
     }
 
-    /// Head and payload together.
+    /// Returns the length of head and payload together.
     pub(super) fn frame_len(&self) -> u64 {
         FRAME_HEAD_LEN as u64 + u64::from(self.payload_len)
     }
@@ -148,7 +148,7 @@ impl FrameHead {
     }
 }
 
-/// Appends a frame to `buffer`, which begins at `start` in the file.
+/// Appends a frame to `buffer`, which starts at position `start` of the file.
 pub(super) fn push_frame(
     buffer: &mut Vec<u8>,
     start: u64,
@@ -172,13 +172,13 @@ pub(super) fn push_frame(
     buffer[head_at..head_at + FRAME_HEAD_LEN].copy_from_slice(&head.encode(job_id, position));
 }
 
-/// A batch as payload: the ends of its events, then their bytes.
+/// Appends a batch as a payload: the ends of its events, then their bytes.
 pub(super) fn push_batch(buffer: &mut Vec<u8>, batch: &Batch) {
     buffer.extend(batch.ends().iter().flat_map(|end| end.to_le_bytes()));
     buffer.extend_from_slice(batch.bytes());
 }
 
-/// The batch of a payload whose checksum fits; `None` where its ends are not those of a batch.
+/// Decodes the batch in a payload whose checksum was verified. Returns `None` if its ends do not describe a batch.
 pub(super) fn read_batch(head: &FrameHead, payload: &Bytes) -> Option<Arc<Batch>> {
     let ends_len = (head.count as usize).checked_mul(4)?;
     if head.count == 0 || head.first_sequence == 0 || payload.len() < ends_len {

@@ -1,4 +1,5 @@
-//! Files of any frames, whole by their checksums: what damage can never be, and a reader has to survive all the same.
+//! Files of arbitrary frames with valid checksums. Accidental damage cannot produce them, but readers must survive them all the
+//! same.
 
 use std::{fs::File, io::Write};
 
@@ -19,7 +20,7 @@ use crate::pb::{
     storage::{CatalogEntry, JobEnd, JobRecord, catalog_entry::Entry},
 };
 
-/// Takes bytes from the front; zeros behind the last one.
+/// Consumes bytes from the front. Once they have run out, numbers read as 0 and slices are empty.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -65,7 +66,7 @@ fn job_file(mut bytes: Bytes<'_>) -> Vec<u8> {
             1..=3 => {
                 let first = if form & 8 == 0 { next } else { bytes.number() };
                 let payloads = vec![Payload::EndOfStream(Default::default()); len % 4 + 1];
-                // No batch goes beyond the last number there is.
+                // The sequences of a batch must not overflow.
                 let first = first.min(u32::MAX - 8);
                 let batch = Batch::encoded(&job_id, first, &payloads);
                 let mut payload = Vec::new();
@@ -109,7 +110,7 @@ fn window(bytes: &[u8]) -> Window {
     Window::new(std::sync::Arc::new(file))
 }
 
-/// Reads such a file as a start and as a reader does: there is an end to it, and no hole that is not told.
+/// Reads such a file as a start and as a reader do. Checks that reading terminates and that every gap is reported.
 pub(crate) fn read_job_file(bytes: &[u8]) {
     let file = job_file(Bytes(bytes));
     let job_id = job_id();
@@ -156,7 +157,7 @@ fn take_in(_: &[u8], said: Said<'_>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads a catalogue of any entries.
+/// Reads a catalogue of arbitrary bytes, then one of arbitrary entries.
 pub(crate) fn read_catalogue(bytes: &[u8]) {
     let found = read(&mut &bytes[..], take_in).expect("bytes can be read");
     assert!(found.length <= bytes.len() as u64);

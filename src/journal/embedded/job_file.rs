@@ -1,4 +1,4 @@
-//! Writing one job's file.
+//! Writes the file of one job.
 
 use std::{
     io,
@@ -16,18 +16,18 @@ use super::{
 };
 use crate::pb::{Job, storage::JobRecord};
 
-/// The file of a job that has not ended. Nothing is overwritten but the header's slot.
+/// The file of an unfinished job. Of what is acknowledged, only the slot in the header is ever overwritten.
 #[derive(Debug)]
 pub(super) struct JobFile {
     job_id: JobId,
     path: PathBuf,
     disk: Arc<dyn Disk>,
-    /// Kept open from the second write on, by few at a time: a job that waits must not hold one.
+    /// Kept open from the second write on, if a permit is available: an idle job must not hold a file descriptor.
     file: Option<Kept>,
     writes: u32,
     kept_files: KeptFiles,
     slot: Slot,
-    /// Of the latest claim: what comes under another one is refused.
+    /// The epoch of the latest claim; writes under any other epoch are refused.
     pub(super) epoch: u64,
     buffer: Vec<u8>,
 }
@@ -64,12 +64,12 @@ impl JobFile {
         Self { job_id, path, disk, file: None, writes: 0, kept_files, slot, epoch: 1, buffer: Vec::new() }
     }
 
-    /// The last event that is stored.
+    /// Returns the sequence of the last stored event.
     pub(super) fn last_sequence(&self) -> u32 {
         self.slot.last_sequence
     }
 
-    /// Opens the file of an unfinished job; `slot` is where it goes on.
+    /// Opens the file of an unfinished job, whose log continues at `slot`.
     pub(super) fn resume(
         disk: &Arc<dyn Disk>,
         (path, job_id): (&Path, &JobId),
@@ -78,18 +78,19 @@ impl JobFile {
         kept_files: KeptFiles,
     ) -> io::Result<Self> {
         let file = disk.open(path, For::Writing)?;
-        // What lies behind was never acknowledged; left there, a whole frame of it could be taken for a new one.
+        // The bytes after the slot were never acknowledged; if they stayed, a whole frame among them could be mistaken for a new
+        // one.
         if file.length()? > slot.length {
             file.set_length(slot.length)?;
         }
         if durability == Durability::Fsync {
-            // Whoever wrote it may have ended before it was synced, and it is shown from here on.
+            // The writer may have ended before syncing the file, and its contents are shown from now on.
             file.sync()?;
         }
         Ok(Self::at(disk, (path, job_id), slot, kept_files))
     }
 
-    /// Appends batches. After an error nothing counts as appended, and the same place is written again.
+    /// Appends batches. After an error none of them counts as appended, and the next append writes to the same position.
     pub(super) fn append(&mut self, batches: &[Arc<Batch>], durability: Durability) -> io::Result<()> {
         let Some(last) = batches.last() else { return Ok(()) };
         self.buffer.clear();
@@ -110,7 +111,7 @@ impl JobFile {
         self.commit(|slot, written| Slot { length: slot.length + written, last_sequence, ..slot }, durability)
     }
 
-    /// Writes the end frame. Answers with the file's size.
+    /// Writes the end frame, unless it is already written, and returns the size of the file.
     pub(super) fn finish(&mut self, job: &Job, durability: Durability) -> io::Result<u64> {
         if self.slot.end_position == 0 {
             self.buffer.clear();
@@ -127,7 +128,7 @@ impl JobFile {
         Ok(self.slot.length)
     }
 
-    /// Writes the buffer behind what is acknowledged, then acknowledges it.
+    /// Writes the buffer after the acknowledged bytes and then acknowledges it in the slot.
     fn commit(&mut self, advance: impl FnOnce(Slot, u64) -> Slot, durability: Durability) -> io::Result<()> {
         let file = match self.file.take() {
             Some(kept) => kept,
@@ -135,14 +136,14 @@ impl JobFile {
         };
         file.write_all_at(&self.buffer, self.slot.length)?;
         let slot = advance(self.slot, self.buffer.len() as u64);
-        // The slot says what can be read: it must not reach the disk before that. It may come later, with the next sync; frames
-        // behind it are found all the same.
+        // The slot says what can be read, so it must not reach the disk before the frames. It may reach it later, with the next
+        // sync, because frames beyond the acknowledged length are found all the same.
         if durability == Durability::Fsync {
             file.sync()?;
         }
         file.write_all_at(&slot.encode(&self.job_id), SLOT_POSITION)?;
         if durability == Durability::Fsync && slot.end_position != 0 {
-            // Nothing comes later.
+            // No later sync follows the end.
             file.sync()?;
         }
         self.slot = slot;
@@ -150,7 +151,7 @@ impl JobFile {
         if self.writes > 1 {
             self.file = self.kept_files.keep(file);
         }
-        // A burst must not hold its size for the rest of the job.
+        // The buffer must not keep the size of a burst for the rest of the job.
         self.buffer.shrink_to(128 * 1024);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Reading one job's file: events from any sequence on, its record, its end, its health.
+//! Reads the file of one job: its events from any sequence on, its record, its end, and any damage.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ use crate::{
     pb::{Job, storage::JobRecord},
 };
 
-/// From here on frame by frame is as fast as halving.
+/// Below this distance a scan frame by frame is as fast as the binary search.
 const NEAR_BYTES: u64 = 512 * 1024;
 
 fn open(disk: &dyn Disk, path: &Path, job_id: &JobId) -> Result<Window> {
@@ -36,7 +36,7 @@ fn open(disk: &dyn Disk, path: &Path, job_id: &JobId) -> Result<Window> {
     }
 }
 
-/// The head of the frame at `position`, or of the next one behind damage.
+/// Returns the position and head of the frame at `position`, or of the next valid frame if that one is damaged.
 pub(super) fn find_frame(
     window: &mut Window,
     job_id: &JobId,
@@ -70,17 +70,17 @@ fn payload(window: &mut Window, position: u64, head: &FrameHead) -> io::Result<O
     Ok((payload.len() == head.payload_len as usize && head.fits(&payload)).then_some(payload))
 }
 
-/// Reads events; see [`Reader`].
+/// Reads events. See [`Reader`].
 #[derive(Debug)]
 pub(super) struct JobReader {
     job_id: JobId,
     disk: Arc<dyn Disk>,
     path: PathBuf,
     kept_files: KeptFiles,
-    /// Away while a read runs on another thread. A reader that was cancelled meanwhile opens the file again, and so does
-    /// one of too many.
+    /// Absent while a read runs on another thread. The file is opened again if that read was cancelled, or if it could not be
+    /// kept open.
     state: Option<State>,
-    /// Where a reader that opens the file again goes on.
+    /// Where to continue after the file is opened again.
     position: u64,
 }
 
@@ -137,8 +137,7 @@ impl State {
         max_bytes: usize,
     ) -> io::Result<Chunk> {
         let chunk = self.read_chunk(job_id, next, last_sequence, max_bytes);
-        // What was read ahead behind it is not kept: the file may have grown when this is called again, and a reader that waits
-        // would hold it.
+        // Bytes that were read ahead are dropped: the file may have grown by the next call, and an idle reader would hold them.
         self.window.forget();
         chunk
     }
@@ -169,7 +168,7 @@ impl State {
                         chunk.damage =
                             Some(Damage { job_id: Some(job_id.clone()), lost: Some((first, last)), what });
                     } else {
-                        // Reported by the next read, behind the events before it.
+                        // The damage is reported by the next read, after the events before it.
                         self.position = position;
                     }
                     break;
@@ -179,10 +178,11 @@ impl State {
         Ok(chunk)
     }
 
-    /// Comes near the frame that holds `next` by halving, so that a reader that comes back to the end of a large log does
-    /// not read all of it. Goes forwards only, and never beyond that frame, whatever is damaged.
+    /// Approaches the frame that holds `next` by binary search, so that a reader that resumes at the end of a large log does not
+    /// read all of it. Moves forwards only, and never beyond that frame, whatever is damaged.
     ///
-    /// A place is a frame's only if its checksum fits job and place; no event can hold the frames' magic, which is no UTF-8.
+    /// A position counts as a frame only if its checksum fits the job and the position. The magic is not valid UTF-8, so that no
+    /// text of an event contains it.
     fn seek(&mut self, job_id: &JobId, next: u32) -> io::Result<()> {
         let is_near = match find_frame(&mut self.window, job_id, self.position)? {
             Some((_, head)) => match head.kind {
@@ -271,8 +271,8 @@ fn read_end(window: &mut Window, job_id: &JobId, position: u64) -> io::Result<Op
     Ok(payload(window, position, &head)?.and_then(|payload| Job::decode(payload).ok()))
 }
 
-/// Where the end of a job that has ended is, if the header does not say: it was stored, and whoever wrote it ended, or the power went,
-/// before the header said so.
+/// Finds the end frame of an ended job if the header does not give its position, because the writer ended, or the power was lost,
+/// after the frame was stored but before the header was updated.
 fn find_end(window: &mut Window, job_id: &JobId, slot: &Slot) -> io::Result<u64> {
     let mut position = slot.length;
     while let Some((at, head)) = find_frame(window, job_id, position)? {
@@ -284,7 +284,7 @@ fn find_end(window: &mut Window, job_id: &JobId, slot: &Slot) -> io::Result<u64>
     Ok(position)
 }
 
-/// The job's record, and its end if it has one. `has_ended`: whether the catalogue says so.
+/// Returns the record of a job, and its terminal job if it has ended. `has_ended` says whether the catalogue marks it as ended.
 pub(super) fn read_job(disk: &dyn Disk, path: &Path, job_id: &JobId, has_ended: bool) -> Result<StoredJob> {
     let mut window = open(disk, path, job_id)?;
     let read = |window: &mut Window| -> io::Result<Result<StoredJob, Damage>> {
@@ -312,18 +312,18 @@ pub(super) fn read_job(disk: &dyn Disk, path: &Path, job_id: &JobId, has_ended: 
     })
 }
 
-/// What a start finds in a file whose end the catalogue does not know.
+/// What is found in a job file whose end the catalogue does not know.
 #[derive(Debug)]
 pub(super) enum Inspected {
-    /// The job ended.
+    /// The job ended; with its record, its terminal job and the length of the log in bytes.
     Ended(Box<JobRecord>, Box<Job>, u64),
-    /// It did not: where the file goes on.
+    /// The job has not ended; with its record and the slot at which its log continues.
     Unfinished(Box<JobRecord>, Slot),
-    /// Nothing is left of it.
+    /// The job is lost: too little of its file can be read.
     Lost,
 }
 
-/// Reads a whole file and checks every frame. `known` is what the catalogue knows of the job.
+/// Reads a whole file and checks every frame. `known` is the record that the catalogue has of the job.
 pub(super) fn inspect(
     disk: &dyn Disk,
     path: &Path,
@@ -374,7 +374,7 @@ pub(super) fn inspect_window(
         damage.push(damaged(job_id, "the job's record is damaged; its task is lost"));
     }
     if let Some(job) = record.job.as_mut().filter(|_| slot.is_none()) {
-        // Whether it was started is not known any more, and it must not be started twice.
+        // It is not known whether the job was started, and a job must not be started twice.
         job.start_time = job.create_time;
     }
     let acknowledged = slot.unwrap_or_default();
@@ -389,7 +389,7 @@ pub(super) fn inspect_window(
         length: match cut_at {
             Some(cut_at) => cut_at,
             None if slot.is_some() && length >= acknowledged.length => length,
-            // Never over bytes that may still tell something.
+            // Bytes that may still hold something readable must not be overwritten.
             None => length.max(file_len),
         },
         last_sequence: last_sequence.max(acknowledged.last_sequence),
@@ -401,10 +401,10 @@ pub(super) fn inspect_window(
 struct Scan<'a> {
     job_id: &'a JobId,
     last_sequence: u32,
-    /// Behind the last whole frame.
+    /// The end of the last whole frame.
     length: u64,
     end: Option<Job>,
-    /// Nothing from here on is of use.
+    /// The position from which on nothing is usable.
     cut_at: Option<u64>,
     damage: &'a mut Vec<Damage>,
 }
@@ -444,7 +444,7 @@ impl Scan<'_> {
         ControlFlow::Continue(())
     }
 
-    /// An end that says nothing is none: the job goes on in its place.
+    /// Handles an end frame. One that cannot be decoded is ignored: the log continues at its position.
     fn end(&mut self, at: u64, head: &FrameHead, payload: Bytes) -> ControlFlow<()> {
         match Job::decode(payload) {
             Ok(job) => {

@@ -1,4 +1,5 @@
-//! How many files are kept open between two uses. Beyond that they are opened each time, which is slower and always works.
+//! A bound on how many files are kept open between two uses. Files beyond the bound are opened for each use, which is slower but
+//! always works.
 
 use std::{
     ops::Deref,
@@ -10,14 +11,14 @@ use std::{
 
 use super::disk::DiskFile;
 
-/// The places; clones share them.
+/// Permits to keep files open. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct KeptFiles {
     kept: Arc<AtomicUsize>,
     most: usize,
 }
 
-/// An open file, with its place once it is kept.
+/// An open file, with its permit once it is kept.
 #[derive(Debug)]
 pub(super) struct Kept {
     file: Arc<dyn DiskFile>,
@@ -29,7 +30,7 @@ impl KeptFiles {
         Self { kept: Arc::default(), most }
     }
 
-    /// The file, if there is a place for it; else it is closed.
+    /// Returns the file if there is a permit to keep it open; otherwise closes it and returns `None`.
     pub(super) fn keep(&self, mut file: Kept) -> Option<Kept> {
         if file.place.is_some() {
             return Some(file);

@@ -1,5 +1,5 @@
-//! A disk in memory that keeps what POSIX promises and no more: what was not synced may be lost in any part when the power goes,
-//! names as well as contents; it can be full, and fail for one file for good. What it does comes from a seed.
+//! An in-memory disk that keeps what POSIX guarantees and no more: at a power loss any part of what was not synced may be lost,
+//! names as well as contents. It can be full, and can fail permanently for one file. Its behaviour is determined by a seed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,17 +11,17 @@ use std::{
 use super::disk::{Disk, DiskFile, For};
 use crate::ambient::simulated::Random;
 
-/// What a disk writes as a whole.
+/// The unit that the disk writes atomically.
 const SECTOR_BYTES: u64 = 512;
 
-/// A change of a file that is not synced yet.
+/// A change to a file that is not synced yet.
 #[derive(Clone, Debug)]
 enum Change {
     Write(u64, Vec<u8>),
     Length(u64),
 }
 
-/// A change of a directory that is not synced yet.
+/// A change to a directory that is not synced yet.
 #[derive(Clone, Debug)]
 enum Naming {
     Create(PathBuf, u64),
@@ -44,19 +44,19 @@ struct State {
     synced_names: BTreeMap<PathBuf, u64>,
     names: BTreeMap<PathBuf, u64>,
     namings: Vec<Naming>,
-    /// Bytes that may still be written.
+    /// How many more bytes may be written.
     room: u64,
-    /// Files that can be read and not written, whatever is tried.
+    /// Files that can be read but not written.
     broken: BTreeSet<PathBuf>,
-    /// So many changes are still made; then whoever makes them is gone.
+    /// How many more changes and syncs succeed; after them the user of the disk counts as gone.
     changes_left: u64,
 }
 
-/// See the module's documentation. Clones are the same disk.
+/// See the documentation of the module. Clones share one disk.
 #[derive(Clone, Debug)]
 pub(crate) struct LossyDisk(Arc<Mutex<State>>);
 
-/// An open file: it stays what it is when its name goes.
+/// An open file. It stays valid when its name is removed or reassigned.
 #[derive(Debug)]
 struct LossyFile {
     disk: LossyDisk,
@@ -117,22 +117,22 @@ impl LossyDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many bytes may still be written.
+    /// Limits how many more bytes may be written.
     pub(crate) fn has_room_for(&self, bytes: u64) {
         self.state().room = bytes;
     }
 
-    /// Whoever uses it is gone after so many changes and syncs more: nothing later is done.
+    /// Makes every change and sync fail after the next `changes` ones, as if the user of the disk had died.
     pub(super) fn is_used_for(&self, changes: u64) {
         self.state().changes_left = changes;
     }
 
-    /// Nothing more is written into this file.
+    /// Makes all further changes to this file fail.
     pub(super) fn breaks(&self, path: &Path) {
         self.state().broken.insert(path.to_owned());
     }
 
-    /// The power goes and comes back: of what was not synced any part is lost.
+    /// Simulates a power loss: any part of what was not synced is lost.
     pub(crate) fn loses_power(&self) {
         let mut state = self.state();
         let State { random, files, synced_names, names, namings, .. } = &mut *state;
@@ -141,7 +141,7 @@ impl LossyDisk {
             for change in contents.changes.drain(..) {
                 match change {
                     _ if random.percent(40) => {}
-                    // Torn between two sectors; within one it is there or not.
+                    // The write is torn between two sectors; a sector itself is written completely or not at all.
                     Change::Write(position, written) if random.percent(20) => {
                         let end = position + random.below(written.len() as u64 + 1);
                         let kept = (end - end % SECTOR_BYTES).saturating_sub(position) as usize;
@@ -162,7 +162,7 @@ impl LossyDisk {
 }
 
 impl State {
-    /// Before anything is changed or synced.
+    /// Counts one change or sync; must be called before each of them.
     fn counts(&mut self) -> io::Result<()> {
         self.changes_left =
             self.changes_left.checked_sub(1).ok_or_else(|| io::Error::other("nobody is there"))?;
@@ -176,12 +176,12 @@ impl State {
         }
         let (mut change, mut is_full) = (change, false);
         if let Change::Write(position, bytes) = &mut change {
-            // What is written over has its room already.
+            // Overwritten bytes need no additional space.
             let held = self.files.get(&file).map_or(0, |contents| contents.now.len() as u64);
             let end = *position + bytes.len() as u64;
             let kept = end.min(held.max(*position).saturating_add(self.room));
             is_full = kept < end;
-            // A part of it may be there.
+            // A part of the data may have been written.
             bytes.truncate((kept - *position) as usize);
             self.room -= kept.saturating_sub(held.max(*position));
         }
@@ -191,7 +191,7 @@ impl State {
         if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    /// The room of the file that had this name is there again.
+    /// Releases the space of the file that has this name.
     fn free(&mut self, path: &Path) {
         let freed = self.names.get(path).map_or(0, |file| self.files[file].now.len() as u64);
         self.room = self.room.saturating_add(freed);
@@ -249,7 +249,7 @@ impl Disk for LossyDisk {
             (Some(file), _) => file,
             (None, _) => {
                 state.counts()?;
-                // A name takes room as well.
+                // A name needs space as well.
                 state.room = state.room.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
                 let file = state.next_file;
                 state.next_file += 1;

@@ -1,20 +1,21 @@
-//! The embedded store: one checksummed log file for each job, one catalogue of them all.
+//! The embedded store: one checksummed log file per job, and one catalogue of all jobs.
 //!
 //! ```text
 //! <path>/lock              held by the one gateway that uses the store
-//! <path>/catalogue         created, ended, deleted: read at a start, made whole from the job files if damaged
+//! <path>/catalogue         created, ended, deleted: read at startup, rebuilt from the job files if damaged
 //! <path>/jobs/<job_id>     header, record, batches of events, end
-//! <path>/results/<job_id>  the whole of an answer that is too long for an event
-//! <path>/damaged/          originals of what was found damaged
+//! <path>/results/<job_id>  the full text of a result that is too long for an event
+//! <path>/damaged/          originals of files that were found damaged
 //! ```
 //!
-//! Every frame carries a checksum over its content, its place and its job. The file's header says how far the
-//! log was acknowledged, so that a missing tail is noticed too. docs/stores.md compares this with three
-//! databases. What is known of every job stands in memory (`index.rs`); the files are read when a job is claimed or read.
+//! Every frame is checksummed together with its position and its job. The header of a file says how far its log was acknowledged,
+//! so that a missing tail is noticed too. docs/stores.md compares this with three databases. What is known of every job is kept
+//! in memory (`index.rs`); the files are read only when a job is claimed or read.
 //!
-//! `disk.rs` is where the store meets the system's files; tests put a disk in its place that loses what was not synced.
+//! `disk.rs` is the interface to the files of the system; tests replace it with a disk that loses what was not synced.
 //!
-//! Epochs are counted in memory: the lock lets no second process write, and within one each job's open file knows its latest claim.
+//! Epochs are counted in memory: the lock keeps other processes from writing, and within this process each open job file knows
+//! its latest claim.
 
 mod catalogue;
 mod claim;
@@ -67,31 +68,31 @@ use crate::{
     principal::Principal,
 };
 
-/// What a check writes.
+/// How many bytes a check writes.
 const CHECK_BYTES: usize = 16 * 1024;
 
-/// See the module's documentation. Clones share the store.
+/// See the documentation of the module. Clones share the store.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
     inner: Arc<Inner>,
 }
 
-/// Submits under one key take turns; gone when nobody waits.
+/// Serializes submits with the same key; an entry is removed once nobody uses it.
 type KeyTurns = BTreeMap<(Principal, String), Weak<tokio::sync::Mutex<()>>>;
 
 #[derive(Debug)]
 struct Inner {
     directory: Directory,
     durability: Durability,
-    /// Never held while a file is read or written.
+    /// Never locked while a file is read or written.
     index: Mutex<Index>,
     catalogue: Mutex<Option<CatalogueFile>>,
-    /// The files of jobs that are held.
+    /// The open files of held jobs.
     open: Mutex<HashMap<JobId, Arc<Mutex<JobFile>>>>,
     key_turns: Mutex<KeyTurns>,
     written_files: KeptFiles,
     read_files: KeptFiles,
-    /// Something was stored.
+    /// Notified whenever something was stored.
     changed: Notify,
 }
 
@@ -103,7 +104,7 @@ fn closed() -> Error {
     Error::new(Reason::StoreUnavailable, "the store is closed: the gateway ends; try again later")
 }
 
-/// The error of a store that could not do what it was asked; the file's path goes to the log.
+/// Returns the error for a failed file operation. The path of the file goes to the log only.
 fn unavailable(path: &Path, error: &io::Error) -> Error {
     let message = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -118,31 +119,31 @@ impl EmbeddedStore {
     /// Opens or creates the store at `path` and takes its lock.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`] when the directory cannot be written or another gateway holds it.
+    /// [`Reason::StoreUnavailable`] if the directory cannot be written or another gateway holds the lock.
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         Ok(Self::over(Directory::open(path, Arc::new(SystemDisk))?.locked()?, durability))
     }
 
-    /// The store over another disk, which nobody else has.
+    /// Opens the store on another disk, which nobody else uses.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`] when it cannot be written.
+    /// [`Reason::StoreUnavailable`] if it cannot be written.
     #[cfg(test)]
     pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, durability: Durability) -> Result<Self> {
         Ok(Self::over(Directory::open(path, disk)?, durability))
     }
 
-    /// The same after a restart, over the same disk: nobody holds anything.
+    /// Opens the store again on the same disk, as after a restart: nobody holds a job.
     ///
     /// # Errors
-    /// [`Reason::StoreUnavailable`] when it cannot be written.
+    /// [`Reason::StoreUnavailable`] if it cannot be written.
     #[cfg(test)]
     pub(crate) fn opened_again(&self) -> Result<Self> {
         let Directory { path, disk, .. } = &self.inner.directory;
         Self::open_on(disk.clone(), path, self.inner.durability)
     }
 
-    /// The jobs that it knows.
+    /// Returns the jobs that it knows.
     #[cfg(test)]
     pub(crate) fn job_ids(&self) -> Vec<JobId> {
         lock(&self.inner.index).job_ids().cloned().collect()
@@ -174,7 +175,7 @@ impl EmbeddedStore {
     }
 }
 
-/// Runs file work where it may block.
+/// Runs file work on a blocking thread, or inline if the disk never blocks.
 async fn off_runtime<T: Send + 'static, E: From<Error> + Send + 'static>(
     disk: &dyn Disk,
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
@@ -223,7 +224,7 @@ impl Inner {
         self.with_catalogue(CatalogueFile::is_there)?;
         let file =
             JobFile::create(disk, (&path, job_id), record, self.durability, kept).map_err(|error| {
-                // The job was not accepted: a half-made file must not be found by the next start.
+                // The job was not accepted, so the next start must not find a partial file.
                 let _gone = disk.remove(&path);
                 unavailable(&path, &error)
             })?;
@@ -293,9 +294,9 @@ impl Inner {
     }
 
     fn delete(&self, job_id: &JobId) -> Result<()> {
-        // Another gateway may have the store by now.
+        // Once the store is closed, another gateway may already use it.
         lock(&self.catalogue).as_ref().ok_or_else(closed)?;
-        // The catalogue first: a job that it knows and that has no file would be reported as lost.
+        // The catalogue comes first: a job that is in the catalogue but has no file would be reported as lost.
         let noted = self.with_catalogue(|catalogue| catalogue.deleted(job_id));
         let path = self.path_of(job_id);
         if noted.is_err() && self.directory.disk.length(&path).is_err() {
@@ -312,7 +313,7 @@ impl Inner {
         if self.durability == Durability::Fsync {
             self.directory.sync_removals().map_err(|error| unavailable(&path, &error))?;
         }
-        // On a full disk there is room for the note once the file is gone.
+        // On a full disk there may be room for the entry once the file is gone.
         noted.or_else(|_| self.with_catalogue(|catalogue| catalogue.deleted(job_id)))?;
         lock(&self.index).remove(job_id);
         self.changed.notify_waiters();
@@ -328,7 +329,7 @@ impl Inner {
 
     fn check(&self) -> Result<()> {
         let path = self.directory.check_path();
-        // As much as a small job takes: a full disk may still have room for a name.
+        // Writes as much as a small job takes, because a full disk may still have room for an empty file.
         let disk = &self.directory.disk;
         let file = disk.open(&path, disk::For::Replacing);
         let written = file.and_then(|file| file.write_all_at(&[0; CHECK_BYTES], 0));

@@ -1,6 +1,6 @@
-//! What a start makes of the store's directory: an index of every job, from the catalogue, made whole from the files.
+//! Opening the store at startup: builds the index of all jobs from the catalogue, completed from the job files.
 //!
-//! Nothing has to be written for it: it works on a full disk, and one file that cannot be read is one job's trouble.
+//! Nothing has to be written for this, so that it works on a full disk, and a file that cannot be read affects only its own job.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -25,13 +25,13 @@ use crate::{
 };
 
 impl Inner {
-    /// Reads the catalogue, and of the files only their names and those that the catalogue does not know.
+    /// Reads the catalogue, the names of all job files, and only those job files that the catalogue does not know.
     pub(super) fn load(&self) -> Result<Vec<Damage>> {
         let mut damage = Vec::new();
         let path = self.directory.catalogue_path();
         let disk = &self.directory.disk;
         let mut created = BTreeMap::new();
-        // Names are read beside the catalogue, which takes as long.
+        // The names are read in parallel with the catalogue, because both take about equally long.
         let (files, found) = std::thread::scope(|scope| {
             let files = scope.spawn(|| self.directory.job_files());
             let found = match disk.open(&path, For::Reading) {
@@ -53,7 +53,7 @@ impl Inner {
         for (job_id, record) in created {
             match JobRecord::decode(&*record) {
                 Ok(record) => lock(&self.index).found_unfinished(&job_id, record),
-                // Its file is read instead.
+                // The job file is read instead.
                 Err(error) => {
                     tracing::warn!(%job_id, %error, "the catalogue's record of a job cannot be read")
                 }
@@ -93,8 +93,8 @@ impl Inner {
         Ok(damage)
     }
 
-    /// Makes what is shown from here on last: whoever wrote it may have ended before it was synced. Where that is not possible now, a
-    /// loss of power before the next sync may show what was before.
+    /// Syncs everything that is shown from now on, because its writer may have ended before syncing it. If this fails, a power
+    /// loss before the next sync may bring back the earlier state.
     fn sync_found(&self) {
         if self.durability != Durability::Fsync {
             return;
@@ -109,7 +109,7 @@ impl Inner {
         }
     }
 
-    /// `created`: the records of jobs that have not ended so far; most end, and are taken in once.
+    /// `created` holds the records of jobs without an end so far: most jobs end, and each is added to the index once.
     fn apply(&self, said: &Said<'_>, created: &mut BTreeMap<JobId, Box<[u8]>>, ended: &mut EndedJobs) {
         match *said {
             Said::Created { job_id, record } => {
@@ -133,7 +133,7 @@ impl Inner {
         }
     }
 
-    /// Jobs that the catalogue knows and that have no file. `known`: those that have one.
+    /// Reports the jobs that the catalogue knows and that have no file as lost. `known` are those that have one.
     fn name_the_lost(&self, known: Vec<JobId>, is_whole: bool, damage: &mut Vec<Damage>) {
         if known.len() == lock(&self.index).len() {
             return;
@@ -152,13 +152,13 @@ impl Inner {
         }
     }
 
-    /// A file that the catalogue does not know. `is_read`: the catalogue could be read to its end.
+    /// Adds a job whose file the catalogue does not know. `is_read` says whether the catalogue could be read to its end.
     fn take_in(&self, job_id: &JobId, is_read: bool, damage: &mut Vec<Damage>) {
         let path = self.path_of(job_id);
         let before = damage.len();
         let inspected = inspect(&*self.directory.disk, &path, job_id, None, damage);
         if is_read && matches!(inspected, Ok(Inspected::Lost)) {
-            // Nobody was told that this job was accepted: its creation was cut short, by a full disk or the loss of power.
+            // This job was never acknowledged: its creation was cut short by a full disk or a power loss.
             damage.truncate(before);
             tracing::info!(%job_id, "what is left of a job that was not accepted is removed");
         } else if damage.len() > before {
@@ -166,7 +166,7 @@ impl Inner {
         }
         let noted = match inspected {
             Ok(Inspected::Ended(record, job, log_bytes)) => {
-                // A start goes on without it: see `sync_found`.
+                // A failure does not prevent the start: see `sync_found`.
                 let _synced = self.sync_shown(&path);
                 let log_bytes = log_bytes + self.result_bytes(job_id);
                 let entry = Entry::new((*record).clone(), Some(&job));
@@ -177,12 +177,13 @@ impl Inner {
                 lock(&self.index).found_unfinished(job_id, (*record).clone());
                 self.note(&record, None)
             }
-            // Named above; kept aside.
+            // The damage was reported and the file copied above, or the job was never accepted.
             Ok(Inspected::Lost) => {
                 self.directory.disk.remove(&path).map_err(|error| unavailable(&path, &error))
             }
             Err(error) => {
-                // Whose it is stands in the file. It is looked at again by the next start.
+                // The owner is recorded only in the file, so that the job stays unknown until the next start reads the file
+                // again.
                 let what = format!("its file cannot be read: {}", error.cause().unwrap_or_default());
                 damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what });
                 Ok(())
@@ -193,7 +194,7 @@ impl Inner {
         }
     }
 
-    /// Writes into the catalogue what was found. What cannot be written now is found again by the next start.
+    /// Adds what was found to the catalogue. If that fails, the next start finds it again.
     fn note(&self, record: &JobRecord, end: Option<(&Job, u64)>) -> Result<()> {
         self.with_catalogue(|catalogue| {
             catalogue.created(record)?;

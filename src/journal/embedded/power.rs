@@ -1,5 +1,5 @@
-//! The store over a disk that loses what was not synced, is full at times, and fails for one file for good: what was acknowledged is
-//! there again, what was not is whole or not there at all, and nobody is told of damage that nobody did.
+//! Tests the store on a disk that loses what was not synced, is full at times, and fails permanently for single files: what was
+//! acknowledged is found again, what was not is either whole or absent, and no damage is reported that did not happen.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,20 +13,20 @@ use crate::{
     pb::{StatusUpdate, TaskOptions, Timestamp, job_event::Payload},
 };
 
-/// What was asked of the store for one job, and what it has said that it did.
+/// What was requested of the store for one job, and what it acknowledged.
 #[derive(Debug, Default)]
 struct Asked {
     claim: Option<Claim>,
     is_created: bool,
-    /// Events that were said to be stored.
+    /// The number of events whose append was acknowledged.
     stored: u32,
-    /// Events that may be stored.
+    /// The number of events that may be stored.
     written: u32,
     end_asked: bool,
     is_ended: bool,
     delete_asked: bool,
     is_deleted: bool,
-    /// Its file takes nothing more.
+    /// Its file accepts no more writes.
     is_broken: bool,
 }
 
@@ -39,7 +39,7 @@ struct Run {
 }
 
 fn payload(job_id: &JobId, sequence: u32) -> Payload {
-    // Some larger than a sector, and than a page.
+    // Some payloads are larger than a sector and than a page.
     let message =
         format!("{job_id} {sequence} {}", "x".repeat(if sequence.is_multiple_of(7) { 5_000 } else { 100 }));
     Payload::StatusUpdate(StatusUpdate { message, ..StatusUpdate::default() })
@@ -79,7 +79,7 @@ impl Run {
     async fn append(&mut self, store: &EmbeddedStore, job_id: &JobId) {
         let count = 1 + u32::try_from(self.random.below(4)).unwrap();
         let asked = self.jobs.get_mut(job_id).unwrap();
-        // Nothing follows an end, also one that has to be written again.
+        // No event may follow an end, not even one that has to be written again.
         let Some(claim) = asked.claim.clone().filter(|_| !asked.end_asked) else { return };
         let events: Vec<Payload> =
             (asked.stored + 1..).take(count as usize).map(|sequence| payload(job_id, sequence)).collect();
@@ -87,7 +87,7 @@ impl Run {
         asked.written = asked.written.max(asked.stored + count);
         if store.append(vec![Append { claim, batches }]).await.remove(0).is_ok() {
             asked.stored += count;
-            // What was written before and behind is written over.
+            // The new frame overwrites what an earlier failed append left at this position.
             asked.written = asked.stored;
         }
     }
@@ -110,11 +110,11 @@ impl Run {
         }
     }
 
-    /// Everything that was said to be stored is there, and nothing that was said to be gone.
+    /// Checks that everything acknowledged is present and that nothing acknowledged as deleted is.
     async fn check(&mut self, store: &EmbeddedStore, damage: &[Damage]) {
         for damage in damage {
             let is_tail = damage.job_id.is_none() && damage.what.contains("cut off");
-            // On a full disk a deletion begins with the file, for room for the note, and may have been cut short there.
+            // A deletion on a full disk removes the file first, to make room for the entry, and may have been cut short there.
             let is_going = damage.job_id.as_ref().is_some_and(|job_id| self.jobs[job_id].delete_asked);
             assert!(is_tail || is_going, "nobody has damaged anything: {damage:?}");
         }
@@ -140,7 +140,7 @@ impl Run {
             };
             asked.is_created = true;
             if asked.delete_asked {
-                // Half of it may be gone already.
+                // Half of the job may already be deleted.
                 continue;
             }
             assert_eq!(known.trouble, None, "{job_id}: {asked:?}");
@@ -214,7 +214,7 @@ async fn run(seed: u64, durability: Durability) {
         if life == lives {
             return;
         }
-        // Whoever uses it is gone in the middle of something.
+        // In half of the lives the process may die in the middle of an operation.
         if random.percent(50) {
             run.disk.is_used_for(random.below(120));
         }
@@ -225,12 +225,12 @@ async fn run(seed: u64, durability: Durability) {
         if random.percent(60) && durability == Durability::Fsync {
             run.disk.loses_power();
         }
-        // In a third of the lives the next one begins on a full disk.
+        // A third of the lives begin on a full disk.
         run.disk.has_room_for(if random.percent(33) { random.below(2_000) } else { u64::MAX });
     }
 }
 
-/// A thousand seeds; `POWER_SEED=n` runs one.
+/// Runs a thousand seeds; `POWER_SEED=n` runs only seed `n`.
 fn run_seeds(durability: Durability) {
     let given = std::env::var("POWER_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = given.map_or(0..1_000, |seed: u64| seed..seed + 1);

@@ -1,5 +1,5 @@
-//! A whole answer that is too long for an event, in a file beside its job's: blocks of 64 KiB, each with its checksum, so that any
-//! part of it is read alone and no damage of it is passed on.
+//! The full text of a result that is too long for an event, in a file of its own: blocks of 64 KiB, each with its checksum, so
+//! that any part can be read alone and damage is never passed on.
 
 use std::{io, path::Path};
 
@@ -18,7 +18,7 @@ fn checksum(job_id: &JobId, block: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(place, bytes)
 }
 
-/// Writes an answer, whole or not at all.
+/// Writes the text of a result atomically.
 pub(super) fn write(
     disk: &dyn Disk,
     path: &Path,
@@ -37,7 +37,7 @@ pub(super) fn write(
     disk.replace(path, &bytes, is_synced)
 }
 
-/// Reads from a place on, to the end of a block or further; nothing behind the end.
+/// Returns at most `max_bytes` from byte `from` on, and nothing beyond the end. Damage in a block that is read is an error.
 pub(super) fn read(
     disk: &dyn Disk,
     path: &Path,

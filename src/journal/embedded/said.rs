@@ -1,5 +1,6 @@
-//! What the catalogue's entries say, taken from their bytes: a start reads two of them for each job there is, and decodes none of
-//! these jobs. Field numbers are those of `storage.proto`, `job.proto` and `task.proto`; the test holds both readings together.
+//! Extracts what the entries of the catalogue say directly from their bytes: a start reads two entries per job and decodes none
+//! of the jobs in them. The field numbers are those of `storage.proto`, `job.proto` and `task.proto`; the test checks that both
+//! ways of reading agree.
 
 use prost::Message;
 
@@ -16,19 +17,19 @@ use crate::{
     principal::Principal,
 };
 
-/// One entry.
+/// One entry of the catalogue.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said<'a> {
-    /// A job was accepted. `record`: the encoded `JobRecord`.
+    /// A job was accepted. `record` is the encoded `JobRecord`.
     Created { job_id: &'a str, record: &'a [u8] },
-    /// A job ended. `end`: the encoded `JobEnd`.
+    /// A job ended. `end` is the encoded `JobEnd`.
     Ended { job_id: &'a str, end: &'a [u8] },
     /// A job was deleted.
     Deleted { job_id: &'a str },
 }
 
 impl<'a> Said<'a> {
-    /// `None`: this is no entry.
+    /// Parses an entry. Returns `None` if `content` is not one.
     pub(super) fn of(content: &'a [u8]) -> Option<Self> {
         let mut said = None;
         for field in Fields(content) {
@@ -48,7 +49,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// The content of a message's field, empty where it has none.
+/// Returns the content of a field of a message, empty if the field is absent. `None` if the message is malformed.
 fn last(message: &[u8], tag: u32) -> Option<&[u8]> {
     let mut found = &[][..];
     for field in Fields(message) {
@@ -60,14 +61,14 @@ fn last(message: &[u8], tag: u32) -> Option<&[u8]> {
     Some(found)
 }
 
-/// Makes the index's entries of jobs that have ended. Jobs of one owner that follow each other share what is known of it.
+/// Creates index entries of ended jobs. Consecutive jobs of one owner share one copy of the principal.
 #[derive(Debug, Default)]
 pub(super) struct EndedJobs {
     owner: Option<(Vec<u8>, Principal)>,
 }
 
 impl EndedJobs {
-    /// `record`, `end`: as [`Said`] gives them.
+    /// Creates the entry and the end of a job from `record` and `end` as [`Said`] holds them. `None` if one is malformed.
     pub(super) fn entry(&mut self, record: &[u8], end: &[u8]) -> Option<(Entry, EndOf)> {
         let (mut job, mut digest, mut principal) = (&[][..], &[][..], None);
         for field in Fields(record) {
@@ -106,7 +107,7 @@ impl EndedJobs {
             None => None,
         };
         let owner = Principal::of_stored_or_caller(stored.as_ref(), text(caller)?);
-        // A caller's name alone is no principal's encoding, but might look like one.
+        // A caller name alone is not cached: it is no encoded principal, but its bytes might equal one.
         self.owner = principal.map(|principal| (principal.to_vec(), owner.clone()));
         Some(owner)
     }
@@ -116,7 +117,7 @@ fn state(value: u64) -> JobState {
     i32::try_from(value).ok().and_then(|value| JobState::try_from(value).ok()).unwrap_or_default()
 }
 
-/// Adds to `summary` what a listing shows of an end.
+/// Parses a `JobEnd` and appends the fields that a listing shows to `summary`. `None` if it is malformed.
 fn ended(end: &[u8], summary: &mut Vec<u8>) -> Option<EndOf> {
     let mut ended = EndOf::default();
     for field in Fields(end) {
@@ -127,7 +128,7 @@ fn ended(end: &[u8], summary: &mut Vec<u8>) -> Option<EndOf> {
                     let field = field.ok()?;
                     match field.tag {
                         2 => ended.state = state(field.value),
-                        // Door, times, usage.
+                        // The door, the times and the usage.
                         6..=8 | 10 | 13 | 14 => summary.extend_from_slice(field.whole),
                         9 => ended.time = Some(Timestamp::decode(field.content).ok()?),
                         11 => ended.last_sequence = u32::try_from(field.value).ok()?,
@@ -158,7 +159,7 @@ mod tests {
         },
     };
 
-    /// Every field that a listing shows is set.
+    /// A created and an ended job in which every field that a listing shows is set.
     fn job(job_id: &JobId) -> (Job, Job) {
         let at = |seconds: u64| Some(Timestamp::from_unix_millis(seconds * 1000));
         let options = TaskOptions {

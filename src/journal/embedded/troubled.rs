@@ -1,4 +1,4 @@
-//! One file that cannot be read, a catalogue that was torn: the rest goes on.
+//! Tests that one unreadable file or a torn catalogue affects nothing else.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -40,7 +40,8 @@ fn open(path: &Path) -> EmbeddedStore {
     EmbeddedStore::open(path, Durability::Process).unwrap()
 }
 
-/// One unfinished job's file is a directory: that job is named, everything else works, and it comes back when it can be read.
+/// The file of one unfinished job is replaced by a directory: that job is reported as unreadable, everything else works, and the
+/// job returns once its file can be read.
 #[tokio::test(start_paused = true)]
 async fn one_file_that_cannot_be_read_is_one_jobs_trouble() {
     let directory = tempfile::tempdir().unwrap();
@@ -75,7 +76,8 @@ async fn one_file_that_cannot_be_read_is_one_jobs_trouble() {
     assert_eq!(store.get(&bad.job_id).await.unwrap().trouble, None);
 }
 
-/// A job whose own file fails is given up as lost; its neighbour in the same write goes on, and after a restart it is lost still.
+/// A job whose own file fails is given up as lost; another job in the same write continues, and after a restart the job is still
+/// lost.
 #[tokio::test]
 async fn a_file_that_fails_for_good_is_one_jobs_loss() {
     let directory = tempfile::tempdir().unwrap();
@@ -106,7 +108,8 @@ async fn a_file_that_fails_for_good_is_one_jobs_loss() {
     assert_eq!((known.trouble, known.state, known.is_ended), lost);
 }
 
-/// A catalogue that ends within an entry is cut there: no job's file is read for it, and what the entry told is found in its file.
+/// A catalogue that ends within an entry is cut off there: no job file has to be read for that, and what the entry said is found
+/// in its job file.
 #[tokio::test]
 async fn a_torn_end_of_the_catalogue_costs_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -126,7 +129,7 @@ async fn a_torn_end_of_the_catalogue_costs_nothing() {
         let damage = Catalogue::open(&store).await.unwrap();
         assert_eq!(damage.len(), 1, "{damage:?}");
         assert!(fs::metadata(&path).unwrap().len() < bytes.len() as u64 - cut as u64, "it was cut");
-        // The end of the first stands in its file, and is found when the job is claimed.
+        // The end of the first job is in its file and is found when the job is claimed.
         let claimed = store.claim(&lease(), 10).await.unwrap();
         assert!(claimed.damage.is_empty() && claimed.jobs.len() == 1, "{claimed:?}");
         assert_eq!(claimed.jobs[0].claim.job_id, second.job_id);

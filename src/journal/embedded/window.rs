@@ -1,4 +1,4 @@
-//! A piece of a file in memory, moved along as it is read.
+//! A section of a file in memory that moves along as the file is read.
 
 use std::{io, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 
 const READ_AHEAD: usize = 256 * 1024;
 
-/// Gives ranges of a file, reading ahead; each piece is read once and shared from there on.
+/// Returns ranges of a file, reading ahead. Each section is read once and shared by the ranges within it.
 #[derive(Debug)]
 pub(super) struct Window {
     file: Kept,
@@ -28,7 +28,7 @@ impl Window {
         self.file.length()
     }
 
-    /// The bytes at `position`; fewer than `len` only at the end of the file.
+    /// Returns `len` bytes at `position`; fewer only at the end of the file.
     pub(super) fn get(&mut self, position: u64, len: usize) -> io::Result<Bytes> {
         if let Some(held) = self.held(position, len) {
             return Ok(held);
@@ -47,12 +47,12 @@ impl Window {
         (to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
     }
 
-    /// The file, to go on with later, if it may be kept open.
+    /// Returns the window for later use if its file may be kept open, and `None` otherwise.
     pub(super) fn keep(self, kept_files: &KeptFiles) -> Option<Self> {
         Some(Self { file: kept_files.keep(self.file)?, ..self })
     }
 
-    /// Drops what is held: a file that grows must be read anew.
+    /// Drops the bytes in memory, because a file that grows must be read again.
     pub(super) fn forget(&mut self) {
         self.bytes = Bytes::new();
     }

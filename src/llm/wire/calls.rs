@@ -1,4 +1,4 @@
-//! Tool calls put together from fragments, whatever says which fragment belongs to which.
+//! Assembles tool calls from fragments, whatever identifies the call that a fragment belongs to.
 
 use serde_json::{Map, Value};
 
@@ -8,20 +8,20 @@ use super::{MAX_CALLS, json::identifier};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RawCall {
     pub(super) id: Option<String>,
-    /// Empty where none came.
+    /// Empty if none was sent.
     pub(super) name: String,
-    /// JSON, as far as it came.
+    /// JSON text, as far as it has arrived.
     pub(super) arguments: String,
 }
 
-/// A piece of a call.
+/// A fragment of a call.
 #[derive(Debug, Default)]
 pub(super) struct Fragment<'a> {
     pub(super) index: Option<u64>,
     pub(super) id: Option<String>,
     pub(super) name: &'a str,
     pub(super) arguments: Option<&'a Value>,
-    /// Whether it has members that only the first fragment of a call has, whatever is in them.
+    /// Whether it has members that only the first fragment of a call has, whatever their values are.
     pub(super) is_beginning: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Assembly {
     drafts: Vec<Draft>,
 }
 
-/// The arguments that a text holds; what the model wrote where it is no JSON object.
+/// Parses the arguments in a text; returns the text itself as the error if it is not a JSON object.
 pub(super) fn arguments(text: &str) -> Result<Map<String, Value>, String> {
     let trimmed = text.trim();
     if trimmed.is_empty() || trimmed == "null" {
@@ -45,7 +45,7 @@ pub(super) fn arguments(text: &str) -> Result<Map<String, Value>, String> {
     }
     match serde_json::from_str(trimmed) {
         Ok(Value::Object(members)) => Ok(members),
-        // JSON in JSON.
+        // Some servers encode the JSON once more as a JSON string.
         Ok(Value::String(inner)) if inner.trim_start().starts_with('{') => {
             serde_json::from_str(&inner).map_err(|_| text.to_owned())
         }
@@ -55,19 +55,20 @@ pub(super) fn arguments(text: &str) -> Result<Map<String, Value>, String> {
 }
 
 fn is_whole(text: &str) -> bool {
-    // Looked at before it is read: fragments are many.
+    // A cheap check before parsing, because there are many fragments.
     text.trim_end().ends_with(['}', '"', 'l']) && arguments(text).is_ok()
 }
 
-/// Whether a named fragment that no id ties to a call begins another: the call has all of its arguments, or is another tool's.
+/// Returns whether a named fragment that no id ties to a call begins another: the call has all of its arguments, or is
+/// for another tool.
 fn begins_another(known: &RawCall, fragment: &Fragment<'_>) -> bool {
     let is_another_tools = known.arguments.is_empty() && known.name != fragment.name && fragment.is_beginning;
     is_whole(&known.arguments) || is_another_tools
 }
 
 impl<'a> Fragment<'a> {
-    /// Reads a fragment of chat completions: `{index, id, function: {name, arguments}}`, or the older form without `function`. Its
-    /// `type` is not looked at.
+    /// Reads a fragment of chat completions: `{index, id, function: {name, arguments}}`, or the older form without `function`.
+    /// The value of its `type` is ignored.
     pub(super) fn read(fragment: &'a Value) -> Self {
         let function = fragment.get("function").filter(|function| function.is_object()).unwrap_or(fragment);
         let index = fragment.get("index");
@@ -88,7 +89,7 @@ impl Assembly {
         self.drafts.len()
     }
 
-    /// Takes a fragment: it begins a call, or goes on with one.
+    /// Adds a fragment, which begins a call or continues one.
     pub(super) fn push(&mut self, fragment: &Fragment<'_>) {
         let says_nothing = fragment.id.is_none() && fragment.name.is_empty();
         if says_nothing && fragment.arguments.is_none_or(super::json::says_nothing) && self.drafts.is_empty()
@@ -96,7 +97,7 @@ impl Assembly {
             return;
         }
         if self.drafts.len() > MAX_CALLS {
-            // Too many already: the answer is ended.
+            // There are too many calls already; the answer will be ended.
             return;
         }
         let at = match self.belongs_to(fragment) {
@@ -114,7 +115,7 @@ impl Assembly {
         if call.name.is_empty() {
             call.name.push_str(fragment.name);
         } else if fragment.name != call.name && call.arguments.is_empty() {
-            // A name in pieces.
+            // The name arrives in pieces.
             call.name.push_str(fragment.name);
         }
         match fragment.arguments {
@@ -125,7 +126,7 @@ impl Assembly {
         }
     }
 
-    /// The call that a fragment goes on with.
+    /// Returns the position of the call that a fragment continues, or `None` if it begins one.
     fn belongs_to(&self, fragment: &Fragment<'_>) -> Option<usize> {
         let last = self.drafts.len().checked_sub(1)?;
         let with_index =
@@ -137,7 +138,8 @@ impl Assembly {
         let at = match (fragment.index, with_index, with_id) {
             (Some(_), Some(at), _) => at,
             (None, _, Some(at)) => at,
-            // A new index or id, no name, and a call whose arguments have begun and are not at their end: some count their fragments.
+            // A new index or id without a name, while the last call's arguments are incomplete: some servers number
+            // their fragments.
             _ if fragment.name.is_empty()
                 && !self.drafts[last].call.arguments.is_empty()
                 && !is_whole(&self.drafts[last].call.arguments) =>
@@ -150,7 +152,7 @@ impl Assembly {
         let known = &self.drafts[at].call;
         let other_id =
             fragment.id.as_ref().is_some_and(|id| known.id.as_ref().is_some_and(|known| known != id));
-        // A name behind whole arguments, or with another id, begins a call: some number all of them 0.
+        // A name after complete arguments, or with another id, begins a call: some servers number every call 0.
         let is_same_id = fragment.id.is_some() && fragment.id == known.id;
         let is_new = !fragment.name.is_empty()
             && !known.name.is_empty()

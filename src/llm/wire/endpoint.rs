@@ -1,9 +1,9 @@
-//! Where requests go: the path is joined to the configured address before its query, and no known end of it is doubled.
+//! Builds request URLs: the path is joined to the configured address before its query, and a known suffix is not repeated.
 
 use super::Wire;
 use crate::secret::masked_url;
 
-/// The URL of a wire's requests.
+/// Returns the URL of a wire's requests, or a sentence if the base URL already ends in the path of another request.
 pub(super) fn endpoint(wire: Wire, base: &http::Uri, model: &str) -> Result<String, String> {
     let path = base.path().trim_end_matches('/');
     let refuse = |what: &str| {

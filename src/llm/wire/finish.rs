@@ -1,28 +1,28 @@
-//! Why an answer stopped, in the words of any server.
+//! Why an answer stopped, in the vocabulary of any server.
 
 /// Why an answer stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// It is complete, with calls or without.
+    /// It is complete, with or without calls.
     Natural,
     /// It calls tools.
     Calls,
-    /// At its limit of tokens.
+    /// It reached its token limit.
     Length,
-    /// The provider did not let it through.
+    /// The provider filtered it.
     Filtered(String),
-    /// The model does not want to.
+    /// The model refused.
     Refused,
-    /// The server wants to be asked to go on.
+    /// The server paused and expects a request to continue.
     Paused,
-    /// The server could not use what the model said; another try may be better.
+    /// The server could not use the model's output; a retry may succeed.
     Unusable(String),
-    /// Anything else is no success.
+    /// Any other reason, which is not a success.
     Other(String),
 }
 
 impl Finish {
-    /// Of two reasons the one that is no success, or that says more.
+    /// Returns the worse of two reasons, or the more specific one.
     pub(super) fn or_worse(self, other: Self) -> Self {
         let rank = |finish: &Self| match finish {
             Self::Natural => 0,
@@ -38,10 +38,10 @@ impl Finish {
     }
 }
 
-/// What a reason says; `None` where it says nothing. Letter case does not count.
+/// Parses a finish reason, ignoring letter case; `None` if it gives no reason.
 pub(super) fn read(reason: &str) -> Option<Finish> {
     let word = reason.trim().to_ascii_lowercase();
-    // A model's own last token: <|eot_id|>, <|im_end|>, </s>, <end_of_turn>.
+    // The model's own end token: <|eot_id|>, <|im_end|>, </s>, <end_of_turn>.
     let ends = ["eot", "end", "eos", "eom", "/s", "stop"];
     let is_token = word.starts_with('<') && word.ends_with('>') && ends.iter().any(|end| word.contains(end));
     Some(match word.as_str() {

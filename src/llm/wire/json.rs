@@ -1,13 +1,13 @@
-//! JSON as servers send it: read where it can be, said where it cannot.
+//! Reads JSON as servers send it, leniently; what cannot be read is reported.
 
 use serde_json::Value;
 
 use crate::llm::{Failure, FailureKind, Selected, halves::readable, reported::shown};
 
-/// The documents of an event. A server that leaves the empty line between two events out sends two in one.
+/// Parses the documents of an event. A server that omits the empty line between two events sends two in one.
 ///
 /// # Errors
-/// [`FailureKind::Malformed`] where it is no JSON.
+/// [`FailureKind::Malformed`] if it is not JSON.
 pub(super) fn documents(data: &str, selected: &Selected) -> Result<Vec<Value>, Failure> {
     let data = readable(data);
     let error = match serde_json::from_str(&data) {
@@ -24,12 +24,12 @@ pub(super) fn documents(data: &str, selected: &Selected) -> Result<Vec<Value>, F
     })
 }
 
-/// Whether this is the mark behind the last event.
+/// Returns whether this is the marker after the last event.
 pub(super) fn is_done(data: &str) -> bool {
     data.trim().eq_ignore_ascii_case("[DONE]")
 }
 
-/// A number that counts something, however it is written.
+/// Returns a count, whether it is written as an integer, a float or text.
 pub(super) fn count(value: Option<&Value>) -> Option<u64> {
     let value = value?;
     let float = || value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
@@ -38,7 +38,7 @@ pub(super) fn count(value: Option<&Value>) -> Option<u64> {
         .or_else(|| float().filter(|float| *float >= 0.0 && *float < 1e15).map(|float| float as u64))
 }
 
-/// An identifier: a text that says something, or a number.
+/// Returns an identifier: a non-empty text or a number.
 pub(super) fn identifier(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::String(text) if !text.is_empty() && text != "null" => Some(text.clone()),
@@ -47,12 +47,12 @@ pub(super) fn identifier(value: Option<&Value>) -> Option<String> {
     }
 }
 
-/// A text that says something.
+/// Returns a member's text if it is not empty.
 pub(super) fn text<'a>(object: &'a Value, member: &str) -> Option<&'a str> {
     object.get(member)?.as_str().filter(|text| !text.is_empty())
 }
 
-/// Whether a value says anything at all.
+/// Returns whether a value has no content: null, an empty text, or a list or object of nothing but such values.
 pub(super) fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -63,7 +63,7 @@ pub(super) fn says_nothing(value: &Value) -> bool {
     }
 }
 
-/// Something was said in a form that nobody here can read.
+/// Returns the failure for content in a form that cannot be read.
 pub(super) fn unreadable(what: &str, selected: &Selected) -> Failure {
     let message = format!(
         "the model's server sent a part that this gateway cannot read, and what it says would be lost: {}",

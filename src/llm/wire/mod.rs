@@ -1,8 +1,8 @@
-//! The wires: what is sent to a model's server, and what comes of it, one folder for each protocol.
+//! The wires: what is sent to a model's server and how its response is read, one folder for each protocol.
 //!
-//! A wire turns a request into bytes and events into parts; it knows no socket. What is the same for all is here: the way an answer is
-//! read, and what its end means. *Lives here:* protocols of model servers. *May import:* the rest of `llm`. *May not:* open
-//! connections.
+//! A wire turns a request into bytes and events into parts; it never touches a socket. What all wires share is here: how an
+//! answer is read, and what its end means. *Lives here:* protocols of model servers. *May import:* the rest of `llm`. *May not:*
+//! open connections.
 
 mod calls;
 mod chat;
@@ -45,61 +45,61 @@ use crate::secret::masked_url;
 pub(crate) use replay::replay;
 pub(super) use turn::local_id;
 
-/// A server that pauses its answer is asked to go on so often.
+/// How often a server that pauses its answer is asked to continue.
 const MAX_PAUSES: usize = 8;
 
-/// What an event tells.
+/// What an event adds to the answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
     Reasoning(String),
 }
 
-/// What an answer has at its end, beside its parts.
+/// What is known at the end of an answer, besides its parts.
 #[derive(Debug, Default)]
 struct Answer {
     calls: Vec<RawCall>,
     finish: Option<Finish>,
-    /// What the model said instead of an answer.
+    /// The model's words if it refused; otherwise empty.
     refusal: String,
 }
 
-/// Reads the events of one answer.
+/// Decodes the events of one answer.
 trait Decoder: Send {
-    /// Takes an event.
+    /// Processes an event.
     ///
     /// # Errors
-    /// When the server reports an error, or something was said that cannot be read.
+    /// When the server reports an error, or content cannot be read.
     fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure>;
 
-    /// Whether the server has said that nothing more comes.
+    /// Returns whether the server has said that nothing more follows.
     fn is_over(&self) -> bool;
 
-    /// Whether it was said how the answer ends; what comes behind, such as its usage, may be missing.
+    /// Returns whether it is known how the answer ends; what follows, such as its usage, may still be missing.
     fn is_complete(&self) -> bool;
 
-    /// How many calls have begun.
+    /// Returns how many calls have begun.
     fn calls(&self) -> usize;
 
-    /// What was taken so far, as far as the server has said it.
+    /// Returns the usage so far, as far as the server has reported it.
     fn usage(&self) -> Usage;
 
-    /// What there is at the end. Asked once.
+    /// Returns what is known at the end. Called once.
     fn answer(&mut self) -> Answer;
 
-    /// The message as the server wants it back, with this text and these calls.
+    /// Returns the message in the form that the server expects back, with this text and these calls.
     fn native(&self, text: &str, calls: &[ToolCall]) -> Value;
 }
 
-/// One protocol.
+/// The protocol of a provider.
 trait Protocol: Send + Sync + std::fmt::Debug {
-    /// The body of a request.
+    /// Returns the body of a request.
     fn body(&self, request: &Request, selected: &Selected) -> Value;
-    /// A reader for its answer.
+    /// Returns a decoder for its response.
     fn decoder(&self, selected: &Arc<Selected>) -> Box<dyn Decoder>;
 }
 
-/// A model behind a provider's wire.
+/// A model that is reached through a provider's wire.
 #[derive(Debug)]
 pub(super) struct WireModel {
     identity: Identity,
@@ -110,7 +110,7 @@ pub(super) struct WireModel {
     headers: HeaderMap,
 }
 
-/// The protocol of a wire.
+/// Returns the protocol of a wire.
 fn protocol(wire: Wire) -> Arc<dyn Protocol> {
     match wire {
         Wire::Messages => Arc::new(messages::Messages),
@@ -150,7 +150,7 @@ impl WireModel {
         if wire == Wire::Messages {
             headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
         }
-        // A header of the configuration stands for the gateway's own.
+        // A configured header replaces the gateway's own.
         for name in selected.headers.keys() {
             headers.remove(name.as_str());
         }
@@ -176,7 +176,7 @@ impl Model for WireModel {
                 let mut reading = Reading::new(connection.open(&url, headers.clone(), body, &selected).await?);
                 loop {
                     let read = reading.read(&mut answer, &selected).await;
-                    // What came before an error was said.
+                    // What arrived before an error is still delivered.
                     for piece in answer.pieces.drain(..) {
                         yield piece;
                     }
@@ -185,7 +185,7 @@ impl Model for WireModel {
                     }
                     let has_more = read?;
                     if answer.calls() > MAX_CALLS {
-                        // Ended here: the rest is neither read nor kept.
+                        // The answer is ended here: the rest is neither read nor kept.
                         let usage = answer.used(&selected);
                         let message = AssistantMessage::new(answer.text, Vec::new());
                         yield Piece::End(Turn { message, finish_reason: TOO_MANY_CALLS, usage });
@@ -216,7 +216,7 @@ impl Model for WireModel {
     }
 }
 
-/// The end of a body that is no end of an answer.
+/// Returns the failure for a body that ended before its answer did.
 fn closed() -> Failure {
     Failure::new(
         FailureKind::Unreachable,

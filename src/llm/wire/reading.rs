@@ -1,4 +1,4 @@
-//! Reading an answer: bytes to events, events to parts, parts to what is shown and what is said.
+//! Reads an answer: bytes become events, events become parts, and parts become pieces to show and the final turn.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::llm::{
     thinking::{Part as Place, Splitter},
 };
 
-/// So much white space before a stream is waited through.
+/// How much white space is accepted before a stream begins.
 const MAX_BEGINNING_BYTES: usize = 4096;
 
-/// An answer as it comes. It knows no socket.
+/// An answer as it arrives. It never touches a socket.
 pub(super) struct AnswerReader {
     events: EventReader,
     decoder: Box<dyn Decoder>,
@@ -26,13 +26,13 @@ pub(super) struct AnswerReader {
     splitter: Splitter,
     text_halves: Joiner,
     reasoning_halves: Joiner,
-    /// What of the text is the answer.
+    /// The text of the answer so far, without reasoning.
     pub(super) text: String,
-    /// What is to be shown.
+    /// The pieces that are to be shown next.
     pub(super) pieces: Vec<Piece>,
-    /// Of the requests before, where the server has paused.
+    /// The usage of the earlier requests, if the server has paused.
     usage: Usage,
-    /// What was said in them, in the wire's form.
+    /// The content of their answers, in the wire's form.
     paused: Vec<Value>,
     answer: Option<Answer>,
 }
@@ -54,11 +54,11 @@ impl AnswerReader {
         }
     }
 
-    /// Takes the next bytes, however they are cut.
+    /// Processes the next bytes, however they are split.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let (decoder, parts) = (&mut self.decoder, &mut self.parts);
         let read = self.events.push(bytes, &mut |name, data| match decoder.is_over() {
-            // Nothing that comes behind the end is part of the answer.
+            // Nothing that follows the end is part of the answer.
             true => Ok(()),
             false => decoder.event(name, data, parts),
         });
@@ -66,34 +66,35 @@ impl AnswerReader {
         read
     }
 
-    /// The end of the bytes.
+    /// Processes the end of the bytes.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         let (decoder, parts) = (&mut self.decoder, &mut self.parts);
         let is_over = decoder.is_over();
-        // What is left may be an event that was cut.
+        // What is left may be an event that was cut off.
         let read = self
             .events
             .finish(&mut |name, data| if is_over { Ok(()) } else { decoder.event(name, data, parts) });
         self.place_parts();
         match read {
-            // What is left was cut. Behind a whole answer that is no harm.
+            // What is left was cut off, which does no harm after a complete answer.
             Err(failure) if failure.is_syntax && self.decoder.is_complete() => Ok(()),
             Err(failure) if failure.is_syntax => Err(closed()),
             read => read,
         }
     }
 
-    /// Whether nothing more is to come.
+    /// Returns whether nothing more follows.
     pub(super) fn is_over(&self) -> bool {
         self.decoder.is_over()
     }
 
-    /// How many calls have begun.
+    /// Returns how many calls have begun.
     pub(super) fn calls(&self) -> usize {
         self.decoder.calls()
     }
 
-    /// What was said, where the server wants to be asked to go on from there.
+    /// Ends one response. If the server paused and expects a request to continue, returns the message so far and
+    /// resets the decoder.
     pub(super) fn paused(
         &mut self,
         protocol: &dyn Protocol,
@@ -115,7 +116,7 @@ impl AnswerReader {
         Some(AssistantMessage::of_wire(&self.text, Vec::new(), native))
     }
 
-    /// What was taken so far, and what it cost.
+    /// Returns the usage so far, with its cost if that is known.
     pub(super) fn used(&self, selected: &Selected) -> Usage {
         let mut usage = self.usage;
         usage.add(&self.decoder.usage());
@@ -123,7 +124,7 @@ impl AnswerReader {
         usage.priced(selected.price.as_ref())
     }
 
-    /// What the whole answer means.
+    /// Returns the turn that the whole answer makes.
     pub(super) fn turn(&mut self, selected: &Selected) -> Result<Turn, Failure> {
         let reasoning = self.reasoning_halves.finish().map(|text| (Place::Reasoning, text));
         let text = self.text_halves.finish().map(|text| self.splitter.push(&text)).unwrap_or_default();
@@ -169,10 +170,10 @@ impl AnswerReader {
     }
 }
 
-/// One answer's body being read.
+/// Reads the body of one answer.
 pub(super) struct Reading {
     body: Option<Body>,
-    /// What came before it was clear whether this is a stream of events.
+    /// What arrived before it was clear whether this is a stream of events.
     beginning: Vec<u8>,
     is_stream: bool,
 }
@@ -182,7 +183,7 @@ impl Reading {
         Self { body: Some(body), beginning: Vec::new(), is_stream: false }
     }
 
-    /// Reads what comes next. Answers whether there may be more.
+    /// Reads the next chunk. Returns whether there may be more.
     pub(super) async fn read(
         &mut self,
         answer: &mut AnswerReader,
@@ -190,7 +191,7 @@ impl Reading {
     ) -> Result<bool, Failure> {
         let Some(body) = &mut self.body else { return Ok(false) };
         let chunk = match body.next().await {
-            // A server that leaves its connection open, or breaks it, behind a whole answer.
+            // A server that breaks its connection after a complete answer, or leaves it open, does no harm.
             Err(_) if answer.decoder.is_complete() => None,
             next => next?,
         };
@@ -198,7 +199,7 @@ impl Reading {
         let mut bytes = chunk.unwrap_or_default();
         if !self.is_stream {
             self.beginning.extend_from_slice(&bytes);
-            // The bytes decide, whatever the server calls them.
+            // The bytes decide, whatever Content-Type the server declares.
             match begins_stream(&self.beginning, is_end) {
                 None if self.beginning.len() <= MAX_BEGINNING_BYTES => return Ok(true),
                 Some(true) => {
@@ -225,7 +226,7 @@ impl Reading {
     }
 }
 
-/// Whether these bytes begin a stream of events; nothing while more is needed to know.
+/// Returns whether these bytes begin a stream of events, or `None` while more are needed to decide.
 fn begins_stream(beginning: &[u8], is_end: bool) -> Option<bool> {
     let trimmed = beginning.trim_ascii_start();
     let trimmed = trimmed.strip_prefix(b"\xef\xbb\xbf").unwrap_or(trimmed).trim_ascii_start();

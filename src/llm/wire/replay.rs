@@ -1,4 +1,4 @@
-//! What bytes mean as a model's answer, without a socket: for tests and fuzzing.
+//! Decodes bytes as a model's answer, without a socket, for tests and fuzzing.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,7 +26,7 @@ fn selected(provider: Provider, api: Api) -> Arc<Selected> {
     })
 }
 
-/// What a stream means: its text, its reasoning, its calls and how it ended.
+/// The meaning of a stream: its text, its reasoning, its calls and how it ended.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Meant {
     pub(super) text: String,
@@ -35,7 +35,7 @@ pub(crate) struct Meant {
     pub(super) end: String,
 }
 
-/// Reads a stream in pieces of a size.
+/// Decodes a stream in pieces of `size` bytes.
 pub(crate) fn replay((provider, api): (Provider, Api), stream: &[u8], size: usize) -> Meant {
     let selected = selected(provider, api);
     let protocol = selected.wire().map_or_else(|_| protocol(provider.wire()), protocol);

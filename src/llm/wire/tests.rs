@@ -1,4 +1,4 @@
-//! Streams as bytes, and what they mean, without a socket. However a stream is cut, it means the same.
+//! Streams as bytes and their meaning, without a socket. However a stream is split, its meaning is the same.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn chat(deltas: &[Value], finish: &str) -> String {
     data(&all)
 }
 
-/// Whose a stream is, its bytes, its text, its reasoning, the calls, how it ends.
+/// The provider and protocol, the bytes, the text, the reasoning, the calls, and how the answer ends.
 type Row = ((Provider, Api), String, &'static str, &'static str, Vec<(&'static str, Value)>, &'static str);
 
 fn table() -> Vec<Row> {
@@ -243,7 +243,7 @@ fn table() -> Vec<Row> {
     ]
 }
 
-/// Streams of the responses API: as OpenAI sends them, and as servers that follow it do.
+/// Streams of the Responses API, as OpenAI and as imitating servers send them.
 fn responses() -> Vec<Row> {
     let event = |kind: &str, mut rest: Value| {
         rest["type"] = json!(kind);
@@ -326,7 +326,7 @@ fn responses() -> Vec<Row> {
             vec![("f", json!({"a": 1}))],
             "tool_calls",
         ),
-        // Nothing but the end.
+        // Only the final event.
         row(
             &[whole(json!([reasoning, said("all"), call("{}")]))],
             "all",
@@ -334,7 +334,7 @@ fn responses() -> Vec<Row> {
             vec![("f", json!({}))],
             "tool_calls",
         ),
-        // Named and numbered anew at the end.
+        // The final event has a new id and position.
         row(
             &[
                 words(3, "once"),
@@ -347,7 +347,7 @@ fn responses() -> Vec<Row> {
             vec![],
             "stop",
         ),
-        // No places, no names, no end of the item.
+        // No positions, no ids, no end of the item.
         row(
             &[event("response.output_text.delta", json!({"delta": "x"})), whole(json!([said("xy")]))],
             "xy",

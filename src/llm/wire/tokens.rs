@@ -1,4 +1,4 @@
-//! The members in which providers say what a call took. One reader for those of OpenAI and all that are like it.
+//! The members in which providers report usage. One reader serves OpenAI and everything compatible with it.
 
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::json::count;
 use crate::llm::usage::{Cost, Usage, dollars};
 
-/// xAI counts in these: so many are a dollar.
+/// xAI reports its cost in ticks; this many are a dollar.
 const TICKS: u64 = 10_000_000_000;
 
-/// Reads a `usage` of chat completions or responses.
+/// Reads the `usage` object of chat completions or responses.
 pub(super) fn read(usage: &Value) -> Usage {
     let own = |names: &[&str]| names.iter().find_map(|name| count(usage.get(*name)));
     let detail = |objects: [&str; 2], name: &str| {
@@ -28,7 +28,7 @@ pub(super) fn read(usage: &Value) -> Usage {
         reasoning: of_output("reasoning_tokens").or_else(|| own(&["reasoning_tokens"])),
         cost: cost(usage),
     };
-    // Where the total says that the reasoning is counted beside what is written (xAI), it belongs to it here.
+    // xAI counts reasoning separately from the output; where the total shows that, it is added to the output.
     if let (Some(input), Some(output), Some(total), Some(reasoning)) =
         (read.input, read.output, read.total, read.reasoning)
         && reasoning > 0
@@ -39,7 +39,7 @@ pub(super) fn read(usage: &Value) -> Usage {
     read
 }
 
-/// What the provider says that the call cost.
+/// Returns the cost that the provider reports.
 fn cost(usage: &Value) -> Option<Cost> {
     let amount = |value: Option<&Value>| match value? {
         Value::Number(number) => dollars(&number.to_string()),
@@ -51,7 +51,7 @@ fn cost(usage: &Value) -> Option<Cost> {
         Some(parts) => amount(parts.get("total_cost")),
         None => amount(said),
     };
-    // With a key of the user's own, OpenRouter's cost is its fee, and the provider's bill comes beside it.
+    // With the user's own key, OpenRouter's cost is only its fee, and the provider's charge is reported separately.
     let is_own_key = usage.get("is_byok") == Some(&Value::Bool(true));
     let upstream =
         amount(usage.get("cost_details").and_then(|details| details.get("upstream_inference_cost")));
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(counts(json!({"prompt_tokens": 9, "cached_tokens": 4})).2, Some(4));
         let usage = json!({"cache_read_input_tokens": 4, "cache_creation_input_tokens": 2, "prompt_tokens_details": null});
         assert_eq!(counts(usage), (None, None, Some(4), Some(2), None));
-        // xAI counts the reasoning beside what is written.
+        // xAI counts reasoning separately from the output.
         let usage = json!({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 17,
             "completion_tokens_details": {"reasoning_tokens": 3}});
         assert_eq!(counts(usage).1, Some(8));

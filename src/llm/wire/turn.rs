@@ -1,5 +1,5 @@
-//! What a complete answer means. Everything that is no clear success is a failure, so that a cut call is never made and an empty
-//! answer never looks like one.
+//! Converts a complete answer to a turn. Everything that is not clearly a success is a failure, so that a call that was cut off
+//! is never made and an empty answer is never taken for a success.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,13 +69,13 @@ pub(super) fn to_turn(
     Ok(Turn { message: AssistantMessage::of_wire(text, calls, native), finish_reason, usage })
 }
 
-/// An id for a call that has none of its provider's.
+/// Returns a new id for a call that has none from its provider.
 pub(in crate::llm) fn local_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(1);
     format!("call_gw{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The calls, each with an id: the provider's where it gave one, and gave it to no other call.
+/// Gives each call an id: the provider's, if it gave one and gave it to no other call.
 fn identified(calls: Vec<RawCall>) -> Vec<ToolCall> {
     let mut made: Vec<ToolCall> = Vec::with_capacity(calls.len());
     for call in calls {
@@ -94,7 +94,7 @@ fn identified(calls: Vec<RawCall>) -> Vec<ToolCall> {
                 && earlier.name == call.name
                 && earlier.arguments == arguments
         };
-        // Sent twice: providers refuse a message in which an id stands twice.
+        // The call was sent twice, and providers reject a message in which an id occurs twice.
         if made.iter().any(is_repeated) {
             continue;
         }
@@ -106,7 +106,7 @@ fn identified(calls: Vec<RawCall>) -> Vec<ToolCall> {
     made
 }
 
-/// A value whose texts hold no halves of characters.
+/// Joins or replaces the surrogate halves in all texts of a value.
 fn whole(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {

@@ -1,4 +1,4 @@
-//! A batch of events as server-sent events, rendered once for all its readers.
+//! Renders a batch of events as server-sent events, once for all its readers.
 
 mod quickly;
 
@@ -12,13 +12,13 @@ use crate::{
     text::write_json,
 };
 
-/// What stands around a token's or an output's text beyond its encoded form: names, its id, time and job, mostly.
+/// The typical size of a rendered token or output event beyond its encoded form: names, id, time and job.
 const FRAME_BYTES: usize = 160;
 
-/// Renders every event of a batch: `id:` and one `data:` line of JSON. Every hidden character is escaped,
-/// so that no payload can break out of its line, whatever its reader takes for the end of one.
+/// Renders every event of a batch as `id:` and one `data:` line of JSON. Every hidden character is escaped, so that no
+/// payload can break out of its line, whatever the reader treats as a line break.
 pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
-    // Room for all of it, mostly: growing copies what was written.
+    // Large enough for most batches, because growing the buffer copies what was written.
     let mut text = Vec::with_capacity(batch.bytes().len() + batch.len() * FRAME_BYTES);
     let mut ends = Vec::with_capacity(batch.len());
     let mut tail = quickly::Tail::default();
@@ -49,8 +49,8 @@ pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
     RenderedEvents { bytes: Bytes::from(text), ends: ends.into() }
 }
 
-/// Writes an event as the JSON doors print it. `None` where this build cannot render it: an arm or an enum value
-/// that it does not know.
+/// Appends an event as the JSON doors print it. Returns `None` if this build cannot render it, because a payload or an enum
+/// value is unknown to it; `text` may then hold a part of it.
 pub fn write_event(text: &mut Vec<u8>, event: &JobEvent) -> Option<()> {
     let payload = event.payload.as_ref()?;
     let time = event.event_time.unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Tokens and output, which most events are, written from their encoded form: nothing is decoded, and what is the same for the events
-//! of a batch is made once. The test holds this and the ordinary way together, byte for byte.
+//! A fast path for tokens and output, which are most events: renders them from their encoded form without decoding, and
+//! reuses text that the events of a batch share. A test compares its output with the ordinary path, byte for byte.
 
 use std::io::Write;
 
@@ -11,7 +11,8 @@ use crate::{
     text::write_json_text,
 };
 
-/// What stands behind an event's data, but for its sequence; of the event before, whose time and job are mostly the same.
+/// The text after an event's data, up to its sequence. Kept from the previous event, because time and job are mostly the
+/// same.
 #[derive(Default)]
 pub(super) struct Tail {
     head: Vec<u8>,
@@ -19,7 +20,8 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// `head`: the event's job and time, encoded.
+    /// Returns the text for this job and this encoded time, which `head` remembers; `None` if the time needs the ordinary
+    /// path.
     fn of(&mut self, job_id: &str, time: &[u8]) -> Option<&[u8]> {
         if self.text.is_empty()
             || self.head.len() != time.len() + job_id.len()
@@ -35,7 +37,7 @@ impl Tail {
                     _ => {}
                 }
             }
-            // Times before 1970 take the ordinary way.
+            // Times before 1970 need the ordinary path.
             let seconds = i64::try_from(seconds).ok()?;
             let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
             self.head.clear();
@@ -75,7 +77,8 @@ fn write_flag(out: &mut Vec<u8>, flag: bool) {
     out.extend_from_slice(if flag { b"true" } else { b"false" });
 }
 
-/// Writes an event with its id. `None`: the ordinary way is to be taken, and what was written is of no use.
+/// Appends an event with its id. Returns `None` if the event needs the ordinary path; the caller then discards what was
+/// written.
 pub(super) fn render(out: &mut Vec<u8>, event: &[u8], sequence: u32, tail: &mut Tail) -> Option<()> {
     let (mut job_id, mut number, mut time, mut payload) = ("", 0, &[][..], None);
     for field in Fields(event) {
@@ -101,7 +104,7 @@ pub(super) fn render(out: &mut Vec<u8>, event: &[u8], sequence: u32, tail: &mut 
     Some(())
 }
 
-/// `LlmNewToken`.
+/// Appends an `LlmNewToken`.
 fn write_token(out: &mut Vec<u8>, payload: &[u8]) -> Option<()> {
     let (mut step, mut text, mut is_reasoning) = (0, "", false);
     for field in Fields(payload) {
@@ -123,7 +126,7 @@ fn write_token(out: &mut Vec<u8>, payload: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// `ToolOutput`.
+/// Appends a `ToolOutput`.
 fn write_output(out: &mut Vec<u8>, payload: &[u8]) -> Option<()> {
     let (mut tool_call_id, mut text) = ("", "");
     let (mut stream, mut byte_offset, mut invalid_bytes, mut is_truncated) = (0, 0, 0, false);
@@ -208,7 +211,7 @@ mod tests {
         let end = Payload::EndOfStream(crate::pb::EndOfStream::default());
         let event = JobEvent { sequence: 1, payload: Some(end), ..JobEvent::default() };
         assert_eq!(render(&mut Vec::new(), &event.encode_to_vec(), 1, &mut Tail::default()), None);
-        // One without a job and a time, which no journal writes.
+        // An event without a job and a time, which no journal writes.
         let token = Payload::OnLlmNewToken(LlmNewToken::default());
         let event = JobEvent { payload: Some(token), ..JobEvent::default() };
         let mut text = Vec::new();

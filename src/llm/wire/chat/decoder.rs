@@ -1,5 +1,4 @@
-//! What comes: chunks, each with a delta. A member is judged by whether something was said in it, and not by whether its type was
-//! expected.
+//! Decodes responses: chunks, each with a delta. A value of an unexpected type is an error only if it has content.
 
 use std::sync::Arc;
 
@@ -18,9 +17,9 @@ use super::{
 };
 use crate::llm::{Selected, halves::Joiner, reported};
 
-/// More pieces of reasoning are not sent back.
+/// The maximum number of pieces of reasoning that are sent back.
 const MAX_DETAILS: usize = 256;
-/// Members of a delta that say nothing of the answer.
+/// Members of a delta that are not part of the answer.
 const IGNORED: &[&str] =
     &["role", "name", "tool_call_id", "id", "annotations", "citations", "logprobs", "channel", "index"];
 
@@ -31,7 +30,7 @@ pub(super) struct ChatDecoder {
     is_done: bool,
     refusal: String,
     usage: Usage,
-    /// What goes back as it came: the reasoning, in the members in which the server sent it.
+    /// What is sent back unchanged: the reasoning, in the members in which the server sent it.
     reasoning: String,
     reasoning_member: &'static str,
     reasoning_details: Vec<Value>,
@@ -70,7 +69,7 @@ impl ChatDecoder {
             None | Some(Value::Null) => Vec::new(),
             Some(other) => return Err(unreadable(&other.to_string(), &self.selected)),
         };
-        // One answer was asked for; what a server sends beside it is not taken for a part of it.
+        // Only one answer was requested; additional choices are not part of it.
         for choice in choices.into_iter().filter(|choice| count(choice.get("index")).unwrap_or(0) == 0) {
             self.choice(choice, parts)?;
         }
@@ -107,7 +106,7 @@ impl ChatDecoder {
         let mut has_reasoning = false;
         for member in ["reasoning_content", "reasoning", "thinking"] {
             let said = delta.get(member).filter(|said| !says_nothing(said));
-            // Some send the same words in two members.
+            // Some servers send the same text in two members.
             let Some(said) = said.filter(|_| !has_reasoning) else { continue };
             let words = reasoning_words(said).ok_or_else(|| unreadable(&said.to_string(), &self.selected))?;
             has_reasoning = true;
@@ -171,7 +170,7 @@ impl ChatDecoder {
         Ok(())
     }
 
-    /// Text, or parts of it: strings, objects with text, reasoning.
+    /// Reads text, or a list of parts: strings, objects with text, reasoning.
     fn content(&mut self, content: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
         match content {
             _ if says_nothing(content) => {}
@@ -188,7 +187,7 @@ impl ChatDecoder {
                     "refusal" => self.refusal.push_str(text(content, "refusal").unwrap_or_default()),
                     _ => match text(content, "text").or_else(|| text(content, "content")) {
                         Some(words) => parts.push(Part::Text(words.to_owned())),
-                        // A type alone says nothing.
+                        // A type alone is not content.
                         None if content.as_object().is_some_and(|members| {
                             members.iter().all(|(name, value)| name == "type" || says_nothing(value))
                         }) => {}
@@ -209,11 +208,11 @@ impl ChatDecoder {
     fn read_usage(&mut self, chunk: &Value) {
         let groq = chunk.get("x_groq").and_then(|groq| groq.get("usage"));
         let Some(usage) = chunk.get("usage").filter(|usage| usage.is_object()).or(groq) else { return };
-        // Each tells of the whole answer until there.
+        // Each report covers the whole answer so far.
         self.usage.update(&tokens::read(usage));
     }
 
-    /// Joins the pieces of one detail: those of one index, of which the text comes in pieces.
+    /// Joins the pieces of one detail, which share an index and a type; their texts are concatenated.
     fn keep_detail(&mut self, detail: &Value) {
         if self.reasoning_details.len() >= MAX_DETAILS {
             return;
@@ -237,7 +236,7 @@ impl ChatDecoder {
     }
 }
 
-/// The words of a member that holds reasoning.
+/// Returns the text of a member that holds reasoning.
 fn reasoning_words(said: &Value) -> Option<String> {
     match said {
         Value::String(words) => Some(words.clone()),
@@ -289,7 +288,7 @@ impl Decoder for ChatDecoder {
 
     fn answer(&mut self) -> Answer {
         let calls = self.calls.take();
-        // A proxy may have ended it: a call without arguments may be one that was cut.
+        // A proxy may have ended the stream, so a call without arguments may have been cut off.
         let is_whole = calls.iter().all(|call| !call.arguments.trim().is_empty());
         let done = (self.is_done && is_whole).then_some(Finish::Natural);
         Answer { calls, finish: self.finish.take().or(done), refusal: std::mem::take(&mut self.refusal) }
@@ -297,7 +296,7 @@ impl Decoder for ChatDecoder {
 
     fn native(&self, text: &str, calls: &[ToolCall]) -> Value {
         let mut further = Map::new();
-        // Servers that reason between calls want their reasoning back while the calls go on, in the member in which it came.
+        // Servers that reason between calls need their reasoning back while the calls continue, in the member in which it came.
         if !calls.is_empty() {
             if !self.reasoning_details.is_empty() {
                 further.insert("reasoning_details".to_owned(), json!(self.reasoning_details));

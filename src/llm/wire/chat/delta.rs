@@ -1,4 +1,4 @@
-//! The chunk that nearly all chunks are: a piece of text and nothing else, read without building a document of it.
+//! The fast path for most chunks: a piece of text and nothing else, read without building a JSON document.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,7 +7,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// A piece of text, where the chunk holds that and nothing else that says anything.
+/// Returns the text of a chunk that has no other content, or `None`.
 pub(super) fn only_text(data: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Chunk<'_>>(data).ok().and_then(|chunk| chunk.0)
 }
@@ -17,10 +17,10 @@ struct Choices<'a>(Option<Cow<'a, str>>);
 struct Choice<'a>(Option<Cow<'a, str>>);
 struct Delta<'a>(Option<Cow<'a, str>>);
 struct Text<'a>(Cow<'a, str>);
-/// Null, or anything else that is taken for something.
+/// Whether a value is null.
 struct IsNull(bool);
 
-/// Reads an object: `member` takes each member's value and answers whether the object still is a simple one.
+/// Implements `Deserialize` for an object: `member` consumes each member's value and returns whether the object is still simple.
 macro_rules! object {
     ($name:ident, $expects:literal, |$key:ident, $map:ident, $found:ident| $member:expr) => {
         impl<'de> Deserialize<'de> for $name<'de> {
@@ -52,7 +52,7 @@ object!(Chunk, "a chunk", |key, map, found| match &*key.0 {
         found = map.next_value::<Choices<'de>>()?.0;
         found.is_some()
     }
-    // They say nothing of the answer.
+    // These members are not part of the answer.
     "id" | "object" | "created" | "model" | "system_fingerprint" | "service_tier" | "provider"
     | "obfuscation" => {
         map.next_value::<IgnoredAny>()?;

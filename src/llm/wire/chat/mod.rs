@@ -1,4 +1,4 @@
-//! Chat completions, as OpenAI defines them and everybody else speaks them.
+//! OpenAI's chat completions, which nearly every other server implements too.
 
 mod decoder;
 mod delta;

@@ -1,4 +1,4 @@
-//! What is asked.
+//! Builds the request body.
 
 use serde_json::{Map, Value, json};
 
@@ -50,13 +50,13 @@ fn assistant(message: &AssistantMessage) -> Value {
     }
 }
 
-/// A message of the model's, with what else its server wants back.
+/// Builds a message of the model, with the additional members that its server needs back.
 pub(super) fn of(text: &str, calls: &[ToolCall], further: Map<String, Value>) -> Value {
     let mut message = json!({"role": "assistant"});
     message["content"] = if text.is_empty() && !calls.is_empty() { Value::Null } else { json!(text) };
     if !calls.is_empty() {
         let call = |call: &ToolCall| {
-            // What is no object would break the templates of some servers.
+            // Arguments that are not an object would break the templates of some servers.
             let arguments = call.arguments.clone().unwrap_or_default();
             json!({"id": call.id, "type": "function", "function": {
                 "name": call.name, "arguments": Value::Object(arguments).to_string(),

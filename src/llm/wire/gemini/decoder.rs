@@ -1,4 +1,4 @@
-//! What comes: candidates with parts. A call comes whole in one part, or its arguments in later ones.
+//! Decodes responses: candidates with parts. A call arrives whole in one part, or with its arguments in later parts.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use super::{
 };
 use crate::llm::{Selected, halves::Joiner, reported};
 
-/// A part as it goes back.
+/// A part, in the form in which it is sent back.
 #[derive(Debug)]
 enum Kept {
-    /// Text; its signature, where it was signed.
+    /// A text, with its signature if it was signed.
     Text { words: String, signature: Option<Value> },
-    /// The position of the call among the calls; its signature.
+    /// The position of the call among the calls, and its signature.
     Call(usize, Option<Value>),
 }
 
@@ -103,7 +103,7 @@ impl GeminiDecoder {
         }
         if let Some(words) = part.get("text").and_then(Value::as_str) {
             if part.get("thought").and_then(Value::as_bool) == Some(true) {
-                // Its words are a summary, which does not go back.
+                // Thoughts are only a summary, which is not sent back.
                 if !words.is_empty() {
                     parts.push(Part::Reasoning(words.to_owned()));
                 }
@@ -138,7 +138,7 @@ impl GeminiDecoder {
         }
     }
 
-    /// A call, or what belongs to the one before it: a part without a name, or with its id.
+    /// Reads a call, or a continuation of the previous one: a part without a name, or with the same id and name.
     fn call(&mut self, call: &Value, signature: Option<Value>) -> Result<(), Failure> {
         let name = text(call, "name").unwrap_or_default();
         let id = identifier(call.get("id"));
@@ -231,7 +231,7 @@ impl Decoder for GeminiDecoder {
         }
     }
 
-    /// As it came: parts are signed.
+    /// Returns the parts as they were received, because they are signed.
     fn native(&self, _: &str, calls: &[ToolCall]) -> Value {
         let parts = self.kept.iter().filter_map(|kept| {
             let (mut part, signature) = match kept {

@@ -1,4 +1,4 @@
-//! What is asked.
+//! Builds the request body.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ fn message(message: &Message) -> Value {
                 let text = (!message.text.is_empty()).then(|| json!({"text": message.text}));
                 let mut parts: Vec<Value> = text.into_iter().chain(message.calls.iter().map(call)).collect();
                 if parts.is_empty() {
-                    // An empty message is refused.
+                    // The provider rejects an empty message.
                     parts.push(json!({"text": "(nothing)"}));
                 }
                 json!({"role": "model", "parts": parts})
@@ -53,7 +53,7 @@ fn message(message: &Message) -> Value {
     }
 }
 
-/// A call as a part of a message.
+/// Converts a call to a part of a message.
 pub(super) fn call(call: &ToolCall) -> Value {
     let mut made = json!({"name": call.name, "args": call.arguments.clone().unwrap_or_default()});
     if call.has_own_id {

@@ -1,4 +1,4 @@
-//! What comes: blocks, each begun, filled and ended.
+//! Decodes responses: blocks, each of which is started, filled and stopped.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::llm::{Selected, halves::Joiner, reported};
 
-/// A block of the message, as far as it came.
+/// A block of the message, as far as it has arrived.
 #[derive(Debug)]
 enum Block {
     Text(String),
@@ -24,15 +24,15 @@ enum Block {
     Redacted(Value),
     /// The position of the call among the calls.
     Call(usize),
-    /// One that says nothing.
+    /// A block without content.
     Empty,
 }
 
 pub(super) struct MessagesDecoder {
     selected: Arc<Selected>,
-    /// With the number that the server gave them, in the order in which they began.
+    /// In the order in which they began, each with the number that the server gave it.
     blocks: Vec<(Option<u64>, Block)>,
-    /// The call that began last had its arguments with it.
+    /// Whether the call that began last arrived with its arguments.
     has_input: bool,
     calls: Vec<RawCall>,
     finish: Option<Finish>,
@@ -87,13 +87,13 @@ impl MessagesDecoder {
                 self.read_usage(document.get("usage"));
             }
             "message_stop" => self.is_over = true,
-            // Signs of life, ends of blocks, and events of a later version.
+            // Keep-alive events, ends of blocks, and events of later versions need no action.
             _ => {}
         }
         Ok(())
     }
 
-    /// `index`: as the server numbers it. Some number all of them 0.
+    /// Begins a block. `index` is the server's number for it; some servers number every block 0.
     fn begin(&mut self, index: Option<u64>, block: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
         let kind = text(block, "type").unwrap_or("text");
         let begun = match kind {
@@ -145,7 +145,8 @@ impl MessagesDecoder {
         if kind == "citations_delta" {
             return Ok(());
         }
-        // The latest of that number; a piece without a number, or of one that never began, belongs to the latest of all.
+        // The latest block with that number; a piece without a number, or for a block that never began, belongs to the
+        // latest block of all.
         let of_number = self.blocks.iter().rposition(|(number, _)| index.is_some() && *number == index);
         let position = of_number.or(self.blocks.len().checked_sub(1)).unwrap_or_else(|| {
             self.blocks.push((
@@ -160,7 +161,7 @@ impl MessagesDecoder {
             0
         });
         let Some((_, block)) = self.blocks.get_mut(position) else { return Ok(()) };
-        // By what it holds: some servers leave the type out.
+        // The members decide, because some servers omit the type.
         if let Some(piece) = text(delta, "text")
             && let Block::Text(words) = block
         {
@@ -180,7 +181,7 @@ impl MessagesDecoder {
             && let Some(call) = self.calls.get_mut(*call)
         {
             if std::mem::take(&mut self.has_input) {
-                // All of it comes once more, in pieces.
+                // All of the arguments are sent once more, in pieces.
                 call.arguments.clear();
             }
             call.arguments.push_str(piece);
@@ -195,13 +196,13 @@ impl MessagesDecoder {
     fn read_usage(&mut self, usage: Option<&Value>) {
         let Some(usage) = usage else { return };
         let read = |name: &str| count(usage.get(name));
-        // What came from the cache, or went into it, was read too.
+        // Tokens read from the cache or written to it are input too.
         self.usage.cached_input = self.usage.cached_input.max(read("cache_read_input_tokens"));
         self.usage.cache_write = self.usage.cache_write.max(read("cache_creation_input_tokens"));
         let cached = [read("cache_read_input_tokens"), read("cache_creation_input_tokens")];
         let cached = cached.iter().flatten().fold(0, |sum: u64, count| sum.saturating_add(*count));
         if let Some(input) = read("input_tokens").map(|input| input.saturating_add(cached)) {
-            // A later count may leave out what came from the cache.
+            // A later report may omit the tokens of the cache.
             self.usage.input = Some(self.usage.input.unwrap_or(0).max(input)).filter(|input| *input > 0);
         }
         self.usage.output = read("output_tokens").or(self.usage.output);
@@ -240,13 +241,14 @@ impl Decoder for MessagesDecoder {
     }
 
     fn answer(&mut self) -> Answer {
-        // Without a reason a call without arguments may be one that was cut.
+        // Without a finish reason, a call without arguments may have been cut off.
         let is_whole = self.calls.iter().all(|call| !call.arguments.trim().is_empty());
         let done = (self.is_over && is_whole).then_some(Finish::Natural);
         Answer { calls: self.calls.clone(), finish: self.finish.take().or(done), refusal: String::new() }
     }
 
-    /// As it came: thinking is signed. What was not signed cannot be sent back as thinking, and is no text.
+    /// Returns the blocks as they were received, because thinking is signed. Unsigned thinking cannot be sent back and
+    /// is not text, so it is left out.
     fn native(&self, _: &str, calls: &[ToolCall]) -> Value {
         let content = self.blocks.iter().filter_map(|(_, block)| match block {
             Block::Text(words) if words.trim().is_empty() => None,

@@ -1,10 +1,10 @@
-//! What is asked.
+//! Builds the request body.
 
 use serde_json::{Value, json};
 
 use crate::llm::{Message, Request, Selected, ToolCall};
 
-/// The wire wants a limit always: the most that a model of a family writes, and a small one for those that nobody here knows.
+/// Returns the token limit, which the wire requires: the maximum of a model's family, and a small one for unknown models.
 fn default_max_tokens(model: &str) -> u32 {
     let families = [
         ("claude-3-5", 8_192),
@@ -22,7 +22,7 @@ fn default_max_tokens(model: &str) -> u32 {
 
 pub(super) fn body(request: &Request, selected: &Selected) -> Value {
     let mut messages: Vec<Value> = request.messages.iter().map(message).collect();
-    // Two marks: what every command begins with, and how far this conversation has come.
+    // Two cache marks: at the end of what every command begins with, and at the current end of this conversation.
     if selected.caches_prompts
         && let Some(last) = messages.last_mut()
     {
@@ -36,7 +36,7 @@ pub(super) fn body(request: &Request, selected: &Selected) -> Value {
     });
     if !request.system.is_empty() {
         body["system"] = match selected.caches_prompts && !request.system.trim().is_empty() {
-            // The tools stand before it, and are cached with it.
+            // The tools precede the system prompt, and are cached with it.
             true => json!([{"type": "text", "text": request.system, "cache_control": {"type": "ephemeral"}}]),
             false => json!(request.system),
         };
@@ -54,7 +54,8 @@ pub(super) fn body(request: &Request, selected: &Selected) -> Value {
     body
 }
 
-/// Marks the end of what can be read from the provider's cache the next time. An empty text, and the model's own words, take no mark.
+/// Marks the end of what can be read from the provider's cache next time. Empty texts and the model's own messages
+/// cannot be marked.
 fn mark_last_block(message: &mut Value) {
     if message["role"] != "user" {
         return;
@@ -82,7 +83,7 @@ fn message(message: &Message) -> Value {
                 let mut content: Vec<Value> =
                     text.into_iter().chain(message.calls.iter().map(call)).collect();
                 if content.is_empty() {
-                    // An empty message is refused.
+                    // The provider rejects an empty message.
                     content.push(json!({"type": "text", "text": "(nothing)"}));
                 }
                 json!({"role": "assistant", "content": content})
@@ -100,7 +101,7 @@ fn message(message: &Message) -> Value {
     }
 }
 
-/// A call as a block of a message.
+/// Converts a call to a block of a message.
 pub(super) fn call(call: &ToolCall) -> Value {
     json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments.clone().unwrap_or_default()})
 }

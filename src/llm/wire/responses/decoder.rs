@@ -1,5 +1,5 @@
-//! What comes: items, each added, filled and done. Servers that follow OpenAI leave some of these events out; what an item holds at its
-//! end, or the whole answer at its end, stands for what was not said before.
+//! Decodes responses: items, each added, filled and done. Servers that imitate OpenAI omit some of these events; what an item
+//! holds at its end, or the whole answer at its end, replaces what was not sent before.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,24 +15,24 @@ use super::{
 };
 use crate::llm::{Selected, halves::Joiner, reported};
 
-/// Items of tools that the server runs itself; what they found is in the text.
+/// Items of tools that the server runs itself; their results are in the text.
 const SERVERS_OWN: [&str; 7] = [
     "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call",
     "mcp_list_tools", "mcp_call", "compaction",
 ];
 
-/// An item of the answer, as far as it came.
+/// An item of the answer, as far as it has arrived.
 #[derive(Debug, Default)]
 struct Item {
-    /// The server's name for it.
+    /// The server's id for it.
     id: Option<String>,
-    /// What it was said to be when it was added.
+    /// Its type at the time it was added.
     kind: Option<String>,
-    /// As the server gave it at its end.
+    /// The complete item, as the server sent it at its end.
     whole: Option<Value>,
-    /// What of its text was said, by part.
+    /// The text that has arrived, by part.
     said: BTreeMap<u64, String>,
-    /// What of its reasoning was said.
+    /// Whether some of its reasoning has arrived.
     reasoned: bool,
     call: Option<RawCall>,
 }
@@ -68,14 +68,14 @@ impl ResponsesDecoder {
         }
     }
 
-    /// The place of the item that an event is about: as it is said, else by its name, else the latest.
+    /// Returns the position of the item that an event is about: the stated one, else by its id, else the latest.
     fn place(&self, document: &Value) -> u64 {
         let id = item_id(document);
         let named =
             || self.items.iter().find(|(_, item)| id.is_some() && item.id == id).map(|(place, _)| *place);
         let last = self.items.keys().next_back().copied();
         let latest = || match (last, &id) {
-            // One that was not heard of before.
+            // An unknown id begins a new item.
             (Some(last), Some(_)) => last + 1,
             (last, _) => last.unwrap_or(0),
         };
@@ -148,7 +148,7 @@ impl ResponsesDecoder {
             "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
                 self.end(kind, response, parts)?;
             }
-            // Signs of life, ends of parts, tools that the server runs, and events of a later version.
+            // Keep-alive events, ends of parts, tools that the server runs, and events of later versions need no action.
             _ => {}
         }
         Ok(())
@@ -159,14 +159,14 @@ impl ResponsesDecoder {
         if text(item, "type") == Some("function_call") {
             let begun = raw_call(item);
             let known = self.item(document).call.get_or_insert_default();
-            // Its arguments may come once more, in pieces.
+            // The arguments of this event are dropped, because they may be sent once more in pieces.
             *known = RawCall { arguments: std::mem::take(&mut known.arguments), ..begun };
         }
         self.item(document).kind = text(item, "type").map(str::to_owned);
         Ok(())
     }
 
-    /// An item at its end: what it holds and was not said is said now.
+    /// Completes an item: what it holds and has not arrived before is added now.
     fn done(&mut self, place: u64, whole: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
         let item = self.items.entry(place).or_default();
         if item.whole.is_some() {
@@ -184,7 +184,7 @@ impl ResponsesDecoder {
                     match text(content, "type").unwrap_or("output_text") {
                         "output_text" | "text" | "input_text" => {
                             let words = text(content, "text").unwrap_or_default();
-                            // What comes beyond what was said; of two versions the one that was shown counts.
+                            // Adds what exceeds the text that has arrived; if the two differ, the one that was shown counts.
                             if let Some(rest) =
                                 words.strip_prefix(said.as_str()).filter(|rest| !rest.is_empty())
                             {
@@ -237,13 +237,13 @@ impl ResponsesDecoder {
         Ok(())
     }
 
-    /// The end of the answer, which holds all of it once more.
+    /// Ends the answer; this event repeats all of it.
     fn end(&mut self, kind: &str, response: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
         let mut kinds = BTreeMap::new();
         for whole in response.get("output").and_then(Value::as_array).into_iter().flatten() {
             let kind = text(whole, "type").unwrap_or("message").to_owned();
             let nth = kinds.entry(kind.clone()).or_insert(0_usize);
-            // Some servers name and number them anew: the first message is the first message.
+            // Some servers assign new ids and positions here, so the first message is matched with the first message.
             let known = self.items.iter().filter(|(_, item)| item.kind() == kind).nth(*nth);
             let place = known.map(|(place, _)| *place);
             let next = || self.items.keys().next_back().map_or(0, |last| last + 1);
@@ -264,12 +264,12 @@ impl ResponsesDecoder {
     }
 }
 
-/// The server's name for the item that an event is about.
+/// Returns the server's id for the item that an event is about.
 fn item_id(document: &Value) -> Option<String> {
     identifier(document.get("item_id")).or_else(|| identifier(document.get("item")?.get("id")))
 }
 
-/// Arguments, as text or as the object itself.
+/// Returns arguments as text, whether they are text or the object itself.
 fn arguments(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -321,7 +321,7 @@ impl Decoder for ResponsesDecoder {
         }
     }
 
-    /// As it came: reasoning is encrypted, and belongs before what follows it.
+    /// Returns the items as they were received: reasoning is encrypted, and precedes what follows from it.
     fn native(&self, _: &str, calls: &[ToolCall]) -> Value {
         let mut calls = calls.iter();
         let items = self.items.values().filter_map(|item| {
@@ -330,7 +330,7 @@ impl Decoder for ResponsesDecoder {
             }
             match &item.whole {
                 Some(whole) if text(whole, "type") == Some("reasoning") => {
-                    // Without its secret part a server that keeps nothing cannot read it.
+                    // A server that stores nothing cannot read reasoning without its encrypted part.
                     whole.get("encrypted_content").is_some_and(Value::is_string).then(|| whole.clone())
                 }
                 _ => {

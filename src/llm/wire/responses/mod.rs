@@ -1,4 +1,4 @@
-//! OpenAI's responses, which carry a model's reasoning from one call to the next.
+//! OpenAI's Responses API, which carries a model's reasoning from one call to the next.
 
 mod decoder;
 mod request;

@@ -1,10 +1,10 @@
-//! What is asked. Nothing is kept at the server: the whole conversation goes with each request, the reasoning encrypted.
+//! Builds the request body. The server stores nothing: the whole conversation is sent with each request, the reasoning encrypted.
 
 use serde_json::{Value, json};
 
 use crate::llm::{Message, Request, Selected, ToolCall, ToolDefinition};
 
-/// Whether a model reasons, as far as its name tells: others refuse what only those take.
+/// Returns whether a model reasons, judging by its name: other models reject the parameters for reasoning.
 fn reasons(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     let is_series = name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
@@ -44,7 +44,7 @@ pub(super) fn body(request: &Request, selected: &Selected) -> Value {
     body
 }
 
-/// A message as items.
+/// Converts a message to items.
 fn items(message: &Message) -> Vec<Value> {
     match message {
         Message::User(text) => vec![json!({"role": "user", "content": text})],
@@ -64,12 +64,12 @@ fn items(message: &Message) -> Vec<Value> {
     }
 }
 
-/// A text of the model's.
+/// Converts a text of the model to an item.
 pub(super) fn said(text: &str) -> Value {
     json!({"role": "assistant", "content": text})
 }
 
-/// A call as an item.
+/// Converts a call to an item.
 pub(super) fn call(call: &ToolCall) -> Value {
     let arguments = Value::Object(call.arguments.clone().unwrap_or_default()).to_string();
     json!({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments})
