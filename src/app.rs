@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::{self, Autodetect, Mind},
+    agent::{self, Autodetect, Planner},
     config::Config,
     conversation::{ConversationStore, Layout, Names, upgrade},
     descriptors,
@@ -14,10 +14,10 @@ use crate::{
     engine::{Engine, Kind, Limits, Supervisor, sweep},
     error::{Error, Reason, Result},
     files::Pool,
-    job::{AgentWorker, Condition, Desk, JobService},
+    job::{AgentWorker, DirectoryService, JobService, NotReadyCause},
     journal::{self, Catalogue, EmbeddedStore, EventLog, Journal, MemoryStore, Parts},
     llm,
-    mcp::{AgentTools, McpHandler, OutsideServers, Own},
+    mcp::{AgentTools, ExternalServers, InProcessClient, McpHandler},
     principal::{OwnersOnly, Policy, Principal},
     secret::{Secret, masked_url},
     task::Group,
@@ -37,7 +37,7 @@ pub struct Core {
     /// The job service, which the doors and the command line call.
     pub service: JobService,
     /// The directory service, for requests of the doors that are not jobs.
-    pub desk: Desk,
+    pub directory_service: DirectoryService,
     supervisor: Supervisor,
     journal: Journal,
     kill_grace: Duration,
@@ -96,7 +96,7 @@ impl Core {
         for damage in &damage {
             tracing::error!(%damage, "the store is damaged; what is readable goes on, the originals are kept in its directory `damaged`");
         }
-        let thinking = Thinking::choose(&config.agent).await?;
+        let thinking = ModelSelection::choose(&config.agent).await?;
         // A memory store takes no lock, so a second gateway may use the same directory; the process id keeps each from
         // killing the other's processes.
         let mut home = data_directory.to_string_lossy().into_owned();
@@ -115,18 +115,19 @@ impl Core {
         let layout = Layout { data_directory: data_directory.clone(), names };
         let conversations = ConversationStore::new(layout, config.conversations.clone(), pool.clone());
         let toolbox = Toolbox::new(toolbox_config, conversations, pool, supervisor.clone())?;
-        let mind = thinking.mind(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
-        let mind = Arc::new(mind);
-        let worker = Arc::new(AgentWorker { toolbox: toolbox.clone(), mind: mind.clone() });
+        let planner = thinking.planner(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
+        let planner = Arc::new(planner);
+        let worker = Arc::new(AgentWorker { toolbox: toolbox.clone(), planner: planner.clone() });
         let service = JobService::start(config.jobs.clone(), journal.clone(), worker).await;
-        let desk = Desk::new(service.clone(), toolbox, mind);
-        if config.agent.autodetect == Autodetect::Offer && desk.mind().model.is_none() {
-            let desk = desk.clone();
+        let directory_service = DirectoryService::new(service.clone(), toolbox, planner);
+        if config.agent.autodetect == Autodetect::Offer && directory_service.planner().model.is_none() {
+            let directory_service = directory_service.clone();
             // The task only probes, so it needs no orderly stop and is dropped with the runtime.
-            Group::new("background").spawn("detect_models", async move { offer_local_models(&desk).await });
+            Group::new("background")
+                .spawn("detect_models", async move { offer_local_models(&directory_service).await });
         }
         let kill_grace = Duration::from_secs(config.conductor.kill_grace_seconds.into());
-        Ok(Self { service, desk, supervisor, journal, kill_grace })
+        Ok(Self { service, directory_service, supervisor, journal, kill_grace })
     }
 
     /// Returns the handler that serves the tools to MCP clients; each of their calls becomes a job.
@@ -134,7 +135,7 @@ impl Core {
     /// # Errors
     /// [`Reason::Internal`].
     pub fn mcp_handler(&self) -> Result<McpHandler> {
-        McpHandler::for_outside(self.desk.toolbox().clone(), Arc::new(self.service.clone()))
+        McpHandler::for_outside(self.directory_service.toolbox().clone(), Arc::new(self.service.clone()))
     }
 
     /// Returns the handler that serves the tools to one MCP client on standard input and output, as `caller`.
@@ -142,7 +143,11 @@ impl Core {
     /// # Errors
     /// [`Reason::Internal`].
     pub fn mcp_handler_for_streams(&self, caller: Principal) -> Result<McpHandler> {
-        McpHandler::for_streams(self.desk.toolbox().clone(), Arc::new(self.service.clone()), caller)
+        McpHandler::for_streams(
+            self.directory_service.toolbox().clone(),
+            Arc::new(self.service.clone()),
+            caller,
+        )
     }
 
     /// Shuts down in the order of docs/architecture.md: jobs, engines, streams (by `close_streams`), last events, the store.
@@ -153,7 +158,7 @@ impl Core {
         if !is_over {
             is_over = self.service.interrupt_running(stop_time.saturating_sub(LAST_RESORT)).await;
         }
-        self.desk.mind().tools.close();
+        self.directory_service.planner().tools.close();
         // The guardian kills every process that is left, which also ends every wait for one.
         self.supervisor.close().await;
         if !is_over && !self.service.interrupt_running(LAST_RESORT).await {
@@ -168,12 +173,12 @@ impl Core {
 }
 
 /// The chosen model, and the model servers that were detected for the choice.
-struct Thinking {
+struct ModelSelection {
     choice: llm::Choice,
     detected: Vec<llm::Detected>,
 }
 
-impl Thinking {
+impl ModelSelection {
     async fn choose(config: &agent::Config) -> Result<Self> {
         let detected = match config.autodetect {
             Autodetect::Use => llm::detect().await,
@@ -198,18 +203,18 @@ impl Thinking {
         variable.map(|json| (llm::MODEL_VARIABLE.to_owned(), Secret::from(json))).into_iter().collect()
     }
 
-    async fn mind(
+    async fn planner(
         self,
         config: &Config,
         toolbox: &Toolbox,
         supervisor: &Supervisor,
         home: (&str, &Path),
-    ) -> Result<Mind> {
+    ) -> Result<Planner> {
         let model = self.choice.selected.as_ref().map(llm::connect).transpose();
         let model = model.map_err(|message| Error::new(Reason::InvalidArgument, message))?;
-        let own = Own::connect(McpHandler::for_agent(toolbox.clone())?).await?;
-        let outside = OutsideServers::connect(&config.agent.mcp_servers, supervisor, home);
-        Ok(Mind {
+        let own = InProcessClient::connect(McpHandler::for_agent(toolbox.clone())?).await?;
+        let outside = ExternalServers::connect(&config.agent.mcp_servers, supervisor, home);
+        Ok(Planner {
             model,
             why: self.choice.why,
             tools: AgentTools::new(own, outside),
@@ -221,7 +226,7 @@ impl Thinking {
 }
 
 /// Probes this machine for model servers, so that `/health` can list them.
-async fn offer_local_models(desk: &Desk) {
+async fn offer_local_models(directory_service: &DirectoryService) {
     let found = llm::detect().await;
     for server in &found {
         tracing::info!(
@@ -229,7 +234,7 @@ async fn offer_local_models(desk: &Desk) {
             "a model server runs here; name it in agent.provider and agent.model to use it"
         );
     }
-    desk.mind().set_detected(found);
+    directory_service.planner().set_detected(found);
 }
 
 /// Keeps the engine's readiness condition up to date: checks its files at a short interval, starts it once, and starts it
@@ -251,7 +256,7 @@ async fn check_engine_for_ever(service: JobService, toolbox: Toolbox) {
             started_at = tokio::time::Instant::now();
         }
         let problem = toolbox.engine_problem().await.or_else(|| start_problem.clone());
-        service.set_condition(Condition::Engine, problem);
+        service.set_condition(NotReadyCause::Engine, problem);
         tokio::time::sleep(ENGINE_CHECK_INTERVAL).await;
     }
 }
@@ -338,13 +343,14 @@ impl App {
                 .map_err(Error::internal)?;
             servers.push(group.spawn("mcp_listener", mcp.serve(stop.clone())));
         }
-        let (conversations, stopping) = (core.desk.toolbox().conversations().clone(), stop.clone());
+        let (conversations, stopping) =
+            (core.directory_service.toolbox().conversations().clone(), stop.clone());
         group.spawn("conversations", async move { conversations.expire(stopping).await });
         group.spawn(
             "check_engine",
-            check_engine(core.service.clone(), core.desk.toolbox().clone(), stop.clone()),
+            check_engine(core.service.clone(), core.directory_service.toolbox().clone(), stop.clone()),
         );
-        let doors = edge::doors(&core.service, &core.desk, server, addresses);
+        let doors = edge::doors(&core.service, &core.directory_service, server, addresses);
         let api = Server::new(listener, server, &config.auth, doors, Headers::Api, &capacity)
             .map_err(Error::internal)?;
         servers.push(group.spawn("listener", api.serve(stop.clone())));

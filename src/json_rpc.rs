@@ -26,7 +26,7 @@ pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// What was received.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Read {
+pub(crate) enum ParsedMessages {
     /// One message.
     Message(Value),
     /// Several messages, which versions up to 2025-03-26 may send.
@@ -35,14 +35,14 @@ pub(crate) enum Read {
 
 /// The error response to what cannot be accepted.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Refusal {
+pub(crate) struct JsonRpcRefusal {
     /// The id of the message; null if it has none that can be repeated.
     pub(crate) id: Value,
     pub(crate) code: i32,
     pub(crate) message: String,
 }
 
-impl Refusal {
+impl JsonRpcRefusal {
     fn new(id: Value, code: i32, message: impl Into<String>) -> Self {
         Self { id, code, message: message.into() }
     }
@@ -84,11 +84,11 @@ impl Refusal {
 ///
 /// # Errors
 /// The response to its sender.
-pub(crate) fn read(bytes: &[u8]) -> Result<Read, Refusal> {
+pub(crate) fn read(bytes: &[u8]) -> Result<ParsedMessages, JsonRpcRefusal> {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_start_matches('\u{feff}');
     let Some((value, loss)) = parse_noting(text) else {
-        return Err(Refusal::new(
+        return Err(JsonRpcRefusal::new(
             find_id(text),
             PARSE_ERROR,
             "this is not one JSON-RPC 2.0 message: it is no JSON",
@@ -96,15 +96,19 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Read, Refusal> {
     };
     if let Value::Array(messages) = value {
         return match (messages.is_empty(), loss) {
-            (false, None) => Ok(Read::Batch(messages)),
-            (true, _) => Err(Refusal::new(Value::Null, INVALID_REQUEST, "a batch has at least one message")),
-            (_, Some(loss)) => Err(Refusal::new(Value::Null, INVALID_PARAMS, loss)),
+            (false, None) => Ok(ParsedMessages::Batch(messages)),
+            (true, _) => {
+                Err(JsonRpcRefusal::new(Value::Null, INVALID_REQUEST, "a batch has at least one message"))
+            }
+            (_, Some(loss)) => Err(JsonRpcRefusal::new(Value::Null, INVALID_PARAMS, loss)),
         };
     }
     let message = well_formed(value)?;
     match loss {
-        Some(loss) => Err(Refusal::new(message.get("id").cloned().unwrap_or_default(), INVALID_PARAMS, loss)),
-        None => Ok(Read::Message(message)),
+        Some(loss) => {
+            Err(JsonRpcRefusal::new(message.get("id").cloned().unwrap_or_default(), INVALID_PARAMS, loss))
+        }
+        None => Ok(ParsedMessages::Message(message)),
     }
 }
 
@@ -112,13 +116,13 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Read, Refusal> {
 ///
 /// # Errors
 /// The response to its sender.
-pub(crate) fn well_formed(value: Value) -> Result<Value, Refusal> {
+pub(crate) fn well_formed(value: Value) -> Result<Value, JsonRpcRefusal> {
     let Value::Object(mut message) = value else {
-        return Err(Refusal::new(Value::Null, INVALID_REQUEST, "a message is a JSON object"));
+        return Err(JsonRpcRefusal::new(Value::Null, INVALID_REQUEST, "a message is a JSON object"));
     };
     let id = message.get("id").cloned();
     let refuse = |code, text: String| {
-        Err(Refusal::new(id.clone().filter(can_be_said).unwrap_or_default(), code, text))
+        Err(JsonRpcRefusal::new(id.clone().filter(can_be_said).unwrap_or_default(), code, text))
     };
     match message.get("jsonrpc") {
         None => drop(message.insert("jsonrpc".to_owned(), "2.0".into())),
@@ -250,7 +254,7 @@ mod tests {
 
     fn message(text: &str) -> Value {
         match read(text.as_bytes()) {
-            Ok(Read::Message(message)) => message,
+            Ok(ParsedMessages::Message(message)) => message,
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -270,7 +274,7 @@ mod tests {
             json!({"jsonrpc": "2.0", "id": 2, "method": "ping"})
         );
         assert_eq!(message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)["result"], json!({}));
-        let Ok(Read::Message(bytes)) =
+        let Ok(ParsedMessages::Message(bytes)) =
             read(b"{\"id\":\"a\",\"method\":\"ping\",\"params\":{\"x\":\"\xff\"}}")
         else {
             panic!()
@@ -283,7 +287,7 @@ mod tests {
             opened["params"],
             json!({"clientInfo": {"name": "x", "version": "1"}, "capabilities": {}, "protocolVersion": "2025-03-26"})
         );
-        assert!(matches!(read(b"[{}, {}]"), Ok(Read::Batch(two)) if two.len() == 2));
+        assert!(matches!(read(b"[{}, {}]"), Ok(ParsedMessages::Batch(two)) if two.len() == 2));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::{
-    agent::planner::{Plan, plan},
+    agent::direct_planner::{Plan, plan},
     config,
     edge::http::{body_task, render},
     engine::{Decoder, Stream, read_outcome},

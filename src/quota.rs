@@ -63,13 +63,13 @@ impl Quota {
 
     /// Returns the caller from which a unit is taken back for `caller` once none is left: the one that holds most, if it
     /// still holds more than `caller` would.
-    pub fn gives_way_to(&self, caller: &Principal) -> Option<&Principal> {
+    pub fn preemption_victim(&self, caller: &Principal) -> Option<&Principal> {
         let (holder, most) = self.held.iter().max_by_key(|(_, held)| **held)?;
         (*most > self.held_by(caller) + 1).then_some(holder)
     }
 
     /// Returns whether a caller has reached its own bound.
-    pub fn is_spent_by(&self, caller: &Principal) -> bool {
+    pub fn is_exhausted_by(&self, caller: &Principal) -> bool {
         self.bounds.most_per_caller.is_some_and(|most| self.held_by(caller) >= most)
     }
 
@@ -107,8 +107,8 @@ mod tests {
         assert_eq!((quota.room(&b), quota.room(&c)), (0, 1));
         quota.take(&c);
         assert!(quota.is_full() && quota.room(&Principal::from_proxy("d")) == 0);
-        assert_eq!(quota.gives_way_to(&b), Some(&a));
-        assert_eq!(quota.gives_way_to(&a), None);
+        assert_eq!(quota.preemption_victim(&b), Some(&a));
+        assert_eq!(quota.preemption_victim(&a), None);
         for _ in 0..6 {
             quota.give_back(&a);
         }

@@ -38,8 +38,12 @@ async fn gateway() -> Gateway {
     let listener = Server::bind(&config.server, config.server.port).await.unwrap();
     let core = Core::build(&config).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let doors =
-        edge::doors(&core.service, &core.desk, &config.server, edge::Addresses { api: address, mcp: None });
+    let doors = edge::doors(
+        &core.service,
+        &core.directory_service,
+        &config.server,
+        edge::Addresses { api: address, mcp: None },
+    );
     let auth = edge::AuthConfig::default();
     let server = Server::new(
         listener,

@@ -5,11 +5,11 @@ use tokio::time::Instant;
 
 use super::{
     Writer,
-    spent::{Spent, tokens_of},
+    spent::{UsageTotals, tokens_of},
 };
 use crate::{
     error::Result,
-    llm::{self, Turn},
+    llm::{self, ModelTurn},
     pb::{ChainEnd, ChainStart, LlmEnd, LlmNewToken, LlmStart, job_event::Payload},
 };
 
@@ -19,7 +19,7 @@ const MAX_TOKEN_BYTES: usize = 64 * 1024;
 /// A command that the agent works on, from `on_chain_start` to `on_chain_end`.
 pub(super) struct Chain<'w> {
     writer: &'w mut Writer,
-    spent: Spent,
+    spent: UsageTotals,
     steps: u32,
 }
 
@@ -36,7 +36,7 @@ impl<'w> Chain<'w> {
             model: model.to_owned(),
         };
         writer.append(Payload::OnChainStart(start)).await?;
-        Ok(Self { writer, spent: Spent::default(), steps: 0 })
+        Ok(Self { writer, spent: UsageTotals::default(), steps: 0 })
     }
 
     /// Returns the writer, for the tool calls and questions between two model calls.
@@ -62,7 +62,7 @@ impl<'w> Chain<'w> {
     }
 
     /// Returns what the model calls have used so far.
-    pub(super) fn spent(&self) -> &Spent {
+    pub(super) fn spent(&self) -> &UsageTotals {
         &self.spent
     }
 
@@ -110,7 +110,7 @@ impl LlmCall<'_, '_> {
     }
 
     /// Ends the call with an answer.
-    pub(super) async fn end(self, turn: &Turn, repaired_calls: u32) -> Result<()> {
+    pub(super) async fn end(self, turn: &ModelTurn, repaired_calls: u32) -> Result<()> {
         self.ended(turn.finish_reason, Some(&turn.usage), repaired_calls).await
     }
 

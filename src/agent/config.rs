@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     conversation::RememberLimits,
-    llm::{Api, Price, Provider, Timeouts, Wanted},
-    mcp::OutsideServer,
+    llm::{Api, ModelPreferences, Price, Provider, Timeouts},
+    mcp::ExternalServer,
     secret::Secret,
 };
 
@@ -78,7 +78,7 @@ pub struct Config {
     /// The only tools of the catalogue, and `ask_user`, that are offered to the model; empty means all.
     pub tools: Vec<String>,
     /// Outside MCP servers, by name, whose tools are offered to the model as well.
-    pub mcp_servers: BTreeMap<String, OutsideServer>,
+    pub mcp_servers: BTreeMap<String, ExternalServer>,
     /// The most steps of one command, each one answer of the model, failed attempts not counted; a task may ask for
     /// less.
     pub max_steps: u32,
@@ -149,7 +149,7 @@ impl Config {
     ///
     /// # Errors
     /// A sentence when the key's file cannot be read.
-    pub fn wanted(&self) -> Result<Wanted, String> {
+    pub fn wanted(&self) -> Result<ModelPreferences, String> {
         let api_key = match &self.api_key_file {
             Some(path) if self.api_key.is_empty() => {
                 let text = std::fs::read_to_string(path)
@@ -158,7 +158,7 @@ impl Config {
             }
             _ => self.api_key.clone(),
         };
-        Ok(Wanted {
+        Ok(ModelPreferences {
             provider: self.provider,
             api: self.api,
             model: self.model.clone(),

@@ -15,36 +15,41 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Takes the answers to a job's questions, of which one is open at a time.
 #[derive(Debug, Default)]
-pub struct Inputs(Mutex<Option<Open>>);
+pub struct QuestionSlot(Mutex<Option<OpenQuestion>>);
 
 #[derive(Debug)]
-struct Open {
+struct OpenQuestion {
     input_id: String,
     schema: Value,
     /// Is accepted as an answer too, whatever the schema says.
     default: Value,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<AcceptedAnswer>,
 }
 
 /// An answer that was accepted.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AcceptedAnswer {
     pub(super) value: Value,
     pub(super) caller: String,
     /// Is notified once the answer is written.
     pub(super) taken: oneshot::Sender<()>,
 }
 
-impl Inputs {
-    fn state(&self) -> MutexGuard<'_, Option<Open>> {
+impl QuestionSlot {
+    fn state(&self) -> MutexGuard<'_, Option<OpenQuestion>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a question, and returns the receiver of its answer.
-    pub(super) fn open(&self, input_id: &str, schema: &Value, default: &Value) -> oneshot::Receiver<Answer> {
+    pub(super) fn open(
+        &self,
+        input_id: &str,
+        schema: &Value,
+        default: &Value,
+    ) -> oneshot::Receiver<AcceptedAnswer> {
         let (answer, receiver) = oneshot::channel();
         let (schema, default) = (schema.clone(), default.clone());
-        *self.state() = Some(Open { input_id: input_id.to_owned(), schema, default, answer });
+        *self.state() = Some(OpenQuestion { input_id: input_id.to_owned(), schema, default, answer });
         receiver
     }
 
@@ -83,7 +88,7 @@ impl Inputs {
             check(&open.schema, &value)?;
         }
         let (taken, receiver) = oneshot::channel();
-        let answer = Answer { value, caller: caller.to_owned(), taken };
+        let answer = AcceptedAnswer { value, caller: caller.to_owned(), taken };
         match state.take().map(|open| open.answer.send(answer)) {
             Some(Ok(())) => Ok(receiver),
             _ => Err(Error::new(Reason::NoOpenQuestion, format!("the time to answer `{shown}` is over"))),
@@ -112,7 +117,7 @@ mod tests {
 
     #[test]
     fn only_a_fitting_answer_to_the_open_question_is_taken_and_once() {
-        let inputs = Inputs::default();
+        let inputs = QuestionSlot::default();
         let reason = |result: Result<oneshot::Receiver<()>>| result.unwrap_err().reason();
         assert_eq!(reason(inputs.answer("input_1", json!(true), "a")), Reason::NoOpenQuestion);
         let mut receiver = inputs.open("input_1", &json!({"type": "boolean"}), &Value::Null);

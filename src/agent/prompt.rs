@@ -11,7 +11,7 @@ use super::Config;
 use crate::{
     conversation::Exchange,
     llm::{AssistantMessage, Message, Request, ToolCall, ToolDefinition, ToolOutcome},
-    mcp::OutsideTool,
+    mcp::ExternalTool,
     tool::{ToolName, catalogue},
 };
 
@@ -26,8 +26,8 @@ shortly. Say nothing that no tool has told you about this system.";
 /// What a command may call.
 #[derive(Clone, Debug)]
 pub(super) enum Callable {
-    Own(ToolName),
-    Outside(Box<OutsideTool>),
+    CatalogueTool(ToolName),
+    ExternalTool(Box<ExternalTool>),
     AskUser,
 }
 
@@ -39,7 +39,7 @@ static OWN: LazyLock<Vec<(ToolDefinition, Callable)>> = LazyLock::new(|| {
             description: spec.description.into(),
             parameters: Arc::new(plain(&spec.input_schema)),
         };
-        (definition, Callable::Own(spec.name))
+        (definition, Callable::CatalogueTool(spec.name))
     });
     let ask = ToolDefinition {
         name: ASK_USER.to_owned(),
@@ -57,7 +57,7 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    pub(super) fn new(config: &Config, outside: Vec<OutsideTool>) -> Self {
+    pub(super) fn new(config: &Config, outside: Vec<ExternalTool>) -> Self {
         let is_wanted =
             |name: &str| config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == name);
         let own = OWN.iter().filter(|(definition, _)| is_wanted(&definition.name)).cloned();
@@ -69,7 +69,7 @@ impl Offer {
                 description: tool.description.as_str().into(),
                 parameters: Arc::new(tool.input_schema.clone()),
             };
-            (definition, Callable::Outside(Box::new(tool)))
+            (definition, Callable::ExternalTool(Box::new(tool)))
         });
         let (definitions, callables): (Vec<_>, Vec<_>) = own.chain(outside).unzip();
         Self { definitions: definitions.into(), callables }

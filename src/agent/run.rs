@@ -6,14 +6,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Inputs, Mind, Writer,
-    planner::{self, Plan, plan},
+    Planner, QuestionSlot, Writer,
+    direct_planner::{self, Plan, plan},
 };
 use crate::{
     error::{Error, Reason, Result},
     pb::{self, Json},
     principal::Principal,
-    tool::{Call, Done, ToolName, Toolbox},
+    tool::{Call, ToolName, ToolResult, Toolbox},
 };
 
 /// The longest command, in bytes.
@@ -86,7 +86,7 @@ pub struct Agent<'a> {
     /// The tools.
     pub toolbox: &'a Toolbox,
     /// The model and its tools.
-    pub mind: &'a Mind,
+    pub planner: &'a Planner,
     /// The caller.
     pub caller: Principal,
     /// The job's id.
@@ -102,7 +102,7 @@ pub struct Agent<'a> {
     /// The most that its model calls may cost, in US dollars; `None` means no limit.
     pub max_cost: Option<Decimal>,
     /// Takes the answers to questions.
-    pub inputs: &'a Inputs,
+    pub inputs: &'a QuestionSlot,
     /// Cancels the run.
     pub cancel: CancellationToken,
     /// The deadline of the run.
@@ -114,11 +114,11 @@ impl Agent<'_> {
     ///
     /// # Errors
     /// What made the task fail, with its reason.
-    pub async fn run(&self, task: &Task, writer: &mut Writer) -> Result<Done> {
-        match (task, self.mind.model.as_deref()) {
+    pub async fn run(&self, task: &Task, writer: &mut Writer) -> Result<ToolResult> {
+        match (task, self.planner.model.as_deref()) {
             (Task::Call(call, arguments), _) => self.make_named(call, arguments, writer).await,
             // A literal command line says which tool it means, so that no model is needed, or paid for.
-            (Task::Command(command), Some(model)) if !planner::is_command_line(command) => {
+            (Task::Command(command), Some(model)) if !direct_planner::is_command_line(command) => {
                 let identity = model.identity();
                 let mut chain = writer.chain("model", &identity.provider, &identity.model).await?;
                 let done = self.think(model, command, &mut chain).await;
@@ -129,7 +129,7 @@ impl Agent<'_> {
         }
     }
 
-    async fn plan_directly(&self, command: &str, writer: &mut Writer) -> Result<Done> {
+    async fn plan_directly(&self, command: &str, writer: &mut Writer) -> Result<ToolResult> {
         let mut chain = writer.chain("direct", "", "").await?;
         // Where the agents cannot be read, the command is planned without them; the tool then says why.
         let agents = self.toolbox.agents().await.unwrap_or_default();

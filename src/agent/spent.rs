@@ -9,7 +9,7 @@ use crate::{
 
 /// The sum over a command's model calls. What no provider reports stays unknown, and is not zero.
 #[derive(Debug, Default)]
-pub(super) struct Spent {
+pub(super) struct UsageTotals {
     tokens: llm::Usage,
     tool_calls: Option<u32>,
     dollars: Decimal,
@@ -29,7 +29,7 @@ pub(super) enum SpentCost {
     Unknown,
 }
 
-impl Spent {
+impl UsageTotals {
     pub(super) fn add(&mut self, used: &llm::Usage) {
         self.tokens.add(used);
         match used.cost {
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_sum_says_where_it_comes_from() {
         let said = |parts: &[llm::Usage]| {
-            let mut spent = Spent::default();
+            let mut spent = UsageTotals::default();
             parts.iter().for_each(|part| spent.add(part));
             let usage = spent.to_usage();
             let basis = usage.cost_basis.map(|_| usage.cost_basis());

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
-    llm::{self, Failure, FailureKind, Model, Piece, Request, Turn},
+    llm::{self, Failure, FailureKind, Model, ModelTurn, Piece, Request},
     pb::{JobState, StatusReason},
 };
 
@@ -37,8 +37,8 @@ impl Agent<'_> {
         step: u32,
         request: &Request,
         chain: &mut Chain<'_>,
-    ) -> Result<Turn> {
-        let config = &self.mind.config;
+    ) -> Result<ModelTurn> {
+        let config = &self.planner.config;
         let until = self.deadline.min(Instant::now() + config.step_timeout());
         let mut attempt = 1;
         loop {
@@ -95,7 +95,7 @@ impl Agent<'_> {
         request: Request,
         until: Instant,
         call: &mut LlmCall<'_, '_>,
-    ) -> Result<Turn, Stopped> {
+    ) -> Result<ModelTurn, Stopped> {
         // Dropping the pieces ends the request, and the model's server notices that.
         let mut pieces = model.ask(request);
         loop {
@@ -133,7 +133,7 @@ impl Agent<'_> {
         if Instant::now() >= self.deadline {
             return Stopped::Ended(timed_out());
         }
-        let seconds = self.mind.config.step_timeout_seconds;
+        let seconds = self.planner.config.step_timeout_seconds;
         let message = format!("the model took longer than {seconds} seconds for one answer");
         Stopped::Failed(Failure::new(FailureKind::TimedOut, message))
     }

@@ -6,18 +6,18 @@ use serde_json::{Map, Value};
 
 use super::{
     Agent,
-    calls::{Made, Wish},
+    calls::{ExecutedCall, PlannedCall},
     chain::Chain,
     cut::cut_text,
     prompt::{self, Callable, Offer},
-    spent::{Spent, SpentCost},
+    spent::{SpentCost, UsageTotals},
 };
 use crate::{
     conversation::Exchange,
     error::{Error, Reason, Result},
-    llm::{MAX_CALLS, Message, Model, Request, TOO_MANY_CALLS, ToolCall, ToolOutcome, Turn},
+    llm::{MAX_CALLS, Message, Model, ModelTurn, Request, TOO_MANY_CALLS, ToolCall, ToolOutcome},
     text::{bounded, quoted},
-    tool::{Done, read_as_written},
+    tool::{ToolResult, read_as_written},
 };
 
 /// The time limit for checking a value against an outside server's schema.
@@ -36,9 +36,9 @@ impl Agent<'_> {
         model: &dyn Model,
         command: &str,
         chain: &mut Chain<'_>,
-    ) -> Result<Done> {
-        let config = &self.mind.config;
-        let offer = Offer::new(config, self.mind.tools.outside().await);
+    ) -> Result<ToolResult> {
+        let config = &self.planner.config;
+        let offer = Offer::new(config, self.planner.tools.outside().await);
         let (_in_use, earlier) = match &self.named_conversation {
             None => (None, Vec::new()),
             Some(id) => {
@@ -59,7 +59,7 @@ impl Agent<'_> {
             }
         }
         let is_truncated = answer.finish_reason == "length";
-        Ok(Done { text: answer.message.text, value: Value::Null, is_truncated })
+        Ok(ToolResult { text: answer.message.text, value: Value::Null, is_truncated })
     }
 
     async fn turns(
@@ -68,8 +68,8 @@ impl Agent<'_> {
         mut request: Request,
         offer: &Offer,
         chain: &mut Chain<'_>,
-    ) -> Result<Turn> {
-        let config = &self.mind.config;
+    ) -> Result<ModelTurn> {
+        let config = &self.planner.config;
         let max_steps = match self.max_steps {
             0 => config.max_steps,
             asked => asked.min(config.max_steps),
@@ -99,7 +99,7 @@ impl Agent<'_> {
             let calls = distinct(&turn.message.calls);
             let mut wishes = Vec::with_capacity(calls.len());
             for call in &calls {
-                wishes.push(self.wish(call, step, offer).await);
+                wishes.push(self.resolve_call(call, step, offer).await);
             }
             let made = self.make(wishes, step, chain.tools()).await?;
             chain.count_tool_calls(made.len());
@@ -129,7 +129,7 @@ impl Agent<'_> {
     }
 
     /// Checks whether another step may be taken after what the steps so far have used.
-    fn check_spent(&self, spent: &Spent) -> Result<()> {
+    fn check_spent(&self, spent: &UsageTotals) -> Result<()> {
         let most = self.max_total_tokens;
         if most > 0 && spent.total_tokens().is_some_and(|used| used >= most) {
             let message = format!("the command used its {most} tokens and had no answer yet");
@@ -152,8 +152,8 @@ impl Agent<'_> {
 
     /// Converts a call of the model's to one that can be made. A mistake is reported to the model, and becomes visible
     /// like any call.
-    async fn wish(&self, call: &ToolCall, step: u32, offer: &Offer) -> Wish {
-        let refuse = |error: Error, arguments: &Map<String, Value>| Wish::Mistake {
+    async fn resolve_call(&self, call: &ToolCall, step: u32, offer: &Offer) -> PlannedCall {
+        let refuse = |error: Error, arguments: &Map<String, Value>| PlannedCall::Mistake {
             tool: call.name.chars().take(128).collect(),
             arguments: Value::Object(arguments.clone()).to_string(),
             error,
@@ -176,25 +176,29 @@ impl Agent<'_> {
         let error = match callable {
             // An outside server's schema is checked off the runtime and within a time limit. What is not checked by
             // then is left to its server.
-            Callable::Outside(tool) => match tool.checked_schema.clone() {
+            Callable::ExternalTool(tool) => match tool.checked_schema.clone() {
                 Some(schema) => {
-                    let checked = self.mind.checks.run(CHECK_TIME, move || misfit(&schema, &value)).await;
+                    let checked = self.planner.checks.run(CHECK_TIME, move || misfit(&schema, &value)).await;
                     checked.unwrap_or_default()
                 }
                 None => None,
             },
-            Callable::Own(_) | Callable::AskUser => misfit(schema, &value),
+            Callable::CatalogueTool(_) | Callable::AskUser => misfit(schema, &value),
         };
         if let Some(error) = error {
             return refuse(error, &arguments);
         }
         match callable {
-            Callable::Own(tool) => Wish::Own(*tool, arguments),
-            Callable::Outside(tool) => {
+            Callable::CatalogueTool(tool) => PlannedCall::CatalogueTool(*tool, arguments),
+            Callable::ExternalTool(tool) => {
                 // The step is part of the key, because some servers number their calls anew in each answer.
-                Wish::Outside(tool.clone(), arguments, format!("{}:{step}:{}", self.job_id, call.id))
+                PlannedCall::ExternalTool(
+                    tool.clone(),
+                    arguments,
+                    format!("{}:{step}:{}", self.job_id, call.id),
+                )
             }
-            Callable::AskUser => Wish::AskUser(arguments),
+            Callable::AskUser => PlannedCall::AskUser(arguments),
         }
     }
 }
@@ -240,7 +244,12 @@ fn distinct(calls: &[ToolCall]) -> Vec<ToolCall> {
 }
 
 /// Returns what the model reads, in the order of its calls; a repeated call gets the result of the first one.
-fn outcomes(calls: &[ToolCall], distinct: &[ToolCall], made: &[Made], max_bytes: usize) -> Vec<ToolOutcome> {
+fn outcomes(
+    calls: &[ToolCall],
+    distinct: &[ToolCall],
+    made: &[ExecutedCall],
+    max_bytes: usize,
+) -> Vec<ToolOutcome> {
     let outcome = |call: &ToolCall| {
         let same = |known: &ToolCall| known.id == call.id || is_repeated(call, known);
         let made = distinct.iter().position(same).and_then(|index| made.get(index))?;

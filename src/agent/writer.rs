@@ -18,7 +18,7 @@ use crate::{
         job_event::Payload,
     },
     secret::mask_secrets,
-    tool::{Completed, Done, Question},
+    tool::{CompletedCall, Question, ToolResult},
 };
 
 /// Larger texts and documents are cut, so that an event with one of each stays within its size limit.
@@ -26,16 +26,16 @@ pub const MAX_TEXT_BYTES: usize = 96 * 1024;
 
 /// How a job ended.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum JobOutcome {
     /// With a result.
-    Succeeded(Done),
+    Succeeded(ToolResult),
     /// Without a result; the caller's name is set where somebody asked for the cancellation.
     Failed(Error, Option<String>),
     /// Because the gateway was shut down.
     Interrupted(Error),
 }
 
-impl Outcome {
+impl JobOutcome {
     /// Returns the job's terminal state.
     pub fn state(&self) -> JobState {
         match self {
@@ -182,7 +182,12 @@ impl Writer {
     }
 
     /// Writes that a tool call has ended.
-    pub async fn tool_end(&mut self, tool_call_id: &str, tool: &str, completed: &Completed) -> Result<()> {
+    pub async fn tool_end(
+        &mut self,
+        tool_call_id: &str,
+        tool: &str,
+        completed: &CompletedCall,
+    ) -> Result<()> {
         let mut end = ToolEnd {
             tool_call_id: tool_call_id.to_owned(),
             tool: tool.to_owned(),
@@ -212,9 +217,9 @@ impl Writer {
     }
 
     /// Writes the outcome and the last event. Returns the log, to be marked as ended.
-    pub async fn finish(mut self, outcome: &Outcome) -> Result<Appender> {
+    pub async fn finish(mut self, outcome: &JobOutcome) -> Result<Appender> {
         let (payload, message) = match outcome {
-            Outcome::Succeeded(done) => {
+            JobOutcome::Succeeded(done) => {
                 let mut result = done.text.clone();
                 let is_text_cut = cut_text(&mut result, MAX_TEXT_BYTES);
                 let (text, is_cut) = cut_json(done.value.clone(), MAX_TEXT_BYTES);
@@ -228,7 +233,7 @@ impl Writer {
                 };
                 (Payload::Result(result), message)
             }
-            Outcome::Failed(error, cancelled_by) => (
+            JobOutcome::Failed(error, cancelled_by) => (
                 error_event(error, cancelled_by.as_deref()),
                 if error.reason() == Reason::Cancelled {
                     "the job was cancelled"
@@ -237,7 +242,9 @@ impl Writer {
                 }
                 .to_owned(),
             ),
-            Outcome::Interrupted(error) => (error_event(error, None), "the job was interrupted".to_owned()),
+            JobOutcome::Interrupted(error) => {
+                (error_event(error, None), "the job was interrupted".to_owned())
+            }
         };
         self.append(payload).await?;
         self.append(Payload::EndOfStream(EndOfStream { state: outcome.state() as i32, message })).await?;

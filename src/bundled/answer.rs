@@ -7,7 +7,10 @@ use futures_util::StreamExt;
 use super::output::{Failure, Printer};
 use crate::{
     engine::workspace::{Definition, Workspace},
-    llm::{self, Api, AssistantMessage, MODEL_VARIABLE, Message, Piece, Request, Selected, Timeouts, Wanted},
+    llm::{
+        self, Api, AssistantMessage, MODEL_VARIABLE, Message, ModelPreferences, Piece, Request,
+        SelectedModel, Timeouts,
+    },
     secret::Secret,
 };
 
@@ -22,7 +25,7 @@ const MAX_ATTEMPTS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// The input of an agent and its context.
-pub(super) struct Asked<'a> {
+pub(super) struct AgentPrompt<'a> {
     pub(super) agent_id: &'a str,
     pub(super) definition: &'a Definition,
     pub(super) input: &'a str,
@@ -33,7 +36,7 @@ pub(super) struct Asked<'a> {
 
 /// What produces the answer.
 pub(super) enum Answerer {
-    Model(Box<Selected>),
+    Model(Box<SelectedModel>),
     Simulation,
 }
 
@@ -49,7 +52,7 @@ impl Answerer {
                 .map_err(|_| Failure::failed(format_args!("{MODEL_VARIABLE} holds no model")))?;
             return Ok(Self::Model(Box::new(selected)));
         }
-        let wanted = Wanted {
+        let wanted = ModelPreferences {
             provider: None,
             api: Api::default(),
             model: env::var("AGENT_MODEL").ok(),
@@ -75,7 +78,7 @@ impl Answerer {
     pub(super) fn answer(
         &self,
         workspace: &Workspace,
-        asked: &Asked<'_>,
+        asked: &AgentPrompt<'_>,
         printer: &Printer,
     ) -> Result<String, Failure> {
         match self {
@@ -103,7 +106,7 @@ impl Answerer {
     }
 }
 
-fn request(persona: &str, asked: &Asked<'_>) -> Request {
+fn request(persona: &str, asked: &AgentPrompt<'_>) -> Request {
     let mut messages = Vec::new();
     for (input, answer) in asked.earlier {
         messages.push(Message::User(input.clone()));
@@ -117,7 +120,7 @@ fn request(persona: &str, asked: &Asked<'_>) -> Request {
     Request { system, messages, tools: Vec::new().into() }
 }
 
-async fn ask(selected: &Selected, request: Request, printer: &Printer) -> Result<String, Failure> {
+async fn ask(selected: &SelectedModel, request: Request, printer: &Printer) -> Result<String, Failure> {
     let model = llm::connect(selected).map_err(Failure::failed)?;
     let mut attempt = 1;
     loop {
@@ -157,7 +160,7 @@ async fn ask(selected: &Selected, request: Request, printer: &Printer) -> Result
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program of its own with one thread; the pause is the point")]
-fn simulate(asked: &Asked<'_>, printer: &Printer) -> Result<String, Failure> {
+fn simulate(asked: &AgentPrompt<'_>, printer: &Printer) -> Result<String, Failure> {
     let answer = simulated(asked);
     if !printer.is_json() {
         let pace = pace();
@@ -170,7 +173,7 @@ fn simulate(asked: &Asked<'_>, printer: &Printer) -> Result<String, Failure> {
 }
 
 /// Returns the answer of a simulated agent.
-fn simulated(asked: &Asked<'_>) -> String {
+fn simulated(asked: &AgentPrompt<'_>) -> String {
     let excerpt: String = asked.input.chars().take(500).collect();
     let remembered = match asked.earlier.len() {
         0 => String::new(),

@@ -5,7 +5,7 @@ use std::{io::BufRead, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answerer, Asked},
+    answer::{AgentPrompt, Answerer},
     arguments::RunArguments,
     catalogue::find,
     history::{History, Interaction},
@@ -74,7 +74,7 @@ fn turn(
     };
     let earlier =
         history.as_ref().map(|history| history.latest(MAX_EARLIER, MAX_EARLIER_BYTES)).unwrap_or_default();
-    let asked = Asked {
+    let asked = AgentPrompt {
         agent_id: &run.agent_id,
         definition,
         input,

@@ -50,12 +50,12 @@ pub(super) type Use = (u64, String);
 
 /// The conversations of one caller.
 #[derive(Debug, Default)]
-struct Owned {
+struct CallerConversations {
     times: HashMap<String, u64>,
     by_use: BTreeSet<Use>,
 }
 
-impl Owned {
+impl CallerConversations {
     fn used(&mut self, name: &str, time: u64) {
         if let Some(before) = self.times.insert(name.to_owned(), time) {
             self.by_use.remove(&(before, name.to_owned()));
@@ -72,10 +72,10 @@ impl Owned {
 
 /// The index of conversations by caller; see the module's documentation.
 #[derive(Debug, Default)]
-pub(super) struct ConversationIndex(Mutex<HashMap<String, Owned>>);
+pub(super) struct ConversationIndex(Mutex<HashMap<String, CallerConversations>>);
 
 impl ConversationIndex {
-    fn callers(&self) -> MutexGuard<'_, HashMap<String, Owned>> {
+    fn callers(&self) -> MutexGuard<'_, HashMap<String, CallerConversations>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -16,7 +16,7 @@ use super::{
     ConversationsConfig, Layout,
     exchanges::{self, Exchange},
     layout::{ABOUT_FILE, names_of},
-    list::Known,
+    list::JobOverview,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -73,7 +73,7 @@ pub struct RememberLimits {
 
 /// The conversations that calls are using, with the number of those calls; they are not deleted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct InUse(Arc<Mutex<HashMap<PathBuf, usize>>>);
+pub(super) struct ConversationUseCounts(Arc<Mutex<HashMap<PathBuf, usize>>>);
 
 /// Keeps a conversation from being deleted while a call uses it.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Drop for ConversationUse {
     }
 }
 
-impl InUse {
+impl ConversationUseCounts {
     fn begin(&self, directory: PathBuf) -> ConversationUse {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(directory.clone()).or_default() += 1;
         ConversationUse(self.0.clone(), directory)
@@ -109,7 +109,7 @@ impl InUse {
 /// in use. `is_gone` is called when the directory no longer exists, before anybody can begin to use it again.
 fn remove(
     directory: &Path,
-    in_use: &InUse,
+    in_use: &ConversationUseCounts,
     wanted: impl FnOnce() -> bool,
     is_gone: impl FnOnce(),
 ) -> Result<Option<bool>> {
@@ -144,8 +144,8 @@ pub(super) struct Inner {
     pub(super) retention: ConversationsConfig,
     /// The bounded pool of threads for files that others can write.
     pool: Pool,
-    in_use: InUse,
-    pub(super) known: Known,
+    in_use: ConversationUseCounts,
+    pub(super) known: JobOverview,
     /// Held while a conversation's exchanges are rewritten.
     exchange_writes: tokio::sync::Mutex<()>,
     /// Held while a caller's settings are read and rewritten.
@@ -159,8 +159,8 @@ impl ConversationStore {
             layout,
             retention,
             pool,
-            in_use: InUse::default(),
-            known: Known::default(),
+            in_use: ConversationUseCounts::default(),
+            known: JobOverview::default(),
             exchange_writes: tokio::sync::Mutex::default(),
             settings_writes: Arc::default(),
         };

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Config, connections::Connections, requests::Requests};
+use super::{Config, connection_table::ConnectionTable, requests::Requests};
 use crate::{descriptors, quota::Bounds};
 
 /// The connection and request quotas that all servers of one gateway share. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Capacity {
-    pub(super) connections: Arc<Connections>,
+    pub(super) connections: Arc<ConnectionTable>,
     pub(super) requests: Arc<Requests>,
 }
 
@@ -21,7 +21,7 @@ impl Capacity {
             most_per_caller: config.max_streams_per_caller.map(|most| most as usize),
         };
         Self {
-            connections: Connections::new(descriptors.connections, descriptors.beyond),
+            connections: ConnectionTable::new(descriptors.connections, descriptors.beyond),
             requests: Arc::new(Requests::new(requests)),
         }
     }

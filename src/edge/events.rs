@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 use super::requests::{InProgress, RETRY_AFTER};
 use crate::{
     error::{Error, Reason, Result},
-    job::{EventFollower, EventSlice, HeldJob, JobService},
+    job::{DisconnectGuard, EventFollower, EventSlice, JobService},
 };
 
 /// An item of the stream.
@@ -26,7 +26,7 @@ pub(super) enum Item {
     Heartbeat(u32),
 }
 
-struct State {
+struct EventStreamState {
     follower: EventFollower,
     heartbeat: Duration,
     closing: CancellationToken,
@@ -34,17 +34,17 @@ struct State {
     gives_way: CancellationToken,
 }
 
-type Step = (Result<Option<Item>>, State);
+type Step = (Result<Option<Item>>, EventStreamState);
 
 /// A stream of a job's events; it ends after the job's last event, or with one error.
 pub(super) struct EventStream {
     step: ReusableBoxFuture<'static, Step>,
     is_over: bool,
     /// The client's disconnect guard: let go when the stream ends by itself, otherwise dropped with the stream.
-    held: Option<HeldJob>,
+    held: Option<DisconnectGuard>,
 }
 
-async fn step(mut state: State) -> Step {
+async fn step(mut state: EventStreamState) -> Step {
     let item = tokio::select! {
         // Available events are sent before the stream is closed. `next` is cancel safe.
         biased;
@@ -76,13 +76,13 @@ impl EventStream {
         heartbeat: Duration,
         request: Option<&Arc<InProgress>>,
     ) -> Self {
-        let gives_way = request.map(|request| request.gives_way()).unwrap_or_default();
-        let state = State { follower, heartbeat, closing: service.closing().clone(), gives_way };
+        let gives_way = request.map(|request| request.preemptible()).unwrap_or_default();
+        let state = EventStreamState { follower, heartbeat, closing: service.closing().clone(), gives_way };
         Self { step: ReusableBoxFuture::new(step(state)), is_over: false, held: None }
     }
 
     /// Attaches the client's disconnect guard: dropping the stream before its end counts as leaving the job.
-    pub(super) fn holding(mut self, held: Option<HeldJob>) -> Self {
+    pub(super) fn holding(mut self, held: Option<DisconnectGuard>) -> Self {
         self.held = held;
         self
     }
@@ -104,7 +104,7 @@ impl Stream for EventStream {
             ended => {
                 self.is_over = true;
                 if let Some(held) = self.held.take() {
-                    held.let_go();
+                    held.release();
                 }
                 Poll::Ready(ended.map_or_else(|error| Some(Err(error)), |_| None))
             }

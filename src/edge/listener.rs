@@ -31,13 +31,13 @@ use tower::ServiceExt;
 use super::{
     AuthConfig, Capacity, Config, Origins, ThroughDoor,
     access::{Headers, caller_of, is_probe},
-    connection::Connection,
-    connections::{Busy, Open},
-    departed::{Departed, UntilDeparted},
+    connection_table::{BusyGuard, OpenConnection},
+    disconnect::{DisconnectSignal, UntilDisconnectBody},
     form, grpc, problem,
     requests::InProgress,
-    taking::{Streams, TakenBody},
-    timed_body::{Rest, TimedBody},
+    stall_timeout_stream::StallTimeoutStream,
+    stall_watchdog::{StreamExecutor, WatchedBody},
+    timed_body::{TimedBody, UnreadBody},
 };
 use crate::{
     error::{Error, Reason},
@@ -89,8 +89,8 @@ struct Shared {
 /// What belongs to one connection.
 #[derive(Clone)]
 struct Client {
-    departed: Departed,
-    open: Arc<Open>,
+    departed: DisconnectSignal,
+    open: Arc<OpenConnection>,
 }
 
 /// A response, and the request's entry in the shared quota.
@@ -98,8 +98,8 @@ type Answered = (Response<Body>, Option<Arc<InProgress>>);
 
 /// What a request occupies until its response has been read.
 #[derive(Debug)]
-pub(super) struct Holds {
-    _busy: Busy,
+pub(super) struct RequestGuards {
+    _busy: BusyGuard,
     _in_progress: Option<Arc<InProgress>>,
 }
 
@@ -221,7 +221,7 @@ struct FirstRequest {
 async fn serve_connection(
     stream: TcpStream,
     shared: Arc<Shared>,
-    open: Arc<Open>,
+    open: Arc<OpenConnection>,
     group: Group,
     stop: CancellationToken,
 ) {
@@ -231,14 +231,14 @@ async fn serve_connection(
 
     let stream = Arc::new(stream);
     let (seen, answering) = (first.clone(), shared.clone());
-    let client = Client { departed: Departed::of(&stream), open: open.clone() };
+    let client = Client { departed: DisconnectSignal::of(&stream), open: open.clone() };
     let service = service_fn(move |request: Request<Incoming>| {
         if !seen.has_come.swap(true, Ordering::Relaxed) {
             seen.came.notify_one();
         }
         answer(request, answering.clone(), client.clone())
     });
-    let mut builder = Builder::new(Streams { group, stall_timeout: config.stall_timeout() });
+    let mut builder = Builder::new(StreamExecutor { group, stall_timeout: config.stall_timeout() });
     builder
         .http1()
         // A client may half-close its connection and still wait for the response.
@@ -254,7 +254,7 @@ async fn serve_connection(
         .max_send_buf_size(256 * 1024)
         .keep_alive_interval(config.heartbeat())
         .keep_alive_timeout(config.stall_timeout());
-    let io = TokioIo::new(Connection::new(stream, config.stall_timeout()));
+    let io = TokioIo::new(StallTimeoutStream::new(stream, config.stall_timeout()));
     let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let mut is_stopping = false;
@@ -290,7 +290,7 @@ async fn no_request_within(timeout: Duration, first: &FirstRequest) {
 
 /// Returns when a connection that was asked to close is idle after [`LET_GO_TIME`], or when one that is still beyond the
 /// bound has lasted for [`BEYOND_TIME`], whatever it is doing.
-async fn gone(open: &Open) {
+async fn gone(open: &OpenConnection) {
     let beyond = async {
         tokio::time::sleep(BEYOND_TIME).await;
         if !open.is_beyond() {
@@ -317,7 +317,7 @@ async fn answer(
     mut request: Request<Incoming>,
     shared: Arc<Shared>,
     client: Client,
-) -> Result<Response<TakenBody>, Infallible> {
+) -> Result<Response<WatchedBody>, Infallible> {
     let door = form::door_of(request.headers());
     let is_http1 = request.version() < Version::HTTP_2;
     let Client { departed, open } = client;
@@ -333,21 +333,22 @@ async fn answer(
     let is_mcp = shared.headers == Headers::Mcp;
     if !is_http1 || (door == Door::Http && !is_mcp) {
         let (response, in_progress) = answering.await.unwrap_or_else(|_| failed(door));
-        let holds = Holds { _busy: busy, _in_progress: in_progress };
-        return Ok(response.map(|body| TakenBody::new(body, holds)));
+        let holds = RequestGuards { _busy: busy, _in_progress: in_progress };
+        return Ok(response.map(|body| WatchedBody::new(body, holds)));
     }
     let grace = if is_mcp { HALF_CLOSED_TIME } else { Duration::ZERO };
     let (response, in_progress) = tokio::select! {
         // If the client leaves, the request is dropped with everything that it holds.
         response = answering => response.unwrap_or_else(|_| failed(door)),
-        () = departed.clone().seen_for(grace) => {
+        () = departed.clone().wait_for_lasting_disconnect(grace) => {
             let mut response = problem::to_response(&Error::new(Reason::RequestTimedOut, "the client has left"));
             close(&mut response);
             (response, None)
         }
     };
-    let holds = Holds { _busy: busy, _in_progress: in_progress };
-    Ok(UntilDeparted::new(response, departed, grace).map(|body| TakenBody::new(Body::new(body), holds)))
+    let holds = RequestGuards { _busy: busy, _in_progress: in_progress };
+    Ok(UntilDisconnectBody::new(response, departed, grace)
+        .map(|body| WatchedBody::new(Body::new(body), holds)))
 }
 
 /// Checks the origin, identifies the caller and counts the request against the quotas. Probes have no caller and are not
@@ -355,7 +356,7 @@ async fn answer(
 fn begin(
     request: &mut Request<Body>,
     shared: &Shared,
-    open: &Open,
+    open: &OpenConnection,
 ) -> crate::error::Result<Option<Arc<InProgress>>> {
     shared.origins.check(request)?;
     if is_probe(request.uri().path()) {
@@ -365,7 +366,7 @@ fn begin(
     let begun = shared.capacity.requests.begin(&caller, open.is_beyond());
     if begun.is_ok() {
         // Another caller's stream was ended for this request, and its connection will close, so this one may stay.
-        open.stays();
+        open.readmit();
     }
     let in_progress = begun.map_err(|error| match open.is_beyond() {
         true => Error::new(
@@ -399,8 +400,13 @@ fn refusal(door: Door, error: &Error) -> Response<Body> {
 }
 
 /// Handles one request. On HTTP/1.1 the unread rest of its body is drained, so that the next request can be read.
-async fn exchange(request: Request<Incoming>, door: Door, shared: &Shared, open: &Open) -> Answered {
-    let (is_http1, rest) = (request.version() < Version::HTTP_2, Rest::default());
+async fn exchange(
+    request: Request<Incoming>,
+    door: Door,
+    shared: &Shared,
+    open: &OpenConnection,
+) -> Answered {
+    let (is_http1, rest) = (request.version() < Version::HTTP_2, UnreadBody::default());
     let is_asked_for = request.headers().contains_key(header::EXPECT);
     let deadline = Instant::now() + shared.config.request_timeout();
     let is_misformed = form::check(&request).err();
@@ -435,7 +441,7 @@ async fn refuse_coded(request: Request<Body>, next: axum::middleware::Next) -> R
     }
 }
 
-async fn route(mut request: Request<Body>, door: Door, shared: &Shared, open: &Open) -> Answered {
+async fn route(mut request: Request<Body>, door: Door, shared: &Shared, open: &OpenConnection) -> Answered {
     let begun = begin(&mut request, shared, open);
     open.has_had_its_answer();
     let in_progress = match begun {

@@ -8,9 +8,8 @@
 mod access;
 mod capacity;
 mod config;
-mod connection;
-mod connections;
-mod departed;
+mod connection_table;
+mod disconnect;
 mod events;
 mod form;
 pub mod grpc;
@@ -19,7 +18,8 @@ mod listener;
 pub mod mcp;
 mod problem;
 mod requests;
-mod taking;
+mod stall_timeout_stream;
+mod stall_watchdog;
 mod timed_body;
 mod whole_body;
 
@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use axum::Router;
 
 use crate::{
-    job::{Desk, JobService, ServerInfo},
+    job::{DirectoryService, JobService, ServerInfo},
     pb::{Door, Limits},
 };
 
@@ -83,7 +83,12 @@ impl Addresses {
 }
 
 /// Returns the routes of the first port: gRPC, grpc-web, JSON and SSE.
-pub fn doors(service: &JobService, desk: &Desk, config: &Config, addresses: Addresses) -> Router {
-    let http = http::router((service.clone(), desk.clone()), config, addresses);
-    http.merge(grpc::router((service.clone(), desk.clone()), config, addresses))
+pub fn doors(
+    service: &JobService,
+    directory_service: &DirectoryService,
+    config: &Config,
+    addresses: Addresses,
+) -> Router {
+    let http = http::router((service.clone(), directory_service.clone()), config, addresses);
+    http.merge(grpc::router((service.clone(), directory_service.clone()), config, addresses))
 }

@@ -24,10 +24,10 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The requests in progress on both ports.
 #[derive(Debug)]
-pub(super) struct Requests(Arc<Mutex<State>>);
+pub(super) struct Requests(Arc<Mutex<RequestTable>>);
 
 #[derive(Debug)]
-struct State {
+struct RequestTable {
     quota: Quota,
     /// The streams that may be ended early, by caller, oldest first.
     readers: BTreeMap<Principal, BTreeMap<u64, CancellationToken>>,
@@ -37,18 +37,18 @@ struct State {
 /// A request that counts as in progress until this is dropped.
 #[derive(Debug)]
 pub(super) struct InProgress {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RequestTable>>,
     caller: Principal,
     id: u64,
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<RequestTable>) -> MutexGuard<'_, RequestTable> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Requests {
     pub(super) fn new(bounds: Bounds) -> Self {
-        let state = State { quota: Quota::new(bounds), readers: BTreeMap::new(), next_id: 0 };
+        let state = RequestTable { quota: Quota::new(bounds), readers: BTreeMap::new(), next_id: 0 };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -58,7 +58,7 @@ impl Requests {
     /// [`Reason::TooManyStreams`], with a retry delay.
     pub(super) fn begin(&self, caller: &Principal, needs_room: bool) -> Result<Arc<InProgress>> {
         let mut state = lock(&self.0);
-        if state.quota.is_spent_by(caller) {
+        if state.quota.is_exhausted_by(caller) {
             let own = state.quota.held_by(caller);
             let message = format!("{own} of your requests are in progress, which is all a caller may have");
             return Err(Error::new(Reason::TooManyStreams, message).retry_after(RETRY_AFTER));
@@ -77,11 +77,11 @@ impl Requests {
     }
 }
 
-impl State {
+impl RequestTable {
     /// Ends the oldest resumable stream of the caller that has most, if that is another caller with more. Returns whether one
     /// was ended.
     fn make_room_for(&mut self, caller: &Principal) -> bool {
-        let Some(holder) = self.quota.gives_way_to(caller).cloned() else { return false };
+        let Some(holder) = self.quota.preemption_victim(caller).cloned() else { return false };
         let Some((_, ends)) = self.readers.get_mut(&holder).and_then(BTreeMap::pop_first) else {
             return false;
         };
@@ -93,7 +93,7 @@ impl State {
 impl InProgress {
     /// Marks the request as a resumable stream that may be ended early. The stream has to end when the returned token is
     /// cancelled.
-    pub(super) fn gives_way(&self) -> CancellationToken {
+    pub(super) fn preemptible(&self) -> CancellationToken {
         let ends = CancellationToken::new();
         lock(&self.state).readers.entry(self.caller.clone()).or_default().insert(self.id, ends.clone());
         ends
@@ -128,7 +128,7 @@ mod tests {
         let [a, b] = ["a", "b"].map(Principal::from_proxy);
         let mut held = Vec::new();
         while let Ok(request) = requests.begin(&a, false) {
-            held.push((request.gives_way(), request));
+            held.push((request.preemptible(), request));
         }
         assert_eq!(held.len(), 6);
         let first = requests.begin(&b, false).unwrap();

@@ -28,9 +28,9 @@ pub(super) enum BodyError {
 
 /// Receives the body back if it is dropped before its end.
 #[derive(Clone, Default)]
-pub(super) struct Rest(Arc<Mutex<Option<Incoming>>>);
+pub(super) struct UnreadBody(Arc<Mutex<Option<Incoming>>>);
 
-impl Rest {
+impl UnreadBody {
     fn take(&self) -> Option<Incoming> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -66,11 +66,11 @@ pub(super) struct TimedBody {
     deadline: Instant,
     /// Created at the first wait, because most bodies have arrived already.
     sleep: Option<Pin<Box<Sleep>>>,
-    rest: Rest,
+    rest: UnreadBody,
 }
 
 impl TimedBody {
-    pub(super) fn new(body: Incoming, deadline: Instant, rest: Rest) -> Self {
+    pub(super) fn new(body: Incoming, deadline: Instant, rest: UnreadBody) -> Self {
         Self { body: Some(body), deadline, sleep: None, rest }
     }
 }

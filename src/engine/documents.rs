@@ -52,9 +52,9 @@ impl Stamp {
     }
 }
 
-type Kept = HashMap<(TypeId, PathBuf), (Stamp, Arc<dyn Any + Send + Sync>)>;
+type DocumentCache = HashMap<(TypeId, PathBuf), (Stamp, Arc<dyn Any + Send + Sync>)>;
 
-static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
+static KEPT: LazyLock<Mutex<DocumentCache>> = LazyLock::new(Mutex::default);
 
 /// Reads the YAML file `relative` beneath `root`, which is at `path`, or returns the cached document if the file is unchanged.
 ///

@@ -102,7 +102,7 @@ pub async fn main() -> io::Result<()> {
             // Every branch is cancel safe: a message stays in the channel, a signal is kept until received.
             request = channel.receive::<Request>() => match request {
                 Ok(Some(request)) => {
-                    if let Some(report) = guardian.obey(request, &mut channel)
+                    if let Some(report) = guardian.handle_request(request, &mut channel)
                         && channel.send(&report, &[]).await.is_err()
                     {
                         break;
@@ -134,7 +134,7 @@ async fn sleep_until(time: Option<Instant>) {
 }
 
 impl Guardian {
-    fn obey(&mut self, request: Request, channel: &mut Channel) -> Option<Report> {
+    fn handle_request(&mut self, request: Request, channel: &mut Channel) -> Option<Report> {
         match request {
             Request::Start { run, program, environment, directory, has_input, limit } => {
                 let started = channel

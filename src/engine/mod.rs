@@ -25,11 +25,11 @@ pub use code::Code;
 pub use config::{Config, Engine, Kind, RunEnvironment};
 pub use documents::read_yaml;
 pub use environment::prepare as prepare_environment;
-pub use outcome::{Outcome, read_outcome, unreadable};
+pub use outcome::{EngineOutcome, read_outcome, unreadable};
 #[cfg(any(test, fuzzing))]
 pub(crate) use output::Decoder;
 pub use output::{Chunk, Stream};
-pub use run::{Attention, Ending, Exit, Finished, Limits, Run};
+pub use run::{Ending, Exit, Finished, Limits, Run, StdinState};
 pub use run_root::plain_root;
 pub use supervisor::{Command, OurPipes, Process, Supervisor};
 pub use sweep::{HOME_VARIABLE, sweep};

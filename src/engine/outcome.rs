@@ -9,7 +9,7 @@ use crate::lenient_json;
 
 /// What a real engine reported about its run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub struct EngineOutcome {
     /// Whether its status is `success`.
     pub is_success: bool,
     /// The answer, or a description of the error.
@@ -29,7 +29,7 @@ const BYTE_ORDER_MARK: char = '\u{FEFF}';
 /// Returns the outcome: the *last* object with `status`, `output` and `metadata`; earlier ones may be log lines. The engine
 /// echoes `input` above it, so documents that occur in the input are ignored: a real outcome contains a task id that no caller
 /// can know. `None` means that there is no outcome, which is a failure whatever the exit status.
-pub fn read_outcome(stdout: &[u8], input: &str) -> Option<Outcome> {
+pub fn read_outcome(stdout: &[u8], input: &str) -> Option<EngineOutcome> {
     let echoed = bare(&plain(input.as_bytes()));
     let is_echo = |text: &str| !echoed.is_empty() && echoed.contains(&bare(text));
     let (mut tries, mut budget) = (0, stdout.len().saturating_mul(MAX_TIMES_READ));
@@ -89,11 +89,11 @@ fn unmarked(mut text: String) -> String {
     text
 }
 
-fn from_document(document: Value) -> Option<Outcome> {
+fn from_document(document: Value) -> Option<EngineOutcome> {
     let status = document.get("status")?.as_str()?;
     let output = document.get("output")?.as_str()?.to_owned();
     document.get("metadata")?.as_object()?;
-    Some(Outcome { is_success: status == "success", output, document })
+    Some(EngineOutcome { is_success: status == "success", output, document })
 }
 
 /// Returns a line that may contain a document, without control sequences.

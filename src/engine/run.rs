@@ -60,7 +60,7 @@ impl Exit {
 
 /// What a process that accepts input is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attention {
+pub enum StdinState {
     /// It sleeps in a read of its standard input: it asks something, or waits for input.
     Reads,
     /// It sleeps until an event occurs, has no child, and nothing shows what it waits for.
@@ -186,19 +186,19 @@ impl Run {
 
     /// Returns what the process is doing about its input at this moment. Reads `/proc` on a blocking thread, because that may
     /// block for a process that hangs in the kernel.
-    pub async fn attention(&self) -> Attention {
+    pub async fn attention(&self) -> StdinState {
         match &self.input {
             // Input that the process has not read yet will wake it, so it is not asking anything.
             Some(input) if rustix::io::ioctl_fionread(input).is_ok_and(|unread| unread > 0) => {
-                Attention::Elsewhere
+                StdinState::Elsewhere
             }
             Some(_) => {
                 let pid = self.pid;
                 tokio::task::spawn_blocking(move || tree::attention(pid))
                     .await
-                    .unwrap_or(Attention::Elsewhere)
+                    .unwrap_or(StdinState::Elsewhere)
             }
-            None => Attention::Elsewhere,
+            None => StdinState::Elsewhere,
         }
     }
 

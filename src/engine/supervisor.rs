@@ -126,7 +126,7 @@ struct Waiting {
 
 /// A connection to one guardian. When it breaks, its runs are lost and the next start opens a new one.
 #[derive(Debug)]
-struct Link {
+struct GuardianConnection {
     requests: mpsc::Sender<Outgoing>,
     socket: OwnedFd,
     /// Children that this process had before it started the guardian, which are not the guardian's.
@@ -138,7 +138,7 @@ struct Link {
     runs: Mutex<HashMap<u64, Waiting>>,
 }
 
-impl Link {
+impl GuardianConnection {
     fn runs(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,7 +153,7 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Inner {
     guardian_program: Vec<String>,
-    link: tokio::sync::Mutex<Option<Arc<Link>>>,
+    link: tokio::sync::Mutex<Option<Arc<GuardianConnection>>>,
     next_run: Mutex<u64>,
     tasks: Group,
 }
@@ -237,7 +237,7 @@ impl Supervisor {
         }
     }
 
-    async fn link(&self) -> Result<Arc<Link>> {
+    async fn link(&self) -> Result<Arc<GuardianConnection>> {
         let mut current = self.inner.link.lock().await;
         if let Some(link) = current.as_ref().filter(|link| !link.is_lost.is_cancelled()) {
             return Ok(link.clone());
@@ -254,7 +254,7 @@ impl Supervisor {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that starts the guardian")]
-    fn connect(&self) -> io::Result<Arc<Link>> {
+    fn connect(&self) -> io::Result<Arc<GuardianConnection>> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let earlier_children = tree::children(getpid().as_raw_nonzero().get());
         let (program, arguments) =
@@ -274,7 +274,7 @@ impl Supervisor {
         let channel = Channel::new(ours.try_clone()?)?;
         let sender = Channel::new(ours)?;
         let (requests, mut outgoing) = mpsc::channel::<Outgoing>(MAX_WAITING_REQUESTS);
-        let link = Arc::new(Link {
+        let link = Arc::new(GuardianConnection {
             requests,
             socket,
             earlier_children,
@@ -313,7 +313,7 @@ impl Supervisor {
     }
 }
 
-async fn read_reports(mut channel: Channel, link: Arc<Link>) {
+async fn read_reports(mut channel: Channel, link: Arc<GuardianConnection>) {
     while let Ok(Some(report)) = channel.receive::<Report>().await {
         match report {
             Report::Started { run, pid } => {
@@ -378,7 +378,7 @@ async fn end_adopted_children(earlier_children: &[i32]) {
 #[derive(Debug)]
 pub(super) struct StopHandle {
     run: u64,
-    link: Arc<Link>,
+    link: Arc<GuardianConnection>,
 }
 
 impl StopHandle {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
-use super::run::Attention;
+use super::run::StdinState;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Returns the parent of every process.
@@ -117,15 +117,15 @@ pub(super) fn all() -> Vec<i32> {
 
 /// Returns what the process tree below `root` is doing about its standard input, judged by the system call in
 /// which each process sleeps (proc(5), `/proc/pid/syscall`; "running" while it does not sleep).
-pub(super) fn attention(root: i32) -> Attention {
+pub(super) fn attention(root: i32) -> StdinState {
     let below = descendants(root);
     let calls: Vec<Option<SleepsIn>> = below.iter().map(|pid| sleeps_in(*pid)).collect();
     if calls.contains(&Some(SleepsIn::ReadOfInput)) {
-        return Attention::Reads;
+        return StdinState::Reads;
     }
     match (below.len(), calls.first()) {
-        (1, Some(Some(SleepsIn::Wait))) => Attention::Idles,
-        _ => Attention::Elsewhere,
+        (1, Some(Some(SleepsIn::Wait))) => StdinState::Idles,
+        _ => StdinState::Elsewhere,
     }
 }
 

@@ -17,7 +17,7 @@ mod replace;
 
 pub use copy::{Copied, CopyLimits, copy_tree};
 pub use guarded::{Entry, EntryKind, Root};
-pub use pool::{Late, Pool};
+pub use pool::{DeadlineElapsed, Pool};
 pub use replace::{
     Durability, append_private, create_private_directory, keep_private, narrow, open_private, remove_tree,
     replace, set_umask, started_umask, swap_directory,

@@ -12,7 +12,7 @@ const THREADS: usize = 8;
 /// The deadline passed. Work that has begun continues on its thread, and its result is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the files were not read or written in time; their disk may hang")]
-pub struct Late;
+pub struct DeadlineElapsed;
 
 /// See the documentation of the module. Clones share the threads.
 #[derive(Clone, Debug)]
@@ -30,24 +30,24 @@ impl Pool {
     /// Runs `work` on one of the threads and returns within `deadline`, which includes the wait for a thread.
     ///
     /// # Errors
-    /// [`Late`], also if the work panicked.
+    /// [`DeadlineElapsed`], also if the work panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         deadline: Duration,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Late> {
+    ) -> Result<T, DeadlineElapsed> {
         let permits = self.permits.clone();
         let done = async move {
-            let permit = permits.acquire_owned().await.map_err(|_| Late)?;
+            let permit = permits.acquire_owned().await.map_err(|_| DeadlineElapsed)?;
             tokio::task::spawn_blocking(move || {
                 // The permit is released by the thread, which may work for longer than anybody waits.
                 let _permit = permit;
                 work()
             })
             .await
-            .map_err(|_| Late)
+            .map_err(|_| DeadlineElapsed)
         };
-        tokio::time::timeout(deadline, done).await.unwrap_or(Err(Late))
+        tokio::time::timeout(deadline, done).await.unwrap_or(Err(DeadlineElapsed))
     }
 }
 
@@ -80,9 +80,13 @@ mod tests {
             let late = pool.run(Duration::from_millis(20), move || {
                 let _released = wait.lock().map(|wait| wait.recv());
             });
-            assert_eq!(late.await, Err(Late));
+            assert_eq!(late.await, Err(DeadlineElapsed));
         }
-        assert_eq!(pool.run(Duration::from_millis(20), || 1).await, Err(Late), "every thread hangs");
+        assert_eq!(
+            pool.run(Duration::from_millis(20), || 1).await,
+            Err(DeadlineElapsed),
+            "every thread hangs"
+        );
         drop(release);
         assert_eq!(pool.run(Duration::from_secs(5), || 1).await, Ok(1));
     }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{queue::FairQueue, worker::Needs};
+use super::{queue::FairQueue, worker::JobRequirements};
 use crate::{
     error::{Error, Reason, Result},
     journal::JobId,
@@ -40,7 +40,7 @@ pub(super) struct Bounds {
 #[derive(Debug)]
 pub(super) struct Admission {
     max_queued: quota::Bounds,
-    state: Mutex<State>,
+    state: Mutex<AdmissionState>,
 }
 
 /// A queued job.
@@ -52,7 +52,7 @@ struct Queued {
 }
 
 #[derive(Debug)]
-struct State {
+struct AdmissionState {
     running: Quota,
     resting: Quota,
     /// Reading jobs, which need no permit: as many as may run. A further one is admitted as ordinary work.
@@ -67,7 +67,7 @@ struct State {
 
 /// A reservation, made before a submission is stored, of the right to run or to queue. Dropping it releases it.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub(super) struct Reservation {
     admission: Arc<Admission>,
     caller: Principal,
     is_kept: bool,
@@ -75,14 +75,14 @@ pub(super) struct Promise {
 
 /// Whether a job starts now or is queued.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum Admitted {
     Now(Permit),
-    Later(Waiting),
+    Later(QueuedJob),
 }
 
 /// How a started job is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Counts {
+enum PermitState {
     Working,
     Resting,
     Reading,
@@ -94,16 +94,16 @@ pub(super) struct Permit {
     admission: Arc<Admission>,
     caller: Principal,
     agent: Option<String>,
-    counts: Counts,
+    counts: PermitState,
 }
 
 impl Permit {
     /// Releases the permit for other work while the job waits for a person or an agent. If too many jobs rest already, the
     /// job keeps counting as work.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn suspend(&mut self) {
         let mut state = self.admission.state();
-        if self.counts == Counts::Working && state.resting.room(&self.caller) > 0 {
-            self.counts = Counts::Resting;
+        if self.counts == PermitState::Working && state.resting.room(&self.caller) > 0 {
+            self.counts = PermitState::Resting;
             state.resting.take(&self.caller);
             state.running.give_back(&self.caller);
             state.start_next();
@@ -111,10 +111,10 @@ impl Permit {
     }
 
     /// Counts the job as working again, at once and even beyond the bound, so that an answer never waits for a permit.
-    pub(super) fn work(&mut self) {
-        if self.counts == Counts::Resting {
+    pub(super) fn resume(&mut self) {
+        if self.counts == PermitState::Resting {
             let mut state = self.admission.state();
-            self.counts = Counts::Working;
+            self.counts = PermitState::Working;
             state.resting.give_back(&self.caller);
             state.running.take(&self.caller);
         }
@@ -125,9 +125,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.admission.state();
         let counted = match self.counts {
-            Counts::Working => &mut state.running,
-            Counts::Resting => &mut state.resting,
-            Counts::Reading => &mut state.reading,
+            PermitState::Working => &mut state.running,
+            PermitState::Resting => &mut state.resting,
+            PermitState::Reading => &mut state.reading,
         };
         counted.give_back(&self.caller);
         if let Some(agent) = &self.agent {
@@ -139,7 +139,7 @@ impl Drop for Permit {
 
 /// A job's queue entry. Dropping it removes it from the queue.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct QueuedJob {
     admission: Arc<Admission>,
     job_id: JobId,
     caller: Principal,
@@ -151,13 +151,13 @@ pub(super) struct Waiting {
     turn: Option<oneshot::Receiver<()>>,
 }
 
-impl Waiting {
+impl QueuedJob {
     fn permit(&self) -> Permit {
         Permit {
             admission: self.admission.clone(),
             caller: self.caller.clone(),
             agent: self.agent.clone(),
-            counts: Counts::Working,
+            counts: PermitState::Working,
         }
     }
 
@@ -169,7 +169,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedJob {
     fn drop(&mut self) {
         let Some(mut turn) = self.turn.take() else { return };
         self.admission.state().waiting.remove(&self.job_id);
@@ -182,7 +182,7 @@ impl Drop for Waiting {
 
 impl Admission {
     pub(super) fn new(bounds: Bounds) -> Self {
-        let state = State {
+        let state = AdmissionState {
             running: Quota::new(bounds.running),
             resting: Quota::new(bounds.resting),
             reading: Quota::new(bounds.running),
@@ -194,7 +194,7 @@ impl Admission {
         Self { max_queued: bounds.queued, state: Mutex::new(state) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AdmissionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -202,7 +202,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`Reason::QueueFull`], [`Reason::ShuttingDown`]; both with a retry delay.
-    pub(super) fn promise(self: &Arc<Self>, caller: &Principal) -> Result<Promise> {
+    pub(super) fn reserve(self: &Arc<Self>, caller: &Principal) -> Result<Reservation> {
         let mut state = self.state();
         if state.is_closed {
             return Err(Error::new(
@@ -234,24 +234,29 @@ impl Admission {
             )));
         }
         state.promised.take(caller);
-        Ok(Promise { admission: self.clone(), caller: caller.clone(), is_kept: false })
+        Ok(Reservation { admission: self.clone(), caller: caller.clone(), is_kept: false })
     }
 
     /// Admits a job that was accepted earlier, without checking the queue's bounds.
-    pub(super) fn admit(self: &Arc<Self>, caller: &Principal, job_id: &JobId, needs: Needs) -> Turn {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        caller: &Principal,
+        job_id: &JobId,
+        needs: JobRequirements,
+    ) -> Admitted {
         let mut state = self.state();
-        let Needs { agent, is_reading } = needs;
+        let JobRequirements { agent, is_reading } = needs;
         let (admission, owner) = (self.clone(), caller.clone());
-        let now = |agent, counts| Turn::Now(Permit { admission, caller: owner, agent, counts });
+        let now = |agent, counts| Admitted::Now(Permit { admission, caller: owner, agent, counts });
         if is_reading && !state.is_closed && state.reading.room(caller) > 0 {
             state.reading.take(caller);
-            return now(None, Counts::Reading);
+            return now(None, PermitState::Reading);
         }
         let is_free = state.is_free(agent.as_ref());
         if !state.is_closed && state.waiting.len_of(caller) == 0 && state.running.room(caller) > 0 && is_free
         {
             state.begin(caller, agent.clone());
-            return now(agent, Counts::Working);
+            return now(agent, PermitState::Working);
         }
         let (turn, receiver) = oneshot::channel();
         state.waiting.push(caller, job_id.clone(), Queued { agent: agent.clone(), turn });
@@ -259,7 +264,7 @@ impl Admission {
         let position = u32::try_from(position).unwrap_or(u32::MAX);
         // Jobs of the same caller ahead of it may wait for an agent that this job does not need.
         state.start_next();
-        Turn::Later(Waiting {
+        Admitted::Later(QueuedJob {
             admission: self.clone(),
             job_id: job_id.clone(),
             caller: caller.clone(),
@@ -288,7 +293,7 @@ impl Admission {
     }
 }
 
-impl State {
+impl AdmissionState {
     fn is_free(&self, agent: Option<&String>) -> bool {
         agent.is_none_or(|needed| !self.agents.contains(needed))
     }
@@ -314,16 +319,16 @@ impl State {
     }
 }
 
-impl Promise {
+impl Reservation {
     /// Turns the reservation of a job that is now stored into a start or a queue entry.
-    pub(super) fn keep(mut self, job_id: &JobId, needs: Needs) -> Turn {
+    pub(super) fn redeem(mut self, job_id: &JobId, needs: JobRequirements) -> Admitted {
         self.is_kept = true;
         self.admission.state().promised.give_back(&self.caller);
         self.admission.admit(&self.caller, job_id, needs)
     }
 }
 
-impl Drop for Promise {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.is_kept {
             self.admission.state().promised.give_back(&self.caller);
@@ -345,13 +350,16 @@ mod tests {
         Principal::from_proxy(name)
     }
 
-    fn submit(admission: &Arc<Admission>, name: &str, agent: Option<&str>) -> Result<Turn> {
-        let promise = admission.promise(&caller(name))?;
-        Ok(promise.keep(&JobId::generate()?, Needs { agent: agent.map(str::to_owned), is_reading: false }))
+    fn submit(admission: &Arc<Admission>, name: &str, agent: Option<&str>) -> Result<Admitted> {
+        let promise = admission.reserve(&caller(name))?;
+        Ok(promise.redeem(
+            &JobId::generate()?,
+            JobRequirements { agent: agent.map(str::to_owned), is_reading: false },
+        ))
     }
 
-    fn runs(turn: &Turn) -> bool {
-        matches!(turn, Turn::Now(_))
+    fn runs(turn: &Admitted) -> bool {
+        matches!(turn, Admitted::Now(_))
     }
 
     /// Two greedy callers take three quarters of the permits and of the queue; a third starts at once and still finds room in
@@ -385,13 +393,13 @@ mod tests {
         let mut waiting: Vec<_> = (0..16).map(|_| submit(&admission, "a", Some("agent")).unwrap()).collect();
         assert!(!waiting.iter().any(runs) && admission.counts() == (1, 16));
         // A job of the same caller for another agent, queued behind them, starts; so does one of another caller.
-        let Turn::Later(mut other) = submit(&admission, "a", Some("other")).unwrap() else {
+        let Admitted::Later(mut other) = submit(&admission, "a", Some("other")).unwrap() else {
             panic!("its own wait")
         };
         let other = other.turn().await.unwrap();
         assert!(runs(&submit(&admission, "b", None).unwrap()));
         drop(first);
-        let Turn::Later(mut second) = waiting.remove(0) else { panic!("it waited") };
+        let Admitted::Later(mut second) = waiting.remove(0) else { panic!("it waited") };
         let second = second.turn().await.unwrap();
         assert_eq!(admission.counts(), (2, 15));
         drop((other, second, waiting));
@@ -404,8 +412,8 @@ mod tests {
         let admission = admission(4, 4);
         let works: Vec<_> = (0..4).map(|_| submit(&admission, "a", None).unwrap()).collect();
         let read = || {
-            let promise = admission.promise(&caller("a")).unwrap();
-            promise.keep(&JobId::generate().unwrap(), Needs { agent: None, is_reading: true })
+            let promise = admission.reserve(&caller("a")).unwrap();
+            promise.redeem(&JobId::generate().unwrap(), JobRequirements { agent: None, is_reading: true })
         };
         let reads: Vec<_> = (0..4).map(|_| read()).collect();
         assert_eq!(reads.iter().filter(|turn| runs(turn)).count(), 3, "three quarters are one caller's");
@@ -417,11 +425,11 @@ mod tests {
     #[test]
     fn who_waits_for_a_person_holds_none() {
         let admission = admission(1, 4);
-        let Turn::Now(mut asks) = submit(&admission, "a", None).unwrap() else { panic!("it runs") };
-        asks.rest();
+        let Admitted::Now(mut asks) = submit(&admission, "a", None).unwrap() else { panic!("it runs") };
+        asks.suspend();
         let second = submit(&admission, "b", None).unwrap();
         assert!(runs(&second) && admission.counts() == (2, 0));
-        asks.work();
+        asks.resume();
         assert!(!runs(&submit(&admission, "c", None).unwrap()));
         drop((asks, second));
         assert_eq!(admission.counts(), (0, 0));
@@ -433,12 +441,12 @@ mod tests {
         let admission = admission(8, 4);
         let mut asking = Vec::new();
         for _ in 0..3 {
-            let Turn::Now(mut permit) = submit(&admission, "a", None).unwrap() else { panic!("it runs") };
-            permit.rest();
+            let Admitted::Now(mut permit) = submit(&admission, "a", None).unwrap() else { panic!("it runs") };
+            permit.suspend();
             asking.push(permit);
         }
         let counts: Vec<_> = asking.iter().map(|permit| permit.counts).collect();
-        assert_eq!(counts, [Counts::Resting, Counts::Resting, Counts::Working]);
+        assert_eq!(counts, [PermitState::Resting, PermitState::Resting, PermitState::Working]);
         assert_eq!(admission.counts(), (3, 0));
         drop(asking);
         assert_eq!(admission.counts(), (0, 0));

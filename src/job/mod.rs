@@ -5,13 +5,13 @@
 
 mod admission;
 mod config;
-mod desk;
+mod directory_service;
+mod disconnect_guard;
 mod fold;
-mod held;
+mod inbound_calls;
 mod info;
-mod live;
-mod normal;
-mod outside;
+mod live_job;
+mod normalization;
 mod queue;
 mod readiness;
 mod recover;
@@ -22,18 +22,18 @@ mod submit;
 mod worker;
 
 pub use config::Config;
-pub use desk::Desk;
+pub use directory_service::DirectoryService;
+pub use disconnect_guard::DisconnectGuard;
 pub use fold::apply;
-pub use held::HeldJob;
 pub use info::ServerInfo;
-pub use normal::MAX_ARGUMENTS_BYTES;
+pub use normalization::MAX_ARGUMENTS_BYTES;
 #[cfg(any(test, fuzzing))]
-pub(crate) use normal::normal;
-pub use readiness::Condition;
+pub(crate) use normalization::normal;
+pub use readiness::NotReadyCause;
 pub use result::{RESULT_PIECE_BYTES, WholeResult};
 pub use service::{CancelledBy, JobPage, JobService};
 pub use submit::{Submission, Submitted};
-pub use worker::{AgentWorker, Assignment, Needs, Worker};
+pub use worker::{AgentWorker, Assignment, JobRequirements, Worker};
 
 // The journal types that doors name, re-exported so that doors import nothing below this module.
 pub use crate::conversation::Conversation;

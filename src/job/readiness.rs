@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// The conditions that make the gateway not ready; the first one that holds is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Condition {
+pub enum NotReadyCause {
     /// The gateway is shutting down.
     Leaving,
     /// The store accepts no writes.
@@ -21,13 +21,13 @@ pub enum Condition {
 /// The readiness state; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Readiness {
-    against: Mutex<BTreeMap<Condition, String>>,
+    against: Mutex<BTreeMap<NotReadyCause, String>>,
     now: watch::Sender<Option<String>>,
 }
 
 impl Readiness {
     /// Sets the reason for which a condition makes the gateway not ready, or clears it.
-    pub(super) fn set(&self, condition: Condition, why: Option<String>) {
+    pub(super) fn set(&self, condition: NotReadyCause, why: Option<String>) {
         let mut against = self.against.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
             Some(why) => against.insert(condition, why),

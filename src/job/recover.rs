@@ -5,9 +5,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{JobService, fold, live::Live, run::lost};
+use super::{JobService, fold, live_job::LiveJob, run::as_lost};
 use crate::{
-    agent::{self, Outcome},
+    agent::{self, JobOutcome},
     error::{Error, Reason, Result},
     journal::Unfinished,
     pb::{Job, Timestamp, job_event::Payload},
@@ -37,7 +37,7 @@ impl JobService {
     pub(super) async fn recover(&self) {
         let until = Instant::now() + START_TIME;
         let mut unread = VecDeque::new();
-        let taken = tokio::time::timeout_at(until, self.take_in(&mut unread)).await;
+        let taken = tokio::time::timeout_at(until, self.recover_pending(&mut unread)).await;
         if taken.is_err() {
             tracing::error!("the store does not answer; unfinished jobs are taken in when it does");
         }
@@ -46,7 +46,7 @@ impl JobService {
     }
 
     /// Claims and recovers jobs. Those not recovered yet stay in `unread`, even if this is cancelled.
-    async fn take_in(&self, unread: &mut VecDeque<Unfinished>) {
+    async fn recover_pending(&self, unread: &mut VecDeque<Unfinished>) {
         loop {
             let claimed = match self.journal().claim(CLAIM_AT_ONCE).await {
                 Ok(claimed) => claimed,
@@ -143,10 +143,10 @@ impl JobService {
         if has_ended {
             // The last event is stored and only the end mark is missing, so the log is reopened as ended.
             let appender = self.journal().reopen_ended(left);
-            let live = Arc::new(Live::new(job.clone(), appender.stored()));
+            let live = Arc::new(LiveJob::new(job.clone(), appender.stored()));
             self.insert_live(live.clone());
             let task = self.tasks().spawn("end", async move {
-                service.journal().finish(appender, &job, || lost(&job)).await;
+                service.journal().finish(appender, &job, || as_lost(&job)).await;
                 service.remove_live(&live.job_id);
                 live.ended.cancel();
             });
@@ -169,11 +169,11 @@ impl JobService {
                 "the gateway ended while the job ran; it was not run again, submit it again if that is wanted",
             ),
         };
-        let live = Arc::new(Live::new(job, appender.stored()));
+        let live = Arc::new(LiveJob::new(job, appender.stored()));
         self.insert_live(live.clone());
         let task = self.tasks().spawn("end", async move {
             let writer = service.writer(&live, appender);
-            service.end(&live, writer, &Outcome::Interrupted(error)).await;
+            service.end(&live, writer, &JobOutcome::Interrupted(error)).await;
             service.remove_live(&live.job_id);
             live.ended.cancel();
         });

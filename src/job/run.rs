@@ -12,15 +12,15 @@ use tokio::time::Instant;
 
 use super::{
     Assignment, CancelledBy, JobService,
-    admission::{Permit, Turn},
-    live::Live,
+    admission::{Admitted, Permit},
+    live_job::LiveJob,
 };
 use crate::{
-    agent::{self, Outcome, Writer},
+    agent::{self, JobOutcome, Writer},
     error::{Error, Reason, Result},
     journal::Appender,
     pb::{CANCELLED_BY_DISCONNECT, Job, JobError, JobState, StatusReason, Timestamp},
-    tool::Done,
+    tool::ToolResult,
 };
 
 /// How long a job waits for its `job_started` to be stored. It does not start before that, so that it never starts twice.
@@ -30,31 +30,31 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 impl JobService {
     /// Makes the job live and spawns the task that runs it.
-    pub(super) fn launch(&self, live: Live, task: agent::Task, appender: Appender, turn: Turn) {
+    pub(super) fn launch(&self, live: LiveJob, task: agent::Task, appender: Appender, turn: Admitted) {
         let live = Arc::new(live);
         self.insert_live(live.clone());
         let service = self.clone();
         self.tasks().spawn("job", async move { service.drive(live, task, appender, turn).await });
     }
 
-    async fn drive(&self, live: Arc<Live>, task: agent::Task, appender: Appender, turn: Turn) {
+    async fn drive(&self, live: Arc<LiveJob>, task: agent::Task, appender: Appender, turn: Admitted) {
         let mut writer = self.writer(&live, appender);
         let waited = self.wait_for_turn(&live, &mut writer, turn).await;
         let outcome = match waited {
-            Ok(Waited::Started(permit)) => {
+            Ok(QueueOutcome::Started(permit)) => {
                 let permit = Arc::new(Mutex::new(permit));
-                live.works_under(&permit);
+                live.set_permit(&permit);
                 let outcome = self.start_and_run(&live, &task, &mut writer).await;
                 // The work is done, so the next job may start without waiting for the store.
                 drop(permit);
                 Some(outcome)
             }
-            Ok(Waited::LeftQueued) => None,
+            Ok(QueueOutcome::LeftQueued) => None,
             Err(error) => Some(self.outcome(&live, Err(error))),
         };
         let has_ended = outcome.is_some();
         if let Some(outcome) = outcome {
-            live.relieve();
+            live.release_backpressure();
             self.end(&live, writer, &outcome).await;
         }
         // A job that stays queued remains in the live table, so that its state can be read until the process ends.
@@ -64,15 +64,20 @@ impl JobService {
         live.ended.cancel();
     }
 
-    pub(super) fn writer(&self, live: &Arc<Live>, appender: Appender) -> Writer {
+    pub(super) fn writer(&self, live: &Arc<LiveJob>, appender: Appender) -> Writer {
         let live = live.clone();
         Writer::new(appender, Arc::new(move |sequence, payload: &_| live.apply(sequence, payload)))
     }
 
-    async fn wait_for_turn(&self, live: &Live, writer: &mut Writer, turn: Turn) -> Result<Waited> {
+    async fn wait_for_turn(
+        &self,
+        live: &LiveJob,
+        writer: &mut Writer,
+        turn: Admitted,
+    ) -> Result<QueueOutcome> {
         let mut waiting = match turn {
-            Turn::Now(permit) => return Ok(Waited::Started(permit)),
-            Turn::Later(waiting) => waiting,
+            Admitted::Now(permit) => return Ok(QueueOutcome::Started(permit)),
+            Admitted::Later(waiting) => waiting,
         };
         if live.job().last_sequence == 0 {
             let (reason, message) = match waiting.is_for_agent {
@@ -99,44 +104,46 @@ impl JobService {
         let left = tokio::select! {
             // The turn first: a granted permit is used, or passed on when dropped. Cancel safe: every branch only waits.
             biased;
-            given = waiting.turn() => return Ok(given.map_or(Waited::LeftQueued, Waited::Started)),
-            () = live.cancel.cancelled() => Left::Cancelled,
-            () = expired => Left::Expired,
-            () = self.tasks().stopping().cancelled() => Left::Shutdown,
+            given = waiting.turn() => return Ok(given.map_or(QueueOutcome::LeftQueued, QueueOutcome::Started)),
+            () = live.cancel.cancelled() => QueueExit::Cancelled,
+            () = expired => QueueExit::Expired,
+            () = self.tasks().stopping().cancelled() => QueueExit::Shutdown,
         };
         drop(waiting);
         match left {
-            Left::Cancelled if matches!(live.cancelled_by(), Some(CancelledBy::Shutdown)) => {
+            QueueExit::Cancelled if matches!(live.cancelled_by(), Some(CancelledBy::Shutdown)) => {
                 self.leave_queued(writer).await
             }
-            Left::Cancelled => Err(Error::new(Reason::Cancelled, "the job was cancelled before it started")),
-            Left::Expired => Err(Error::new(
+            QueueExit::Cancelled => {
+                Err(Error::new(Reason::Cancelled, "the job was cancelled before it started"))
+            }
+            QueueExit::Expired => Err(Error::new(
                 Reason::QueueTimedOut,
                 format!("the job waited {queue_timeout} seconds and was not started; try again later"),
             )),
-            Left::Shutdown => self.leave_queued(writer).await,
+            QueueExit::Shutdown => self.leave_queued(writer).await,
         }
     }
 
     /// Informs the readers of a job that stays queued over the shutdown; the next start of the gateway runs it.
-    async fn leave_queued(&self, writer: &mut Writer) -> Result<Waited> {
+    async fn leave_queued(&self, writer: &mut Writer) -> Result<QueueOutcome> {
         let message = "the gateway is shutting down; the job stays queued and runs after its restart";
         writer.status(JobState::Queued, StatusReason::ShuttingDown, None, message).await?;
         if let Err(error) = writer.flushed(STORE_DEADLINE).await {
             // The job stays queued even so.
             tracing::warn!(%error, "the readers of a queued job could not be told");
         }
-        Ok(Waited::LeftQueued)
+        Ok(QueueOutcome::LeftQueued)
     }
 
-    async fn start_and_run(&self, live: &Live, task: &agent::Task, writer: &mut Writer) -> Outcome {
+    async fn start_and_run(&self, live: &LiveJob, task: &agent::Task, writer: &mut Writer) -> JobOutcome {
         let deadline = Instant::now() + self.timeout(&live.job());
         // A panic in a job ends only that job, with an error event.
         let run = AssertUnwindSafe(self.try_run(live, task, writer, deadline)).catch_unwind();
         // Once the job is cancelled or past its deadline, a stalled store must not delay its end.
         let relief = async {
             let _late = tokio::time::timeout_at(deadline, live.cancel.cancelled()).await;
-            live.relieve();
+            live.release_backpressure();
             std::future::pending::<()>().await
         };
         let ran = tokio::select! {
@@ -149,11 +156,11 @@ impl JobService {
 
     async fn try_run(
         &self,
-        live: &Live,
+        live: &LiveJob,
         task: &agent::Task,
         writer: &mut Writer,
         deadline: Instant,
-    ) -> Result<Done> {
+    ) -> Result<ToolResult> {
         let job = live.job();
         let cancelled = || Error::new(Reason::Cancelled, "the job was cancelled before it started");
         if live.cancel.is_cancelled() {
@@ -186,38 +193,38 @@ impl JobService {
     }
 
     /// Returns the job's outcome; an error that stems from a cancellation or the shutdown is reported as such.
-    fn outcome(&self, live: &Live, result: Result<Done>) -> Outcome {
+    fn outcome(&self, live: &LiveJob, result: Result<ToolResult>) -> JobOutcome {
         if let Err(error) = &result
             && let Some(cause) = error.cause()
         {
             tracing::warn!(job_id = %live.job_id, reason = error.reason().name(), cause, "job failed");
         }
         match (result, live.cancelled_by()) {
-            (Ok(done), _) => Outcome::Succeeded(done),
+            (Ok(done), _) => JobOutcome::Succeeded(done),
             (Err(_), Some(CancelledBy::Shutdown)) => {
                 let message = "the gateway was shut down while the job ran; submit it again";
-                Outcome::Interrupted(Error::new(Reason::Shutdown, message))
+                JobOutcome::Interrupted(Error::new(Reason::Shutdown, message))
             }
             (Err(error), Some(CancelledBy::Caller(name))) if error.reason() == Reason::Cancelled => {
-                Outcome::Failed(
+                JobOutcome::Failed(
                     Error::new(Reason::Cancelled, format!("the job was cancelled by {name}")),
                     Some(name),
                 )
             }
             (Err(error), Some(CancelledBy::Disconnect)) if error.reason() == Reason::Cancelled => {
                 let message = "the job was cancelled because its client left";
-                Outcome::Failed(
+                JobOutcome::Failed(
                     Error::new(Reason::Cancelled, message),
                     Some(CANCELLED_BY_DISCONNECT.to_owned()),
                 )
             }
-            (Err(error), _) => Outcome::Failed(error, None),
+            (Err(error), _) => JobOutcome::Failed(error, None),
         }
     }
 
     /// Stores an answer that is too long for an event in full, before the event that refers to it is written.
-    async fn keep_whole(&self, live: &Live, outcome: &Outcome) {
-        let Outcome::Succeeded(done) = outcome else { return };
+    async fn store_full_result(&self, live: &LiveJob, outcome: &JobOutcome) {
+        let JobOutcome::Succeeded(done) = outcome else { return };
         if done.text.len() <= agent::MAX_TEXT_BYTES {
             return;
         }
@@ -232,26 +239,26 @@ impl JobService {
         }
     }
 
-    pub(super) async fn end(&self, live: &Live, writer: Writer, outcome: &Outcome) {
-        self.keep_whole(live, outcome).await;
+    pub(super) async fn end(&self, live: &LiveJob, writer: Writer, outcome: &JobOutcome) {
+        self.store_full_result(live, outcome).await;
         match writer.finish(outcome).await {
             Ok(appender) => {
                 let mut job = live.job();
                 let retention = Duration::from_secs(self.config().retention_seconds.into());
                 job.expire_time = job.end_time.map(|ended| ended.after(retention));
-                self.journal().finish(appender, &job, || lost(&job)).await;
+                self.journal().finish(appender, &job, || as_lost(&job)).await;
                 self.check_retention();
             }
             Err(error) => {
                 tracing::error!(job_id = %live.job_id, cause = error.cause(), "a job could not be ended");
-                self.journal().abandon(&live.job_id, lost(&live.job())).await;
+                self.journal().abandon(&live.job_id, as_lost(&live.job())).await;
             }
         }
     }
 }
 
 /// Returns the job as it ends when its log has failed for good: interrupted, with DATA_LOSS.
-pub(super) fn lost(job: &Job) -> Job {
+pub(super) fn as_lost(job: &Job) -> Job {
     let message = "the store failed for this job: what it did later is lost, and it may have done it";
     let error = JobError {
         reason: Reason::DataLoss.name().to_owned(),
@@ -268,12 +275,12 @@ pub(super) fn lost(job: &Job) -> Job {
     }
 }
 
-enum Waited {
+enum QueueOutcome {
     Started(Permit),
     LeftQueued,
 }
 
-enum Left {
+enum QueueExit {
     Cancelled,
     Expired,
     Shutdown,

@@ -10,7 +10,9 @@ use prost::Message;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Condition, Config, admission::Admission, live::Live, readiness::Readiness, worker::Worker};
+use super::{
+    Config, NotReadyCause, admission::Admission, live_job::LiveJob, readiness::Readiness, worker::Worker,
+};
 use crate::{
     agent,
     error::{Error, Reason, Result},
@@ -31,7 +33,7 @@ struct Inner {
     journal: Journal,
     worker: Arc<dyn Worker>,
     admission: Arc<Admission>,
-    live: Mutex<BTreeMap<JobId, Arc<Live>>>,
+    live: Mutex<BTreeMap<JobId, Arc<LiveJob>>>,
     tasks: Group,
     closing: CancellationToken,
     /// Notified when a job ends, so that retention runs at once.
@@ -126,11 +128,11 @@ impl JobService {
         self.inner.retention_due.notify_one();
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Live>>> {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<LiveJob>>> {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn insert_live(&self, live: Arc<Live>) {
+    pub(super) fn insert_live(&self, live: Arc<LiveJob>) {
         self.live().insert(live.job_id.clone(), live);
     }
 
@@ -138,7 +140,7 @@ impl JobService {
         self.live().remove(job_id);
     }
 
-    pub(super) fn find_live(&self, caller: &Principal, job_id: &JobId) -> Option<Arc<Live>> {
+    pub(super) fn find_live(&self, caller: &Principal, job_id: &JobId) -> Option<Arc<LiveJob>> {
         let live = self.live().get(job_id).cloned()?;
         self.inner.journal.policy().may_access(caller, &live.caller).then_some(live)
     }
@@ -168,7 +170,7 @@ impl JobService {
 
     async fn read(&self, caller: &Principal, job_id: &JobId) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
-            let mut job = live.told();
+            let mut job = live.stored_snapshot();
             if job.state() == JobState::Queued {
                 job.queue_position = self.inner.admission.position(job_id);
             }
@@ -216,7 +218,7 @@ impl JobService {
         loop {
             let asks = async {
                 match &live {
-                    Some(live) => live.asks().await,
+                    Some(live) => live.wait_for_question().await,
                     None => std::future::pending().await,
                 }
             };
@@ -270,7 +272,9 @@ impl JobService {
         for listed in page.jobs {
             let job_id = JobId::parse(&listed.job_id)?;
             let job = match is_whole {
-                false => self.find_live(caller, &job_id).map_or(listed, |live| summary(&live.told())),
+                false => {
+                    self.find_live(caller, &job_id).map_or(listed, |live| summary(&live.stored_snapshot()))
+                }
                 true => match self.get(caller, &job_id).await {
                     Ok(job) => job,
                     // The job was removed after the page was read.
@@ -308,8 +312,11 @@ impl JobService {
     ) -> Result<Job> {
         if let Some(live) = self.find_live(caller, job_id) {
             // A queued job ends quickly, and once its cancellation was reported it must not run after a crash.
-            let wait =
-                if live.told().state() == JobState::Queued { wait.max(QUEUED_CANCEL_TIME) } else { wait };
+            let wait = if live.stored_snapshot().state() == JobState::Queued {
+                wait.max(QUEUED_CANCEL_TIME)
+            } else {
+                wait
+            };
             live.request_cancel(by);
             // If the end is late, the returned job's state shows it.
             let _is_late = tokio::time::timeout(wait, live.ended.cancelled()).await;
@@ -397,7 +404,7 @@ impl JobService {
 
     /// Sets or clears the reason of one condition for which new jobs should go elsewhere. Jobs are still accepted where
     /// possible.
-    pub fn set_condition(&self, condition: Condition, why: Option<String>) {
+    pub fn set_condition(&self, condition: NotReadyCause, why: Option<String>) {
         self.inner.readiness.set(condition, why);
     }
 
@@ -416,7 +423,7 @@ impl JobService {
                 Ok(Err(error)) => Some(error.message().to_owned()),
                 Err(_) => Some("the store does not answer".to_owned()),
             };
-            self.set_condition(Condition::Store, why);
+            self.set_condition(NotReadyCause::Store, why);
         }
     }
 
@@ -445,7 +452,7 @@ impl JobService {
 
     /// Reports that new jobs should go elsewhere; they are still accepted.
     pub fn set_not_ready(&self) {
-        self.set_condition(Condition::Leaving, Some("shutting down".to_owned()));
+        self.set_condition(NotReadyCause::Leaving, Some("shutting down".to_owned()));
     }
 
     /// Accepts no new jobs and waits for the running ones, for up to `grace` or 200 ms, whichever is longer. Queued jobs stay

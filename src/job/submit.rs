@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{
-    CancelledBy, HeldJob, JobService,
-    admission::Turn,
-    live::Live,
-    normal::{Normal, normal},
+    CancelledBy, DisconnectGuard, JobService,
+    admission::Admitted,
+    live_job::LiveJob,
+    normalization::{NormalizedTask, normal},
 };
 use crate::{
     agent,
@@ -45,7 +45,7 @@ pub struct Submitted {
     /// Whether the job is new.
     pub is_new: bool,
     /// The disconnect guard, if one was requested and the job has not ended.
-    pub held: Option<HeldJob>,
+    pub held: Option<DisconnectGuard>,
 }
 
 impl JobService {
@@ -56,7 +56,7 @@ impl JobService {
     /// [`Reason::ShuttingDown`], after which nothing is stored; [`Reason::StoreUnavailable`], which may leave it unknown
     /// whether the job was accepted.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted> {
-        let Normal { task, options, read, digest, earlier_digests } =
+        let NormalizedTask { task, options, read, digest, earlier_digests } =
             normal(submission.task, submission.options)?;
         self.journal().policy().may_submit(&submission.caller, &task)?;
         // Looked up before admission, so that a repeated submission succeeds even if the queue is full. A job of an earlier
@@ -120,13 +120,13 @@ impl JobService {
         record: JobRecord,
         task: agent::Task,
     ) -> Result<(JobId, bool)> {
-        let promise = self.admission().promise(caller)?;
+        let promise = self.admission().reserve(caller)?;
         let job = record.job.clone().unwrap_or_default();
         match self.journal().submit(record).await? {
             journal::Submitted::Existing(job_id) => Ok((job_id, false)),
             journal::Submitted::New(appender) => {
-                let turn = promise.keep(&job_id, self.worker().needs(caller, &job, &task));
-                self.launch(Live::new(job, appender.stored()), task, appender, turn);
+                let turn = promise.redeem(&job_id, self.worker().needs(caller, &job, &task));
+                self.launch(LiveJob::new(job, appender.stored()), task, appender, turn);
                 Ok((job_id, true))
             }
         }
@@ -137,7 +137,7 @@ impl JobService {
         let job_id = appender.job_id().clone();
         let owner = appender.stored().owner().clone();
         let needs = self.worker().needs(&owner, &job, &task);
-        let turn: Turn = self.admission().admit(&owner, &job_id, needs);
-        self.launch(Live::new(job, appender.stored()), task, appender, turn);
+        let turn: Admitted = self.admission().admit(&owner, &job_id, needs);
+        self.launch(LiveJob::new(job, appender.stored()), task, appender, turn);
     }
 }

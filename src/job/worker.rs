@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::{self, Agent, Inputs, Mind, Writer},
+    agent::{self, Agent, Planner, QuestionSlot, Writer},
     error::Result,
     pb::Job,
     principal::Principal,
-    tool::{DEFAULT_CONVERSATION, Done, Toolbox},
+    tool::{DEFAULT_CONVERSATION, ToolResult, Toolbox},
 };
 
 /// A job that may start now.
@@ -24,7 +24,7 @@ pub struct Assignment<'a> {
     /// The job's task, parsed and checked.
     pub task: &'a agent::Task,
     /// Receives the answers to the job's questions.
-    pub inputs: &'a Inputs,
+    pub inputs: &'a QuestionSlot,
     /// Cancelled when the work has to stop.
     pub cancel: CancellationToken,
     /// The time by which the work has to end.
@@ -33,7 +33,7 @@ pub struct Assignment<'a> {
 
 /// What a job needs in order to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct JobRequirements {
     /// The agent, within its conversation, that the job uses exclusively while it runs.
     pub agent: Option<String>,
     /// Whether the job only reads what the gateway has at hand, without starting a process.
@@ -47,14 +47,14 @@ pub trait Worker: Send + Sync {
     fn engine(&self) -> &'static str;
 
     /// Returns what the job needs before it can start, as far as its task shows it.
-    fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> Needs;
+    fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> JobRequirements;
 
     /// Does the work and writes its events to `writer`. Returns on cancellation and at the deadline, and leaves no process
     /// running. The caller writes the outcome, exactly once.
     ///
     /// # Errors
     /// Why the task failed.
-    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done>;
+    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<ToolResult>;
 }
 
 /// The worker that runs agents: a planner and its tools.
@@ -62,7 +62,7 @@ pub struct AgentWorker {
     /// The tools.
     pub toolbox: Toolbox,
     /// The planner: the model and the tools that it may call.
-    pub mind: Arc<Mind>,
+    pub planner: Arc<Planner>,
 }
 
 #[async_trait]
@@ -71,23 +71,23 @@ impl Worker for AgentWorker {
         self.toolbox.engine().kind.name()
     }
 
-    fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> Needs {
-        let agent::Task::Call(call, _) = task else { return Needs::default() };
+    fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> JobRequirements {
+        let agent::Task::Call(call, _) = task else { return JobRequirements::default() };
         let conversation_id = job.options.as_ref().map_or("", |options| &options.conversation_id);
         let conversation_id = if conversation_id.is_empty() { DEFAULT_CONVERSATION } else { conversation_id };
-        Needs {
+        JobRequirements {
             agent: self.toolbox.agent_needed(owner, conversation_id, call),
             is_reading: call.only_reads(),
         }
     }
 
-    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done> {
+    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<ToolResult> {
         let Assignment { job, owner, task, inputs, cancel, deadline } = assignment;
         let options = job.options.clone().unwrap_or_default();
         let named = Some(options.conversation_id).filter(|id| !id.is_empty());
         let agent = Agent {
             toolbox: &self.toolbox,
-            mind: &self.mind,
+            planner: &self.planner,
             caller: owner,
             job_id: job.job_id.clone(),
             named_conversation: named.clone(),

@@ -56,7 +56,7 @@ pub enum Created {
 
 /// Why a write was refused.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum WriteRefusal {
     /// Another holder has claimed the job since, or the log does not end where the write begins.
     Stale,
     /// The job does not exist or has ended.
@@ -65,7 +65,7 @@ pub enum Refusal {
     Unavailable(Error),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for WriteRefusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stale => formatter.write_str("another gateway has taken the job over"),
@@ -77,7 +77,7 @@ impl fmt::Display for Refusal {
 
 /// Why a job cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum StorageFault {
     /// Nothing is left of the job but the fact that it was accepted, or its log could not be written to the end.
     Lost,
     /// The store cannot read the job at the moment; reading is tried again later.
@@ -86,7 +86,7 @@ pub enum Trouble {
 
 /// What a catalogue knows of a job without reading its log.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct JobOverview {
     /// The owner of the job.
     pub owner: Principal,
     /// Its last stored state.
@@ -96,7 +96,7 @@ pub struct Known {
     /// Whether it is marked as ended.
     pub is_ended: bool,
     /// Why it cannot be read, if so.
-    pub trouble: Option<Trouble>,
+    pub fault: Option<StorageFault>,
 }
 
 /// A job as the store keeps it.
@@ -168,7 +168,7 @@ pub trait Catalogue: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Reason::JobNotFound`].
-    async fn get(&self, job_id: &JobId) -> Result<Known>;
+    async fn get(&self, job_id: &JobId) -> Result<JobOverview>;
 
     /// Reads the record of a job, and its terminal job if it has ended.
     ///
@@ -181,17 +181,17 @@ pub trait Catalogue: Send + Sync + 'static {
     async fn list(&self, query: &Query) -> Result<Vec<Job>>;
 
     /// Records the state of a held job for listings.
-    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal>;
+    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), WriteRefusal>;
 
     /// Marks a job as ended once its last event is stored, and returns the bytes that its log and its stored result take.
     /// Idempotent.
-    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal>;
+    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, WriteRefusal>;
 
-    /// Marks a job whose log can no longer be written as ended; from then on it is [`Trouble::Lost`].
-    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal>;
+    /// Marks a job whose log can no longer be written as ended; from then on it is [`StorageFault::Lost`].
+    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), WriteRefusal>;
 
     /// Takes over up to `limit` unfinished jobs that nobody holds, raising their epochs. A job that cannot be read stays
-    /// unclaimed, becomes [`Trouble::Unreadable`], and is skipped for the duration of a lease.
+    /// unclaimed, becomes [`StorageFault::Unreadable`], and is skipped for the duration of a lease.
     async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed>;
 
     /// Extends the lease of every job of the holder to the duration of `lease` from now on.
@@ -213,13 +213,13 @@ pub trait Catalogue: Send + Sync + 'static {
 }
 
 /// Returns the error that readers of an unreadable job receive.
-pub(super) fn unreadable(job_id: &JobId, trouble: Trouble) -> Error {
-    let error = match trouble {
-        Trouble::Unreadable => Error::new(
+pub(super) fn unreadable(job_id: &JobId, fault: StorageFault) -> Error {
+    let error = match fault {
+        StorageFault::Unreadable => Error::new(
             Reason::StoreUnavailable,
             "the job cannot be read from the store now; that is tried again, ask later",
         ),
-        Trouble::Lost => Error::new(
+        StorageFault::Lost => Error::new(
             Reason::DataLoss,
             "the store was damaged and this job is lost: it was accepted, and may have run; what was found of it is kept beside the store, in `damaged`",
         ),

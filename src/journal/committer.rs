@@ -11,9 +11,9 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, Catalogue, EventLog, Refusal,
-    live::{Counters, Log},
-    mark::Broken,
+    Append, Catalogue, EventLog, WriteRefusal,
+    high_water_mark::LogFailure,
+    live_log::{Counters, LiveLog},
 };
 
 /// An event that arrives later than this after the last commit is stored at once; events that arrive earlier are gathered.
@@ -31,7 +31,7 @@ const CHECK_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Committer {
     /// Logs with events to store, in the order in which they were queued; each log at most once.
-    queue: Mutex<VecDeque<Arc<Log>>>,
+    queue: Mutex<VecDeque<Arc<LiveLog>>>,
     work: Notify,
     /// Notified when a full batch, an end or a flush waits: the commit then starts without gathering more.
     urgent: Notify,
@@ -40,18 +40,18 @@ pub(super) struct Committer {
 
 /// A log whose write failed.
 struct Failing {
-    log: Arc<Log>,
+    log: Arc<LiveLog>,
     since: Instant,
     again: Instant,
 }
 
 impl Committer {
-    fn queued(&self) -> MutexGuard<'_, VecDeque<Arc<Log>>> {
+    fn queued(&self) -> MutexGuard<'_, VecDeque<Arc<LiveLog>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a log that has events to store. Must not be called again for it before those events are published.
-    pub(super) fn queue(&self, log: Arc<Log>) {
+    pub(super) fn queue(&self, log: Arc<LiveLog>) {
         let mut queue = self.queued();
         queue.push_back(log);
         if queue.len() == 1 {
@@ -109,7 +109,7 @@ impl Committer {
     }
 
     /// Returns what the next commit stores: first the failed logs whose retry is due, then the queue.
-    fn take(&self, failing: &mut Vec<Failing>) -> Vec<(Arc<Log>, Option<Instant>)> {
+    fn take(&self, failing: &mut Vec<Failing>) -> Vec<(Arc<LiveLog>, Option<Instant>)> {
         let now = Instant::now();
         let mut due: Vec<_> = failing
             .extract_if(.., |failing| failing.again <= now)
@@ -122,7 +122,7 @@ impl Committer {
 
     async fn commit(
         &self,
-        due: Vec<(Arc<Log>, Option<Instant>)>,
+        due: Vec<(Arc<LiveLog>, Option<Instant>)>,
         failing: &mut Vec<Failing>,
         catalogue: &dyn Catalogue,
         events: &dyn EventLog,
@@ -165,7 +165,7 @@ impl Committer {
                             self.queue(log);
                         }
                     }
-                    Err(Refusal::Unavailable(error)) => {
+                    Err(WriteRefusal::Unavailable(error)) => {
                         if since.is_none() {
                             tracing::error!(job_id = %log.job_id(), cause = error.cause(), "the store does not take a job's events, trying again");
                         }
@@ -176,7 +176,7 @@ impl Committer {
                             let checked = tokio::time::timeout(CHECK_TIME, catalogue.check()).await;
                             if matches!(checked, Ok(Ok(()))) {
                                 tracing::error!(job_id = %log.job_id(), "the job's log has failed for good");
-                                log.break_off(Broken::Failed);
+                                log.break_off(LogFailure::Failed);
                                 continue;
                             }
                             since = now;
@@ -185,7 +185,7 @@ impl Committer {
                     }
                     Err(refusal) => {
                         tracing::error!(job_id = %log.job_id(), %refusal, "a job's events are refused");
-                        log.break_off(Broken::TakenOver);
+                        log.break_off(LogFailure::TakenOver);
                     }
                 }
             }

@@ -171,7 +171,7 @@ fn batch(job_id: &JobId, first: u32, texts: &[&str]) -> Arc<Batch> {
     Arc::new(Batch::encoded(job_id, first, &payloads))
 }
 
-async fn append(store: &impl EventLog, claim: &Claim, batches: Vec<Arc<Batch>>) -> Result<(), Refusal> {
+async fn append(store: &impl EventLog, claim: &Claim, batches: Vec<Arc<Batch>>) -> Result<(), WriteRefusal> {
     store.append(vec![Append { claim: claim.clone(), batches }]).await.remove(0)
 }
 
@@ -199,7 +199,10 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     append(&store, &claim, vec![batch(&job_id, 1, &["a", "b"])]).await.unwrap();
     let again = vec![batch(&job_id, 1, &["a", "b"]), batch(&job_id, 3, &["c"])];
     append(&store, &claim, again).await.unwrap();
-    assert!(matches!(append(&store, &claim, vec![batch(&job_id, 5, &["e"])]).await, Err(Refusal::Stale)));
+    assert!(matches!(
+        append(&store, &claim, vec![batch(&job_id, 5, &["e"])]).await,
+        Err(WriteRefusal::Stale)
+    ));
     store.set_state(&claim, JobState::Running).await.unwrap();
     let known = store.get(&job_id).await.unwrap();
     assert_eq!((known.last_sequence, known.state, known.is_ended), (3, JobState::Running, false));
@@ -217,9 +220,12 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     let claimed = store.claim(&lease(&second), 10).await.unwrap();
     let left = claimed.jobs.into_iter().find(|left| left.claim.job_id == job_id).unwrap();
     assert_eq!((left.claim.epoch, left.last_sequence), (claim.epoch + 1, 3));
-    assert!(matches!(append(&store, &claim, vec![batch(&job_id, 4, &["stale"])]).await, Err(Refusal::Stale)));
-    assert!(matches!(store.set_state(&claim, JobState::Failed).await, Err(Refusal::Stale)));
-    assert!(matches!(store.end(&claim, &ended(&job_id, 3)).await, Err(Refusal::Stale)));
+    assert!(matches!(
+        append(&store, &claim, vec![batch(&job_id, 4, &["stale"])]).await,
+        Err(WriteRefusal::Stale)
+    ));
+    assert!(matches!(store.set_state(&claim, JobState::Failed).await, Err(WriteRefusal::Stale)));
+    assert!(matches!(store.end(&claim, &ended(&job_id, 3)).await, Err(WriteRefusal::Stale)));
     // Within one write the stale append is refused and the other one succeeds.
     let appends = vec![
         Append { claim: claim.clone(), batches: vec![batch(&job_id, 4, &["stale"])] },
@@ -227,7 +233,7 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     ];
     let waiting = store.changed(&job_id, 3);
     let (changed, answers) = tokio::join!(waiting, store.append(appends));
-    assert!(matches!(&answers[..], [Err(Refusal::Stale), Ok(())]), "{answers:?}");
+    assert!(matches!(&answers[..], [Err(WriteRefusal::Stale), Ok(())]), "{answers:?}");
     assert_eq!(changed.unwrap(), Head { last_sequence: 4, is_ended: false });
     let mut reader = store.reader(&job_id).await.unwrap();
     let read = reader.read(1, 4, 1 << 20).await.unwrap();
@@ -239,7 +245,10 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     let (changed, bytes) = tokio::join!(store.changed(&job_id, 4), store.end(&left.claim, &end));
     assert!(changed.unwrap().is_ended);
     assert_eq!(store.end(&left.claim, &end).await.unwrap(), bytes.unwrap());
-    assert!(matches!(append(&store, &left.claim, vec![batch(&job_id, 5, &["f"])]).await, Err(Refusal::Gone)));
+    assert!(matches!(
+        append(&store, &left.claim, vec![batch(&job_id, 5, &["f"])]).await,
+        Err(WriteRefusal::Gone)
+    ));
     assert_eq!(store.read(&job_id).await.unwrap().ended.unwrap().last_sequence, 4);
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
-use super::{Filter, Holder, JobId, Trouble};
+use super::{Filter, Holder, JobId, StorageFault};
 use crate::{
     pb::{Job, JobState, TaskOptions, Timestamp, storage::JobRecord},
     principal::Principal,
@@ -17,39 +17,39 @@ pub(super) struct Key {
 }
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct LeaseHold {
     pub(super) holder: Holder,
     pub(super) until: Instant,
 }
 
 /// Who holds an unfinished job.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(super) struct ClaimState {
     pub(super) epoch: u64,
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<LeaseHold>,
     /// The job must not be claimed before this instant, even if nobody holds it.
     pub(super) rests_until: Option<Instant>,
 }
 
 /// When a job ended, and its position in the retention order of its owner.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct EndPosition {
     pub(super) time: Timestamp,
     /// The instant of the end in milliseconds on the clock of the index, and a tie-breaker. Changes of the time of day do not
     /// affect that clock, and only it decides how old the job is in this process.
-    pub(super) place: (i64, u64),
+    pub(super) retention_order: (i64, u64),
 }
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) owner: Principal,
     pub(super) state: JobState,
-    pub(super) trouble: Option<Trouble>,
+    pub(super) fault: Option<StorageFault>,
     pub(super) last_sequence: u32,
     pub(super) log_bytes: u64,
-    pub(super) end: Option<End>,
+    pub(super) end: Option<EndPosition>,
     /// Present until the job ends; boxed because most jobs have ended.
-    pub(super) claims: Option<Box<Claims>>,
+    pub(super) claims: Option<Box<ClaimState>>,
     pub(super) key: Option<Box<Key>>,
     /// The encoded job as listings show it, without the fields above.
     pub(super) summary: Box<[u8]>,
@@ -86,11 +86,11 @@ impl Entry {
         Self {
             owner,
             state: JobState::Queued,
-            trouble: None,
+            fault: None,
             last_sequence: 0,
             log_bytes: 0,
             end: None,
-            claims: Some(Box::new(Claims { epoch: 1, held: None, rests_until: None })),
+            claims: Some(Box::new(ClaimState { epoch: 1, held: None, rests_until: None })),
             key: (!key.is_empty()).then(|| Box::new(Key { key: key.into(), request_digest })),
             summary: encoded_summary(options, summary_of.unwrap_or(&job)),
         }
@@ -101,7 +101,7 @@ impl Entry {
         Self {
             owner,
             state: JobState::Unspecified,
-            trouble: None,
+            fault: None,
             last_sequence: 0,
             log_bytes: 0,
             end: None,

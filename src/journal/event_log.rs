@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Batch, Claim, Damage, JobId, Refusal};
+use super::{Batch, Claim, Damage, JobId, WriteRefusal};
 use crate::error::Result;
 
 /// The result of one read.
@@ -50,7 +50,7 @@ pub trait EventLog: Send + Sync + 'static {
     /// Appends batches of many jobs at once, one entry per job, and returns one result per entry in the same order. An append
     /// succeeds only under the latest claim of the job and only where the log ends directly before it; batches that the log
     /// already holds, from an append whose result was lost, are skipped.
-    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), Refusal>>;
+    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), WriteRefusal>>;
 
     /// Opens a reader of the events of a job.
     ///
@@ -67,7 +67,7 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Stores the full text of a result that is too long for an event. Must be called before the events that refer to it are
     /// appended.
-    async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), Refusal>;
+    async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), WriteRefusal>;
 
     /// Returns at most `max_bytes` of a stored result from byte `from` on, and nothing beyond its end.
     ///

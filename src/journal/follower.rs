@@ -4,8 +4,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     Batch, Chunk, EventLog, Head, JobId, Reader,
-    live::Log,
-    mark::{Broken, Published},
+    high_water_mark::{LogFailure, PublishedPosition},
+    live_log::LiveLog,
     read_cache::ReadCache,
 };
 use crate::error::{Error, Reason, Result};
@@ -48,7 +48,7 @@ pub struct Follower {
 
 pub(super) enum Source {
     /// This process writes the log.
-    Live(Arc<Log>),
+    Live(Arc<LiveLog>),
     /// Another process writes the log, or nobody does at present; events up to `last_sequence` are stored and more may follow.
     Elsewhere { last_sequence: u32 },
     /// No event follows `last_sequence`.
@@ -56,14 +56,14 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn published(&self) -> Published {
+    fn published(&self) -> PublishedPosition {
         match self {
             Self::Live(log) => log.mark.now(),
             Self::Elsewhere { last_sequence } => {
-                Published { last_sequence: *last_sequence, is_ended: false, broken: None }
+                PublishedPosition { last_sequence: *last_sequence, is_ended: false, broken: None }
             }
             Self::Ended { last_sequence } => {
-                Published { last_sequence: *last_sequence, is_ended: true, broken: None }
+                PublishedPosition { last_sequence: *last_sequence, is_ended: true, broken: None }
             }
         }
     }
@@ -98,8 +98,8 @@ impl Follower {
         loop {
             match &self.source {
                 Source::Ended { .. } => return Ok(()),
-                Source::Live(log) => match log.mark.wait_for(Published::is_over).await.broken {
-                    Some(Broken::TakenOver) => self.look_elsewhere(),
+                Source::Live(log) => match log.mark.wait_for(PublishedPosition::is_over).await.broken {
+                    Some(LogFailure::TakenOver) => self.look_elsewhere(),
                     _ => return Ok(()),
                 },
                 Source::Elsewhere { last_sequence } => {
@@ -149,8 +149,8 @@ impl Follower {
             }
             let next_sequence = self.next_sequence;
             match (&self.source, published.broken) {
-                (Source::Live(_), Some(Broken::TakenOver)) => self.look_elsewhere(),
-                (Source::Live(_), Some(Broken::Failed)) => {
+                (Source::Live(_), Some(LogFailure::TakenOver)) => self.look_elsewhere(),
+                (Source::Live(_), Some(LogFailure::Failed)) => {
                     // Reported once; the next call then returns `None`.
                     let last_sequence = published.last_sequence;
                     self.source = Source::Ended { last_sequence };

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Appender, Catalogue, Claim, Claimed, Counters, Created, Damage, EventLog, Filter, Follower, Holder,
-    JobId, Known, Lease, MAX_SEQUENCE, Query, Refusal, Retention, StoredJob, Unfinished,
-    catalogue::unreadable, committer::Committer, follower::Source, live::Log, mark::Broken,
-    read_cache::ReadCache, room::LogRoom,
+    JobId, JobOverview, Lease, MAX_SEQUENCE, Query, Retention, StoredJob, Unfinished, WriteRefusal,
+    catalogue::unreadable, committer::Committer, follower::Source, high_water_mark::LogFailure,
+    live_log::LiveLog, log_budget::LogBudget, read_cache::ReadCache,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -46,12 +46,12 @@ struct Inner {
     policy: Arc<dyn Policy>,
     holder: Holder,
     /// The logs that this process writes, by job.
-    live: Mutex<BTreeMap<JobId, Arc<Log>>>,
+    live: Mutex<BTreeMap<JobId, Arc<LiveLog>>>,
     cache: Arc<ReadCache>,
     committer: Arc<Committer>,
     tasks: Group,
     max_tail_bytes: usize,
-    room: Arc<LogRoom>,
+    room: Arc<LogBudget>,
 }
 
 /// The parts that a journal is made of.
@@ -104,7 +104,7 @@ impl Journal {
             committer: Arc::default(),
             tasks: Group::new("journal"),
             max_tail_bytes,
-            room: Arc::new(LogRoom::new(max_log_bytes)),
+            room: Arc::new(LogBudget::new(max_log_bytes)),
         };
         let inner = Arc::new(inner);
         let committing = inner.committer.clone().run(
@@ -118,7 +118,7 @@ impl Journal {
         Ok((Self { inner }, damage))
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Log>>> {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<LiveLog>>> {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,7 +179,7 @@ impl Journal {
         let inner = &self.inner;
         let job_id = claim.job_id.clone();
         let whose = (claim, Principal::of_record(record));
-        let log = Arc::new(Log::new(
+        let log = Arc::new(LiveLog::new(
             whose,
             last_sequence,
             inner.max_tail_bytes,
@@ -197,12 +197,12 @@ impl Journal {
         let now = log.mark.wait_for(|now| now.is_over()).await;
         match now.broken {
             None => self.mark_ended(&log.claim, job, lost).await,
-            Some(Broken::Failed) => {
+            Some(LogFailure::Failed) => {
                 self.give_up(&log.claim, lost()).await;
                 self.live().remove(log.job_id());
                 false
             }
-            Some(Broken::TakenOver) => {
+            Some(LogFailure::TakenOver) => {
                 self.live().remove(log.job_id());
                 false
             }
@@ -214,7 +214,7 @@ impl Journal {
     pub async fn abandon(&self, job_id: &JobId, lost: Job) {
         let log = self.live().get(job_id).cloned();
         let Some(log) = log else { return };
-        if log.mark.now().broken == Some(Broken::Failed) {
+        if log.mark.now().broken == Some(LogFailure::Failed) {
             self.give_up(&log.claim, lost).await;
         }
         self.live().remove(job_id);
@@ -227,7 +227,7 @@ impl Journal {
         let is_marked = loop {
             match self.inner.catalogue.end(claim, job).await {
                 Ok(_) => break true,
-                Err(Refusal::Unavailable(error)) => {
+                Err(WriteRefusal::Unavailable(error)) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::error!(job_id = %claim.job_id, cause = error.cause(), "the end of a job not stored, trying again");
                     }
@@ -248,14 +248,14 @@ impl Journal {
     }
 
     async fn give_up(&self, claim: &Claim, lost: Job) {
-        while let Err(Refusal::Unavailable(error)) = self.inner.catalogue.give_up(claim, &lost).await {
+        while let Err(WriteRefusal::Unavailable(error)) = self.inner.catalogue.give_up(claim, &lost).await {
             tracing::error!(job_id = %claim.job_id, cause = error.cause(), "a lost job not marked, trying again");
             tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 
     /// Returns what is known of a job. A job that the principal may not access is reported as not found.
-    async fn known(&self, principal: &Principal, job_id: &JobId) -> Result<Known> {
+    async fn known(&self, principal: &Principal, job_id: &JobId) -> Result<JobOverview> {
         let known = self.inner.catalogue.get(job_id).await?;
         match self.inner.policy.may_access(principal, &known.owner) {
             true => Ok(known),
@@ -290,8 +290,8 @@ impl Journal {
             }
             None => {
                 let known = self.known(principal, job_id).await?;
-                if let Some(trouble) = known.trouble {
-                    return Err(unreadable(job_id, trouble));
+                if let Some(fault) = known.fault {
+                    return Err(unreadable(job_id, fault));
                 }
                 let last_sequence = known.last_sequence.min(MAX_SEQUENCE);
                 match known.is_ended {
@@ -347,7 +347,7 @@ impl Journal {
         let claim = self.live().get(job_id).map(|log| log.claim.clone());
         let claim = claim.ok_or_else(|| JobId::not_found(job_id.as_str()))?;
         self.inner.events.put_result(&claim, text).await.map_err(|refusal| match refusal {
-            Refusal::Unavailable(error) => error,
+            WriteRefusal::Unavailable(error) => error,
             refusal => Error::internal(refusal),
         })
     }
@@ -367,8 +367,8 @@ impl Journal {
     pub async fn job(&self, principal: &Principal, job_id: &JobId) -> Result<StoredJob> {
         let mut known = self.known(principal, job_id).await?;
         loop {
-            if let Some(trouble) = known.trouble {
-                return Err(unreadable(job_id, trouble));
+            if let Some(fault) = known.fault {
+                return Err(unreadable(job_id, fault));
             }
             let mut stored = self.inner.catalogue.read(job_id).await?;
             // Read again afterwards, so that a caller who has meanwhile seen an event is not shown an older state of the job.

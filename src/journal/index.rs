@@ -13,8 +13,8 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::{
-    Claim, Head, JobId, Known, Lease, Query, Refusal, Retention, Trouble,
-    entry::{Claims, End, Entry, Held, encoded_summary},
+    Claim, Head, JobId, JobOverview, Lease, Query, Retention, StorageFault, WriteRefusal,
+    entry::{ClaimState, EndPosition, Entry, LeaseHold, encoded_summary},
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -24,7 +24,7 @@ use crate::{
 
 /// What the index keeps of the end of a job outside its encoded summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct EndOf {
+pub(super) struct EndSummary {
     pub(super) state: JobState,
     pub(super) time: Option<Timestamp>,
     pub(super) last_sequence: u32,
@@ -33,7 +33,7 @@ pub(super) struct EndOf {
     pub(super) frees_key: bool,
 }
 
-impl EndOf {
+impl EndSummary {
     /// `job` is the terminal job, with its outcome.
     pub(super) fn new(job: &Job, log_bytes: u64, is_lost: bool) -> Self {
         let (state, time, last_sequence) = (job.state(), job.end_time, job.last_sequence);
@@ -49,7 +49,7 @@ pub(super) fn frees_key(job: &Job) -> bool {
 
 /// The jobs of one owner.
 #[derive(Debug, Default)]
-struct Owned {
+struct OwnerJobs {
     jobs: BTreeSet<JobId>,
     keys: BTreeMap<Box<str>, JobId>,
     /// Ended jobs in retention order, oldest first.
@@ -60,7 +60,7 @@ struct Owned {
 #[derive(Debug)]
 pub(super) struct Index {
     jobs: HashMap<JobId, Box<Entry>>,
-    owners: BTreeMap<Principal, Owned>,
+    owners: BTreeMap<Principal, OwnerJobs>,
     unfinished: BTreeSet<JobId>,
     ended: usize,
     ended_bytes: u64,
@@ -107,8 +107,8 @@ impl Index {
     pub(super) fn create(&mut self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Claim {
         let job = record.job.as_ref().map(|job| Job { task: None, ..job.clone() });
         let mut entry = Entry::new(JobRecord { job, ..record.clone() }, None);
-        let held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
-        entry.claims = Some(Box::new(Claims { epoch: 1, held, rests_until: None }));
+        let held = Some(LeaseHold { holder: lease.holder.clone(), until: Instant::now() + lease.time });
+        entry.claims = Some(Box::new(ClaimState { epoch: 1, held, rests_until: None }));
         self.insert(job_id.clone(), entry);
         Claim { job_id: job_id.clone(), epoch: 1 }
     }
@@ -117,36 +117,36 @@ impl Index {
     /// as unreadable rather than as empty.
     pub(super) fn found_unfinished(&mut self, job_id: &JobId, record: JobRecord) {
         let mut entry = Entry::new(record, None);
-        entry.trouble = Some(Trouble::Unreadable);
+        entry.fault = Some(StorageFault::Unreadable);
         self.insert(job_id.clone(), entry);
     }
 
     /// Adds an ended job. `entry` is the job as listings show it.
-    pub(super) fn found_ended(&mut self, job_id: &JobId, entry: Entry, end: EndOf) {
+    pub(super) fn found_ended(&mut self, job_id: &JobId, entry: Entry, end: EndSummary) {
         self.insert(job_id.clone(), entry);
         self.mark_ended(job_id, None, end);
     }
 
     /// `summary` replaces the encoded summary, if it has changed.
-    fn mark_ended(&mut self, job_id: &JobId, summary: Option<Box<[u8]>>, end: EndOf) {
-        let EndOf { log_bytes, is_lost, frees_key, .. } = end;
+    fn mark_ended(&mut self, job_id: &JobId, summary: Option<Box<[u8]>>, end: EndSummary) {
+        let EndSummary { log_bytes, is_lost, frees_key, .. } = end;
         let now = self.now();
         let Some(entry) = self.jobs.get_mut(job_id).filter(|entry| entry.end.is_none()) else { return };
         let time = end.time.unwrap_or_else(Timestamp::now);
         let age = i64::try_from(time.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let place = (now.saturating_sub(age), self.next_place);
+        let retention_order = (now.saturating_sub(age), self.next_place);
         self.next_place += 1;
         entry.state = end.state;
-        entry.trouble = is_lost.then_some(Trouble::Lost);
+        entry.fault = is_lost.then_some(StorageFault::Lost);
         entry.last_sequence = end.last_sequence;
         entry.log_bytes = log_bytes;
-        entry.end = Some(End { time, place });
+        entry.end = Some(EndPosition { time, retention_order });
         entry.claims = None;
         if let Some(summary) = summary {
             entry.summary = summary;
         }
         let owned = self.owners.entry(entry.owner.clone()).or_default();
-        owned.ended.insert(place, job_id.clone());
+        owned.ended.insert(retention_order, job_id.clone());
         owned.ended_bytes += log_bytes;
         if let Some(key) = entry.key.take_if(|_| frees_key)
             && owned.keys.get(&key.key) == Some(job_id)
@@ -159,7 +159,7 @@ impl Index {
     }
 
     /// Marks an unfinished job as ended.
-    pub(super) fn found_end(&mut self, job_id: &JobId, job: &Job, end: EndOf) {
+    pub(super) fn found_end(&mut self, job_id: &JobId, job: &Job, end: EndSummary) {
         let Some(entry) = self.jobs.get(job_id) else { return };
         // The catalogue omits the options from an end.
         let known = job.options.as_ref().filter(|options| **options != TaskOptions::default()).cloned();
@@ -170,7 +170,7 @@ impl Index {
     /// Marks a job as lost. A job that had not ended is given an end in the state INTERRUPTED.
     pub(super) fn lose(&mut self, job_id: &JobId) {
         let Some(entry) = self.jobs.get_mut(job_id) else { return };
-        entry.trouble = Some(Trouble::Lost);
+        entry.fault = Some(StorageFault::Lost);
         if entry.end.is_some() {
             return;
         }
@@ -182,7 +182,7 @@ impl Index {
             ..Job::default()
         };
         let summary = encoded_summary(self.jobs.get(job_id).and_then(|entry| entry.options()), &end);
-        self.mark_ended(job_id, Some(summary), EndOf::new(&end, 0, true));
+        self.mark_ended(job_id, Some(summary), EndSummary::new(&end, 0, true));
     }
 
     /// Returns what is known of the record of a job: everything but its task.
@@ -225,14 +225,14 @@ impl Index {
             .for_job(job_id.as_str()))
     }
 
-    pub(super) fn get(&self, job_id: &JobId) -> Result<Known> {
+    pub(super) fn get(&self, job_id: &JobId) -> Result<JobOverview> {
         let entry = self.jobs.get(job_id).ok_or_else(|| JobId::not_found(job_id.as_str()))?;
-        Ok(Known {
+        Ok(JobOverview {
             owner: entry.owner.clone(),
             state: entry.state,
             last_sequence: entry.last_sequence,
             is_ended: entry.end.is_some(),
-            trouble: entry.trouble,
+            fault: entry.fault,
         })
     }
 
@@ -254,17 +254,17 @@ impl Index {
             .collect()
     }
 
-    fn held(&mut self, claim: &Claim) -> Result<&mut Entry, Refusal> {
-        let entry = self.jobs.get_mut(&claim.job_id).ok_or(Refusal::Gone)?;
+    fn held(&mut self, claim: &Claim) -> Result<&mut Entry, WriteRefusal> {
+        let entry = self.jobs.get_mut(&claim.job_id).ok_or(WriteRefusal::Gone)?;
         match &entry.claims {
             Some(claims) if claims.epoch == claim.epoch => Ok(entry),
-            Some(_) => Err(Refusal::Stale),
-            None => Err(Refusal::Gone),
+            Some(_) => Err(WriteRefusal::Stale),
+            None => Err(WriteRefusal::Gone),
         }
     }
 
     /// Returns the last stored sequence of the job if `claim` is its latest claim.
-    pub(super) fn check(&mut self, claim: &Claim) -> Result<u32, Refusal> {
+    pub(super) fn check(&mut self, claim: &Claim) -> Result<u32, WriteRefusal> {
         self.held(claim).map(|entry| entry.last_sequence)
     }
 
@@ -275,14 +275,14 @@ impl Index {
         }
     }
 
-    pub(super) fn set_state(&mut self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+    pub(super) fn set_state(&mut self, claim: &Claim, state: JobState) -> Result<(), WriteRefusal> {
         self.held(claim)?.state = state;
         Ok(())
     }
 
     /// Marks a job as ended; a job that has already ended stays unchanged.
     pub(super) fn end(&mut self, claim: &Claim, job: &Job, log_bytes: u64, is_lost: bool) {
-        self.found_end(&claim.job_id, job, EndOf::new(job, log_bytes, is_lost));
+        self.found_end(&claim.job_id, job, EndSummary::new(job, log_bytes, is_lost));
     }
 
     /// Returns the stored bytes of a job if it has already ended.
@@ -307,9 +307,9 @@ impl Index {
         let entry = self.jobs.get_mut(job_id)?;
         let claims = entry.claims.as_mut()?;
         claims.epoch += 1;
-        claims.held = Some(Held { holder: lease.holder.clone(), until: Instant::now() + lease.time });
+        claims.held = Some(LeaseHold { holder: lease.holder.clone(), until: Instant::now() + lease.time });
         claims.rests_until = None;
-        entry.trouble = None;
+        entry.fault = None;
         Some(Claim { job_id: job_id.clone(), epoch: claims.epoch })
     }
 
@@ -320,7 +320,7 @@ impl Index {
         {
             claims.held = None;
             claims.rests_until = Some(Instant::now() + time);
-            entry.trouble = Some(Trouble::Unreadable);
+            entry.fault = Some(StorageFault::Unreadable);
         }
     }
 
@@ -346,7 +346,7 @@ impl Index {
             owned.keys.remove(&key.key);
         }
         if let Some(end) = &entry.end {
-            owned.ended.remove(&end.place);
+            owned.ended.remove(&end.retention_order);
             owned.ended_bytes -= entry.log_bytes;
             self.ended -= 1;
             self.ended_bytes -= entry.log_bytes;
@@ -365,7 +365,7 @@ impl Index {
         // What each owner keeps once the expired jobs are removed.
         let mut left: Vec<_> = Vec::new();
         for owned in self.owners.values().filter(|owned| !owned.ended.is_empty()) {
-            let mut rest = Rest {
+            let mut rest = RetentionCursor {
                 ended: owned.ended.iter().peekable(),
                 jobs: owned.ended.len(),
                 bytes: owned.ended_bytes,
@@ -395,13 +395,13 @@ impl Index {
 }
 
 /// The ended jobs of one owner, oldest first, while some of them are selected for removal.
-struct Rest<'a> {
+struct RetentionCursor<'a> {
     ended: std::iter::Peekable<std::collections::btree_map::Iter<'a, (i64, u64), JobId>>,
     jobs: usize,
     bytes: u64,
 }
 
-impl Rest<'_> {
+impl RetentionCursor<'_> {
     fn next(
         &mut self,
         entries: &HashMap<JobId, Box<Entry>>,

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
-    Append, Batch, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, Known, Lease,
-    Query, Reader, Refusal, Retention, StoredJob, Unfinished, index::Index,
+    Append, Batch, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, JobOverview,
+    Lease, Query, Reader, Retention, StoredJob, Unfinished, WriteRefusal, index::Index,
 };
 use crate::{
     error::{Error, Result},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-struct Kept {
+struct MemoryJob {
     record: JobRecord,
     log: Arc<Mutex<Vec<Arc<Batch>>>>,
     ended: Option<Job>,
@@ -28,15 +28,15 @@ struct Kept {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MemoryStoreState {
     index: Index,
-    kept: BTreeMap<JobId, Kept>,
+    kept: BTreeMap<JobId, MemoryJob>,
 }
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    state: Mutex<State>,
+    state: Mutex<MemoryStoreState>,
     /// Notified whenever something was stored.
     changed: Notify,
 }
@@ -45,22 +45,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl State {
-    fn kept(&mut self, job_id: &JobId) -> Result<&mut Kept> {
+impl MemoryStoreState {
+    fn kept(&mut self, job_id: &JobId) -> Result<&mut MemoryJob> {
         self.kept.get_mut(job_id).ok_or_else(|| JobId::not_found(job_id.as_str()))
     }
 
-    fn append(&mut self, append: &Append) -> Result<(), Refusal> {
+    fn append(&mut self, append: &Append) -> Result<(), WriteRefusal> {
         let job_id = &append.claim.job_id;
         let last = self.index.check(&append.claim)?;
         let batches: Vec<_> =
             append.batches.iter().filter(|batch| batch.first_sequence() > last).cloned().collect();
         let Some(first) = batches.first() else { return Ok(()) };
         if first.first_sequence() != last + 1 {
-            return Err(Refusal::Stale);
+            return Err(WriteRefusal::Stale);
         }
         let last_sequence = batches.last().map_or(last, |batch| batch.last_sequence());
-        let kept = self.kept(job_id).map_err(|_| Refusal::Gone)?;
+        let kept = self.kept(job_id).map_err(|_| WriteRefusal::Gone)?;
         lock(&kept.log).extend(batches);
         self.index.stored(job_id, last_sequence);
         Ok(())
@@ -105,7 +105,7 @@ impl Catalogue for MemoryStore {
             return Ok(Created::Existing(existing));
         }
         let claim = state.index.create(&job_id, record, lease);
-        state.kept.insert(job_id, Kept { record: record.clone(), ..Kept::default() });
+        state.kept.insert(job_id, MemoryJob { record: record.clone(), ..MemoryJob::default() });
         Ok(Created::New(claim))
     }
 
@@ -113,7 +113,7 @@ impl Catalogue for MemoryStore {
         lock(&self.state).index.by_key(owner, key, digests)
     }
 
-    async fn get(&self, job_id: &JobId) -> Result<Known> {
+    async fn get(&self, job_id: &JobId) -> Result<JobOverview> {
         lock(&self.state).index.get(job_id)
     }
 
@@ -126,18 +126,18 @@ impl Catalogue for MemoryStore {
         Ok(lock(&self.state).index.list(query))
     }
 
-    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), WriteRefusal> {
         lock(&self.state).index.set_state(claim, state)
     }
 
-    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal> {
+    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, WriteRefusal> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         if let Some(bytes) = state.index.ended_bytes_of(&claim.job_id) {
             return Ok(bytes);
         }
         state.index.check(claim)?;
-        let kept = state.kept.get_mut(&claim.job_id).ok_or(Refusal::Gone)?;
+        let kept = state.kept.get_mut(&claim.job_id).ok_or(WriteRefusal::Gone)?;
         kept.ended = Some(job.clone());
         let log: u64 = lock(&kept.log).iter().map(|batch| batch.bytes().len() as u64).sum();
         let bytes = log + kept.result.len() as u64;
@@ -147,7 +147,7 @@ impl Catalogue for MemoryStore {
         Ok(bytes)
     }
 
-    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
+    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), WriteRefusal> {
         let mut state = lock(&self.state);
         state.index.check(claim)?;
         state.index.end(claim, job, 0, true);
@@ -198,7 +198,7 @@ impl Catalogue for MemoryStore {
 
 #[async_trait]
 impl EventLog for MemoryStore {
-    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), Refusal>> {
+    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), WriteRefusal>> {
         let mut state = lock(&self.state);
         let answers = appends.iter().map(|append| state.append(append)).collect();
         drop(state);
@@ -218,10 +218,10 @@ impl EventLog for MemoryStore {
         .await
     }
 
-    async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), Refusal> {
+    async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), WriteRefusal> {
         let mut state = lock(&self.state);
         state.index.check(claim)?;
-        state.kept(&claim.job_id).map_err(|_| Refusal::Gone)?.result = text;
+        state.kept(&claim.job_id).map_err(|_| WriteRefusal::Gone)?.result = text;
         Ok(())
     }
 
@@ -242,26 +242,26 @@ impl MemoryStore {
     /// Returns what a new process would find of each job: its record, its events, and its terminal job if it has ended.
     pub(crate) fn contents(&self) -> BTreeMap<JobId, Contents> {
         let state = lock(&self.state);
-        let of = |kept: &Kept| (kept.record.clone(), lock(&kept.log).clone(), kept.ended.clone());
+        let of = |kept: &MemoryJob| (kept.record.clone(), lock(&kept.log).clone(), kept.ended.clone());
         state.kept.iter().map(|(job_id, kept)| (job_id.clone(), of(kept))).collect()
     }
 
     /// Returns a store with the same jobs and events, as after a restart: nobody holds a job. Stored results are not carried
     /// over.
     pub(crate) fn reopened(&self) -> Self {
-        use super::{entry::Entry, index::EndOf};
-        let mut state = State::default();
+        use super::{entry::Entry, index::EndSummary};
+        let mut state = MemoryStoreState::default();
         for (job_id, (record, log, ended)) in self.contents() {
             match &ended {
                 Some(job) => {
                     let entry = Entry::new(record.clone(), Some(job));
-                    state.index.found_ended(&job_id, entry, EndOf::new(job, 1, false));
+                    state.index.found_ended(&job_id, entry, EndSummary::new(job, 1, false));
                 }
                 None => state.index.found_unfinished(&job_id, record.clone()),
             }
             state.index.stored(&job_id, log.last().map_or(0, |batch| batch.last_sequence()));
             let log = Arc::new(Mutex::new(log));
-            state.kept.insert(job_id, Kept { record, log, ended, result: Bytes::new() });
+            state.kept.insert(job_id, MemoryJob { record, log, ended, result: Bytes::new() });
         }
         Self { state: Mutex::new(state), changed: Notify::new() }
     }

@@ -23,18 +23,19 @@ mod entry;
 mod event_log;
 mod follower;
 mod handle;
+mod high_water_mark;
 mod id;
 mod index;
-mod live;
-mod mark;
+mod live_log;
+mod log_budget;
 mod memory;
 mod read_cache;
 mod recovery;
-mod room;
 
 pub use batch::{Batch, Rendered};
 pub use catalogue::{
-    Catalogue, Claim, Claimed, Created, Filter, Holder, Known, Lease, Query, Refusal, StoredJob, Trouble,
+    Catalogue, Claim, Claimed, Created, Filter, Holder, JobOverview, Lease, Query, StorageFault, StoredJob,
+    WriteRefusal,
 };
 pub use config::{Config, Durability, Kind, Retention};
 pub use embedded::EmbeddedStore;
@@ -49,6 +50,6 @@ pub use handle::{Journal, Page, Parts, Submitted};
 pub use id::JobId;
 use id::MAX_SEQUENCE;
 
-pub use live::{Appender, Counters, Stored};
+pub use live_log::{Appender, Counters, StorageProgress};
 pub use memory::MemoryStore;
 pub use recovery::{Damage, Unfinished};

@@ -23,24 +23,24 @@ const MIN_BATCH_BYTES: usize = 8 * 1024;
 /// See the documentation of the module. The oldest batches are evicted first.
 #[derive(Debug, Default)]
 pub(super) struct ReadCache {
-    kept: Mutex<Kept>,
+    kept: Mutex<CachedBatches>,
     /// Reads from the store that are in progress, by job and first sequence.
-    reading: Mutex<BTreeMap<(JobId, u32), ReadTurn>>,
+    reading: Mutex<BTreeMap<(JobId, u32), ReadLock>>,
 }
 
 /// Locked while a reader reads from one position.
-type ReadTurn = Weak<tokio::sync::Mutex<()>>;
+type ReadLock = Weak<tokio::sync::Mutex<()>>;
 
 /// The exclusive right to read from one position of a job. Other readers of that position wait for its release and then find the
 /// batch in the cache.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(super) struct SingleFlightGuard<'a> {
     cache: &'a ReadCache,
     at: (JobId, u32),
     turn: Option<OwnedMutexGuard<()>>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for SingleFlightGuard<'_> {
     fn drop(&mut self) {
         self.turn = None;
         let mut reading = self.cache.reading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +51,7 @@ impl Drop for Turn<'_> {
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct CachedBatches {
     batches: BTreeMap<(JobId, u32), Arc<Batch>>,
     order: VecDeque<(JobId, u32)>,
     bytes: usize,
@@ -63,7 +63,7 @@ fn size(batch: &Batch) -> usize {
 }
 
 impl ReadCache {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, CachedBatches> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +78,7 @@ impl ReadCache {
 
     /// Waits until no other reader reads from this position and takes the turn. Many readers that begin at once thereby cause one
     /// read and take the memory of one.
-    pub(super) async fn turn(&self, job_id: &JobId, sequence: u32) -> Turn<'_> {
+    pub(super) async fn turn(&self, job_id: &JobId, sequence: u32) -> SingleFlightGuard<'_> {
         let at = (job_id.clone(), sequence);
         let turn = {
             let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +92,7 @@ impl ReadCache {
             }
         };
         // Created before the wait, so that the entry in `reading` is removed even if the wait is cancelled.
-        let mut waiting = Turn { cache: self, at, turn: None };
+        let mut waiting = SingleFlightGuard { cache: self, at, turn: None };
         waiting.turn = Some(turn.lock_owned().await);
         waiting
     }
@@ -126,14 +126,14 @@ impl ReadCache {
     pub(super) fn rest(&self) {
         let mut kept = self.kept();
         if !std::mem::take(&mut kept.is_used) {
-            *kept = Kept::default();
+            *kept = CachedBatches::default();
         }
     }
 
     /// Drops all batches of a job.
     pub(super) fn forget(&self, job_id: &JobId) {
         let mut kept = self.kept();
-        let Kept { batches, order, bytes, .. } = &mut *kept;
+        let CachedBatches { batches, order, bytes, .. } = &mut *kept;
         order.retain(|at| {
             let is_other = at.0 != *job_id;
             if !is_other {

@@ -35,7 +35,7 @@ impl Timeouts {
 
 /// A model and how to reach it. It is passed to the bundled engine as JSON in one environment variable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Selected {
+pub struct SelectedModel {
     /// The provider, which determines the protocol.
     pub provider: Provider,
     /// Which of the provider's protocols is used.
@@ -64,7 +64,7 @@ pub struct Selected {
     pub price: Option<Price>,
 }
 
-impl Selected {
+impl SelectedModel {
     pub(super) fn wire(&self) -> Result<Wire, String> {
         match (self.provider.wire(), self.api) {
             (Wire::ChatCompletions, Api::Responses) => Ok(Wire::Responses),

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Failure, FailureKind, Selected, Timeouts,
+    Failure, FailureKind, SelectedModel, Timeouts,
     failure::retry_after,
     reported::{self, shown},
 };
@@ -21,7 +21,7 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
 /// A connection pool to one provider.
 #[derive(Clone, Debug)]
-pub(super) struct Connection {
+pub(super) struct ProviderConnection {
     client: reqwest::Client,
     timeouts: Timeouts,
     /// The base URL with its secrets masked, for messages.
@@ -45,8 +45,8 @@ fn is_loopback(url: &http::Uri) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-impl Connection {
-    pub(super) fn new(selected: &Selected, url: &http::Uri) -> Result<Self, String> {
+impl ProviderConnection {
+    pub(super) fn new(selected: &SelectedModel, url: &http::Uri) -> Result<Self, String> {
         install_tls_provider();
         let mut headers = HeaderMap::new();
         for (name, value) in &selected.headers {
@@ -88,7 +88,7 @@ impl Connection {
         url: &str,
         headers: HeaderMap,
         body: Bytes,
-        selected: &Selected,
+        selected: &SelectedModel,
     ) -> Result<Body, Failure> {
         let request = self
             .client
@@ -137,7 +137,7 @@ impl Connection {
     }
 
     /// Converts a connection error to a failure. The URL is not printed, because it may hold a key.
-    fn broken(&self, error: reqwest::Error, selected: &Selected) -> Failure {
+    fn broken(&self, error: reqwest::Error, selected: &SelectedModel) -> Failure {
         let error = error.without_url();
         let mut reasons = vec![error.to_string()];
         let mut is_late = error.is_timeout();
@@ -163,7 +163,7 @@ fn silent(after: Duration) -> Failure {
 }
 
 /// Converts an HTTP error status and its body to a failure.
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &Selected) -> Failure {
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &SelectedModel) -> Failure {
     let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let text = serde_json::Value::from(body);
     let error = reported::in_document("", &document).unwrap_or(match &document {
@@ -227,7 +227,7 @@ impl Body {
 
     /// Reads the rest of a body that is not an event stream and returns the failure: the server's own error, or a
     /// note of what arrived instead.
-    pub(super) async fn document(mut self, mut beginning: Vec<u8>, selected: &Selected) -> Failure {
+    pub(super) async fn document(mut self, mut beginning: Vec<u8>, selected: &SelectedModel) -> Failure {
         while beginning.len() < MAX_REFUSAL_BYTES {
             match self.next().await {
                 Ok(Some(chunk)) => beginning.extend_from_slice(&chunk),

@@ -130,7 +130,7 @@ pub enum Piece {
     /// The usage of an answer that has failed; the failure follows.
     Used(Usage),
     /// The answer is complete.
-    End(Turn),
+    End(ModelTurn),
 }
 
 /// The maximum number of tool calls in one answer.
@@ -140,7 +140,7 @@ pub const TOO_MANY_CALLS: &str = "too_many_calls";
 
 /// A complete answer.
 #[derive(Clone, Debug, Default)]
-pub struct Turn {
+pub struct ModelTurn {
     /// The model's message, to be appended to the conversation.
     pub message: AssistantMessage,
     /// Why it stopped: "stop", "tool_calls", "length", or [`TOO_MANY_CALLS`].

@@ -22,30 +22,30 @@ mod thinking;
 mod usage;
 mod wire;
 
-pub use config::{Selected, Timeouts};
+pub use config::{SelectedModel, Timeouts};
 pub use detect::{Detected, detect};
 pub use failure::{Failure, FailureKind};
 pub use message::{
-    AssistantMessage, MAX_CALLS, Message, Piece, Request, TOO_MANY_CALLS, ToolCall, ToolDefinition,
-    ToolOutcome, Turn,
+    AssistantMessage, MAX_CALLS, Message, ModelTurn, Piece, Request, TOO_MANY_CALLS, ToolCall,
+    ToolDefinition, ToolOutcome,
 };
 pub use model::{Identity, Model, Pieces};
 pub use provider::{Api, Provider};
 pub use repair::repair;
-pub use select::{Choice, Wanted, choose};
+pub use select::{Choice, ModelPreferences, choose};
 pub use usage::{Cost, Price, Usage, dollars};
 #[cfg(any(test, fuzzing))]
 pub(crate) use wire::replay;
 
 use std::sync::Arc;
 
-/// The environment variable that passes a [`Selected`] model from the gateway to the bundled engine's agents, as JSON.
+/// The environment variable that passes a [`SelectedModel`] model from the gateway to the bundled engine's agents, as JSON.
 pub const MODEL_VARIABLE: &str = "CONDUCTOR_MODEL";
 
 /// Creates the client of a chosen model. Nothing is sent before the first request.
 ///
 /// # Errors
 /// A sentence if the base URL, a header or the TLS configuration cannot be used.
-pub fn connect(selected: &Selected) -> Result<Arc<dyn Model>, String> {
+pub fn connect(selected: &SelectedModel) -> Result<Arc<dyn Model>, String> {
     Ok(Arc::new(wire::WireModel::new(selected)?))
 }

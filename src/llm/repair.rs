@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    AssistantMessage, Failure, FailureKind, MAX_CALLS, Message, Request, ToolCall, ToolDefinition, Turn,
+    AssistantMessage, Failure, FailureKind, MAX_CALLS, Message, ModelTurn, Request, ToolCall, ToolDefinition,
 };
 
 /// The opening tag of a markup, its closing tags, and the format in between.
@@ -44,7 +44,7 @@ type Found = (String, Map<String, Value>);
 ///
 /// # Errors
 /// [`FailureKind::Malformed`] where calls came as text and cannot be made.
-pub fn repair(turn: &mut Turn, request: &Request) -> Result<u32, Failure> {
+pub fn repair(turn: &mut ModelTurn, request: &Request) -> Result<u32, Failure> {
     let mut repaired = 0;
     for call in &mut turn.message.calls {
         if let Some(name) = offered(&call.name, &request.tools).filter(|name| *name != call.name) {
@@ -370,9 +370,9 @@ mod tests {
         }
     }
 
-    fn repaired(text: &str, told: &str) -> Result<Turn, String> {
+    fn repaired(text: &str, told: &str) -> Result<ModelTurn, String> {
         let message = AssistantMessage::new(text, Vec::new());
-        let mut turn = Turn { message, finish_reason: "stop", ..Turn::default() };
+        let mut turn = ModelTurn { message, finish_reason: "stop", ..ModelTurn::default() };
         repair(&mut turn, &request(told)).map(|_| turn).map_err(|failure| failure.message)
     }
 

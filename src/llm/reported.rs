@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Failure, FailureKind, Selected};
+use super::{Failure, FailureKind, SelectedModel};
 
 /// How many characters of a server's message are shown.
 const MAX_SHOWN_CHARACTERS: usize = 500;
 
 /// Returns a server's message shortened, without control characters and secrets.
-pub(super) fn shown(text: &str, selected: &Selected) -> String {
+pub(super) fn shown(text: &str, selected: &SelectedModel) -> String {
     let text = selected.scrub(text);
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let short: String = plain.trim().chars().take(MAX_SHOWN_CHARACTERS).collect();
@@ -36,7 +36,7 @@ pub(super) fn in_document<'a>(event: &str, document: &'a Value) -> Option<&'a Va
 
 /// Converts an error to a failure that says whether a retry may succeed, and when. `status` is the HTTP status if it
 /// was not a success.
-pub(super) fn failure(error: &Value, status: Option<u16>, selected: &Selected) -> Failure {
+pub(super) fn failure(error: &Value, status: Option<u16>, selected: &SelectedModel) -> Failure {
     let status = status.or_else(|| code(error));
     let names: Vec<&str> =
         ["type", "code", "status"].iter().filter_map(|member| error.get(*member)?.as_str()).collect();

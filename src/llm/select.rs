@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Api, Detected, Price, Provider, Selected, Timeouts};
+use super::{Api, Detected, Price, Provider, SelectedModel, Timeouts};
 use crate::secret::{Secret, masked_url};
 
 /// What the configuration says about the model.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct ModelPreferences {
     /// The provider, where one is named.
     pub provider: Option<Provider>,
     /// Which of the provider's protocols to use.
@@ -39,7 +39,7 @@ pub struct Wanted {
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// The model; with `None`, commands are planned directly.
-    pub selected: Option<Selected>,
+    pub selected: Option<SelectedModel>,
     /// The reason, in a sentence.
     pub why: String,
 }
@@ -50,7 +50,7 @@ pub struct Choice {
 /// A sentence if something is configured, or a key is found, and the provider lacks a key or a model, or the base
 /// URL holds credentials.
 pub fn choose(
-    wanted: &Wanted,
+    wanted: &ModelPreferences,
     variable: impl Fn(&str) -> Option<String>,
     detected: &[Detected],
 ) -> Result<Choice, String> {
@@ -99,7 +99,7 @@ fn with_key(variable: &impl Fn(&str) -> Option<String>) -> Option<Provider> {
 }
 
 fn configured(
-    wanted: &Wanted,
+    wanted: &ModelPreferences,
     provider: Provider,
     variable: &impl Fn(&str) -> Option<String>,
     detected: &[Detected],
@@ -150,14 +150,14 @@ fn trimmed(secret: &Secret) -> Secret {
 }
 
 fn selected(
-    wanted: &Wanted,
+    wanted: &ModelPreferences,
     provider: Provider,
     model: String,
     base_url: String,
     api_key: Secret,
-) -> Selected {
+) -> SelectedModel {
     let headers = wanted.headers.iter().map(|(name, value)| (name.clone(), trimmed(value)));
-    Selected {
+    SelectedModel {
         provider,
         api: wanted.api,
         price: Price::find(&wanted.prices, &model),
@@ -176,8 +176,8 @@ fn selected(
 mod tests {
     use super::*;
 
-    fn wanted() -> Wanted {
-        Wanted {
+    fn wanted() -> ModelPreferences {
+        ModelPreferences {
             provider: None,
             api: Api::default(),
             model: None,
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    fn choose_with(wanted: &Wanted, environment: &[(&str, &str)]) -> Result<Choice, String> {
+    fn choose_with(wanted: &ModelPreferences, environment: &[(&str, &str)]) -> Result<Choice, String> {
         let found = Detected {
             provider: Provider::Ollama,
             base_url: Provider::Ollama.default_base_url().to_owned(),
@@ -208,45 +208,56 @@ mod tests {
     fn what_an_editor_puts_around_a_key_is_no_part_of_it() {
         let api_key = Secret::from("\u{feff}key-1\r\n".to_owned());
         let headers = BTreeMap::from([("x-secret".to_owned(), Secret::from(" value\n".to_owned()))]);
-        let wanted = Wanted { provider: Some(Provider::OpenAi), api_key, headers, ..wanted() };
+        let wanted = ModelPreferences { provider: Some(Provider::OpenAi), api_key, headers, ..wanted() };
         let selected = choose_with(&wanted, &[]).unwrap().selected.unwrap();
         assert_eq!((selected.api_key.expose(), selected.headers["x-secret"].expose()), ("key-1", "value"));
-        let broken = Selected { api_key: Secret::from("a\nb".to_owned()), ..selected };
+        let broken = SelectedModel { api_key: Secret::from("a\nb".to_owned()), ..selected };
         assert!(crate::llm::connect(&broken).unwrap_err().contains("agent.api_key"));
     }
 
     #[test]
     fn the_order_of_choice() {
         let keys = [("GEMINI_API_KEY", "g"), ("ANTHROPIC_API_KEY", "a")];
-        let chosen = |wanted: &Wanted, environment| choose_with(wanted, environment).unwrap().selected;
+        let chosen =
+            |wanted: &ModelPreferences, environment| choose_with(wanted, environment).unwrap().selected;
         assert_eq!(chosen(&wanted(), &keys).unwrap().provider, Provider::Anthropic);
-        assert!(chosen(&Wanted { provider: Some(Provider::None), ..wanted() }, &keys).is_none());
-        let named = chosen(&Wanted { provider: Some(Provider::Gemini), ..wanted() }, &keys).unwrap();
+        assert!(chosen(&ModelPreferences { provider: Some(Provider::None), ..wanted() }, &keys).is_none());
+        let named =
+            chosen(&ModelPreferences { provider: Some(Provider::Gemini), ..wanted() }, &keys).unwrap();
         assert_eq!((named.provider, named.api_key.expose()), (Provider::Gemini, "g"));
         // A detected server is not used unless that is allowed.
         assert!(chosen(&wanted(), &[]).is_none());
-        assert_eq!(chosen(&Wanted { uses_detected: true, ..wanted() }, &[]).unwrap().model, "small");
+        assert_eq!(
+            chosen(&ModelPreferences { uses_detected: true, ..wanted() }, &[]).unwrap().model,
+            "small"
+        );
     }
 
     #[test]
     fn a_key_of_the_environment_goes_to_no_other_address() {
         let environment = [("OPENAI_API_KEY", "canary")];
-        let elsewhere =
-            Wanted { base_url: Some("http://127.0.0.1:9/v1/".into()), model: Some("m".into()), ..wanted() };
+        let elsewhere = ModelPreferences {
+            base_url: Some("http://127.0.0.1:9/v1/".into()),
+            model: Some("m".into()),
+            ..wanted()
+        };
         let selected = choose_with(&elsewhere, &environment).unwrap().selected.unwrap();
         assert!(selected.api_key.is_empty());
         assert_eq!(selected.base_url, "http://127.0.0.1:9/v1");
         let both = [("OPENAI_API_KEY", "canary"), ("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")];
-        let selected =
-            choose_with(&Wanted { model: Some("m".into()), ..wanted() }, &both).unwrap().selected.unwrap();
+        let selected = choose_with(&ModelPreferences { model: Some("m".into()), ..wanted() }, &both)
+            .unwrap()
+            .selected
+            .unwrap();
         assert_eq!(selected.api_key.expose(), "canary");
     }
 
     #[test]
     fn what_is_missing_is_said() {
-        let error = choose_with(&Wanted { provider: Some(Provider::OpenAi), ..wanted() }, &[]).unwrap_err();
+        let error =
+            choose_with(&ModelPreferences { provider: Some(Provider::OpenAi), ..wanted() }, &[]).unwrap_err();
         assert!(error.contains("OPENAI_API_KEY"), "{error}");
-        let elsewhere = Wanted { base_url: Some("http://127.0.0.1:9".into()), ..wanted() };
+        let elsewhere = ModelPreferences { base_url: Some("http://127.0.0.1:9".into()), ..wanted() };
         assert!(choose_with(&elsewhere, &[]).unwrap_err().contains("agent.model"));
     }
 }

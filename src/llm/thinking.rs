@@ -19,7 +19,7 @@ pub(super) enum Part {
 /// that the model writes about.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
-    state: State,
+    state: SplitterState,
     held: String,
     /// Whether the answer began without reasoning, so that a closing tag on a line of its own ends reasoning.
     may_close: bool,
@@ -54,7 +54,7 @@ impl Lines {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum State {
+enum SplitterState {
     #[default]
     Beginning,
     Reasoning,
@@ -66,30 +66,30 @@ enum State {
 impl Splitter {
     /// Processes a piece and returns the parts that are decided.
     pub(super) fn push(&mut self, piece: &str) -> Vec<(Part, String)> {
-        if self.state == State::Answer {
+        if self.state == SplitterState::Answer {
             return self.push_answer(piece);
         }
         self.held.push_str(piece);
         let mut out = Vec::new();
-        if self.state == State::Beginning {
+        if self.state == SplitterState::Beginning {
             let text = self.held.trim_start();
             if let Some(rest) = text.strip_prefix(OPEN) {
                 self.held = rest.to_owned();
-                self.state = State::Reasoning;
+                self.state = SplitterState::Reasoning;
             } else if OPEN.starts_with(text) && self.held.len() <= MAX_HELD_BYTES {
                 return out; // the tag may still come
             } else {
-                self.state = State::Answer;
+                self.state = SplitterState::Answer;
                 self.may_close = true;
                 let held = std::mem::take(&mut self.held);
                 return self.push_answer(&held);
             }
         }
-        if self.state == State::Reasoning {
+        if self.state == SplitterState::Reasoning {
             if let Some((reasoning, answer)) = self.held.split_once(CLOSE) {
                 let (reasoning, answer) = (reasoning.to_owned(), answer.to_owned());
                 self.held = answer;
-                self.state = State::Between;
+                self.state = SplitterState::Between;
                 out.push((Part::Reasoning, reasoning));
             } else {
                 let keep = longest_tail(&self.held, CLOSE);
@@ -97,11 +97,11 @@ impl Splitter {
                 out.push((Part::Reasoning, std::mem::replace(&mut self.held, rest)));
             }
         }
-        if self.state == State::Between {
+        if self.state == SplitterState::Between {
             let answer = self.held.trim_start().to_owned();
             self.held.clear();
             if !answer.is_empty() {
-                self.state = State::Answer;
+                self.state = SplitterState::Answer;
                 out.push((Part::Answer, answer));
             }
         }
@@ -126,7 +126,7 @@ impl Splitter {
             let is_closing = is_whole_line && line.ends_with('\n') && line.trim_end() == CLOSE;
             if is_closing && !self.lines.is_code {
                 self.may_close = false;
-                self.state = State::Between;
+                self.state = SplitterState::Between;
                 let mut out = vec![(Part::Answer, text[..start].to_owned()), (Part::Break, String::new())];
                 out.extend(self.push(&text[start + line.len()..]));
                 out.retain(|(part, text)| *part == Part::Break || !text.is_empty());
@@ -153,8 +153,8 @@ impl Splitter {
     pub(super) fn finish(&mut self) -> Option<(Part, String)> {
         let held = std::mem::take(&mut self.held);
         let part = match self.state {
-            State::Reasoning => Part::Reasoning,
-            State::Answer if self.may_close && held.trim() == CLOSE => {
+            SplitterState::Reasoning => Part::Reasoning,
+            SplitterState::Answer if self.may_close && held.trim() == CLOSE => {
                 return Some((Part::Break, String::new()));
             }
             _ => Part::Answer,

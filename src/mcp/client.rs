@@ -20,11 +20,11 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::PollSender;
 
-use super::{McpHandler, outcome::from_mcp, outside::OutsideServers};
+use super::{McpHandler, external_servers::ExternalServers, outcome::from_mcp};
 use crate::{
     error::{Error, Reason, Result},
     task::Group,
-    tool::{CallContext, Completed, ToolName},
+    tool::{CallContext, CompletedCall, ToolName},
 };
 
 /// The capacity of the channel in each direction, in messages.
@@ -33,11 +33,11 @@ const CHANNEL: usize = 64;
 const TELL_TIME: Duration = Duration::from_secs(1);
 
 /// The client of the catalogue. Its messages are never serialised as JSON.
-pub struct Own {
+pub struct InProcessClient {
     client: RunningService<RoleClient, ()>,
 }
 
-impl Own {
+impl InProcessClient {
     /// Connects to a handler within this process.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Own {
         Ok(Self { client })
     }
 
-    async fn call(&self, name: &str, arguments: JsonObject, context: CallContext) -> Completed {
+    async fn call(&self, name: &str, arguments: JsonObject, context: CallContext) -> CompletedCall {
         let started = Instant::now();
         let params = CallToolRequestParams::new(name.to_owned()).with_arguments(arguments);
         let mut request = CallToolRequest::new(params);
@@ -78,13 +78,13 @@ impl Own {
             handle.await_response().await
         };
         let (result, exit) = read_answer(answer.await);
-        Completed { result, exit, duration: started.elapsed() }
+        CompletedCall { result, exit, duration: started.elapsed() }
     }
 }
 
 pub(super) fn read_answer(
     answer: Result<ServerResult, ServiceError>,
-) -> (Result<crate::tool::Done>, Option<crate::engine::Exit>) {
+) -> (Result<crate::tool::ToolResult>, Option<crate::engine::Exit>) {
     match answer {
         Ok(ServerResult::CallToolResult(result)) => from_mcp(result),
         Ok(_) => {
@@ -135,7 +135,7 @@ pub(super) async fn await_answer(
 
 /// A tool of an outside server, as the agent offers it to its model.
 #[derive(Clone, Debug)]
-pub struct OutsideTool {
+pub struct ExternalTool {
     /// The server's name.
     pub server: Arc<str>,
     /// The tool's name at the server.
@@ -152,34 +152,34 @@ pub struct OutsideTool {
 
 /// Every tool that the agent may call.
 pub struct AgentTools {
-    own: Own,
-    outside: OutsideServers,
+    own: InProcessClient,
+    outside: ExternalServers,
 }
 
 impl AgentTools {
     /// Combines the catalogue and the outside servers.
-    pub fn new(own: Own, outside: OutsideServers) -> Self {
+    pub fn new(own: InProcessClient, outside: ExternalServers) -> Self {
         Self { own, outside }
     }
 
     /// Returns the tools of the outside servers that are connected now.
-    pub async fn outside(&self) -> Vec<OutsideTool> {
+    pub async fn outside(&self) -> Vec<ExternalTool> {
         self.outside.tools().await
     }
 
     /// Calls a tool of the catalogue.
-    pub async fn call(&self, tool: ToolName, arguments: JsonObject, context: CallContext) -> Completed {
+    pub async fn call(&self, tool: ToolName, arguments: JsonObject, context: CallContext) -> CompletedCall {
         self.own.call(tool.as_str(), arguments, context).await
     }
 
     /// Calls a tool of an outside server. `idempotency_key` is sent along for servers that support it.
     pub async fn call_outside(
         &self,
-        tool: &OutsideTool,
+        tool: &ExternalTool,
         arguments: JsonObject,
         context: CallContext,
         idempotency_key: &str,
-    ) -> Completed {
+    ) -> CompletedCall {
         self.outside.call(tool, arguments, context, idempotency_key).await
     }
 

@@ -25,7 +25,7 @@ pub(super) const ANSWER_TIME: Duration = Duration::from_secs(300);
 
 /// How a client's user can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum ElicitationMode {
     /// `elicitation/create` within a session.
     InSession,
     /// An `input_required` result that the client answers by calling again (2026-07-28).
@@ -41,12 +41,12 @@ pub(super) fn is_sessionless(context: &RequestContext<RoleServer>) -> bool {
 }
 
 /// Returns how this client's user can be asked.
-pub(super) fn way(context: &RequestContext<RoleServer>) -> Way {
+pub(super) fn way(context: &RequestContext<RoleServer>) -> ElicitationMode {
     let can = context.client_capabilities().is_some_and(|capabilities| capabilities.elicitation.is_some());
     match is_sessionless(context) {
-        _ if !can => Way::No,
-        true => Way::ByRetry,
-        false => Way::InSession,
+        _ if !can => ElicitationMode::No,
+        true => ElicitationMode::ByRetry,
+        false => ElicitationMode::InSession,
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn line() -> Value {
 
 /// The outcome of asking.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ElicitedAnswer {
     Given(Value),
     /// The user declined, or no answer came in time.
     None,
@@ -84,17 +84,17 @@ pub(super) async fn ask_in_session(
     prompt: &str,
     answer: Value,
     time: Duration,
-) -> Answer {
-    let Some(params) = request(prompt, answer) else { return Answer::CannotBeAsked };
+) -> ElicitedAnswer {
+    let Some(params) = request(prompt, answer) else { return ElicitedAnswer::CannotBeAsked };
     match context.peer.create_elicitation_with_timeout(params, Some(time)).await {
-        Ok(result) => accepted(result).map_or(Answer::None, Answer::Given),
+        Ok(result) => accepted(result).map_or(ElicitedAnswer::None, ElicitedAnswer::Given),
         Err(ServiceError::McpError(error)) => {
             tracing::debug!(code = error.code.0, "an MCP client that is said to ask its user does not");
-            Answer::CannotBeAsked
+            ElicitedAnswer::CannotBeAsked
         }
         Err(error) => {
             tracing::debug!(%error, "an MCP client could not be asked");
-            Answer::None
+            ElicitedAnswer::None
         }
     }
 }
@@ -106,7 +106,7 @@ fn accepted(result: ElicitResult) -> Option<Value> {
 
 /// What a client hands back with its answer. It is sealed, so that it can be neither made up nor used for another call.
 #[derive(Serialize, Deserialize)]
-pub(super) struct State {
+pub(super) struct ElicitationState {
     /// The question's id.
     pub(super) input_id: String,
     /// The job that asks; empty where the question comes before the job.
@@ -132,11 +132,15 @@ impl McpHandler {
         &self,
         caller: &Principal,
         request: &CallToolRequestParams,
-    ) -> Result<Option<(State, Option<Value>)>, ErrorData> {
+    ) -> Result<Option<(ElicitationState, Option<Value>)>, ErrorData> {
         let Some(sealed) = &request.request_state else { return Ok(None) };
-        let state: State = self.codec.open_json_with(sealed, &bound_to(caller, request)).map_err(|_| {
-            ErrorData::invalid_params("the request state is not one of this call, or it has expired", None)
-        })?;
+        let state: ElicitationState =
+            self.codec.open_json_with(sealed, &bound_to(caller, request)).map_err(|_| {
+                ErrorData::invalid_params(
+                    "the request state is not one of this call, or it has expired",
+                    None,
+                )
+            })?;
         let response = request.input_responses.as_ref().and_then(|responses| responses.get(&state.input_id));
         let response = response.and_then(|value| serde_json::from_value::<ElicitResult>(value.clone()).ok());
         Ok(Some((state, response.and_then(accepted))))
@@ -147,7 +151,7 @@ impl McpHandler {
         &self,
         caller: &Principal,
         call: &CallToolRequestParams,
-        state: &State,
+        state: &ElicitationState,
         prompt: &str,
         answer: Value,
     ) -> Result<InputRequiredResult, ErrorData> {

@@ -15,28 +15,28 @@ const RETURN_TIME: Duration = Duration::from_secs(60);
 
 /// The number of calls that wait for each job.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Followed(Arc<Mutex<HashMap<String, usize>>>);
+pub(super) struct CallFollowers(Arc<Mutex<HashMap<String, usize>>>);
 
 /// Counts a call as waiting for a job for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Following {
-    followed: Followed,
+pub(super) struct FollowerGuard {
+    followed: CallFollowers,
     job_id: String,
 }
 
-impl Followed {
+impl CallFollowers {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a call as waiting for a job until the returned guard is dropped.
-    pub(super) fn follow(&self, job_id: &str) -> Following {
+    pub(super) fn follow(&self, job_id: &str) -> FollowerGuard {
         *self.lock().entry(job_id.to_owned()).or_default() += 1;
-        Following { followed: self.clone(), job_id: job_id.to_owned() }
+        FollowerGuard { followed: self.clone(), job_id: job_id.to_owned() }
     }
 }
 
-impl Following {
+impl FollowerGuard {
     /// Returns when the client of a call that was cut off has not come back in time. Where another call waits for the
     /// job by then, that call decides: this one is no longer counted and never returns.
     pub(super) async fn given_up(self) {
@@ -49,7 +49,7 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for FollowerGuard {
     fn drop(&mut self) {
         let mut followed = self.followed.lock();
         if let Some(calls) = followed.get_mut(&self.job_id) {
@@ -67,7 +67,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_calls_that_are_cut_off_the_last_one_decides() {
-        let followed = Followed::default();
+        let followed = CallFollowers::default();
         let mut first = std::pin::pin!(followed.follow("job").given_up());
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut first).await.is_err());
         let second = followed.follow("job").given_up();

@@ -23,12 +23,12 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     ToolRunner,
-    followed::Followed,
+    followed::CallFollowers,
     outcome::{in_words, to_mcp},
     prompts,
     resources::watchable,
     spec::{CATALOGUE_TOOLS, INSTRUCTIONS, OUTSIDE_TOOLS, SEND_SESSION_INPUT},
-    watching::Watching,
+    subscriptions::Subscriptions,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -50,8 +50,8 @@ pub struct McpHandler {
     /// Makes jobs of calls; `None` for the gateway's own agent.
     pub(super) runner: Option<Arc<dyn ToolRunner>>,
     pub(super) codec: RequestStateCodec,
-    pub(super) watching: Watching,
-    pub(super) followed: Followed,
+    pub(super) watching: Subscriptions,
+    pub(super) followed: CallFollowers,
     /// The caller of requests that come through no door.
     own_caller: Option<Principal>,
 }
@@ -94,8 +94,8 @@ impl McpHandler {
             toolbox,
             runner,
             codec,
-            watching: Watching::default(),
-            followed: Followed::default(),
+            watching: Subscriptions::default(),
+            followed: CallFollowers::default(),
             own_caller,
         })
     }
@@ -187,7 +187,7 @@ async fn answered<T>(answering: impl Future<Output = Result<T, ErrorData>>) -> R
 /// Returns an error as a tool's result, for the caller to read.
 pub(super) fn refused(error: &Error) -> CallToolResult {
     let completed =
-        crate::tool::Completed { result: Err(error.clone()), exit: None, duration: Duration::ZERO };
+        crate::tool::CompletedCall { result: Err(error.clone()), exit: None, duration: Duration::ZERO };
     to_mcp(&completed, error.job_id().unwrap_or_default())
 }
 
@@ -306,7 +306,7 @@ impl ServerHandler for McpHandler {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let caller = self.caller(&context)?;
-        answered(self.watch(&request.uri, &caller, &context)).await
+        answered(self.subscribe_to_resource(&request.uri, &caller, &context)).await
     }
 
     async fn unsubscribe(
@@ -314,7 +314,7 @@ impl ServerHandler for McpHandler {
         request: UnsubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.unwatch(&request.uri, &context);
+        self.unsubscribe_from_resource(&request.uri, &context);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::json_rpc::{self, MAX_BATCH, Read, Refusal, WITHOUT_BATCHES};
+use crate::json_rpc::{self, JsonRpcRefusal, MAX_BATCH, ParsedMessages, WITHOUT_BATCHES};
 
 /// A line of more bytes is refused.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -107,7 +107,7 @@ impl<R: AsyncRead + Send + Unpin> Lines<R> {
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal) {
+    fn refuse(&mut self, refusal: &JsonRpcRefusal) {
         tracing::debug!(code = refusal.code, message = refusal.message, "a line of an MCP client is refused");
         self.refusals.push_back(line_of(&refusal.to_value()));
     }
@@ -115,7 +115,7 @@ impl<R: AsyncRead + Send + Unpin> Lines<R> {
     fn take_line(&mut self) {
         let line = std::mem::take(&mut self.line);
         if std::mem::take(&mut self.is_too_long) {
-            let refusal = Refusal::too_long(&line, MAX_LINE_BYTES);
+            let refusal = JsonRpcRefusal::too_long(&line, MAX_LINE_BYTES);
             return self.refuse(&refusal);
         }
         if line.trim_ascii().is_empty() {
@@ -126,11 +126,11 @@ impl<R: AsyncRead + Send + Unpin> Lines<R> {
             return;
         }
         match json_rpc::read(&line) {
-            Ok(Read::Message(message)) => match typed(message) {
+            Ok(ParsedMessages::Message(message)) => match typed(message) {
                 Ok(message) => self.messages.push_back(message),
                 Err(refusal) => self.refuse(&refusal),
             },
-            Ok(Read::Batch(messages)) => self.take_batch(messages),
+            Ok(ParsedMessages::Batch(messages)) => self.take_batch(messages),
             Err(refusal) => self.refuse(&refusal),
         }
     }
@@ -138,7 +138,7 @@ impl<R: AsyncRead + Send + Unpin> Lines<R> {
     fn take_batch(&mut self, messages: Vec<Value>) {
         let version = lock(&self.shared).version.clone();
         if version.is_empty() || version.as_str() >= WITHOUT_BATCHES || messages.len() > MAX_BATCH {
-            let refusal = Refusal::no_batch(&version);
+            let refusal = JsonRpcRefusal::no_batch(&version);
             return self.refuse(&refusal);
         }
         let mut batch = Batch { waiting: Vec::new(), answers: Vec::new() };
@@ -161,9 +161,9 @@ impl<R: AsyncRead + Send + Unpin> Lines<R> {
     }
 }
 
-fn typed(message: Value) -> Result<ClientJsonRpcMessage, Refusal> {
+fn typed(message: Value) -> Result<ClientJsonRpcMessage, JsonRpcRefusal> {
     let id = message.get("id").cloned();
-    serde_json::from_value(message).map_err(|error| Refusal::unread(id, &error))
+    serde_json::from_value(message).map_err(|error| JsonRpcRefusal::unread(id, &error))
 }
 
 fn line_of(value: &impl serde::Serialize) -> Vec<u8> {

@@ -7,22 +7,22 @@
 
 mod client;
 mod elicit;
+mod external_servers;
 mod followed;
 mod handler;
 mod lines;
 mod misread;
 mod offered;
 mod outcome;
-mod outside;
 mod prompts;
 mod resources;
 mod run;
 mod runner;
 mod spec;
-mod watching;
+mod subscriptions;
 
-pub use client::{AgentTools, OutsideTool, Own};
+pub use client::{AgentTools, ExternalTool, InProcessClient};
+pub use external_servers::{ExternalServer, ExternalServers};
 pub use handler::McpHandler;
 pub use lines::Lines;
-pub use outside::{OutsideServer, OutsideServers};
-pub use runner::{Asked, OutsideCall, ToolRunner, Watched};
+pub use runner::{InboundCall, JobQuestion, JobUpdate, ToolRunner};

@@ -7,7 +7,7 @@ use crate::{
     engine::Exit,
     error::{Error, Reason, Result},
     text::bounded,
-    tool::{Completed, Done},
+    tool::{CompletedCall, ToolResult},
 };
 
 /// An error message is cut to this many bytes; the job holds all of it.
@@ -28,7 +28,7 @@ pub(super) fn result_uri(job_id: &str) -> String {
 
 /// Converts a completed call. An error's stable code goes into `_meta` and not into `structuredContent`, because
 /// clients check the latter against the output schema for errors too.
-pub(super) fn to_mcp(completed: &Completed, job_id: &str) -> CallToolResult {
+pub(super) fn to_mcp(completed: &CompletedCall, job_id: &str) -> CallToolResult {
     let mut meta = MetaObject::default();
     let mut note = |name: &str, value: Value| {
         meta.insert(name.to_owned(), value);
@@ -79,7 +79,7 @@ pub(super) fn in_words(error: &Error) -> String {
 }
 
 /// Converts the result of a server, ours or another one.
-pub(super) fn from_mcp(result: CallToolResult) -> (Result<Done>, Option<Exit>) {
+pub(super) fn from_mcp(result: CallToolResult) -> (Result<ToolResult>, Option<Exit>) {
     let meta = result.meta.unwrap_or_default();
     let mut text = String::new();
     for block in &result.content {
@@ -106,5 +106,5 @@ pub(super) fn from_mcp(result: CallToolResult) -> (Result<Done>, Option<Exit>) {
     }
     let is_truncated = meta.get(IS_TRUNCATED) == Some(&Value::Bool(true));
     let value = result.structured_content.unwrap_or_else(|| json!({ "text": text }));
-    (Ok(Done { text, value, is_truncated }), exit)
+    (Ok(ToolResult { text, value, is_truncated }), exit)
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     handler::{McpHandler, to_protocol_error},
     outcome::{RESULT_URI, result_uri},
-    watching::MAX_WATCHED,
+    subscriptions::MAX_WATCHED,
 };
 use crate::{
     error::{Error, Reason, Result},

@@ -15,16 +15,16 @@ use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Asked, OutsideCall, ToolRunner, Watched,
-    elicit::{self, Answer, State, Way},
-    followed::Following,
+    InboundCall, JobQuestion, JobUpdate, ToolRunner,
+    elicit::{self, ElicitationMode, ElicitationState, ElicitedAnswer},
+    followed::FollowerGuard,
     handler::{McpHandler, refused},
     outcome::to_mcp,
 };
 use crate::{
     error::{Error, Reason},
     principal::Principal,
-    tool::{Call, Completed, DEFAULT_CONVERSATION, Done},
+    tool::{Call, CompletedCall, DEFAULT_CONVERSATION, ToolResult},
 };
 
 /// How often a silent job sends a sign of life; some proxies and clients give up after less than a minute.
@@ -109,9 +109,9 @@ impl<'a> Progress<'a> {
 
 /// How far a job was followed.
 enum Reached {
-    Ended(Completed),
+    Ended(CompletedCall),
     /// It asks a question; with what was printed since the last question.
-    Asks(Asked, String),
+    Asks(JobQuestion, String),
 }
 
 impl McpHandler {
@@ -156,30 +156,35 @@ impl McpHandler {
             if !is_given {
                 let question = confirmation.question();
                 let answer = match (way, brought) {
-                    (Way::InSession, _) => {
+                    (ElicitationMode::InSession, _) => {
                         let (form, time) = (elicit::yes_or_no(), elicit::ANSWER_TIME);
                         match elicit::ask_in_session(&context, &question, form, time).await {
-                            Answer::Given(answer) => Some(answer),
-                            Answer::None => None,
-                            Answer::CannotBeAsked => return Ok(refused(&confirmation.missing()).into()),
+                            ElicitedAnswer::Given(answer) => Some(answer),
+                            ElicitedAnswer::None => None,
+                            ElicitedAnswer::CannotBeAsked => {
+                                return Ok(refused(&confirmation.missing()).into());
+                            }
                         }
                     }
-                    (Way::ByRetry, Some((_, answer))) => answer,
-                    (Way::ByRetry, None) => {
-                        let state =
-                            State { input_id: "confirm".to_owned(), job_id: String::new(), sequence: 0 };
+                    (ElicitationMode::ByRetry, Some((_, answer))) => answer,
+                    (ElicitationMode::ByRetry, None) => {
+                        let state = ElicitationState {
+                            input_id: "confirm".to_owned(),
+                            job_id: String::new(),
+                            sequence: 0,
+                        };
                         let asked =
                             self.input_required(&caller, &request, &state, &question, elicit::yes_or_no())?;
                         return Ok(asked.into());
                     }
-                    (Way::No, _) => return Ok(refused(&confirmation.missing()).into()),
+                    (ElicitationMode::No, _) => return Ok(refused(&confirmation.missing()).into()),
                 };
                 if answer != Some(Value::Bool(true)) {
                     return Ok(refused(&confirmation.declined()).into());
                 }
             }
         }
-        let outside = OutsideCall {
+        let outside = InboundCall {
             caller: caller.clone(),
             arguments: Value::Object(request.arguments.clone().unwrap_or_default()),
             call: call.clone(),
@@ -209,7 +214,7 @@ impl McpHandler {
         let mut after = after;
         // The question that is being asked in the session while the job is followed: the job may end, or be answered
         // through another door, meanwhile.
-        let mut open: Option<(Asked, String)> = None;
+        let mut open: Option<(JobQuestion, String)> = None;
         loop {
             let answer = async {
                 match &open {
@@ -228,9 +233,9 @@ impl McpHandler {
                 answer = answer => {
                     if let Some((asked, output)) = open.take() {
                         let answer = match answer {
-                            Answer::Given(answer) => answer,
-                            Answer::None => asked.default.clone(),
-                            Answer::CannotBeAsked => {
+                            ElicitedAnswer::Given(answer) => answer,
+                            ElicitedAnswer::None => asked.default.clone(),
+                            ElicitedAnswer::CannotBeAsked => {
                                 return Ok(to_mcp(&open_session(call, job_id, &asked, output), job_id).into());
                             }
                         };
@@ -263,9 +268,9 @@ impl McpHandler {
             };
             after = asked.sequence;
             match way {
-                Way::InSession => open = Some((asked, output)),
-                Way::ByRetry => {
-                    let state = State {
+                ElicitationMode::InSession => open = Some((asked, output)),
+                ElicitationMode::ByRetry => {
+                    let state = ElicitationState {
                         input_id: asked.input_id.clone(),
                         job_id: job_id.to_owned(),
                         sequence: asked.sequence,
@@ -274,7 +279,9 @@ impl McpHandler {
                         .input_required(caller, request, &state, &asked.prompt, elicit::line())?
                         .into());
                 }
-                Way::No => return Ok(to_mcp(&open_session(call, job_id, &asked, output), job_id).into()),
+                ElicitationMode::No => {
+                    return Ok(to_mcp(&open_session(call, job_id, &asked, output), job_id).into());
+                }
             }
         }
     }
@@ -298,15 +305,15 @@ impl McpHandler {
                 // Watched things first: a question comes before the end that it delays.
                 biased;
                 Some(told) = watched.recv() => match told {
-                    Watched::Said(text) => progress.tell(&text).await,
-                    Watched::Output(text) => {
+                    JobUpdate::Message(text) => progress.tell(&text).await,
+                    JobUpdate::Output(text) => {
                         progress.output(&text);
                         output.push_str(&text);
                         // The end of the output is what belongs to the question.
                         let over = output.len().saturating_sub(MAX_OUTPUT_BYTES);
                         output.drain(..output.ceil_char_boundary(over));
                     }
-                    Watched::Asked(asked) => return Ok(Reached::Asks(asked, output)),
+                    JobUpdate::Question(asked) => return Ok(Reached::Asks(asked, output)),
                 },
                 ended = &mut following => return ended.map(Reached::Ended),
                 () = &mut cancelled, if !is_cancelled => {
@@ -357,7 +364,7 @@ impl McpHandler {
 }
 
 /// Returns when the call is cancelled, or when its client was cut off and has not come back in time.
-async fn cancelled(context: &RequestContext<RoleServer>, following: Following) {
+async fn cancelled(context: &RequestContext<RoleServer>, following: FollowerGuard) {
     context.ct.cancelled().await;
     let may_come_back = elicit::is_sessionless(context) && !idempotency_key(context).is_empty();
     if !may_come_back {
@@ -373,7 +380,7 @@ fn is_followed_on(error: &Error) -> bool {
 }
 
 /// Returns the outcome of a call whose session waits for input.
-fn open_session(call: &Call, job_id: &str, asked: &Asked, output: String) -> Completed {
+fn open_session(call: &Call, job_id: &str, asked: &JobQuestion, output: String) -> CompletedCall {
     let text = format!("{}\n[{job_id} waits for input: {}]", output.trim_end(), asked.prompt);
     let agent_id = match call {
         Call::StartInteractiveSession(arguments) => arguments.agent_id.clone(),
@@ -390,8 +397,8 @@ fn open_session(call: &Call, job_id: &str, asked: &Asked, output: String) -> Com
         "input_id": asked.input_id,
         "inputs": 0,
     });
-    let done = Done { text: text.trim_start().to_owned(), value, is_truncated: false };
-    Completed { result: Ok(done), exit: None, duration: Duration::ZERO }
+    let done = ToolResult { text: text.trim_start().to_owned(), value, is_truncated: false };
+    CompletedCall { result: Ok(done), exit: None, duration: Duration::ZERO }
 }
 
 /// Returns the client's own key, by which a call that is sent again is not run again; empty where it gave none.

@@ -7,12 +7,12 @@ use tokio::sync::mpsc;
 use crate::{
     error::Result,
     principal::Principal,
-    tool::{Call, Completed},
+    tool::{Call, CompletedCall},
 };
 
 /// A call from outside that runs the engine or changes something.
 #[derive(Clone, Debug)]
-pub struct OutsideCall {
+pub struct InboundCall {
     /// Who calls.
     pub caller: Principal,
     /// The call.
@@ -25,18 +25,18 @@ pub struct OutsideCall {
 
 /// What is reported of such a job while it runs.
 #[derive(Clone, Debug)]
-pub enum Watched {
+pub enum JobUpdate {
     /// A message for people: that the job waits, or has started.
-    Said(String),
+    Message(String),
     /// The engine printed this.
     Output(String),
     /// The job asks a question.
-    Asked(Asked),
+    Question(JobQuestion),
 }
 
 /// The open question of a job.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct JobQuestion {
     /// The id to answer with.
     pub input_id: String,
     /// What is asked.
@@ -54,7 +54,7 @@ pub trait ToolRunner: Send + Sync {
     ///
     /// # Errors
     /// As for any submission; nothing was accepted then.
-    async fn submit(&self, call: OutsideCall) -> Result<String>;
+    async fn submit(&self, call: InboundCall) -> Result<String>;
 
     /// Follows a job from behind `after_sequence` until it has ended, and sends what happens to `watch`. Dropping the
     /// future leaves the job alone.
@@ -66,8 +66,8 @@ pub trait ToolRunner: Send + Sync {
         caller: &Principal,
         job_id: &str,
         after_sequence: u32,
-        watch: mpsc::Sender<Watched>,
-    ) -> Result<Completed>;
+        watch: mpsc::Sender<JobUpdate>,
+    ) -> Result<CompletedCall>;
 
     /// Asks a job to end, and waits, for a bounded time, until nothing of it is left.
     async fn cancel(&self, caller: &Principal, job_id: &str);
@@ -76,7 +76,7 @@ pub trait ToolRunner: Send + Sync {
     ///
     /// # Errors
     /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::NoOpenQuestion`].
-    async fn asked(&self, caller: &Principal, job_id: &str) -> Result<(Asked, Call)>;
+    async fn asked(&self, caller: &Principal, job_id: &str) -> Result<(JobQuestion, Call)>;
 
     /// Returns the whole answer of a job that has succeeded.
     ///

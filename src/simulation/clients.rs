@@ -106,7 +106,7 @@ pub(super) async fn live(world: Arc<World>, service: Gateway, client: u64) {
             }
             // The disconnect guard is otherwise dropped later, which cancels the job.
             if let Some(held) = held.take_if(|_| world.percent(30)) {
-                held.let_go();
+                held.release();
             }
         }
     }

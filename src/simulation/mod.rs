@@ -8,7 +8,7 @@
 //! *Lives here:* the simulated store, work and clients, and what they remember; tests only. *May import:* everything below the
 //! doors. *May not:* be imported.
 
-mod beneath;
+mod backing_store;
 mod clients;
 mod store;
 mod worker;
@@ -22,7 +22,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{beneath::Kind, store::SimulatedStore, worker::SimulatedWorker, world::World};
+use self::{backing_store::Kind, store::SimulatedStore, worker::SimulatedWorker, world::World};
 use crate::{
     ambient::simulated::{self, Random},
     job::{Config, Filter, JobService, Submission},

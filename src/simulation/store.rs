@@ -6,12 +6,12 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{beneath::Beneath, world::World};
+use super::{backing_store::BackingStore, world::World};
 use crate::{
     error::{Error, Reason, Result},
     journal::{
-        Append, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, Known, Lease,
-        Query, Reader, Refusal, Retention, StoredJob,
+        Append, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, JobOverview, Lease,
+        Query, Reader, Retention, StoredJob, WriteRefusal,
     },
     pb::{Job, JobState, storage::JobRecord},
     principal::Principal,
@@ -22,7 +22,7 @@ pub(super) struct SimulatedStore {
     world: Arc<World>,
     /// The gateway that uses the store.
     gateway: u32,
-    store: Arc<dyn Beneath>,
+    store: Arc<dyn BackingStore>,
     is_faulty: bool,
     /// The failure rate in percent.
     failures: u64,
@@ -113,7 +113,7 @@ impl Catalogue for SimulatedStore {
         self.store.by_key(owner, key, digests).await
     }
 
-    async fn get(&self, job_id: &JobId) -> Result<Known> {
+    async fn get(&self, job_id: &JobId) -> Result<JobOverview> {
         self.reach().await;
         self.store.get(job_id).await
     }
@@ -127,16 +127,16 @@ impl Catalogue for SimulatedStore {
         self.store.list(query).await
     }
 
-    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), WriteRefusal> {
         self.reach().await;
         self.store.set_state(claim, state).await
     }
 
-    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal> {
+    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, WriteRefusal> {
         self.around("end", self.store.end(claim, job)).await
     }
 
-    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
+    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), WriteRefusal> {
         self.around("give_up", self.store.give_up(claim, job)).await
     }
 
@@ -176,7 +176,7 @@ impl Catalogue for SimulatedStore {
 
 #[async_trait]
 impl EventLog for SimulatedStore {
-    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), Refusal>> {
+    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), WriteRefusal>> {
         self.wait().await;
         let mut answers = Vec::new();
         for append in appends {
@@ -209,7 +209,7 @@ impl EventLog for SimulatedStore {
         self.store.changed(job_id, last_sequence).await
     }
 
-    async fn put_result(&self, claim: &Claim, text: bytes::Bytes) -> Result<(), Refusal> {
+    async fn put_result(&self, claim: &Claim, text: bytes::Bytes) -> Result<(), WriteRefusal> {
         self.around("put_result", self.store.put_result(claim, text)).await
     }
 

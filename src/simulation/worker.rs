@@ -10,10 +10,10 @@ use crate::{
     agent::{self, Writer},
     engine::{Chunk, Stream},
     error::{Error, Reason, Result},
-    job::{Assignment, Needs, Worker},
+    job::{Assignment, JobRequirements, Worker},
     pb::Job,
     principal::Principal,
-    tool::Done,
+    tool::ToolResult,
 };
 
 /// The payload of the panic of work that panics.
@@ -65,13 +65,13 @@ impl Worker for SimulatedWorker {
         "simulated"
     }
 
-    fn needs(&self, owner: &Principal, job: &Job, _: &agent::Task) -> Needs {
+    fn needs(&self, owner: &Principal, job: &Job, _: &agent::Task) -> JobRequirements {
         // Some jobs of one caller need the same agent and must run one after another.
         let number = job.create_time.map_or(0, |time| time.nanos / 1_000_000);
-        Needs { agent: (number % 3 == 0).then(|| owner.name().to_owned()), is_reading: false }
+        JobRequirements { agent: (number % 3 == 0).then(|| owner.name().to_owned()), is_reading: false }
     }
 
-    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<Done> {
+    async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<ToolResult> {
         self.world.note(format_args!("{} begins", assignment.job.job_id));
         let (world, by) = (self.world.clone(), assignment.owner.name().to_owned());
         let agent = self.needs(&assignment.owner, assignment.job, assignment.task).agent;
@@ -93,7 +93,9 @@ impl Worker for SimulatedWorker {
                 self.rest(&assignment, 60_000).await?;
             },
             15..30 => Err(Error::new(Reason::ToolFailed, "simulated")),
-            _ => Ok(Done { text: "done".to_owned(), value: json!({"kind": kind}), is_truncated: false }),
+            _ => {
+                Ok(ToolResult { text: "done".to_owned(), value: json!({"kind": kind}), is_truncated: false })
+            }
         }
     }
 }

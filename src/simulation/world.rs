@@ -10,16 +10,16 @@ use std::{
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::beneath::{Beneath, Disk, Kind};
+use super::backing_store::{BackingStore, Disk, Kind};
 use crate::{
     ambient::simulated::Random,
-    journal::{JobId, Known},
+    journal::{JobId, JobOverview},
     pb::{Job, JobState},
 };
 
 /// What clients were told about a job.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ObservedJob {
     /// The name of the caller that owns it.
     pub(super) caller: String,
     /// Whether its deletion was requested.
@@ -39,15 +39,15 @@ pub(super) struct Told {
 }
 
 #[derive(Debug)]
-struct State {
+struct WorldState {
     random: Random,
     /// The store outlives the gateways; each life builds its index anew.
-    store: Arc<dyn Beneath>,
+    store: Arc<dyn BackingStore>,
     /// Whether a gateway of this life has opened the store.
     is_open: bool,
     /// Until when each gateway cannot reach the store.
     cut_off: BTreeMap<u32, Instant>,
-    told: BTreeMap<JobId, Told>,
+    told: BTreeMap<JobId, ObservedJob>,
     /// Jobs that are being deleted.
     going: BTreeSet<JobId>,
     /// The latest job that was returned for each idempotency key.
@@ -63,7 +63,7 @@ struct State {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct World {
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
     /// The disk of the store, if it has one.
     disk: Option<Disk>,
     /// Whether retention may remove ended jobs at any time.
@@ -85,7 +85,7 @@ impl Drop for Going<'_> {
 impl World {
     pub(super) fn new(mut random: Random, keeps_little: bool, kind: Kind) -> Self {
         let (store, disk) = kind.create(random.below(u64::MAX));
-        let state = Mutex::new(State {
+        let state = Mutex::new(WorldState {
             random,
             store,
             is_open: false,
@@ -101,7 +101,7 @@ impl World {
         Self { state, disk, keeps_little }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WorldState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,7 +133,7 @@ impl World {
     pub(super) fn begin_life(&self, is_last: bool) {
         let mut state = self.state();
         if let Some(disk) = &self.disk {
-            let State { random, .. } = &mut *state;
+            let WorldState { random, .. } = &mut *state;
             disk.begins_again(random, is_last);
         }
         state.store = state.store.reopened();
@@ -146,14 +146,14 @@ impl World {
         !std::mem::replace(&mut self.state().is_open, true)
     }
 
-    pub(super) fn store(&self) -> Arc<dyn Beneath> {
+    pub(super) fn store(&self) -> Arc<dyn BackingStore> {
         self.state().store.clone()
     }
 
     /// Randomly fills the disk of the store, or frees it again.
     pub(super) fn may_fill_the_disk(&self) {
         if let Some(disk) = &self.disk {
-            let State { random, .. } = &mut *self.state();
+            let WorldState { random, .. } = &mut *self.state();
             disk.may_be_full(random);
         }
     }
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// Returns what the store knows of each job.
-    pub(super) fn contents(&self) -> BTreeMap<JobId, Known> {
+    pub(super) fn contents(&self) -> BTreeMap<JobId, JobOverview> {
         let store = self.store();
         let known = |job_id: JobId| {
             let known = store.get(&job_id).now_or_never().expect("asked at once").ok()?;
@@ -198,7 +198,7 @@ impl World {
                 [&first, job_id].into_iter().filter_map(|job_id| Some((job_id, get(job_id)?))).collect();
             let is_there = contents.contains_key(&first) && contents.contains_key(job_id);
             // A job that was cancelled because its client disconnected releases its key.
-            let is_given_up = |known: &Known| known.is_ended && known.state == JobState::Cancelled;
+            let is_given_up = |known: &JobOverview| known.is_ended && known.state == JobState::Cancelled;
             let is_freed = contents.get(&first).is_some_and(is_given_up)
                 || contents.get(job_id).is_some_and(is_given_up);
             assert!(first == *job_id || !is_there || is_freed, "one key is one job: {first} and {job_id}");
@@ -234,7 +234,7 @@ impl World {
         self.state().told.keys().cloned().collect()
     }
 
-    pub(super) fn told(&self, job_id: &JobId) -> Told {
+    pub(super) fn told(&self, job_id: &JobId) -> ObservedJob {
         self.state().told[job_id].clone()
     }
 

@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use super::{
-    CallContext, Done,
+    CallContext, ToolResult,
     arguments::ListArguments,
     engine_run::{EngineRun, failed},
     result::{AgentCheck, AgentFile, AgentInfo, AgentList, AgentSummary, BrokenAgent, Validation},
@@ -96,7 +96,7 @@ fn is_kept_elsewhere(error: &Error) -> bool {
     error.reason() == Reason::Unsupported
 }
 
-pub(super) async fn list(inner: &Inner, arguments: &ListArguments) -> Result<Done> {
+pub(super) async fn list(inner: &Inner, arguments: &ListArguments) -> Result<ToolResult> {
     let mut list = read(inner).await?;
     if let Some(tag) = &arguments.tag {
         list.agents.retain(|agent| agent.tags.contains(tag));
@@ -124,7 +124,7 @@ pub(super) async fn list(inner: &Inner, arguments: &ListArguments) -> Result<Don
     for broken in &list.broken {
         let _infallible = write!(text, "\n- {} cannot be used: {}", broken.agent_id, broken.problem);
     }
-    Done::new(text, &list)
+    ToolResult::new(text, &list)
 }
 
 /// Returns the agents for the doors' own listing.
@@ -147,7 +147,7 @@ pub(super) async fn info(
     caller: &Principal,
     conversation_id: &str,
     agent_id: &str,
-) -> Result<Done> {
+) -> Result<ToolResult> {
     let (agent_id, caller) = (agent_id.to_owned(), caller.clone());
     let conversation_id = conversation_id.to_owned();
     let (asked_for, layout) = (agent_id.clone(), inner.conversations.layout().clone());
@@ -201,10 +201,14 @@ pub(super) async fn info(
         info.capabilities.join(", "),
         info.interactions,
     );
-    Done::new(text, &info)
+    ToolResult::new(text, &info)
 }
 
-pub(super) async fn validate(inner: &Inner, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
+pub(super) async fn validate(
+    inner: &Inner,
+    context: &CallContext,
+    exit: &mut Option<Exit>,
+) -> Result<ToolResult> {
     let _use = inner.workspace_use.clone().read_owned().await;
     let root = inner.config.engine.root.clone();
     let finished = inner.run_engine(context, &root, EngineRun::plain("--validate"), exit).await?;
@@ -222,7 +226,7 @@ pub(super) async fn validate(inner: &Inner, context: &CallContext, exit: &mut Op
         (true, _) => format!("The system is valid.\n{report}"),
         (false, count) => format!("The system has {count} errors:\n{}", validation.errors.join("\n")),
     };
-    Done::new(text, &validation)
+    ToolResult::new(text, &validation)
 }
 
 /// Parses a report. A real engine exits with 0 for a broken configuration too; only the report's last section shows it.

@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Done,
+    ToolResult,
     arguments::{BackupArguments, RestoreArguments},
     paths::Confined,
     result::{BackedUp, Restored},
@@ -61,7 +61,7 @@ fn write_backup(workspace: &Workspace, directory: &Confined, name: &str) -> Resu
     Ok(BackedUp { backup_id, backup_path, agents, files, left_out })
 }
 
-pub(super) async fn backup(inner: &Inner, arguments: &BackupArguments) -> Result<Done> {
+pub(super) async fn backup(inner: &Inner, arguments: &BackupArguments) -> Result<ToolResult> {
     let in_use = inner.workspace_use.clone().read_owned().await;
     let path = arguments.backup_path.clone();
     let result = inner
@@ -73,7 +73,7 @@ pub(super) async fn backup(inner: &Inner, arguments: &BackupArguments) -> Result
         .await?;
     let mut text = format!("{} agents were backed up to {}", result.agents, result.backup_path);
     text += &say_left_out(&result.left_out);
-    Done::new(text, &result)
+    ToolResult::new(text, &result)
 }
 
 /// Returns whether a directory is a backup.
@@ -147,7 +147,7 @@ fn restore_into(config: &ToolboxConfig, path: Option<&str>, is_dry_run: bool) ->
     Ok(Restored { backup_path, restored, safety_backup_path: Some(safety.backup_path), left_out, is_dry_run })
 }
 
-pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Result<Done> {
+pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Result<ToolResult> {
     let exclusive = exclusive(inner)?;
     let (path, is_dry_run) = (arguments.backup_path.clone(), arguments.dry_run);
     let result = inner
@@ -171,7 +171,7 @@ pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Resu
             )
         }
     };
-    Done::new(text, &result)
+    ToolResult::new(text, &result)
 }
 
 /// Returns the paths of those of an agent's files that were not copied.

@@ -49,7 +49,7 @@ pub(super) fn came_too_soon(said: &str) -> Option<Duration> {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Place {
+enum AnswerPosition {
     #[default]
     Beside,
     /// The mark was printed; a rule comes next.
@@ -61,7 +61,7 @@ enum Place {
 /// Separates the answers of a dialogue from the output around them.
 #[derive(Debug, Default)]
 pub(super) struct Dialogue {
-    place: Place,
+    place: AnswerPosition,
     /// A line that is not complete yet, and the offset in the output at which it begins.
     begun: String,
     begun_at: u32,
@@ -105,20 +105,22 @@ impl Dialogue {
 
     fn line(&mut self, line: String, pieces: &mut Vec<Chunk>) {
         let (place, stream) = match std::mem::take(&mut self.place) {
-            Place::Within(opened) if rule(&line) == Some(opened.as_str()) => (Place::Beside, Stream::Log),
-            Place::Within(opened) => {
+            AnswerPosition::Within(opened) if rule(&line) == Some(opened.as_str()) => {
+                (AnswerPosition::Beside, Stream::Log)
+            }
+            AnswerPosition::Within(opened) => {
                 self.answers.push_str(&line);
-                (Place::Within(opened), Stream::Stdout)
+                (AnswerPosition::Within(opened), Stream::Stdout)
             }
-            Place::Announced => match rule(&line) {
-                Some(opened) => (Place::Within(opened.to_owned()), Stream::Log),
-                None => (Place::Announced, Stream::Log),
+            AnswerPosition::Announced => match rule(&line) {
+                Some(opened) => (AnswerPosition::Within(opened.to_owned()), Stream::Log),
+                None => (AnswerPosition::Announced, Stream::Log),
             },
-            Place::Beside if line.contains(ANSWER_MARK) => {
+            AnswerPosition::Beside if line.contains(ANSWER_MARK) => {
                 self.has_mark = true;
-                (Place::Announced, Stream::Log)
+                (AnswerPosition::Announced, Stream::Log)
             }
-            Place::Beside => (Place::Beside, Stream::Log),
+            AnswerPosition::Beside => (AnswerPosition::Beside, Stream::Log),
         };
         self.place = place;
         self.piece(line, stream, pieces);
@@ -138,7 +140,8 @@ impl Dialogue {
         let mut pieces = Vec::new();
         let rest = std::mem::take(&mut self.begun);
         if !rest.is_empty() {
-            let stream = if matches!(self.place, Place::Within(_)) { Stream::Stdout } else { Stream::Log };
+            let stream =
+                if matches!(self.place, AnswerPosition::Within(_)) { Stream::Stdout } else { Stream::Log };
             if stream == Stream::Stdout {
                 self.answers.push_str(&rest);
             }

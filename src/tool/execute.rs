@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    CallContext, Done,
+    CallContext, ToolResult,
     arguments::{ContextualArguments, OutputFormat, StatelessArguments},
     engine_run::{EngineRun, failed},
     result::AgentAnswer,
@@ -33,7 +33,7 @@ pub(super) async fn stateless(
     context: &CallContext,
     arguments: &StatelessArguments,
     exit: &mut Option<Exit>,
-) -> Result<Done> {
+) -> Result<ToolResult> {
     check_directory(inner, arguments.cwd.clone()).await?;
     let run = Run {
         agent_id: &arguments.agent_id,
@@ -51,7 +51,7 @@ pub(super) async fn contextual(
     context: &CallContext,
     arguments: &ContextualArguments,
     exit: &mut Option<Exit>,
-) -> Result<Done> {
+) -> Result<ToolResult> {
     let run = Run {
         agent_id: &arguments.agent_id,
         input_text: &arguments.input_text,
@@ -68,7 +68,7 @@ async fn execute(
     context: &CallContext,
     run: Run<'_>,
     exit: &mut Option<Exit>,
-) -> Result<Done> {
+) -> Result<ToolResult> {
     let _use = inner.workspace_use.clone().read_owned().await;
     let _in_use = run.conversation_id.as_ref().map(|id| inner.conversations.begin_use(&context.caller, id));
     let _turn = inner.wait_for_agent(context, run.conversation_id.as_deref(), run.agent_id).await?;
@@ -117,7 +117,7 @@ async fn execute(
         notes,
         document,
     };
-    Ok(Done { is_truncated: answer.is_truncated, ..Done::new(output, &answer)? })
+    Ok(ToolResult { is_truncated: answer.is_truncated, ..ToolResult::new(output, &answer)? })
 }
 
 /// Accepts only the engine's own root, because the engine cannot work in another directory.
@@ -144,7 +144,7 @@ pub(super) async fn setting_flags(inner: &Inner, context: &CallContext) -> Resul
     Ok(environment.into_iter().chain(project).collect())
 }
 
-type Answer = (String, Option<serde_json::Value>, bool);
+type AgentOutput = (String, Option<serde_json::Value>, bool);
 
 fn answer(
     kind: Kind,
@@ -152,7 +152,7 @@ fn answer(
     format: OutputFormat,
     finished: &Finished,
     max_bytes: usize,
-) -> Result<Answer> {
+) -> Result<AgentOutput> {
     // A real engine exits with 0 for failures too, but never with another status for a success. The status of an engine
     // that was ended after it had printed its outcome does not count.
     let is_ended_well = finished.exit == Exit::Code(0) || finished.is_concluded();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CallContext, Done, arguments::ClearArguments, result::HistoryCleared, toolbox::Inner};
+use super::{CallContext, ToolResult, arguments::ClearArguments, result::HistoryCleared, toolbox::Inner};
 use crate::{
     engine::workspace::Workspace,
     error::{Error, Reason, Result},
@@ -24,7 +24,11 @@ fn clear_if_free(workspace: &Workspace, agent_id: &str) -> std::io::Result<Optio
     workspace.clear_history(agent_id).map(Some)
 }
 
-pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &ClearArguments) -> Result<Done> {
+pub(super) async fn clear(
+    inner: &Inner,
+    context: &CallContext,
+    arguments: &ClearArguments,
+) -> Result<ToolResult> {
     let agent_id = arguments.agent_id.as_str();
     let conversation_id = context.conversation(arguments.conversation_id.as_deref());
     let root = inner.conversations.layout().agent_root(&context.caller, &conversation_id, agent_id);
@@ -61,5 +65,5 @@ pub(super) async fn clear(inner: &Inner, context: &CallContext, arguments: &Clea
         conversation_id,
         removed: u32::try_from(removed).unwrap_or(u32::MAX),
     };
-    Done::new(format!("{agent_id} forgot this conversation; interactions removed: {removed}"), &result)
+    ToolResult::new(format!("{agent_id} forgot this conversation; interactions removed: {removed}"), &result)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CallContext, Done,
+    CallContext, ToolResult,
     arguments::InstallArguments,
     engine_run::{EngineRun, failed, last_words},
     result::{Installed, TemplateSummary},
@@ -20,7 +20,7 @@ pub(super) async fn install(
     context: &CallContext,
     arguments: &InstallArguments,
     exit: &mut Option<Exit>,
-) -> Result<Done> {
+) -> Result<ToolResult> {
     let _use = inner.workspace_use.clone().read_owned().await;
     let root = inner.config.engine.root.clone();
     // `list` is the engines' own word for listing what can be installed.
@@ -31,7 +31,7 @@ pub(super) async fn install(
         }
         let report = String::from_utf8_lossy(&finished.stdout).trim().to_owned();
         let result = Installed { templates: templates(&report), ..Installed::default() };
-        return Done::new(report, &result);
+        return ToolResult::new(report, &result);
     };
     if inner.config.engine.kind == Kind::Conductor {
         return install_apart(inner, context, name, exit).await;
@@ -70,12 +70,12 @@ fn nothing(name: &str, instead: &str) -> Error {
     Error::new(Reason::ToolFailed, message)
 }
 
-fn told(result: &Installed) -> Result<Done> {
+fn told(result: &Installed) -> Result<ToolResult> {
     let names = match result.installed.is_empty() {
         true => String::new(),
         false => format!(" ({})", result.installed.join(", ")),
     };
-    Done::new(
+    ToolResult::new(
         format!("{} installed{names}, {} there already", result.installed.len(), result.skipped.len()),
         result,
     )
@@ -88,7 +88,7 @@ async fn install_apart(
     context: &CallContext,
     name: &str,
     exit: &mut Option<Exit>,
-) -> Result<Done> {
+) -> Result<ToolResult> {
     let (prepared, private) = inner.prepare_installation().await?;
     let before = installed(inner).await?;
     let finished = inner

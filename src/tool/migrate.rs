@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    Done,
+    ToolResult,
     arguments::{MigrateArguments, StorageType},
     backup::{AGENT_LIMITS, COPY_TIME, exclusive, names_left_out, say_left_out},
     result::Migrated,
@@ -23,7 +23,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(Reason::ToolFailed, format!("the agents could not be migrated: {error}"))
 }
 
-pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Result<Done> {
+pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Result<ToolResult> {
     if arguments.from_type != StorageType::Filesystem || arguments.to_type != StorageType::Filesystem {
         return Err(Error::new(
             Reason::Unsupported,
@@ -47,7 +47,7 @@ pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Resu
         .await?;
     let did = if is_dry_run { "would be copied" } else { "were copied" };
     let left_out = say_left_out(&result.left_out);
-    Done::new(format!("{} agents {did} to {}{left_out}", result.agents.len(), result.path), &result)
+    ToolResult::new(format!("{} agents {did} to {}{left_out}", result.agents.len(), result.path), &result)
 }
 
 fn copy_agents(

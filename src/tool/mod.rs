@@ -6,12 +6,13 @@
 
 mod agents;
 mod arguments;
-mod asked;
 mod backup;
 mod call;
 mod catalogue;
 mod checks;
 mod dialogue;
+mod direct_read_cache;
+mod engine_listing;
 mod engine_run;
 mod execute;
 mod history;
@@ -21,7 +22,6 @@ mod numbers;
 mod paths;
 mod prepared;
 mod question;
-mod recent;
 mod result;
 mod runs;
 mod schema;
@@ -33,4 +33,6 @@ pub use call::{Call, Confirmation};
 pub use catalogue::{ToolName, ToolSpec, catalogue};
 pub(crate) use numbers::read_as_written;
 pub use question::Question;
-pub use toolbox::{CallContext, Completed, DEFAULT_CONVERSATION, Done, Progress, Toolbox, ToolboxConfig};
+pub use toolbox::{
+    CallContext, CompletedCall, DEFAULT_CONVERSATION, Progress, ToolResult, Toolbox, ToolboxConfig,
+};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    CallContext, Done,
+    CallContext, ToolResult,
     arguments::SessionArguments,
     dialogue::{Dialogue, came_too_soon, disarmed, rule},
     engine_run::{EngineRun, failed},
@@ -15,7 +15,7 @@ use super::{
     toolbox::Inner,
 };
 use crate::{
-    engine::{Attention, Chunk, Exit, Kind, Stream},
+    engine::{Chunk, Exit, Kind, StdinState, Stream},
     error::{Reason, Result},
 };
 
@@ -39,9 +39,9 @@ pub(super) const MAX_LINE_BYTES: u32 = 60_000;
 
 /// The end of what the engine has printed since its last input.
 #[derive(Default)]
-struct Recent(String);
+struct RecentOutput(String);
 
-impl Recent {
+impl RecentOutput {
     fn push(&mut self, chunk: &Chunk) {
         if chunk.stream == Stream::Stdout {
             self.0.push_str(&chunk.text);
@@ -59,11 +59,11 @@ impl Recent {
 }
 
 /// The state of a dialogue.
-struct Talk<'a> {
+struct SessionDriver<'a> {
     inner: &'a Inner,
     context: &'a CallContext,
     dialogue: Dialogue,
-    recent: Recent,
+    recent: RecentOutput,
     inputs: u32,
     /// The first input, which is given before anybody is asked.
     first: Option<String>,
@@ -78,7 +78,7 @@ pub(super) async fn run(
     context: &CallContext,
     arguments: &SessionArguments,
     exit: &mut Option<Exit>,
-) -> Result<Done> {
+) -> Result<ToolResult> {
     let _use = inner.workspace_use.clone().read_owned().await;
     let conversation_id = context.conversation(arguments.conversation_id.as_deref());
     let _in_use = inner.conversations.begin_use(&context.caller, &conversation_id);
@@ -94,11 +94,11 @@ pub(super) async fn run(
     };
     let wanted = EngineRun { flags, input, timeout: arguments.timeout, is_spoken_to: true, is_agent: true };
     let mut started = inner.start_engine(context, &prepared.root, wanted).await?;
-    let mut talk = Talk {
+    let mut talk = SessionDriver {
         inner,
         context,
         dialogue: Dialogue::default(),
-        recent: Recent::default(),
+        recent: RecentOutput::default(),
         inputs: 0,
         first,
         told: None,
@@ -125,7 +125,7 @@ pub(super) async fn run(
         input_id: None,
         inputs,
     };
-    Ok(Done { is_truncated: session.is_truncated, ..Done::new(output, &session)? })
+    Ok(ToolResult { is_truncated: session.is_truncated, ..ToolResult::new(output, &session)? })
 }
 
 impl Inner {
@@ -149,7 +149,7 @@ impl Inner {
     }
 }
 
-impl Talk<'_> {
+impl SessionDriver<'_> {
     /// Passes output on, with the answers separated from the rest.
     async fn hear(&mut self, chunk: Chunk) {
         self.recent.push(&chunk);
@@ -182,16 +182,16 @@ impl Talk<'_> {
                 () = tokio::time::sleep(LOOK_AGAIN) => {
                     let now = Instant::now();
                     let attention = run.attention().await;
-                    reads_since = (attention == Attention::Reads).then(|| reads_since.unwrap_or(now));
+                    reads_since = (attention == StdinState::Reads).then(|| reads_since.unwrap_or(now));
                     let asks = match attention {
-                        Attention::Reads => reads_since.is_some_and(|since| now - since >= READ_TIME),
+                        StdinState::Reads => reads_since.is_some_and(|since| now - since >= READ_TIME),
                         // The bundled engine reads its input only when it asks.
                         _ if self.inner.config.engine.kind == Kind::Bundled => false,
-                        Attention::Idles => {
+                        StdinState::Idles => {
                             let quiet = now - quiet_since;
                             quiet >= CONNECTED_TIME || (quiet >= IDLE_TIME && !run.is_connected().await)
                         }
-                        Attention::Elsewhere => false,
+                        StdinState::Elsewhere => false,
                     };
                     if !asks {
                         continue;
@@ -218,14 +218,14 @@ impl Talk<'_> {
             && self.again < MAX_AGAIN
         {
             self.again += 1;
-            self.recent = Recent::default();
+            self.recent = RecentOutput::default();
             return self.say(run, line, Instant::now() + pause + PAUSE_MARGIN).await;
         }
         if self.told.is_some() {
             self.dialogue.asks_again();
         }
         if let Some(first) = self.first.take() {
-            self.recent = Recent::default();
+            self.recent = RecentOutput::default();
             return self.say(run, self.one_line(&first), Instant::now()).await;
         }
         match self.ask(run).await? {
@@ -280,7 +280,7 @@ impl Talk<'_> {
         });
         let default = settings.session_default_input.clone().map_or(Value::Null, Value::from);
         let prompt = self.recent.prompt();
-        self.recent = Recent::default();
+        self.recent = RecentOutput::default();
         let context = self.context;
         let mut answer = std::pin::pin!(context.ask(prompt, schema, default, timeout));
         loop {

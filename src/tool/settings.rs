@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, path::Path};
 use serde_json::Value;
 
 use super::{
-    CallContext, Done,
+    CallContext, ToolResult,
     arguments::EnvironmentArguments,
     result::{EnvironmentSet, SystemConfig},
     toolbox::{Inner, ToolboxConfig},
@@ -24,7 +24,7 @@ pub(super) async fn set_environment(
     inner: &Inner,
     context: &CallContext,
     arguments: &EnvironmentArguments,
-) -> Result<Done> {
+) -> Result<ToolResult> {
     let arguments = arguments.clone();
     let change = |settings: &mut Settings| {
         settings.environment = Some(arguments.environment);
@@ -37,7 +37,7 @@ pub(super) async fn set_environment(
         settings.environment.as_deref().unwrap_or("none"),
         settings.project.as_deref().unwrap_or("none")
     );
-    Done::new(text, &EnvironmentSet { environment: settings.environment, project: settings.project })
+    ToolResult::new(text, &EnvironmentSet { environment: settings.environment, project: settings.project })
 }
 
 fn shown_config(config: &ToolboxConfig) -> Result<BTreeMap<String, Value>> {
@@ -58,7 +58,7 @@ fn shown_config(config: &ToolboxConfig) -> Result<BTreeMap<String, Value>> {
     Ok(shown)
 }
 
-pub(super) async fn system_config(inner: &Inner, context: &CallContext) -> Result<Done> {
+pub(super) async fn system_config(inner: &Inner, context: &CallContext) -> Result<ToolResult> {
     let settings = inner.conversations.settings(&context.caller).await?;
     let result = inner
         .blocking(move |config| {
@@ -91,5 +91,5 @@ pub(super) async fn system_config(inner: &Inner, context: &CallContext) -> Resul
         result.environment.as_deref().unwrap_or("none"),
         result.project.as_deref().unwrap_or("none"),
     );
-    Done::new(text, &result)
+    ToolResult::new(text, &result)
 }

@@ -16,8 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Question, agents, asked::Asked, backup, execute, history, install, migrate, recent::Recent,
-    runs::Runs, session, settings,
+    Call, Question, agents, backup, direct_read_cache::DirectReadCache, engine_listing::EngineListing,
+    execute, history, install, migrate, runs::Runs, session, settings,
 };
 use crate::{
     conversation::ConversationStore,
@@ -64,8 +64,8 @@ type AgentLocks = HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>;
 pub(super) struct Inner {
     pub(super) config: Arc<ToolboxConfig>,
     pub(super) supervisor: Supervisor,
-    pub(super) recent: Recent,
-    pub(super) asked: Asked,
+    pub(super) recent: DirectReadCache,
+    pub(super) asked: EngineListing,
     /// The bounded pool of threads for files that others can write.
     pool: Pool,
     /// The directories of stateless runs.
@@ -122,7 +122,7 @@ pub enum Progress {
 
 /// The result of a call that succeeded.
 #[derive(Clone, Debug)]
-pub struct Done {
+pub struct ToolResult {
     /// The result as text, for people.
     pub text: String,
     /// The typed result.
@@ -131,7 +131,7 @@ pub struct Done {
     pub is_truncated: bool,
 }
 
-impl Done {
+impl ToolResult {
     pub(super) fn new(text: impl Into<String>, result: &impl Serialize) -> Result<Self> {
         let value = serde_json::to_value(result).map_err(Error::internal)?;
         Ok(Self { text: text.into(), value, is_truncated: false })
@@ -140,9 +140,9 @@ impl Done {
 
 /// A call that is over.
 #[derive(Clone, Debug)]
-pub struct Completed {
+pub struct CompletedCall {
     /// The result, or why the call failed.
-    pub result: Result<Done>,
+    pub result: Result<ToolResult>,
     /// How the engine's process ended, where one ran.
     pub exit: Option<Exit>,
     /// How long it took.
@@ -182,8 +182,8 @@ impl Toolbox {
             changes: watch::Sender::new(0),
             conversations,
             agent_locks: Mutex::default(),
-            recent: Recent::default(),
-            asked: Asked::default(),
+            recent: DirectReadCache::default(),
+            asked: EngineListing::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -242,7 +242,7 @@ impl Toolbox {
 
     /// Calls a tool. An engine run ends at the context's deadline or when it is cancelled, its process tree first; work
     /// on files has time limits of its own.
-    pub async fn call(&self, call: &Call, context: &CallContext) -> Completed {
+    pub async fn call(&self, call: &Call, context: &CallContext) -> CompletedCall {
         let started = Instant::now();
         let mut exit = None;
         // Engine runs watch deadline and cancellation themselves, so that their processes are gone before the call
@@ -268,7 +268,7 @@ impl Toolbox {
             target: "audit", caller = %context.caller, job_id = context.job_id, tool, outcome, cause,
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "tool call"
         );
-        Completed { result, exit, duration }
+        CompletedCall { result, exit, duration }
     }
 
     /// Makes sure that a destructive call is wanted. Where a person can be asked, only that person's answer counts,
@@ -302,7 +302,12 @@ impl Toolbox {
 }
 
 impl Inner {
-    async fn answer(&self, call: &Call, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
+    async fn answer(
+        &self,
+        call: &Call,
+        context: &CallContext,
+        exit: &mut Option<Exit>,
+    ) -> Result<ToolResult> {
         let place = self.recent.place(call, context);
         if let Some(done) = place.as_ref().and_then(|place| self.recent.find(place)) {
             return Ok(done);
@@ -317,7 +322,12 @@ impl Inner {
         result
     }
 
-    async fn dispatch(&self, call: &Call, context: &CallContext, exit: &mut Option<Exit>) -> Result<Done> {
+    async fn dispatch(
+        &self,
+        call: &Call,
+        context: &CallContext,
+        exit: &mut Option<Exit>,
+    ) -> Result<ToolResult> {
         match call {
             Call::ListAvailableAgents(arguments) => agents::list(self, arguments).await,
             Call::GetAgentInfo(arguments) => {

@@ -14,15 +14,19 @@ use tonic::service::Routes;
 use super::{Addresses, Config, DoorLimits};
 use crate::{
     error::Error,
-    job::{Desk, JobService},
+    job::{DirectoryService, JobService},
     pb::{DESCRIPTORS, gateway_service_server::GatewayServiceServer},
 };
 
 /// Returns the gRPC routes. grpc-web is layered on these only, because it refuses every other HTTP/1.1 request.
-pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addresses: Addresses) -> Router {
+pub(super) fn router(
+    (service, directory_service): (JobService, DirectoryService),
+    config: &Config,
+    addresses: Addresses,
+) -> Router {
     let limit = config.max_message_bytes as usize;
     let gateway = service::Gateway::new(
-        (service.clone(), desk),
+        (service.clone(), directory_service),
         config.heartbeat(),
         addresses,
         DoorLimits::from_config(config),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
-    job::{CancelledBy, Conversation, Desk, Filter, JobId, JobService, Submission},
+    job::{CancelledBy, Conversation, DirectoryService, Filter, JobId, JobService, Submission},
     pb::{self, Door, JobState, OnDisconnect, gateway_service_server::GatewayService},
     principal::Principal,
 };
@@ -29,7 +29,7 @@ const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 
 pub(super) struct Gateway {
     service: JobService,
-    desk: Desk,
+    directory_service: DirectoryService,
     heartbeat: Duration,
     addresses: Addresses,
     limits: DoorLimits,
@@ -37,12 +37,12 @@ pub(super) struct Gateway {
 
 impl Gateway {
     pub(super) fn new(
-        (service, desk): (JobService, Desk),
+        (service, directory_service): (JobService, DirectoryService),
         heartbeat: Duration,
         addresses: Addresses,
         limits: DoorLimits,
     ) -> Self {
-        Self { service, desk, heartbeat, addresses, limits }
+        Self { service, directory_service, heartbeat, addresses, limits }
     }
 
     fn submission<T>(
@@ -67,7 +67,7 @@ impl Gateway {
         let submitted = self.service.submit(submission).await?;
         let job = self.service.wait(&caller, &submitted.job_id).await;
         if let Some(held) = submitted.held {
-            held.let_go();
+            held.release();
         }
         job
     }
@@ -120,7 +120,7 @@ impl Gateway {
             1..=500 => request.page_size as usize,
             _ => return Err(Error::invalid("page_size", "must be 1 to 500")),
         };
-        let mut agents = self.desk.agents().await?;
+        let mut agents = self.directory_service.agents().await?;
         // The token is the last id of the previous page; agents are sorted by id.
         agents.retain(|agent| agent.agent_id > request.page_token);
         let has_more = agents.len() > page_size;
@@ -288,7 +288,7 @@ impl GatewayService for Gateway {
     ) -> Result<Response<pb::ListConversationsResponse>, Status> {
         let caller = caller_of(&request)?;
         let pb::ListConversationsRequest { page_size, page_token } = request.into_inner();
-        let page = self.desk.conversations(&caller, page_size, &page_token).await;
+        let page = self.directory_service.conversations(&caller, page_size, &page_token).await;
         answer(page.map(|page| pb::ListConversationsResponse {
             conversations: page.conversations.into_iter().map(to_wire).collect(),
             next_page_token: page.next_page_token,
@@ -300,7 +300,8 @@ impl GatewayService for Gateway {
         request: Request<pb::DeleteConversationRequest>,
     ) -> Result<Response<pb::DeleteConversationResponse>, Status> {
         let caller = caller_of(&request)?;
-        let deleted = self.desk.delete_conversation(&caller, &request.get_ref().conversation_id).await;
+        let deleted =
+            self.directory_service.delete_conversation(&caller, &request.get_ref().conversation_id).await;
         answer(deleted.map(|()| pb::DeleteConversationResponse {}))
     }
 
@@ -315,14 +316,14 @@ impl GatewayService for Gateway {
         &self,
         _: Request<pb::ListToolsRequest>,
     ) -> Result<Response<pb::ListToolsResponse>, Status> {
-        Ok(Response::new(pb::ListToolsResponse { tools: self.desk.tools() }))
+        Ok(Response::new(pb::ListToolsResponse { tools: self.directory_service.tools() }))
     }
 
     async fn get_server_info(
         &self,
         _: Request<pb::GetServerInfoRequest>,
     ) -> Result<Response<pb::GetServerInfoResponse>, Status> {
-        let info = self.desk.info();
+        let info = self.directory_service.info();
         let limits = self.limits.with(&info);
         Ok(Response::new(pb::GetServerInfoResponse {
             version: info.version.to_owned(),

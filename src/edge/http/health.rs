@@ -10,7 +10,7 @@ use super::{super::problem::json_response, Context};
 
 /// `GET /health`: describes this gateway, whether or not it is ready.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> Response<Body> {
-    let info = context.desk.info();
+    let info = context.directory_service.info();
     let detected: Vec<_> = info
         .detected
         .iter()

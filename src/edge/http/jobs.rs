@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         access::no_caller,
-        departed::Departed,
+        disconnect::DisconnectSignal,
         problem::{json_response, to_response, with_status},
     },
     Context,
@@ -31,7 +31,7 @@ use crate::{
 const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 
 type Shared = State<Arc<Context>>;
-type From = Extension<Principal>;
+type CallerExtension = Extension<Principal>;
 
 /// Returns the caller that the listener identified.
 fn caller_of(request: &Request) -> Result<Principal> {
@@ -79,7 +79,7 @@ async fn submit(
 
 /// `POST /execute`: submits a task and waits for its job. 200 means that the job succeeded.
 pub(super) async fn execute(State(context): Shared, request: Request) -> Response<Body> {
-    let departed = request.extensions().get::<Departed>().cloned();
+    let departed = request.extensions().get::<DisconnectSignal>().cloned();
     let run = async {
         let (caller, submitted) = submit(&context, request, true).await?;
         let job = context.service.wait_or_question(&caller, &submitted.job_id);
@@ -88,7 +88,7 @@ pub(super) async fn execute(State(context): Shared, request: Request) -> Respons
             // A client that asked for its job to end with it counts as gone once it half-closes the connection.
             Some(held) => tokio::select! {
                 job = job => {
-                    held.let_go();
+                    held.release();
                     job?
                 }
                 () = departed_from(departed) => {
@@ -102,9 +102,9 @@ pub(super) async fn execute(State(context): Shared, request: Request) -> Respons
 }
 
 /// Waits until an HTTP/1.1 client half-closes its connection; never returns on HTTP/2, where the request itself is dropped.
-async fn departed_from(client: Option<Departed>) {
+async fn departed_from(client: Option<DisconnectSignal>) {
     match client {
-        Some(client) => client.seen().await,
+        Some(client) => client.wait_for_disconnect().await,
         None => std::future::pending().await,
     }
 }
@@ -235,7 +235,7 @@ fn is_whole(query: &Pairs) -> Result<bool> {
 /// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=&view=`.
 pub(super) async fn list(
     State(context): Shared,
-    Extension(caller): From,
+    Extension(caller): CallerExtension,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
     let run = async {
@@ -257,7 +257,7 @@ struct Listing<'a> {
 /// `GET /api/v1/jobs/{job_id}`.
 pub(super) async fn get(
     State(context): Shared,
-    Extension(caller): From,
+    Extension(caller): CallerExtension,
     Path(job_id): Path<String>,
 ) -> Response<Body> {
     let run = async { Ok(ok(&context.service.get(&caller, &JobId::parse(&job_id)?).await?)) };
@@ -267,7 +267,7 @@ pub(super) async fn get(
 /// `DELETE /api/v1/jobs/{job_id}`.
 pub(super) async fn delete(
     State(context): Shared,
-    Extension(caller): From,
+    Extension(caller): CallerExtension,
     Path(job_id): Path<String>,
 ) -> Response<Body> {
     let run = async {
@@ -328,13 +328,14 @@ pub(super) async fn input(
 /// `GET /api/v1/conversations?page_size=&page_token=`: the caller's own, most recently used first.
 pub(super) async fn conversations(
     State(context): Shared,
-    Extension(caller): From,
+    Extension(caller): CallerExtension,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
     let list = async {
         let query = Pairs::of(query.as_deref());
         let page_size = query.number("page_size")?;
-        let page = context.desk.conversations(&caller, page_size, query.one("page_token")?).await?;
+        let page =
+            context.directory_service.conversations(&caller, page_size, query.one("page_token")?).await?;
         let found: Vec<Value> = page.conversations.iter().map(Conversation::to_json).collect();
         Ok(ok(&json!({ "conversations": found, "next_page_token": page.next_page_token })))
     };
@@ -344,10 +345,10 @@ pub(super) async fn conversations(
 /// `DELETE /api/v1/conversations/{conversation_id}`.
 pub(super) async fn delete_conversation(
     State(context): Shared,
-    Extension(caller): From,
+    Extension(caller): CallerExtension,
     Path(conversation_id): Path<String>,
 ) -> Response<Body> {
-    answer(context.desk.delete_conversation(&caller, &conversation_id).await.map(|()| {
+    answer(context.directory_service.delete_conversation(&caller, &conversation_id).await.map(|()| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         response
@@ -356,17 +357,17 @@ pub(super) async fn delete_conversation(
 
 /// `GET /api/v1/agents`.
 pub(super) async fn agents(State(context): Shared) -> Response<Body> {
-    answer(context.desk.agents().await.map(|agents| ok(&BTreeMap::from([("agents", agents)]))))
+    answer(context.directory_service.agents().await.map(|agents| ok(&BTreeMap::from([("agents", agents)]))))
 }
 
 /// `GET /api/v1/tools`.
 pub(super) async fn tools(State(context): Shared) -> Response<Body> {
-    ok(&BTreeMap::from([("tools", context.desk.tools())]))
+    ok(&BTreeMap::from([("tools", context.directory_service.tools())]))
 }
 
 /// `GET /api/v1/info`.
 pub(super) async fn info(State(context): Shared) -> Response<Body> {
-    let info = context.desk.info();
+    let info = context.directory_service.info();
     ok(&json!({
         "version": info.version,
         "planner": info.planner,

@@ -29,7 +29,7 @@ pub use render::write_event;
 use super::{Addresses, Config, DoorLimits, problem::to_response as problem};
 use crate::{
     error::{Error, Reason},
-    job::{Desk, JobService},
+    job::{DirectoryService, JobService},
     text::quoted,
 };
 
@@ -37,7 +37,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Context {
     service: JobService,
-    desk: Desk,
+    directory_service: DirectoryService,
     heartbeat: Duration,
     max_body_bytes: usize,
     addresses: Addresses,
@@ -45,10 +45,14 @@ pub(super) struct Context {
 }
 
 /// Returns the routes of the HTTP door.
-pub(super) fn router((service, desk): (JobService, Desk), config: &Config, addresses: Addresses) -> Router {
+pub(super) fn router(
+    (service, directory_service): (JobService, DirectoryService),
+    config: &Config,
+    addresses: Addresses,
+) -> Router {
     let context = Context {
         service,
-        desk,
+        directory_service,
         heartbeat: config.heartbeat(),
         max_body_bytes: config.max_body_bytes as usize,
         addresses,

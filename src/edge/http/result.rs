@@ -18,7 +18,7 @@ use crate::{
 
 /// The part of the answer that the request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum RequestedRange {
     Whole,
     /// From the first to the last byte, both inclusive and within the answer.
     Part(u64, u64),
@@ -27,24 +27,24 @@ enum Wanted {
 }
 
 /// Parses a single byte range; anything else is ignored, as if no range were requested.
-fn wanted(range: Option<&str>, length: u64) -> Wanted {
+fn wanted(range: Option<&str>, length: u64) -> RequestedRange {
     let Some((first, last)) = range.and_then(|range| range.trim().strip_prefix("bytes=")?.split_once('-'))
     else {
-        return Wanted::Whole;
+        return RequestedRange::Whole;
     };
     let number = |text: &str| text.trim().parse::<u64>().ok();
     match (first.trim(), last.trim()) {
         ("", last) => match number(last) {
-            Some(0) => Wanted::Nothing,
-            Some(_) if length == 0 => Wanted::Nothing,
-            Some(count) => Wanted::Part(length.saturating_sub(count), length - 1),
-            None => Wanted::Whole,
+            Some(0) => RequestedRange::Nothing,
+            Some(_) if length == 0 => RequestedRange::Nothing,
+            Some(count) => RequestedRange::Part(length.saturating_sub(count), length - 1),
+            None => RequestedRange::Whole,
         },
         (first, last) => match (number(first), if last.is_empty() { Some(u64::MAX) } else { number(last) }) {
-            (Some(first), Some(last)) if first > last => Wanted::Whole,
-            (Some(first), Some(_)) if first >= length => Wanted::Nothing,
-            (Some(first), Some(last)) => Wanted::Part(first, last.min(length - 1)),
-            _ => Wanted::Whole,
+            (Some(first), Some(last)) if first > last => RequestedRange::Whole,
+            (Some(first), Some(_)) if first >= length => RequestedRange::Nothing,
+            (Some(first), Some(last)) => RequestedRange::Part(first, last.min(length - 1)),
+            _ => RequestedRange::Whole,
         },
     }
 }
@@ -72,9 +72,9 @@ pub(super) async fn result(
     let range = text(header::RANGE).filter(|_| is_same);
     let (status, part) = match wanted(range, result.bytes) {
         _ if is_known => (StatusCode::NOT_MODIFIED, None),
-        Wanted::Whole => (StatusCode::OK, Some((0, result.bytes))),
-        Wanted::Part(first, last) => (StatusCode::PARTIAL_CONTENT, Some((first, last + 1))),
-        Wanted::Nothing => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+        RequestedRange::Whole => (StatusCode::OK, Some((0, result.bytes))),
+        RequestedRange::Part(first, last) => (StatusCode::PARTIAL_CONTENT, Some((first, last + 1))),
+        RequestedRange::Nothing => (StatusCode::RANGE_NOT_SATISFIABLE, None),
     };
     let mut response = match (status, part) {
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
@@ -166,20 +166,20 @@ mod tests {
     #[test]
     fn ranges_are_read_as_the_standard_has_them() {
         for (range, read) in [
-            (None, Wanted::Whole),
-            (Some("bytes=0-9"), Wanted::Part(0, 9)),
-            (Some("bytes=90-"), Wanted::Part(90, 99)),
-            (Some("bytes=90-500"), Wanted::Part(90, 99)),
-            (Some("bytes=-10"), Wanted::Part(90, 99)),
-            (Some("bytes=-500"), Wanted::Part(0, 99)),
-            (Some("bytes=100-"), Wanted::Nothing),
-            (Some("bytes=-0"), Wanted::Nothing),
-            (Some("bytes=9-1"), Wanted::Whole),
-            (Some("bytes=0-1,5-6"), Wanted::Whole),
-            (Some("lines=1-2"), Wanted::Whole),
+            (None, RequestedRange::Whole),
+            (Some("bytes=0-9"), RequestedRange::Part(0, 9)),
+            (Some("bytes=90-"), RequestedRange::Part(90, 99)),
+            (Some("bytes=90-500"), RequestedRange::Part(90, 99)),
+            (Some("bytes=-10"), RequestedRange::Part(90, 99)),
+            (Some("bytes=-500"), RequestedRange::Part(0, 99)),
+            (Some("bytes=100-"), RequestedRange::Nothing),
+            (Some("bytes=-0"), RequestedRange::Nothing),
+            (Some("bytes=9-1"), RequestedRange::Whole),
+            (Some("bytes=0-1,5-6"), RequestedRange::Whole),
+            (Some("lines=1-2"), RequestedRange::Whole),
         ] {
             assert_eq!(wanted(range, 100), read, "{range:?}");
         }
-        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Nothing);
+        assert_eq!(wanted(Some("bytes=0-"), 0), RequestedRange::Nothing);
     }
 }

@@ -18,7 +18,7 @@ use tokio_stream::Stream;
 
 use super::{
     super::{
-        departed::{Departed, PING, Probe},
+        disconnect::{DisconnectProbe, DisconnectSignal, PING},
         events::{EventStream, Item},
         problem::to_response,
         requests::InProgress,
@@ -64,7 +64,7 @@ pub(super) async fn stream(
     Extension(caller): Extension<Principal>,
     Path(job_id): Path<String>,
     RawQuery(query): RawQuery,
-    departed: Option<Extension<Departed>>,
+    departed: Option<Extension<DisconnectSignal>>,
     request: Option<Extension<Arc<InProgress>>>,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -89,7 +89,7 @@ pub(super) async fn stream(
     let mut response = Response::new(Body::new(SseBody {
         events,
         preamble: Some(preamble),
-        departure: departed.map(|Extension(departed)| Probe::of(departed)),
+        departure: departed.map(|Extension(departed)| DisconnectProbe::of(departed)),
     }));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -102,7 +102,7 @@ pub(super) async fn stream(
 struct SseBody {
     events: EventStream,
     preamble: Option<Bytes>,
-    departure: Option<Probe>,
+    departure: Option<DisconnectProbe>,
 }
 
 impl http_body::Body for SseBody {

@@ -19,12 +19,12 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// The formats that a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Takes {
+pub(super) struct AcceptedFormats {
     pub(super) json: bool,
     pub(super) stream: bool,
 }
 
-impl Takes {
+impl AcceptedFormats {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut values =
             headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
@@ -68,7 +68,10 @@ pub(super) fn is(response: &Response<Body>, kind: &str) -> bool {
 }
 
 /// Returns a successful response in the only format that its client accepts.
-pub(super) async fn as_taken(response: Response<Body>, takes: Takes) -> Result<Response<Body>, Error> {
+pub(super) async fn as_taken(
+    response: Response<Body>,
+    takes: AcceptedFormats,
+) -> Result<Response<Body>, Error> {
     if response.status() != StatusCode::OK || takes.json == takes.stream {
         return Ok(response);
     }
@@ -136,7 +139,7 @@ mod tests {
             for value in accept {
                 headers.append(header::ACCEPT, value.parse().unwrap());
             }
-            let Takes { json, stream } = Takes::of(&headers);
+            let AcceptedFormats { json, stream } = AcceptedFormats::of(&headers);
             (json, stream)
         };
         for both in [

@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use serde_json::Value;
 
 use super::{accept, refused};
-use crate::json_rpc::{self, MAX_BATCH, Refusal, WITHOUT_BATCHES};
+use crate::json_rpc::{self, JsonRpcRefusal, MAX_BATCH, WITHOUT_BATCHES};
 
 /// Handles a batch and returns the combined response; `handle` answers one message.
 pub(super) async fn answer<A>(
@@ -22,7 +22,7 @@ where
     let version = version.unwrap_or("2025-03-26");
     let opens = messages.iter().any(|message| message["method"] == "initialize");
     if opens || version >= WITHOUT_BATCHES || messages.len() > MAX_BATCH {
-        return refused(&Refusal::no_batch(if opens { "" } else { version }));
+        return refused(&JsonRpcRefusal::no_batch(if opens { "" } else { version }));
     }
     let answers = messages.into_iter().map(|message| async {
         let message = match json_rpc::well_formed(message) {
@@ -42,10 +42,10 @@ where
         // A failure of one message does not affect the answers to the others.
         let document = match document {
             Ok(document) => document,
-            Err(error) => return Some(Refusal::in_words(id, error.message()).to_value()),
+            Err(error) => return Some(JsonRpcRefusal::in_words(id, error.message()).to_value()),
         };
         // The library reports some errors as plain text.
-        let in_words = || Refusal::in_words(id, &String::from_utf8_lossy(&document)).to_value();
+        let in_words = || JsonRpcRefusal::in_words(id, &String::from_utf8_lossy(&document)).to_value();
         Some(serde_json::from_slice(&document).unwrap_or_else(|_| in_words()))
     });
     let answers: Vec<Value> = join_all(answers).await.into_iter().flatten().collect();

@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::time::{Instant, Sleep};
 
-use super::super::departed::Departed;
+use super::super::disconnect::DisconnectSignal;
 
 /// The largest JSON response that is read; the library's own are far smaller.
 const MAX_JSON_BYTES: usize = 64 * 1024 * 1024;
@@ -28,22 +28,22 @@ type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 pub(super) async fn within(
     answering: impl Future<Output = Response<Body>> + Send + 'static,
     silence: Duration,
-    departed: Option<Departed>,
+    departed: Option<DisconnectSignal>,
     heartbeat: Duration,
 ) -> Response<Body> {
     let mut answering: Answering = Box::pin(answering);
     let silent = async {
         match departed {
             // Only a stream can show whether its client is gone.
-            Some(departed) => drop(tokio::time::timeout(silence, departed.seen()).await),
+            Some(departed) => drop(tokio::time::timeout(silence, departed.wait_for_disconnect()).await),
             None => tokio::time::sleep(silence).await,
         }
     };
     tokio::select! {
         response = &mut answering => response,
         () = silent => {
-            let body = Late {
-                state: State::Waiting(answering),
+            let body = DelayedResponseBody {
+                state: DelayedBodyState::Waiting(answering),
                 ping: Box::pin(tokio::time::sleep(Duration::ZERO)),
                 heartbeat,
             };
@@ -57,7 +57,7 @@ pub(super) async fn within(
     }
 }
 
-enum State {
+enum DelayedBodyState {
     Waiting(Answering),
     /// The response is a stream itself.
     Streaming(Body),
@@ -66,13 +66,13 @@ enum State {
     Over,
 }
 
-struct Late {
-    state: State,
+struct DelayedResponseBody {
+    state: DelayedBodyState,
     ping: Pin<Box<Sleep>>,
     heartbeat: Duration,
 }
 
-impl http_body::Body for Late {
+impl http_body::Body for DelayedResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -83,7 +83,7 @@ impl http_body::Body for Late {
         loop {
             let this = &mut *self;
             match &mut this.state {
-                State::Waiting(answering) => match answering.as_mut().poll(context) {
+                DelayedBodyState::Waiting(answering) => match answering.as_mut().poll(context) {
                     Poll::Ready(response) => this.state = read(response),
                     Poll::Pending => {
                         ready!(this.ping.as_mut().poll(context));
@@ -93,13 +93,13 @@ impl http_body::Body for Late {
                         )))));
                     }
                 },
-                State::Streaming(body) => return Pin::new(body).poll_frame(context),
-                State::Reading(document) => {
+                DelayedBodyState::Streaming(body) => return Pin::new(body).poll_frame(context),
+                DelayedBodyState::Reading(document) => {
                     let document = ready!(document.as_mut().poll(context));
-                    this.state = State::Over;
+                    this.state = DelayedBodyState::Over;
                     return Poll::Ready(Some(Ok(Frame::data(document))));
                 }
-                State::Over => return Poll::Ready(None),
+                DelayedBodyState::Over => return Poll::Ready(None),
             }
         }
     }
@@ -113,15 +113,15 @@ fn failure(status: http::StatusCode, text: &str) -> Bytes {
     Bytes::from(document.to_string())
 }
 
-fn read(response: Response<Body>) -> State {
+fn read(response: Response<Body>) -> DelayedBodyState {
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if kind.starts_with(b"text/event-stream") {
-        return State::Streaming(response.into_body());
+        return DelayedBodyState::Streaming(response.into_body());
     }
     let is_json = kind.starts_with(b"application/json");
     let status = response.status();
     let body = response.into_body();
-    State::Reading(Box::pin(async move {
+    DelayedBodyState::Reading(Box::pin(async move {
         let limited = http_body_util::Limited::new(body, MAX_JSON_BYTES).collect().await;
         let document = match limited {
             // An accepted message has an empty response.

@@ -25,16 +25,17 @@ use rmcp::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Config, access::no_caller, departed::Departed, problem::to_response as problem, whole_body::read_whole,
+    Config, access::no_caller, disconnect::DisconnectSignal, problem::to_response as problem,
+    whole_body::read_whole,
 };
 use crate::{
     error::{Error, Reason},
-    json_rpc::{self, Read, Refusal},
+    json_rpc::{self, JsonRpcRefusal, ParsedMessages},
     principal::Principal,
     quota::Bounds,
     task::Group,
 };
-use accept::Takes;
+use accept::AcceptedFormats;
 use resumption::{Resumable, WITH_PRIMING};
 use sessions::Sessions;
 
@@ -107,7 +108,7 @@ async fn serve<H: ServerHandler>(
     let Some(caller) = request.extensions().get::<Principal>().cloned() else {
         return problem(&no_caller());
     };
-    let takes = Takes::of(request.headers());
+    let takes = AcceptedFormats::of(request.headers());
     let is_post = request.method() == Method::POST;
     let mut sent = Bytes::new();
     let request = if is_post {
@@ -141,7 +142,7 @@ async fn serve<H: ServerHandler>(
     let takes_stream = may_be_late && is_post && takes.stream;
     let is_json = header_text(&request, header::CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
-    let departed = request.extensions().get::<Departed>().cloned();
+    let departed = request.extensions().get::<DisconnectSignal>().cloned();
     let knows_priming =
         header_text(&request, "mcp-protocol-version").is_some_and(|version| version >= WITH_PRIMING);
     let service = if knows_priming { shared.priming_service.clone() } else { shared.service.clone() };
@@ -165,7 +166,7 @@ async fn serve<H: ServerHandler>(
             },
             (in_use, _) => in_use,
         };
-        let response = response.map(|body| Body::new(sessions::Counted::new(body, in_use)));
+        let response = response.map(|body| Body::new(sessions::SessionGuardedBody::new(body, in_use)));
         if is_post {
             accept::as_taken(response, takes).await.unwrap_or_else(|error| problem(&error))
         } else {
@@ -197,14 +198,14 @@ async fn handle_leniently<H: ServerHandler>(
     {
         return response;
     }
-    let unread = || refused(&Refusal::in_words(None, "this is no message of MCP"));
+    let unread = || refused(&JsonRpcRefusal::in_words(None, "this is no message of MCP"));
     match json_rpc::read(sent) {
-        Ok(Read::Message(message)) => {
+        Ok(ParsedMessages::Message(message)) => {
             let id = message.get("id").cloned();
-            let unread = || refused(&Refusal::in_words(id, "this is no message of MCP"));
+            let unread = || refused(&JsonRpcRefusal::in_words(id, "this is no message of MCP"));
             handle(head, Body::from(message.to_string())).await.unwrap_or_else(unread)
         }
-        Ok(Read::Batch(messages)) => {
+        Ok(ParsedMessages::Batch(messages)) => {
             let one =
                 |head, message| async { handle(head, Body::from(message)).await.unwrap_or_else(unread) };
             batch::answer(&head, messages, one).await
@@ -214,7 +215,7 @@ async fn handle_leniently<H: ServerHandler>(
 }
 
 /// Returns the response for a message that cannot be handled (JSON-RPC 2.0, section 5.1).
-fn refused(refusal: &Refusal) -> Response<Body> {
+fn refused(refusal: &JsonRpcRefusal) -> Response<Body> {
     let mut response = Response::new(Body::from(refusal.to_value().to_string()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

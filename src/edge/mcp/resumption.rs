@@ -44,12 +44,12 @@ type StreamNumber = u64;
 /// The library's session manager, extended to keep streams.
 pub(super) struct Resumable {
     pub(super) inner: LocalSessionManager,
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<ReplayBuffers>>,
     tasks: Group,
 }
 
 #[derive(Default)]
-struct Kept {
+struct ReplayBuffers {
     sessions: HashMap<SessionId, Session>,
     /// The bytes of all ended streams.
     bytes: usize,
@@ -57,13 +57,13 @@ struct Kept {
 
 #[derive(Default)]
 struct Session {
-    streams: BTreeMap<StreamNumber, Arc<Log>>,
+    streams: BTreeMap<StreamNumber, Arc<ReplayLog>>,
     ended: VecDeque<(StreamNumber, usize)>,
     bytes: usize,
 }
 
 /// The messages of one stream.
-struct Log {
+struct ReplayLog {
     events: Mutex<KeptMessages>,
     changed: watch::Sender<()>,
 }
@@ -111,7 +111,7 @@ fn size(message: &ServerSseMessage) -> usize {
     count.0
 }
 
-impl Log {
+impl ReplayLog {
     fn push(&self, message: ServerSseMessage) {
         let mut events = lock(&self.events);
         let next = events.kept.back().map_or(0, |last| last.index + 1);
@@ -169,7 +169,7 @@ impl Log {
     }
 }
 
-impl Kept {
+impl ReplayBuffers {
     fn ended(&mut self, id: &SessionId, number: StreamNumber, bytes: usize) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.ended.push_back((number, bytes));
@@ -204,7 +204,7 @@ impl Resumable {
         Self { inner, kept: Arc::default(), tasks }
     }
 
-    fn log(&self, id: &SessionId, number: StreamNumber) -> Option<Arc<Log>> {
+    fn log(&self, id: &SessionId, number: StreamNumber) -> Option<Arc<ReplayLog>> {
         lock(&self.kept).sessions.get(id)?.streams.get(&number).cloned()
     }
 }
@@ -256,7 +256,7 @@ impl SessionManager for Resumable {
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
         let takes_priming = knows_priming(&message);
         let mut stream = Box::pin(self.inner.create_stream(id, message).await?);
-        let log = Arc::new(Log { events: Mutex::default(), changed: watch::Sender::new(()) });
+        let log = Arc::new(ReplayLog { events: Mutex::default(), changed: watch::Sender::new(()) });
         // The library's first event, which carries the id to resume from, is available at once.
         if let Some(first) = stream.next().await {
             let number = parse_id(first.event_id.as_deref()).map(|(_, number)| number);

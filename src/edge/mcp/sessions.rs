@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-struct Known {
+struct SessionEntry {
     caller: Principal,
     /// The number of calls in progress.
     calls: usize,
@@ -32,30 +32,30 @@ struct Known {
 }
 
 #[derive(Debug)]
-struct State {
-    known: HashMap<Arc<str>, Known>,
+struct SessionTable {
+    known: HashMap<Arc<str>, SessionEntry>,
     quota: Quota,
 }
 
-type Table = Arc<Mutex<State>>;
+type SharedSessionTable = Arc<Mutex<SessionTable>>;
 
 /// All open sessions.
 pub(super) struct Sessions {
     manager: Arc<Resumable>,
-    table: Table,
+    table: SharedSessionTable,
     bounds: Bounds,
     idle: Duration,
 }
 
 /// A request or stream of a session; the session is not idle until this is dropped.
 #[derive(Debug)]
-pub(super) struct InUse {
-    table: Table,
+pub(super) struct SessionUseGuard {
+    table: SharedSessionTable,
     id: Arc<str>,
     is_stream: bool,
 }
 
-impl Drop for InUse {
+impl Drop for SessionUseGuard {
     fn drop(&mut self) {
         if let Some(known) = lock(&self.table).known.get_mut(&self.id) {
             let uses = if self.is_stream { &mut known.streams } else { &mut known.calls };
@@ -65,11 +65,11 @@ impl Drop for InUse {
     }
 }
 
-fn lock(table: &Table) -> MutexGuard<'_, State> {
+fn lock(table: &SharedSessionTable) -> MutexGuard<'_, SessionTable> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl State {
+impl SessionTable {
     fn remove(&mut self, id: &str) {
         if let Some(known) = self.known.remove(id) {
             self.quota.give_back(&known.caller);
@@ -81,9 +81,10 @@ impl State {
         self.unused(time, |known| known.streams == 0)
     }
 
-    fn unused(&self, time: Duration, matches: impl Fn(&Known) -> bool) -> Vec<Arc<str>> {
+    fn unused(&self, time: Duration, matches: impl Fn(&SessionEntry) -> bool) -> Vec<Arc<str>> {
         let now = Instant::now();
-        let is_unused = |known: &Known| known.calls == 0 && now.duration_since(known.last_used) >= time;
+        let is_unused =
+            |known: &SessionEntry| known.calls == 0 && now.duration_since(known.last_used) >= time;
         let mut unused: Vec<_> = self
             .known
             .iter()
@@ -97,9 +98,9 @@ impl State {
     /// Returns the session to close so that a caller can open one: of the caller that has most, the longest unused one
     /// without a call; if the caller itself has most or has reached its own bound, its own longest idle one, if that has been
     /// unused for `idle`.
-    fn gives_way(&self, caller: &Principal, idle: Duration) -> Option<Arc<str>> {
+    fn preemption_victim(&self, caller: &Principal, idle: Duration) -> Option<Arc<str>> {
         let first = |unused: Vec<Arc<str>>| unused.into_iter().next();
-        let holder = self.quota.gives_way_to(caller).filter(|_| !self.quota.is_spent_by(caller));
+        let holder = self.quota.preemption_victim(caller).filter(|_| !self.quota.is_exhausted_by(caller));
         match holder {
             Some(holder) => first(self.unused(Duration::ZERO, |known| known.caller == *holder)),
             None => first(self.unused(idle, |known| known.streams == 0 && known.caller == *caller)),
@@ -109,7 +110,7 @@ impl State {
 
 impl Sessions {
     pub(super) fn new(manager: Arc<Resumable>, bounds: Bounds, idle: Duration) -> Self {
-        let state = State { known: HashMap::new(), quota: Quota::new(bounds) };
+        let state = SessionTable { known: HashMap::new(), quota: Quota::new(bounds) };
         Self { manager, table: Arc::new(Mutex::new(state)), bounds, idle }
     }
 
@@ -117,37 +118,37 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Reason::RouteNotFound`] if the session does not exist, has ended, or belongs to another caller.
-    pub(super) fn enter(&self, id: &str, caller: &Principal, is_stream: bool) -> Result<InUse> {
+    pub(super) fn enter(&self, id: &str, caller: &Principal, is_stream: bool) -> Result<SessionUseGuard> {
         let mut state = lock(&self.table);
         let id = state.known.get_key_value(id).map(|(id, _)| id.clone());
         match id.and_then(|id| Some((state.known.get_mut(&id)?, id))) {
             Some((known, id)) if known.caller == *caller => {
                 let uses = if is_stream { &mut known.streams } else { &mut known.calls };
                 *uses += 1;
-                Ok(InUse { table: self.table.clone(), id, is_stream })
+                Ok(SessionUseGuard { table: self.table.clone(), id, is_stream })
             }
             _ => Err(Error::new(Reason::RouteNotFound, "there is no such session; initialize a new one")),
         }
     }
 
     /// Registers a session that a request, still in progress, has opened. If there are too many, another one is closed: see
-    /// [`State::gives_way`].
+    /// [`SessionTable::gives_way`].
     ///
     /// # Errors
     /// [`Reason::TooManySessions`]; the new session is closed.
-    pub(super) async fn opened(&self, id: &str, caller: Principal) -> Result<InUse> {
+    pub(super) async fn opened(&self, id: &str, caller: Principal) -> Result<SessionUseGuard> {
         let id: Arc<str> = id.into();
         let (closed, is_open) = {
             let mut state = lock(&self.table);
-            let has_room = !state.quota.is_full() && !state.quota.is_spent_by(&caller);
-            let closed = if has_room { None } else { state.gives_way(&caller, self.idle / 10) };
+            let has_room = !state.quota.is_full() && !state.quota.is_exhausted_by(&caller);
+            let closed = if has_room { None } else { state.preemption_victim(&caller, self.idle / 10) };
             if let Some(closed) = &closed {
                 state.remove(closed);
             }
             let is_open = has_room || closed.is_some();
             if is_open {
                 state.quota.take(&caller);
-                let known = Known { caller, calls: 1, streams: 0, last_used: Instant::now() };
+                let known = SessionEntry { caller, calls: 1, streams: 0, last_used: Instant::now() };
                 state.known.insert(id.clone(), known);
             }
             (closed, is_open)
@@ -157,7 +158,7 @@ impl Sessions {
             self.close(&closed).await;
         }
         if is_open {
-            return Ok(InUse { table: self.table.clone(), id, is_stream: false });
+            return Ok(SessionUseGuard { table: self.table.clone(), id, is_stream: false });
         }
         self.close(&id).await;
         Err(too_many(self.bounds))
@@ -217,18 +218,18 @@ impl Sessions {
 }
 
 /// A response body that keeps its session in use.
-pub(super) struct Counted {
+pub(super) struct SessionGuardedBody {
     body: Body,
-    _in_use: Option<InUse>,
+    _in_use: Option<SessionUseGuard>,
 }
 
-impl Counted {
-    pub(super) fn new(body: Body, in_use: Option<InUse>) -> Self {
+impl SessionGuardedBody {
+    pub(super) fn new(body: Body, in_use: Option<SessionUseGuard>) -> Self {
         Self { body, _in_use: in_use }
     }
 }
 
-impl http_body::Body for Counted {
+impl http_body::Body for SessionGuardedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

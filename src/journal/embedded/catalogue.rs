@@ -14,8 +14,8 @@ use prost::Message;
 
 use super::{
     super::{Durability, JobId, index::frees_key},
-    disk::{Disk, DiskFile, For, Sequential},
-    said::Said,
+    disk::{Disk, DiskFile, OpenMode, Sequential},
+    encoded_entry::EncodedEntry,
 };
 use crate::pb::{
     Job, TaskOptions,
@@ -86,7 +86,7 @@ pub(super) struct Found {
 /// Those of the reader and of `each`.
 pub(super) fn read(
     input: &mut impl Read,
-    mut each: impl FnMut(&[u8], Said<'_>) -> io::Result<()>,
+    mut each: impl FnMut(&[u8], EncodedEntry<'_>) -> io::Result<()>,
 ) -> io::Result<Found> {
     let mut found = Found::default();
     let mut buffer = Buffer { bytes: Vec::new(), at: 0, is_over: false };
@@ -111,7 +111,7 @@ pub(super) fn read(
             return Ok(found);
         }
         let content = &buffer.rest()[HEAD_LEN..HEAD_LEN + len];
-        let said = (checksum(found.length, content) == expected).then(|| Said::of(content)).flatten();
+        let said = (checksum(found.length, content) == expected).then(|| EncodedEntry::of(content)).flatten();
         let Some(said) = said else {
             // The last entry may have been torn. If it was damaged instead, only information that its job file also holds is
             // lost.
@@ -119,7 +119,7 @@ pub(super) fn read(
             found.tail = if is_last { Tail::Torn } else { Tail::Damaged };
             return Ok(found);
         };
-        if matches!(said, Said::Deleted { .. }) {
+        if matches!(said, EncodedEntry::Deleted { .. }) {
             found.stale += ENTRIES_OF_A_DELETED_JOB;
         }
         each(content, said)?;
@@ -204,7 +204,7 @@ impl CatalogueFile {
         let (disk, path) = (disk.clone(), path.to_owned());
         let mut opened = Self { disk, path, file: None, length, durability, entries, stale };
         if found.is_some() && tail != Tail::Damaged && length >= MAGIC.len() as u64 {
-            opened.file = opened.disk.open(&opened.path, For::Writing).ok();
+            opened.file = opened.disk.open(&opened.path, OpenMode::Writing).ok();
         }
         if tail == Tail::Torn
             && let Some(file) = &opened.file
@@ -223,7 +223,7 @@ impl CatalogueFile {
     /// Rewrites the file without stale entries, reading the old one in pieces. After an error the old file remains in use.
     pub(super) fn rewrite(&mut self) -> io::Result<()> {
         let old = || -> io::Result<Option<Sequential>> {
-            match self.disk.open(&self.path, For::Reading) {
+            match self.disk.open(&self.path, OpenMode::Reading) {
                 Ok(file) => Ok(Some(Sequential::new(file))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
@@ -232,21 +232,22 @@ impl CatalogueFile {
         let mut deleted = BTreeSet::new();
         if let Some(mut old) = old()? {
             read(&mut old, |_, said| {
-                if let Said::Deleted { job_id } = said {
+                if let EncodedEntry::Deleted { job_id } = said {
                     deleted.insert(job_id.to_owned());
                 }
                 Ok(())
             })?;
         }
         let new_path = self.path.with_extension("new");
-        let file = self.disk.open(&new_path, For::Replacing)?;
+        let file = self.disk.open(&new_path, OpenMode::Replacing)?;
         // The bytes that are not written yet, and their position in the file.
         let (mut waiting, mut written) = (MAGIC.to_vec(), 0);
         let (mut length, mut entries) = (MAGIC.len() as u64, 0);
         if let Some(mut old) = old()? {
             read(&mut old, |content, said| {
-                let (Said::Created { job_id, .. } | Said::Ended { job_id, .. } | Said::Deleted { job_id }) =
-                    said;
+                let (EncodedEntry::Created { job_id, .. }
+                | EncodedEntry::Ended { job_id, .. }
+                | EncodedEntry::Deleted { job_id }) = said;
                 if deleted.contains(job_id) {
                     return Ok(());
                 }

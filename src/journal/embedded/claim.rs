@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    super::{Claimed, Damage, Durability, JobId, Lease, Unfinished, index::EndOf},
+    super::{Claimed, Damage, Durability, JobId, Lease, Unfinished, index::EndSummary},
     Inner,
-    disk::For,
+    disk::OpenMode,
     job_file::JobFile,
     job_reader::{Inspected, inspect, read_job},
     lock, unavailable,
@@ -61,7 +61,7 @@ impl Inner {
                 if let Err(error) = self.with_catalogue(|catalogue| catalogue.ended(&job, log_bytes, false)) {
                     tracing::warn!(%job_id, cause = error.cause(), "the end of a job is not in the catalogue yet");
                 }
-                lock(&self.index).found_end(job_id, &job, EndOf::new(&job, log_bytes, false));
+                lock(&self.index).found_end(job_id, &job, EndSummary::new(&job, log_bytes, false));
                 self.changed.notify_waiters();
                 Ok(None)
             }
@@ -87,7 +87,7 @@ impl Inner {
         if self.durability != Durability::Fsync {
             return Ok(());
         }
-        let synced = self.directory.disk.open(path, For::Writing).and_then(|file| file.sync());
+        let synced = self.directory.disk.open(path, OpenMode::Writing).and_then(|file| file.sync());
         synced.map_err(|error| unavailable(path, &error))
     }
 }

@@ -12,7 +12,7 @@ use crate::files::{self, create_private_directory};
 
 /// What an open file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum For {
+pub(crate) enum OpenMode {
     /// Reading; the file must exist.
     Reading,
     /// Writing and reading; the file must exist.
@@ -40,7 +40,7 @@ pub(crate) trait DiskFile: fmt::Debug + Send + Sync {
 /// The files beneath a store's directory.
 pub(crate) trait Disk: fmt::Debug + Send + Sync {
     /// Opens a file.
-    fn open(&self, path: &Path, what_for: For) -> io::Result<Arc<dyn DiskFile>>;
+    fn open(&self, path: &Path, what_for: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
     /// Returns the length of a file in bytes.
     fn length(&self, path: &Path) -> io::Result<u64>;
     /// Returns the names in a directory.
@@ -131,14 +131,14 @@ impl DiskFile for fs::File {
 }
 
 impl Disk for SystemDisk {
-    fn open(&self, path: &Path, what_for: For) -> io::Result<Arc<dyn DiskFile>> {
+    fn open(&self, path: &Path, what_for: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = fs::OpenOptions::new();
         options.read(true).mode(0o600);
         match what_for {
-            For::Reading => {}
-            For::Writing => drop(options.write(true)),
-            For::Creating => drop(options.write(true).create_new(true)),
-            For::Replacing => drop(options.write(true).create(true).truncate(true)),
+            OpenMode::Reading => {}
+            OpenMode::Writing => drop(options.write(true)),
+            OpenMode::Creating => drop(options.write(true).create_new(true)),
+            OpenMode::Replacing => drop(options.write(true).create(true).truncate(true)),
         }
         Ok(Arc::new(options.open(path)?))
     }

@@ -9,9 +9,9 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::{
     super::{Batch, Chunk, JobId},
     catalogue::{MAGIC, Tail, push_content, read},
+    encoded_entry::{EncodedEntry, EndedEntryBuilder},
     format::{FRAME_MAGIC, FrameKind, HEADER_LEN, Slot, push_batch, push_frame},
-    job_reader::{Inspected, State, find_frame, inspect_window},
-    said::{EndedJobs, Said},
+    job_reader::{Inspected, ReadPosition, find_frame, inspect_window},
     window::Window,
 };
 use crate::pb::{
@@ -130,7 +130,7 @@ pub(crate) fn read_job_file(bytes: &[u8]) {
     }
     assert!(!matches!(inspected, Inspected::Lost) || !damage.is_empty(), "what is lost is told");
     for last_sequence in [3, 1000, u32::MAX - 1] {
-        let mut state = State { window: window(&file), position: HEADER_LEN };
+        let mut state = ReadPosition { window: window(&file), position: HEADER_LEN };
         let mut next = 1;
         while next <= last_sequence {
             let before = next;
@@ -150,9 +150,9 @@ pub(crate) fn read_job_file(bytes: &[u8]) {
     }
 }
 
-fn take_in(_: &[u8], said: Said<'_>) -> std::io::Result<()> {
-    if let Said::Created { record, .. } = said {
-        let _entry = EndedJobs::default().entry(record, record);
+fn take_in(_: &[u8], said: EncodedEntry<'_>) -> std::io::Result<()> {
+    if let EncodedEntry::Created { record, .. } = said {
+        let _entry = EndedEntryBuilder::default().entry(record, record);
     }
     Ok(())
 }
@@ -183,7 +183,7 @@ pub(crate) fn read_catalogue(bytes: &[u8]) {
             2 => Entry::Deleted(job_id),
             3 => {
                 let content = bytes.take(len);
-                is_whole &= Said::of(content).is_some();
+                is_whole &= EncodedEntry::of(content).is_some();
                 push_content(&mut file, 0, content);
                 continue;
             }

@@ -10,9 +10,9 @@ use prost::Message;
 
 use super::{
     super::{Batch, Durability, JobId},
-    disk::{Disk, For},
+    disk::{Disk, OpenMode},
     format::{FrameKind, HEADER_LEN, SLOT_POSITION, Slot, push_batch, push_frame},
-    kept_files::{Kept, KeptFiles},
+    kept_files::{KeptFiles, PooledFile},
 };
 use crate::pb::{Job, storage::JobRecord};
 
@@ -23,7 +23,7 @@ pub(super) struct JobFile {
     path: PathBuf,
     disk: Arc<dyn Disk>,
     /// Kept open from the second write on, if a permit is available: an idle job must not hold a file descriptor.
-    file: Option<Kept>,
+    file: Option<PooledFile>,
     writes: u32,
     kept_files: KeptFiles,
     slot: Slot,
@@ -41,7 +41,7 @@ impl JobFile {
         durability: Durability,
         kept_files: KeptFiles,
     ) -> io::Result<Self> {
-        let file = disk.open(path, For::Creating)?;
+        let file = disk.open(path, OpenMode::Creating)?;
         let mut frame = Vec::new();
         push_frame(&mut frame, HEADER_LEN, job_id, FrameKind::Record, (0, 0), |buffer| {
             record.encode_raw(buffer);
@@ -77,7 +77,7 @@ impl JobFile {
         durability: Durability,
         kept_files: KeptFiles,
     ) -> io::Result<Self> {
-        let file = disk.open(path, For::Writing)?;
+        let file = disk.open(path, OpenMode::Writing)?;
         // The bytes after the slot were never acknowledged; if they stayed, a whole frame among them could be mistaken for a new
         // one.
         if file.length()? > slot.length {
@@ -132,7 +132,7 @@ impl JobFile {
     fn commit(&mut self, advance: impl FnOnce(Slot, u64) -> Slot, durability: Durability) -> io::Result<()> {
         let file = match self.file.take() {
             Some(kept) => kept,
-            None => Kept::new(self.disk.open(&self.path, For::Writing)?),
+            None => PooledFile::new(self.disk.open(&self.path, OpenMode::Writing)?),
         };
         file.write_all_at(&self.buffer, self.slot.length)?;
         let slot = advance(self.slot, self.buffer.len() as u64);

@@ -14,7 +14,7 @@ use prost::Message;
 use super::{
     super::{Chunk, Damage, JobId, Reader, StoredJob},
     directory::set_aside_once,
-    disk::{Disk, For},
+    disk::{Disk, OpenMode},
     format::{FRAME_HEAD_LEN, FRAME_MAGIC, FrameHead, FrameKind, HEADER_LEN, Slot, read_batch},
     kept_files::KeptFiles,
     off_runtime, unavailable,
@@ -29,7 +29,7 @@ use crate::{
 const NEAR_BYTES: u64 = 512 * 1024;
 
 fn open(disk: &dyn Disk, path: &Path, job_id: &JobId) -> Result<Window> {
-    match disk.open(path, For::Reading) {
+    match disk.open(path, OpenMode::Reading) {
         Ok(file) => Ok(Window::new(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(JobId::not_found(job_id.as_str())),
         Err(error) => Err(unavailable(path, &error)),
@@ -79,13 +79,13 @@ pub(super) struct JobReader {
     kept_files: KeptFiles,
     /// Absent while a read runs on another thread. The file is opened again if that read was cancelled, or if it could not be
     /// kept open.
-    state: Option<State>,
+    state: Option<ReadPosition>,
     /// Where to continue after the file is opened again.
     position: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ReadPosition {
     pub(super) window: Window,
     pub(super) position: u64,
 }
@@ -97,7 +97,7 @@ impl JobReader {
         job_id: &JobId,
         kept_files: KeptFiles,
     ) -> Result<Self> {
-        let state = State { window: open(&**disk, path, job_id)?, position: HEADER_LEN };
+        let state = ReadPosition { window: open(&**disk, path, job_id)?, position: HEADER_LEN };
         let (job_id, disk, path) = (job_id.clone(), disk.clone(), path.to_owned());
         Ok(Self { job_id, disk, path, kept_files, state: Some(state), position: HEADER_LEN })
     }
@@ -109,10 +109,10 @@ impl Reader for JobReader {
         let state = self.state.take();
         let position = self.position;
         let (job_id, disk, path) = (self.job_id.clone(), self.disk.clone(), self.path.clone());
-        let work = move || -> Result<(State, io::Result<Chunk>)> {
+        let work = move || -> Result<(ReadPosition, io::Result<Chunk>)> {
             let mut state = match state {
                 Some(state) => state,
-                None => State { window: open(&*disk, &path, &job_id)?, position },
+                None => ReadPosition { window: open(&*disk, &path, &job_id)?, position },
             };
             let chunk = state.read(&job_id, next_sequence, last_sequence, max_bytes);
             if chunk.as_ref().is_ok_and(|chunk| chunk.damage.is_some()) {
@@ -122,13 +122,13 @@ impl Reader for JobReader {
         };
         let (state, chunk) = off_runtime(&*self.disk, work).await?;
         self.position = state.position;
-        let State { window, position } = state;
-        self.state = window.keep(&self.kept_files).map(|window| State { window, position });
+        let ReadPosition { window, position } = state;
+        self.state = window.keep(&self.kept_files).map(|window| ReadPosition { window, position });
         chunk.map_err(|error| unavailable(&self.path, &error))
     }
 }
 
-impl State {
+impl ReadPosition {
     pub(super) fn read(
         &mut self,
         job_id: &JobId,

@@ -20,7 +20,7 @@ pub(super) struct KeptFiles {
 
 /// An open file, with its permit once it is kept.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct PooledFile {
     file: Arc<dyn DiskFile>,
     place: Option<Arc<AtomicUsize>>,
 }
@@ -31,7 +31,7 @@ impl KeptFiles {
     }
 
     /// Returns the file if there is a permit to keep it open; otherwise closes it and returns `None`.
-    pub(super) fn keep(&self, mut file: Kept) -> Option<Kept> {
+    pub(super) fn keep(&self, mut file: PooledFile) -> Option<PooledFile> {
         if file.place.is_some() {
             return Some(file);
         }
@@ -43,13 +43,13 @@ impl KeptFiles {
     }
 }
 
-impl Kept {
+impl PooledFile {
     pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
         Self { file, place: None }
     }
 }
 
-impl Deref for Kept {
+impl Deref for PooledFile {
     type Target = dyn DiskFile;
 
     fn deref(&self) -> &(dyn DiskFile + 'static) {
@@ -57,7 +57,7 @@ impl Deref for Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for PooledFile {
     fn drop(&mut self) {
         if let Some(place) = &self.place {
             place.fetch_sub(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::disk::{Disk, DiskFile, For};
+use super::disk::{Disk, DiskFile, OpenMode};
 use crate::ambient::simulated::Random;
 
 /// The unit that the disk writes atomically.
@@ -37,7 +37,7 @@ struct Contents {
 }
 
 #[derive(Debug)]
-struct State {
+struct LossyDiskState {
     random: Random,
     files: BTreeMap<u64, Contents>,
     next_file: u64,
@@ -54,7 +54,7 @@ struct State {
 
 /// See the documentation of the module. Clones share one disk.
 #[derive(Clone, Debug)]
-pub(crate) struct LossyDisk(Arc<Mutex<State>>);
+pub(crate) struct LossyDisk(Arc<Mutex<LossyDiskState>>);
 
 /// An open file. It stays valid when its name is removed or reassigned.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ fn not_found() -> io::Error {
 
 impl LossyDisk {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(LossyDiskState {
             random: Random(seed),
             files: BTreeMap::new(),
             next_file: 0,
@@ -113,7 +113,7 @@ impl LossyDisk {
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LossyDiskState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,7 +135,7 @@ impl LossyDisk {
     /// Simulates a power loss: any part of what was not synced is lost.
     pub(crate) fn loses_power(&self) {
         let mut state = self.state();
-        let State { random, files, synced_names, names, namings, .. } = &mut *state;
+        let LossyDiskState { random, files, synced_names, names, namings, .. } = &mut *state;
         for contents in files.values_mut() {
             let mut after = contents.synced.clone();
             for change in contents.changes.drain(..) {
@@ -161,7 +161,7 @@ impl LossyDisk {
     }
 }
 
-impl State {
+impl LossyDiskState {
     /// Counts one change or sync; must be called before each of them.
     fn counts(&mut self) -> io::Result<()> {
         self.changes_left =
@@ -236,13 +236,13 @@ impl DiskFile for LossyFile {
 }
 
 impl Disk for LossyDisk {
-    fn open(&self, path: &Path, what_for: For) -> io::Result<Arc<dyn DiskFile>> {
+    fn open(&self, path: &Path, what_for: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         let known = state.names.get(path).copied();
         let file = match (known, what_for) {
-            (Some(_), For::Creating) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (None, For::Reading | For::Writing) => return Err(not_found()),
-            (Some(file), For::Replacing) => {
+            (Some(_), OpenMode::Creating) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (None, OpenMode::Reading | OpenMode::Writing) => return Err(not_found()),
+            (Some(file), OpenMode::Replacing) => {
                 state.change(file, path, Change::Length(0))?;
                 file
             }
@@ -302,7 +302,7 @@ impl Disk for LossyDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.counts()?;
-        let State { synced_names, namings, .. } = &mut *state;
+        let LossyDiskState { synced_names, namings, .. } = &mut *state;
         namings.retain(|naming| {
             let is_synced = naming.is_in(path);
             if is_synced {
@@ -315,7 +315,7 @@ impl Disk for LossyDisk {
 
     fn replace(&self, path: &Path, bytes: &[u8], is_synced: bool) -> io::Result<()> {
         let beside = path.with_extension("replacement");
-        let file = self.open(&beside, For::Replacing)?;
+        let file = self.open(&beside, OpenMode::Replacing)?;
         file.write_all_at(bytes, 0)?;
         if is_synced {
             file.sync()?;
@@ -333,7 +333,7 @@ impl Disk for LossyDisk {
             let file = state.names.get(from).ok_or_else(not_found)?;
             state.files[file].now.clone()
         };
-        self.open(to, For::Replacing)?.write_all_at(&bytes, 0)
+        self.open(to, OpenMode::Replacing)?.write_all_at(&bytes, 0)
     }
 
     fn is_inline(&self) -> bool {

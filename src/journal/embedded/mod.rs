@@ -21,6 +21,7 @@ mod catalogue;
 mod claim;
 mod directory;
 mod disk;
+mod encoded_entry;
 mod format;
 #[cfg(any(test, fuzzing))]
 mod hostile;
@@ -33,7 +34,6 @@ mod open;
 #[cfg(test)]
 mod power;
 mod result_file;
-mod said;
 #[cfg(test)]
 mod troubled;
 mod window;
@@ -58,8 +58,8 @@ use tokio::sync::Notify;
 pub(crate) use hostile::{read_catalogue, read_job_file};
 
 use super::{
-    Append, Catalogue, Claim, Claimed, Created, Damage, Durability, EventLog, Head, JobId, Known, Lease,
-    Query, Reader, Refusal, Retention, StoredJob, event_log::wait_for_change, index::Index,
+    Append, Catalogue, Claim, Claimed, Created, Damage, Durability, EventLog, Head, JobId, JobOverview,
+    Lease, Query, Reader, Retention, StoredJob, WriteRefusal, event_log::wait_for_change, index::Index,
 };
 use crate::{
     descriptors,
@@ -78,7 +78,7 @@ pub struct EmbeddedStore {
 }
 
 /// Serializes submits with the same key; an entry is removed once nobody uses it.
-type KeyTurns = BTreeMap<(Principal, String), Weak<tokio::sync::Mutex<()>>>;
+type KeyLocks = BTreeMap<(Principal, String), Weak<tokio::sync::Mutex<()>>>;
 
 #[derive(Debug)]
 struct Inner {
@@ -89,7 +89,7 @@ struct Inner {
     catalogue: Mutex<Option<CatalogueFile>>,
     /// The open files of held jobs.
     open: Mutex<HashMap<JobId, Arc<Mutex<JobFile>>>>,
-    key_turns: Mutex<KeyTurns>,
+    key_turns: Mutex<KeyLocks>,
     written_files: KeptFiles,
     read_files: KeptFiles,
     /// Notified whenever something was stored.
@@ -186,7 +186,7 @@ async fn off_runtime<T: Send + 'static, E: From<Error> + Send + 'static>(
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for WriteRefusal {
     fn from(error: Error) -> Self {
         Self::Unavailable(error)
     }
@@ -235,37 +235,37 @@ impl Inner {
         Ok(lock(&self.index).create(job_id, record, lease))
     }
 
-    fn append(&self, append: &Append) -> Result<(), Refusal> {
+    fn append(&self, append: &Append) -> Result<(), WriteRefusal> {
         let claim = &append.claim;
         lock(&self.index).check(claim)?;
-        let file = self.open_file(&claim.job_id).ok_or(Refusal::Gone)?;
+        let file = self.open_file(&claim.job_id).ok_or(WriteRefusal::Gone)?;
         let mut file = lock(&file);
         if file.epoch != claim.epoch {
-            return Err(Refusal::Stale);
+            return Err(WriteRefusal::Stale);
         }
         let last = file.last_sequence();
         let new = append.batches.partition_point(|batch| batch.first_sequence() <= last);
         let batches = &append.batches[new..];
         let (Some(first), Some(newest)) = (batches.first(), batches.last()) else { return Ok(()) };
         if first.first_sequence() != last + 1 {
-            return Err(Refusal::Stale);
+            return Err(WriteRefusal::Stale);
         }
         file.append(batches, self.durability)
-            .map_err(|error| Refusal::Unavailable(unavailable(&self.path_of(&claim.job_id), &error)))?;
+            .map_err(|error| WriteRefusal::Unavailable(unavailable(&self.path_of(&claim.job_id), &error)))?;
         lock(&self.index).stored(&claim.job_id, newest.last_sequence());
         Ok(())
     }
 
-    fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal> {
+    fn end(&self, claim: &Claim, job: &Job) -> Result<u64, WriteRefusal> {
         let job_id = &claim.job_id;
         if let Some(bytes) = lock(&self.index).ended_bytes_of(job_id) {
             return Ok(bytes);
         }
         lock(&self.index).check(claim)?;
-        let file = self.open_file(job_id).ok_or(Refusal::Gone)?;
+        let file = self.open_file(job_id).ok_or(WriteRefusal::Gone)?;
         let mut file = lock(&file);
         if file.epoch != claim.epoch {
-            return Err(Refusal::Stale);
+            return Err(WriteRefusal::Stale);
         }
         let log_bytes =
             file.finish(job, self.durability).map_err(|error| unavailable(&self.path_of(job_id), &error))?;
@@ -281,7 +281,7 @@ impl Inner {
         self.directory.disk.length(&self.directory.result_path(job_id)).unwrap_or(0)
     }
 
-    fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
+    fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), WriteRefusal> {
         lock(&self.index).check(claim)?;
         let path = self.path_of(&claim.job_id);
         let log_bytes = self.directory.disk.length(&path).unwrap_or(0) + self.result_bytes(&claim.job_id);
@@ -331,7 +331,7 @@ impl Inner {
         let path = self.directory.check_path();
         // Writes as much as a small job takes, because a full disk may still have room for an empty file.
         let disk = &self.directory.disk;
-        let file = disk.open(&path, disk::For::Replacing);
+        let file = disk.open(&path, disk::OpenMode::Replacing);
         let written = file.and_then(|file| file.write_all_at(&[0; CHECK_BYTES], 0));
         let removed = disk.remove(&path);
         written.and(removed).map_err(|error| unavailable(&path, &error))
@@ -371,7 +371,7 @@ impl Catalogue for EmbeddedStore {
         lock(&self.inner.index).by_key(owner, key, digests)
     }
 
-    async fn get(&self, job_id: &JobId) -> Result<Known> {
+    async fn get(&self, job_id: &JobId) -> Result<JobOverview> {
         lock(&self.inner.index).get(job_id)
     }
 
@@ -388,16 +388,16 @@ impl Catalogue for EmbeddedStore {
         Ok(lock(&self.inner.index).list(query))
     }
 
-    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), Refusal> {
+    async fn set_state(&self, claim: &Claim, state: JobState) -> Result<(), WriteRefusal> {
         lock(&self.inner.index).set_state(claim, state)
     }
 
-    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, Refusal> {
+    async fn end(&self, claim: &Claim, job: &Job) -> Result<u64, WriteRefusal> {
         let (claim, job) = (claim.clone(), job.clone());
         self.blocking(move |inner| inner.end(&claim, &job)).await
     }
 
-    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), Refusal> {
+    async fn give_up(&self, claim: &Claim, job: &Job) -> Result<(), WriteRefusal> {
         let (claim, job) = (claim.clone(), job.clone());
         self.blocking(move |inner| inner.give_up(&claim, &job)).await
     }
@@ -440,7 +440,7 @@ impl Catalogue for EmbeddedStore {
 
 #[async_trait]
 impl EventLog for EmbeddedStore {
-    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), Refusal>> {
+    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), WriteRefusal>> {
         let count = appends.len();
         let work = move |inner: &Inner| {
             let answers: Vec<_> = appends.iter().map(|append| inner.append(append)).collect();
@@ -449,7 +449,7 @@ impl EventLog for EmbeddedStore {
         };
         self.blocking(work).await.unwrap_or_else(|error| {
             let message = error.to_string();
-            (0..count).map(|_| Err(Refusal::Unavailable(Error::internal(&message)))).collect()
+            (0..count).map(|_| Err(WriteRefusal::Unavailable(Error::internal(&message)))).collect()
         })
     }
 
@@ -468,14 +468,14 @@ impl EventLog for EmbeddedStore {
         wait_for_change(&self.inner.changed, last_sequence, || lock(&self.inner.index).head(job_id)).await
     }
 
-    async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), Refusal> {
+    async fn put_result(&self, claim: &Claim, text: Bytes) -> Result<(), WriteRefusal> {
         let claim = claim.clone();
         self.blocking(move |inner| {
             lock(&inner.index).check(&claim)?;
             let path = inner.directory.result_path(&claim.job_id);
             let (disk, is_synced) = (&*inner.directory.disk, inner.durability == Durability::Fsync);
             result_file::write(disk, &path, &claim.job_id, &text, is_synced)
-                .map_err(|error| Refusal::Unavailable(unavailable(&path, &error)))
+                .map_err(|error| WriteRefusal::Unavailable(unavailable(&path, &error)))
         })
         .await
     }

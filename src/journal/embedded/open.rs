@@ -8,14 +8,13 @@ use std::{
 };
 
 use super::{
-    super::{Damage, Durability, JobId, entry::Entry, index::EndOf},
+    super::{Damage, Durability, JobId, entry::Entry, index::EndSummary},
     Inner,
     catalogue::{CatalogueFile, Tail, read},
-    disk::{For, Sequential},
+    disk::{OpenMode, Sequential},
+    encoded_entry::{EncodedEntry, EndedEntryBuilder},
     job_reader::{Inspected, inspect},
-    lock,
-    said::{EndedJobs, Said},
-    unavailable,
+    lock, unavailable,
 };
 use prost::Message;
 
@@ -34,10 +33,10 @@ impl Inner {
         // The names are read in parallel with the catalogue, because both take about equally long.
         let (files, found) = std::thread::scope(|scope| {
             let files = scope.spawn(|| self.directory.job_files());
-            let found = match disk.open(&path, For::Reading) {
+            let found = match disk.open(&path, OpenMode::Reading) {
                 Ok(file) => {
-                    let mut ended = EndedJobs::default();
-                    let apply = |_: &[u8], said: Said<'_>| {
+                    let mut ended = EndedEntryBuilder::default();
+                    let apply = |_: &[u8], said: EncodedEntry<'_>| {
                         self.apply(&said, &mut created, &mut ended);
                         Ok(())
                     };
@@ -80,7 +79,11 @@ impl Inner {
         };
         self.name_the_lost(known, is_whole, &mut damage);
         for job_id in &unknown {
-            self.take_in(job_id, found.is_some_and(|found| found.tail != Tail::Damaged), &mut damage);
+            self.index_unlisted_file(
+                job_id,
+                found.is_some_and(|found| found.tail != Tail::Damaged),
+                &mut damage,
+            );
         }
         self.sync_found();
         let is_mostly_stale = lock(&self.catalogue).as_ref().is_some_and(CatalogueFile::is_mostly_stale);
@@ -110,21 +113,26 @@ impl Inner {
     }
 
     /// `created` holds the records of jobs without an end so far: most jobs end, and each is added to the index once.
-    fn apply(&self, said: &Said<'_>, created: &mut BTreeMap<JobId, Box<[u8]>>, ended: &mut EndedJobs) {
+    fn apply(
+        &self,
+        said: &EncodedEntry<'_>,
+        created: &mut BTreeMap<JobId, Box<[u8]>>,
+        ended: &mut EndedEntryBuilder,
+    ) {
         match *said {
-            Said::Created { job_id, record } => {
+            EncodedEntry::Created { job_id, record } => {
                 if let Ok(job_id) = JobId::parse(job_id) {
                     created.insert(job_id, record.into());
                 }
             }
-            Said::Ended { job_id, end } => {
+            EncodedEntry::Ended { job_id, end } => {
                 if let Some((job_id, record)) = created.remove_entry(job_id)
                     && let Some((entry, end)) = ended.entry(&record, end)
                 {
                     lock(&self.index).found_ended(&job_id, entry, end);
                 }
             }
-            Said::Deleted { job_id } => {
+            EncodedEntry::Deleted { job_id } => {
                 if let Ok(job_id) = JobId::parse(job_id) {
                     created.remove(&job_id);
                     lock(&self.index).remove(&job_id);
@@ -153,7 +161,7 @@ impl Inner {
     }
 
     /// Adds a job whose file the catalogue does not know. `is_read` says whether the catalogue could be read to its end.
-    fn take_in(&self, job_id: &JobId, is_read: bool, damage: &mut Vec<Damage>) {
+    fn index_unlisted_file(&self, job_id: &JobId, is_read: bool, damage: &mut Vec<Damage>) {
         let path = self.path_of(job_id);
         let before = damage.len();
         let inspected = inspect(&*self.directory.disk, &path, job_id, None, damage);
@@ -170,7 +178,7 @@ impl Inner {
                 let _synced = self.sync_shown(&path);
                 let log_bytes = log_bytes + self.result_bytes(job_id);
                 let entry = Entry::new((*record).clone(), Some(&job));
-                lock(&self.index).found_ended(job_id, entry, EndOf::new(&job, log_bytes, false));
+                lock(&self.index).found_ended(job_id, entry, EndSummary::new(&job, log_bytes, false));
                 self.note(&record, Some((&job, log_bytes)))
             }
             Ok(Inspected::Unfinished(record, _)) => {

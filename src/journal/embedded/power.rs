@@ -143,7 +143,7 @@ impl Run {
                 // Half of the job may already be deleted.
                 continue;
             }
-            assert_eq!(known.trouble, None, "{job_id}: {asked:?}");
+            assert_eq!(known.fault, None, "{job_id}: {asked:?}");
             let last_sequence = match found.remove(job_id) {
                 Some((claim, last_sequence)) => {
                     assert!(!asked.is_ended, "{job_id} had ended: {asked:?}");

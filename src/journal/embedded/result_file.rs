@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     super::JobId,
-    disk::{Disk, For, read_exact_at},
+    disk::{Disk, OpenMode, read_exact_at},
 };
 
 const BLOCK: usize = 64 * 1024;
@@ -45,7 +45,7 @@ pub(super) fn read(
     from: u64,
     max_bytes: usize,
 ) -> io::Result<Bytes> {
-    let file = disk.open(path, For::Reading)?;
+    let file = disk.open(path, OpenMode::Reading)?;
     let length = file.length()?;
     let mut read = BytesMut::new();
     let first = from / BLOCK as u64;

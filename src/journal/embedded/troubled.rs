@@ -31,7 +31,12 @@ async fn create(store: &EmbeddedStore) -> Claim {
     }
 }
 
-async fn write(store: &EmbeddedStore, claim: &Claim, first: u32, payload: Payload) -> Result<(), Refusal> {
+async fn write(
+    store: &EmbeddedStore,
+    claim: &Claim,
+    first: u32,
+    payload: Payload,
+) -> Result<(), WriteRefusal> {
     let batches = vec![Arc::new(Batch::encoded(&claim.job_id, first, &[payload]))];
     store.append(vec![Append { claim: claim.clone(), batches }]).await.remove(0)
 }
@@ -61,7 +66,7 @@ async fn one_file_that_cannot_be_read_is_one_jobs_trouble() {
     let ids: Vec<_> = claimed.jobs.iter().map(|left| &left.claim.job_id).collect();
     assert_eq!(ids, [&good.job_id]);
     let known = store.get(&bad.job_id).await.unwrap();
-    assert_eq!((known.trouble, known.is_ended), (Some(super::super::Trouble::Unreadable), false));
+    assert_eq!((known.fault, known.is_ended), (Some(super::super::StorageFault::Unreadable), false));
     let query =
         Query { owner: Principal::local(), filter: super::super::Filter::default(), before: None, limit: 10 };
     assert_eq!(store.list(&query).await.unwrap().len(), 2, "a listing reads no job's file");
@@ -73,7 +78,7 @@ async fn one_file_that_cannot_be_read_is_one_jobs_trouble() {
     let claimed = store.claim(&lease, 10).await.unwrap();
     assert_eq!(claimed.jobs.len(), 1);
     assert_eq!(claimed.jobs[0].claim.job_id, bad.job_id);
-    assert_eq!(store.get(&bad.job_id).await.unwrap().trouble, None);
+    assert_eq!(store.get(&bad.job_id).await.unwrap().fault, None);
 }
 
 /// A job whose own file fails is given up as lost; another job in the same write continues, and after a restart the job is still
@@ -91,21 +96,21 @@ async fn a_file_that_fails_for_good_is_one_jobs_loss() {
     let batch = |claim: &Claim| vec![Arc::new(Batch::encoded(&claim.job_id, 1, &[end()]))];
     let appends = [&bad, &good].map(|claim| Append { claim: claim.clone(), batches: batch(claim) }).to_vec();
     let answers = store.append(appends).await;
-    assert!(matches!(&answers[..], [Err(Refusal::Unavailable(_)), Ok(())]), "{answers:?}");
+    assert!(matches!(&answers[..], [Err(WriteRefusal::Unavailable(_)), Ok(())]), "{answers:?}");
     assert!(Catalogue::check(&store).await.is_ok(), "the store takes other things");
     let mut ended = record(&bad.job_id).job.unwrap();
     ended.set_state(JobState::Interrupted);
     ended.end_time = Some(Timestamp::now());
     store.give_up(&bad, &ended).await.unwrap();
-    assert!(matches!(write(&store, &bad, 1, end()).await, Err(Refusal::Gone)));
-    let lost = (Some(super::super::Trouble::Lost), JobState::Interrupted, true);
+    assert!(matches!(write(&store, &bad, 1, end()).await, Err(WriteRefusal::Gone)));
+    let lost = (Some(super::super::StorageFault::Lost), JobState::Interrupted, true);
     let known = store.get(&bad.job_id).await.unwrap();
-    assert_eq!((known.trouble, known.state, known.is_ended), lost);
+    assert_eq!((known.fault, known.state, known.is_ended), lost);
     store.close().await;
     let store = open(directory.path());
     Catalogue::open(&store).await.unwrap();
     let known = store.get(&bad.job_id).await.unwrap();
-    assert_eq!((known.trouble, known.state, known.is_ended), lost);
+    assert_eq!((known.fault, known.state, known.is_ended), lost);
 }
 
 /// A catalogue that ends within an entry is cut off there: no job file has to be read for that, and what the entry said is found

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     disk::{DiskFile, read_full_at},
-    kept_files::{Kept, KeptFiles},
+    kept_files::{KeptFiles, PooledFile},
 };
 
 const READ_AHEAD: usize = 256 * 1024;
@@ -14,14 +14,14 @@ const READ_AHEAD: usize = 256 * 1024;
 /// Returns ranges of a file, reading ahead. Each section is read once and shared by the ranges within it.
 #[derive(Debug)]
 pub(super) struct Window {
-    file: Kept,
+    file: PooledFile,
     start: u64,
     bytes: Bytes,
 }
 
 impl Window {
     pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file: Kept::new(file), start: 0, bytes: Bytes::new() }
+        Self { file: PooledFile::new(file), start: 0, bytes: Bytes::new() }
     }
 
     pub(super) fn file_len(&self) -> io::Result<u64> {

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::llm::{Failure, FailureKind, Selected, halves::readable, reported::shown};
+use crate::llm::{Failure, FailureKind, SelectedModel, halves::readable, reported::shown};
 
 /// Parses the documents of an event. A server that omits the empty line between two events sends two in one.
 ///
 /// # Errors
 /// [`FailureKind::Malformed`] if it is not JSON.
-pub(super) fn documents(data: &str, selected: &Selected) -> Result<Vec<Value>, Failure> {
+pub(super) fn documents(data: &str, selected: &SelectedModel) -> Result<Vec<Value>, Failure> {
     let data = readable(data);
     let error = match serde_json::from_str(&data) {
         Ok(document) => return Ok(vec![document]),
@@ -64,7 +64,7 @@ pub(super) fn says_nothing(value: &Value) -> bool {
 }
 
 /// Returns the failure for content in a form that cannot be read.
-pub(super) fn unreadable(what: &str, selected: &Selected) -> Failure {
+pub(super) fn unreadable(what: &str, selected: &SelectedModel) -> Failure {
     let message = format!(
         "the model's server sent a part that this gateway cannot read, and what it says would be lost: {}",
         shown(what, selected)

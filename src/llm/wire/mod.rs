@@ -34,9 +34,9 @@ use self::{
     turn::to_turn,
 };
 use super::{
-    AssistantMessage, Failure, FailureKind, Identity, Message, Model, Piece, Pieces, Request, Selected,
-    ToolCall, Turn, Usage,
-    connection::Connection,
+    AssistantMessage, Failure, FailureKind, Identity, Message, Model, ModelTurn, Piece, Pieces, Request,
+    SelectedModel, ToolCall, Usage,
+    connection::ProviderConnection,
     message::{MAX_CALLS, TOO_MANY_CALLS},
     provider::Wire,
 };
@@ -57,7 +57,7 @@ enum Part {
 
 /// What is known at the end of an answer, besides its parts.
 #[derive(Debug, Default)]
-struct Answer {
+struct AnswerEnd {
     calls: Vec<RawCall>,
     finish: Option<Finish>,
     /// The model's words if it refused; otherwise empty.
@@ -85,7 +85,7 @@ trait Decoder: Send {
     fn usage(&self) -> Usage;
 
     /// Returns what is known at the end. Called once.
-    fn answer(&mut self) -> Answer;
+    fn answer(&mut self) -> AnswerEnd;
 
     /// Returns the message in the form that the server expects back, with this text and these calls.
     fn native(&self, text: &str, calls: &[ToolCall]) -> Value;
@@ -94,17 +94,17 @@ trait Decoder: Send {
 /// The protocol of a provider.
 trait Protocol: Send + Sync + std::fmt::Debug {
     /// Returns the body of a request.
-    fn body(&self, request: &Request, selected: &Selected) -> Value;
+    fn body(&self, request: &Request, selected: &SelectedModel) -> Value;
     /// Returns a decoder for its response.
-    fn decoder(&self, selected: &Arc<Selected>) -> Box<dyn Decoder>;
+    fn decoder(&self, selected: &Arc<SelectedModel>) -> Box<dyn Decoder>;
 }
 
 /// A model that is reached through a provider's wire.
 #[derive(Debug)]
 pub(super) struct WireModel {
     identity: Identity,
-    selected: Arc<Selected>,
-    connection: Connection,
+    selected: Arc<SelectedModel>,
+    connection: ProviderConnection,
     protocol: Arc<dyn Protocol>,
     url: String,
     headers: HeaderMap,
@@ -121,7 +121,7 @@ fn protocol(wire: Wire) -> Arc<dyn Protocol> {
 }
 
 impl WireModel {
-    pub(super) fn new(selected: &Selected) -> Result<Self, String> {
+    pub(super) fn new(selected: &SelectedModel) -> Result<Self, String> {
         let url: http::Uri = selected.base_url.parse().map_err(|error| {
             format!("agent.base_url: `{}` is no URL: {error}", masked_url(&selected.base_url))
         })?;
@@ -131,7 +131,7 @@ impl WireModel {
                 masked_url(&selected.base_url)
             ));
         }
-        let connection = Connection::new(selected, &url)?;
+        let connection = ProviderConnection::new(selected, &url)?;
         let wire = selected.wire()?;
         let url = endpoint::endpoint(wire, &url, &selected.model)?;
         let (key_header, key_prefix) = match wire {
@@ -188,7 +188,7 @@ impl Model for WireModel {
                         // The answer is ended here: the rest is neither read nor kept.
                         let usage = answer.used(&selected);
                         let message = AssistantMessage::new(answer.text, Vec::new());
-                        yield Piece::End(Turn { message, finish_reason: TOO_MANY_CALLS, usage });
+                        yield Piece::End(ModelTurn { message, finish_reason: TOO_MANY_CALLS, usage });
                         return;
                     }
                     if !has_more {

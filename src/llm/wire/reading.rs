@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    Answer, AssistantMessage, Decoder, Failure, Finish, Part, Piece, Protocol, Selected, Turn, Usage, closed,
-    to_turn,
+    AnswerEnd, AssistantMessage, Decoder, Failure, Finish, ModelTurn, Part, Piece, Protocol, SelectedModel,
+    Usage, closed, to_turn,
 };
 use crate::llm::{
     connection::Body,
@@ -34,7 +34,7 @@ pub(super) struct AnswerReader {
     usage: Usage,
     /// The content of their answers, in the wire's form.
     paused: Vec<Value>,
-    answer: Option<Answer>,
+    answer: Option<AnswerEnd>,
 }
 
 impl AnswerReader {
@@ -98,7 +98,7 @@ impl AnswerReader {
     pub(super) fn paused(
         &mut self,
         protocol: &dyn Protocol,
-        selected: &Arc<Selected>,
+        selected: &Arc<SelectedModel>,
     ) -> Option<AssistantMessage> {
         let answer = self.decoder.answer();
         let is_paused = answer.finish == Some(Finish::Paused);
@@ -117,7 +117,7 @@ impl AnswerReader {
     }
 
     /// Returns the usage so far, with its cost if that is known.
-    pub(super) fn used(&self, selected: &Selected) -> Usage {
+    pub(super) fn used(&self, selected: &SelectedModel) -> Usage {
         let mut usage = self.usage;
         usage.add(&self.decoder.usage());
         usage.total = usage.total.or_else(|| Some(usage.input?.saturating_add(usage.output?)));
@@ -125,7 +125,7 @@ impl AnswerReader {
     }
 
     /// Returns the turn that the whole answer makes.
-    pub(super) fn turn(&mut self, selected: &Selected) -> Result<Turn, Failure> {
+    pub(super) fn turn(&mut self, selected: &SelectedModel) -> Result<ModelTurn, Failure> {
         let reasoning = self.reasoning_halves.finish().map(|text| (Place::Reasoning, text));
         let text = self.text_halves.finish().map(|text| self.splitter.push(&text)).unwrap_or_default();
         let rest = self.splitter.finish();
@@ -187,7 +187,7 @@ impl Reading {
     pub(super) async fn read(
         &mut self,
         answer: &mut AnswerReader,
-        selected: &Selected,
+        selected: &SelectedModel,
     ) -> Result<bool, Failure> {
         let Some(body) = &mut self.body else { return Ok(false) };
         let chunk = match body.next().await {

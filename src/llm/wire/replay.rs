@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{AnswerReader, Failure, Piece, Selected, ToolCall, protocol};
+use super::{AnswerReader, Failure, Piece, SelectedModel, ToolCall, protocol};
 use crate::{
     llm::{Api, Provider, Timeouts},
     secret::Secret,
 };
 
-fn selected(provider: Provider, api: Api) -> Arc<Selected> {
-    Arc::new(Selected {
+fn selected(provider: Provider, api: Api) -> Arc<SelectedModel> {
+    Arc::new(SelectedModel {
         provider,
         api,
         model: "m".into(),
@@ -28,7 +28,7 @@ fn selected(provider: Provider, api: Api) -> Arc<Selected> {
 
 /// The meaning of a stream: its text, its reasoning, its calls and how it ended.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Meant {
+pub(crate) struct ReplayedAnswer {
     pub(super) text: String,
     pub(super) reasoning: String,
     pub(super) calls: Vec<(String, Value)>,
@@ -36,7 +36,7 @@ pub(crate) struct Meant {
 }
 
 /// Decodes a stream in pieces of `size` bytes.
-pub(crate) fn replay((provider, api): (Provider, Api), stream: &[u8], size: usize) -> Meant {
+pub(crate) fn replay((provider, api): (Provider, Api), stream: &[u8], size: usize) -> ReplayedAnswer {
     let selected = selected(provider, api);
     let protocol = selected.wire().map_or_else(|_| protocol(provider.wire()), protocol);
     let mut answer = AnswerReader::new(protocol.decoder(&selected));
@@ -58,5 +58,5 @@ pub(crate) fn replay((provider, api): (Provider, Api), stream: &[u8], size: usiz
         turn.message.calls.iter().map(call).collect()
     });
     let end = turn.map_or_else(|failure| failure.message, |turn| turn.finish_reason.to_owned());
-    Meant { text, reasoning, calls, end }
+    ReplayedAnswer { text, reasoning, calls, end }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::replay::{Meant, replay};
+use super::replay::{ReplayedAnswer, replay};
 use crate::llm::{Api, Provider};
 
 const CHAT: (Provider, Api) = (Provider::OpenAi, Api::Chat);
@@ -416,7 +416,7 @@ fn responses() -> Vec<Row> {
 #[test]
 fn streams_mean_the_same_however_they_are_cut() {
     for (provider, stream, text, reasoning, calls, end) in table().into_iter().chain(responses()) {
-        let expected = Meant {
+        let expected = ReplayedAnswer {
             text: text.into(),
             reasoning: reasoning.into(),
             calls: calls.into_iter().map(|(name, arguments)| (name.to_owned(), arguments)).collect(),

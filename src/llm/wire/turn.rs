@@ -4,20 +4,20 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
-    Answer, AssistantMessage, Decoder, Failure, FailureKind, Finish, RawCall, Selected, ToolCall, Turn,
-    Usage, calls::arguments, closed,
+    AnswerEnd, AssistantMessage, Decoder, Failure, FailureKind, Finish, ModelTurn, RawCall, SelectedModel,
+    ToolCall, Usage, calls::arguments, closed,
 };
 use crate::llm::{halves::Joiner, reported::shown};
 
 pub(super) fn to_turn(
-    answer: Answer,
+    answer: AnswerEnd,
     text: &str,
     decoder: &dyn Decoder,
     usage: Usage,
-    selected: &Selected,
-) -> Result<Turn, Failure> {
+    selected: &SelectedModel,
+) -> Result<ModelTurn, Failure> {
     let malformed = |message: &str| Err(Failure::new(FailureKind::Malformed, message));
-    let Answer { calls, finish, refusal } = answer;
+    let AnswerEnd { calls, finish, refusal } = answer;
     let Some(finish) = finish else { return Err(closed()) };
     if !refusal.is_empty() || finish == Finish::Refused {
         let words = if refusal.trim().is_empty() { text } else { &refusal };
@@ -66,7 +66,7 @@ pub(super) fn to_turn(
     }
     let calls = identified(calls);
     let native = decoder.native(text, &calls);
-    Ok(Turn { message: AssistantMessage::of_wire(text, calls, native), finish_reason, usage })
+    Ok(ModelTurn { message: AssistantMessage::of_wire(text, calls, native), finish_reason, usage })
 }
 
 /// Returns a new id for a call that has none from its provider.

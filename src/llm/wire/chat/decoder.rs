@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        Answer, Decoder, Failure, Finish, Part, ToolCall, Usage,
+        AnswerEnd, Decoder, Failure, Finish, Part, ToolCall, Usage,
         calls::{Assembly, Fragment},
         finish,
         json::{count, documents, is_done, says_nothing, text, unreadable},
@@ -15,7 +15,7 @@ use super::{
     delta::only_text,
     request::of,
 };
-use crate::llm::{Selected, halves::Joiner, reported};
+use crate::llm::{SelectedModel, halves::Joiner, reported};
 
 /// The maximum number of pieces of reasoning that are sent back.
 const MAX_DETAILS: usize = 256;
@@ -24,7 +24,7 @@ const IGNORED: &[&str] =
     &["role", "name", "tool_call_id", "id", "annotations", "citations", "logprobs", "channel", "index"];
 
 pub(super) struct ChatDecoder {
-    selected: Arc<Selected>,
+    selected: Arc<SelectedModel>,
     calls: Assembly,
     finish: Option<Finish>,
     is_done: bool,
@@ -37,7 +37,7 @@ pub(super) struct ChatDecoder {
 }
 
 impl ChatDecoder {
-    pub(super) fn new(selected: Arc<Selected>) -> Self {
+    pub(super) fn new(selected: Arc<SelectedModel>) -> Self {
         Self {
             selected,
             calls: Assembly::default(),
@@ -286,12 +286,12 @@ impl Decoder for ChatDecoder {
         self.usage
     }
 
-    fn answer(&mut self) -> Answer {
+    fn answer(&mut self) -> AnswerEnd {
         let calls = self.calls.take();
         // A proxy may have ended the stream, so a call without arguments may have been cut off.
         let is_whole = calls.iter().all(|call| !call.arguments.trim().is_empty());
         let done = (self.is_done && is_whole).then_some(Finish::Natural);
-        Answer { calls, finish: self.finish.take().or(done), refusal: std::mem::take(&mut self.refusal) }
+        AnswerEnd { calls, finish: self.finish.take().or(done), refusal: std::mem::take(&mut self.refusal) }
     }
 
     fn native(&self, text: &str, calls: &[ToolCall]) -> Value {

@@ -6,18 +6,18 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        Answer, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage,
+        AnswerEnd, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage,
         calls::arguments,
         finish,
         json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
     },
     request::call,
 };
-use crate::llm::{Selected, halves::Joiner, reported};
+use crate::llm::{SelectedModel, halves::Joiner, reported};
 
 /// A part, in the form in which it is sent back.
 #[derive(Debug)]
-enum Kept {
+enum SignedPart {
     /// A text, with its signature if it was signed.
     Text { words: String, signature: Option<Value> },
     /// The position of the call among the calls, and its signature.
@@ -32,8 +32,8 @@ struct Call {
 }
 
 pub(super) struct GeminiDecoder {
-    selected: Arc<Selected>,
-    kept: Vec<Kept>,
+    selected: Arc<SelectedModel>,
+    kept: Vec<SignedPart>,
     calls: Vec<Call>,
     finish: Option<Finish>,
     is_over: bool,
@@ -41,7 +41,7 @@ pub(super) struct GeminiDecoder {
 }
 
 impl GeminiDecoder {
-    pub(super) fn new(selected: Arc<Selected>) -> Self {
+    pub(super) fn new(selected: Arc<SelectedModel>) -> Self {
         Self {
             selected,
             kept: Vec::new(),
@@ -110,10 +110,10 @@ impl GeminiDecoder {
                 return Ok(());
             }
             match self.kept.last_mut() {
-                Some(Kept::Text { words: before, signature: None }) if signature.is_none() => {
+                Some(SignedPart::Text { words: before, signature: None }) if signature.is_none() => {
                     before.push_str(words);
                 }
-                _ => self.kept.push(Kept::Text { words: words.to_owned(), signature }),
+                _ => self.kept.push(SignedPart::Text { words: words.to_owned(), signature }),
             }
             if !words.is_empty() {
                 parts.push(Part::Text(words.to_owned()));
@@ -123,7 +123,7 @@ impl GeminiDecoder {
         if let Some(signature) =
             signature.filter(|_| part.as_object().is_some_and(|members| members.len() == 1))
         {
-            self.kept.push(Kept::Text { words: String::new(), signature: Some(signature) });
+            self.kept.push(SignedPart::Text { words: String::new(), signature: Some(signature) });
             return Ok(());
         }
         let ignored = ["thought", "thoughtSignature"];
@@ -161,13 +161,13 @@ impl GeminiDecoder {
         });
         if let Some(last) = goes_on {
             last.arguments.extend(arguments);
-            if let Some(Kept::Call(_, kept)) = self.kept.last_mut() {
+            if let Some(SignedPart::Call(_, kept)) = self.kept.last_mut() {
                 *kept = kept.take().or(signature);
             }
             return Ok(());
         }
         self.calls.push(Call { id, name: name.to_owned(), arguments });
-        self.kept.push(Kept::Call(self.calls.len() - 1, signature));
+        self.kept.push(SignedPart::Call(self.calls.len() - 1, signature));
         Ok(())
     }
 
@@ -218,13 +218,13 @@ impl Decoder for GeminiDecoder {
         self.usage
     }
 
-    fn answer(&mut self) -> Answer {
+    fn answer(&mut self) -> AnswerEnd {
         let calls = self.calls.iter().map(|call| RawCall {
             id: call.id.clone(),
             name: call.name.clone(),
             arguments: Value::Object(call.arguments.clone()).to_string(),
         });
-        Answer {
+        AnswerEnd {
             calls: calls.collect(),
             finish: self.finish.take().or(self.is_over.then_some(Finish::Natural)),
             refusal: String::new(),
@@ -235,9 +235,11 @@ impl Decoder for GeminiDecoder {
     fn native(&self, _: &str, calls: &[ToolCall]) -> Value {
         let parts = self.kept.iter().filter_map(|kept| {
             let (mut part, signature) = match kept {
-                Kept::Text { words, signature: None } if words.is_empty() => return None,
-                Kept::Text { words, signature } => (json!({"text": Joiner::whole(words.clone())}), signature),
-                Kept::Call(position, signature) => (call(calls.get(*position)?), signature),
+                SignedPart::Text { words, signature: None } if words.is_empty() => return None,
+                SignedPart::Text { words, signature } => {
+                    (json!({"text": Joiner::whole(words.clone())}), signature)
+                }
+                SignedPart::Call(position, signature) => (call(calls.get(*position)?), signature),
             };
             if let Some(signature) = signature {
                 part["thoughtSignature"] = signature.clone();

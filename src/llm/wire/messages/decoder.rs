@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Answer, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
+        AnswerEnd, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
         json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
     },
     request::call,
 };
-use crate::llm::{Selected, halves::Joiner, reported};
+use crate::llm::{SelectedModel, halves::Joiner, reported};
 
 /// A block of the message, as far as it has arrived.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ enum Block {
 }
 
 pub(super) struct MessagesDecoder {
-    selected: Arc<Selected>,
+    selected: Arc<SelectedModel>,
     /// In the order in which they began, each with the number that the server gave it.
     blocks: Vec<(Option<u64>, Block)>,
     /// Whether the call that began last arrived with its arguments.
@@ -41,7 +41,7 @@ pub(super) struct MessagesDecoder {
 }
 
 impl MessagesDecoder {
-    pub(super) fn new(selected: Arc<Selected>) -> Self {
+    pub(super) fn new(selected: Arc<SelectedModel>) -> Self {
         Self {
             selected,
             blocks: Vec::new(),
@@ -240,11 +240,11 @@ impl Decoder for MessagesDecoder {
         self.usage
     }
 
-    fn answer(&mut self) -> Answer {
+    fn answer(&mut self) -> AnswerEnd {
         // Without a finish reason, a call without arguments may have been cut off.
         let is_whole = self.calls.iter().all(|call| !call.arguments.trim().is_empty());
         let done = (self.is_over && is_whole).then_some(Finish::Natural);
-        Answer { calls: self.calls.clone(), finish: self.finish.take().or(done), refusal: String::new() }
+        AnswerEnd { calls: self.calls.clone(), finish: self.finish.take().or(done), refusal: String::new() }
     }
 
     /// Returns the blocks as they were received, because thinking is signed. Unsigned thinking cannot be sent back and

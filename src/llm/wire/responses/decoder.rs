@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Answer, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
+        AnswerEnd, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
         json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
         tokens,
     },
     request::{call, said},
 };
-use crate::llm::{Selected, halves::Joiner, reported};
+use crate::llm::{SelectedModel, halves::Joiner, reported};
 
 /// Items of tools that the server runs itself; their results are in the text.
 const SERVERS_OWN: [&str; 7] = [
@@ -50,7 +50,7 @@ impl Item {
 }
 
 pub(super) struct ResponsesDecoder {
-    selected: Arc<Selected>,
+    selected: Arc<SelectedModel>,
     items: BTreeMap<u64, Item>,
     refusal: String,
     finish: Option<Finish>,
@@ -58,7 +58,7 @@ pub(super) struct ResponsesDecoder {
 }
 
 impl ResponsesDecoder {
-    pub(super) fn new(selected: Arc<Selected>) -> Self {
+    pub(super) fn new(selected: Arc<SelectedModel>) -> Self {
         Self {
             selected,
             items: BTreeMap::new(),
@@ -313,8 +313,8 @@ impl Decoder for ResponsesDecoder {
         self.usage
     }
 
-    fn answer(&mut self) -> Answer {
-        Answer {
+    fn answer(&mut self) -> AnswerEnd {
+        AnswerEnd {
             calls: self.items.values().filter_map(|item| item.call.clone()).collect(),
             finish: self.finish.take(),
             refusal: std::mem::take(&mut self.refusal),

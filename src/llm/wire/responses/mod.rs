@@ -8,17 +8,17 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Decoder, Protocol};
-use crate::llm::{Request, Selected};
+use crate::llm::{Request, SelectedModel};
 
 #[derive(Debug)]
 pub(super) struct Responses;
 
 impl Protocol for Responses {
-    fn body(&self, request: &Request, selected: &Selected) -> Value {
+    fn body(&self, request: &Request, selected: &SelectedModel) -> Value {
         request::body(request, selected)
     }
 
-    fn decoder(&self, selected: &Arc<Selected>) -> Box<dyn Decoder> {
+    fn decoder(&self, selected: &Arc<SelectedModel>) -> Box<dyn Decoder> {
         Box::new(decoder::ResponsesDecoder::new(selected.clone()))
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Call, CallContext, Done};
+use super::{Call, CallContext, ToolResult};
 
 /// How long a result is reused. A change made through the gateway is seen at once, one made by hand after this time.
 const FRESH: Duration = Duration::from_millis(200);
@@ -21,37 +21,37 @@ const MAX_BYTES: usize = 64 * 1024;
 
 /// Results by caller and call.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
-    answers: Mutex<HashMap<(String, String), (Instant, Done)>>,
+pub(super) struct DirectReadCache {
+    answers: Mutex<HashMap<(String, String), (Instant, ToolResult)>>,
     /// Counts the calls that may have changed something.
     changes: AtomicU64,
 }
 
 /// Where a result that is being computed will be kept.
-pub(super) struct Place {
+pub(super) struct CacheSlot {
     key: (String, String),
     changes: u64,
 }
 
-impl Recent {
+impl DirectReadCache {
     /// Returns where the result of a call will be kept; `None` for a call that is not a direct read.
-    pub(super) fn place(&self, call: &Call, context: &CallContext) -> Option<Place> {
+    pub(super) fn place(&self, call: &Call, context: &CallContext) -> Option<CacheSlot> {
         let is_direct = call.only_reads() && context.job_id.is_empty();
-        is_direct.then(|| Place {
+        is_direct.then(|| CacheSlot {
             key: (context.caller.name().to_owned(), format!("{call:?}")),
             changes: self.changes.load(Ordering::Acquire),
         })
     }
 
     /// Returns the result of the same call if it is recent enough.
-    pub(super) fn find(&self, place: &Place) -> Option<Done> {
+    pub(super) fn find(&self, place: &CacheSlot) -> Option<ToolResult> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, done) = answers.get(&place.key)?;
         (since.elapsed() < FRESH).then(|| done.clone())
     }
 
     /// Keeps a result, unless something may have been changed since the place was taken.
-    pub(super) fn keep(&self, place: Place, done: &Done) {
+    pub(super) fn keep(&self, place: CacheSlot, done: &ToolResult) {
         if done.text.len() > MAX_BYTES {
             return;
         }

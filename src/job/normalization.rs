@@ -20,7 +20,7 @@ pub const MAX_ARGUMENTS_BYTES: usize = 192 * 1024;
 
 /// A checked and normalised task.
 #[derive(Debug)]
-pub(crate) struct Normal {
+pub(crate) struct NormalizedTask {
     /// The task as it is stored.
     pub(crate) task: Task,
     /// The options as they are stored.
@@ -39,7 +39,7 @@ pub(crate) struct Normal {
 /// # Errors
 /// [`Reason::NoTask`]; [`Reason::InvalidArgument`], [`Reason::UnknownTool`], [`Reason::TooLarge`] and [`Reason::Unsupported`]
 /// with the field's path.
-pub(crate) fn normal(task: Option<Task>, options: TaskOptions) -> Result<Normal> {
+pub(crate) fn normal(task: Option<Task>, options: TaskOptions) -> Result<NormalizedTask> {
     check_options(&options)?;
     let raw = digest(&task.clone().unwrap_or_default(), &options);
     let mut task = task.unwrap_or_default();
@@ -50,7 +50,7 @@ pub(crate) fn normal(task: Option<Task>, options: TaskOptions) -> Result<Normal>
     let read = agent::Task::read(Some(&task), &options.conversation_id)?;
     let earlier_digests = [raw, digest(&task, &options)];
     let request = TaskOptions { on_disconnect: OnDisconnect::Unspecified as i32, ..options.clone() };
-    Ok(Normal { digest: digest(&task, &request), earlier_digests, task, options, read })
+    Ok(NormalizedTask { digest: digest(&task, &request), earlier_digests, task, options, read })
 }
 
 /// Returns the arguments of a call as compact, sorted JSON; `None` for an empty text, `null` and an empty object.

@@ -7,9 +7,9 @@ use super::{CancelledBy, JobId, JobService};
 use crate::principal::Principal;
 
 /// The disconnect guard of one client. Created together with the job, or when a client joins an existing job by idempotency
-/// key, so that a client that disconnects during the submission counts too. Dropping it without [`HeldJob::let_go`] means
+/// key, so that a client that disconnects during the submission counts too. Dropping it without [`DisconnectGuard::let_go`] means
 /// leaving.
-pub struct HeldJob {
+pub struct DisconnectGuard {
     service: JobService,
     caller: Principal,
     job_id: JobId,
@@ -18,13 +18,13 @@ pub struct HeldJob {
 
 /// The clients that hold a job which has not ended.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Holds {
+pub(super) struct ClientHolds {
     holders: usize,
     /// Someone submitted or joined the job without a guard, so it goes on whoever leaves.
     is_wanted: bool,
 }
 
-impl Holds {
+impl ClientHolds {
     pub(super) fn join(&mut self, is_held: bool) {
         match is_held {
             true => self.holders += 1,
@@ -41,24 +41,24 @@ impl Holds {
 
 impl JobService {
     /// Adds a client to those of a job. Returns its disconnect guard if it asked for one and the job has not ended.
-    pub(super) fn join(&self, caller: &Principal, job_id: &JobId, is_held: bool) -> Option<HeldJob> {
+    pub(super) fn join(&self, caller: &Principal, job_id: &JobId, is_held: bool) -> Option<DisconnectGuard> {
         let live = self.find_live(caller, job_id)?;
         live.holds(|holds| holds.join(is_held));
         let (service, caller, job_id) = (self.clone(), caller.clone(), job_id.clone());
-        is_held.then(|| HeldJob { service, caller, job_id, is_held })
+        is_held.then(|| DisconnectGuard { service, caller, job_id, is_held })
     }
 
     fn leave(&self, caller: &Principal, job_id: &JobId) {
         let Some(live) = self.find_live(caller, job_id) else { return };
-        if live.holds(Holds::leave) {
+        if live.holds(ClientHolds::leave) {
             live.request_cancel(CancelledBy::Disconnect);
         }
     }
 }
 
-impl HeldJob {
+impl DisconnectGuard {
     /// Releases the guard without cancelling: the job has ended, or may go on even if every other holder leaves.
-    pub fn let_go(mut self) {
+    pub fn release(mut self) {
         self.is_held = false;
         if let Some(live) = self.service.find_live(&self.caller, &self.job_id) {
             live.holds(|holds| holds.join(false));
@@ -66,13 +66,13 @@ impl HeldJob {
     }
 }
 
-impl fmt::Debug for HeldJob {
+impl fmt::Debug for DisconnectGuard {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("HeldJob").field("job_id", &self.job_id).finish_non_exhaustive()
+        formatter.debug_struct("DisconnectGuard").field("job_id", &self.job_id).finish_non_exhaustive()
     }
 }
 
-impl Drop for HeldJob {
+impl Drop for DisconnectGuard {
     fn drop(&mut self) {
         if self.is_held {
             self.service.leave(&self.caller, &self.job_id);

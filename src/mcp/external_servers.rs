@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    client::{OutsideTool, await_answer, read_answer},
+    client::{ExternalTool, await_answer, read_answer},
     offered::{self, Listed, OfferedSchema},
 };
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
     error::{Error, Reason, Result},
     secret::{Secret, masked_url},
     task::Group,
-    tool::{CallContext, Completed},
+    tool::{CallContext, CompletedCall},
 };
 
 /// The time limit for connecting to a server, and for listing its tools; connecting is tried again later.
@@ -56,7 +56,7 @@ const MAX_NAME_BYTES: usize = 64;
 /// An outside MCP server: a URL, or a command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct OutsideServer {
+pub struct ExternalServer {
     /// Its address, for a server over streamable HTTP.
     pub url: Option<String>,
     /// Headers of every request to it. Their values are secrets.
@@ -71,7 +71,7 @@ pub struct OutsideServer {
     pub tools: Vec<String>,
 }
 
-impl OutsideServer {
+impl ExternalServer {
     fn timeout(&self) -> Duration {
         Duration::from_secs(if self.timeout_seconds == 0 { 300 } else { self.timeout_seconds.into() })
     }
@@ -90,22 +90,22 @@ impl OutsideServer {
 }
 
 #[derive(Clone, Default)]
-enum State {
+enum ExternalServerState {
     /// The first attempt has not ended yet.
     #[default]
     Connecting,
-    Connected(Peer<RoleClient>, Arc<[OutsideTool]>),
+    Connected(Peer<RoleClient>, Arc<[ExternalTool]>),
     Lost,
 }
 
-struct Server {
-    config: OutsideServer,
-    state: watch::Receiver<State>,
+struct ExternalServerHandle {
+    config: ExternalServer,
+    state: watch::Receiver<ExternalServerState>,
 }
 
 /// The outside servers, by name.
-pub struct OutsideServers {
-    servers: BTreeMap<Arc<str>, Server>,
+pub struct ExternalServers {
+    servers: BTreeMap<Arc<str>, ExternalServerHandle>,
     tasks: Group,
 }
 
@@ -119,18 +119,18 @@ impl ClientHandler for Listener {
     }
 }
 
-impl OutsideServers {
+impl ExternalServers {
     /// Begins to connect to each server, and returns at once.
     pub fn connect(
-        configs: &BTreeMap<String, OutsideServer>,
+        configs: &BTreeMap<String, ExternalServer>,
         supervisor: &Supervisor,
         (home, directory): (&str, &std::path::Path),
     ) -> Self {
         let tasks = Group::new("outside MCP servers");
         let servers = configs.iter().map(|(name, config)| {
             let name: Arc<str> = name.as_str().into();
-            let (sender, state) = watch::channel(State::default());
-            let connection = Connection {
+            let (sender, state) = watch::channel(ExternalServerState::default());
+            let connection = ExternalServerConnection {
                 name: name.clone(),
                 config: config.clone(),
                 supervisor: supervisor.clone(),
@@ -140,21 +140,21 @@ impl OutsideServers {
                 state: sender,
             };
             tasks.spawn("outside_server", connection.keep());
-            (name, Server { config: config.clone(), state })
+            (name, ExternalServerHandle { config: config.clone(), state })
         });
         Self { servers: servers.collect(), tasks }
     }
 
     /// Returns the tools of the connected servers. Waits at most 5 seconds for those that are being connected for the
     /// first time.
-    pub(super) async fn tools(&self) -> Vec<OutsideTool> {
+    pub(super) async fn tools(&self) -> Vec<ExternalTool> {
         let until = Instant::now() + FIRST_CONNECT_WAIT;
-        let mut tools: Vec<OutsideTool> = Vec::new();
+        let mut tools: Vec<ExternalTool> = Vec::new();
         for server in self.servers.values() {
             let mut state = server.state.clone();
-            let settled = state.wait_for(|state| !matches!(state, State::Connecting));
+            let settled = state.wait_for(|state| !matches!(state, ExternalServerState::Connecting));
             if let Ok(Ok(state)) = tokio::time::timeout_at(until, settled).await
-                && let State::Connected(_, offered) = &*state
+                && let ExternalServerState::Connected(_, offered) = &*state
             {
                 for tool in &**offered {
                     if tools.iter().all(|known| known.name != tool.name) {
@@ -168,11 +168,11 @@ impl OutsideServers {
 
     pub(super) async fn call(
         &self,
-        tool: &OutsideTool,
+        tool: &ExternalTool,
         arguments: JsonObject,
         context: CallContext,
         idempotency_key: &str,
-    ) -> Completed {
+    ) -> CompletedCall {
         let started = Instant::now();
         let answer = self.try_call(tool, arguments, &context, idempotency_key).await;
         let (result, exit) = match answer {
@@ -189,18 +189,18 @@ impl OutsideServers {
             tool = tool.tool, outcome, cause,
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "outside tool call"
         );
-        Completed { result, exit, duration }
+        CompletedCall { result, exit, duration }
     }
 
     async fn try_call(
         &self,
-        tool: &OutsideTool,
+        tool: &ExternalTool,
         arguments: JsonObject,
         context: &CallContext,
         idempotency_key: &str,
     ) -> Result<Result<rmcp::model::ServerResult, rmcp::service::ServiceError>> {
         let server = self.servers.get(&tool.server).ok_or_else(|| Error::internal("an unknown server"))?;
-        let State::Connected(peer, _) = server.state.borrow().clone() else {
+        let ExternalServerState::Connected(peer, _) = server.state.borrow().clone() else {
             let message = format!("the MCP server `{}` is not connected now; try again later", tool.server);
             return Err(Error::new(Reason::ToolFailed, message));
         };
@@ -233,17 +233,17 @@ impl OutsideServers {
 }
 
 /// Maintains one connection.
-struct Connection {
+struct ExternalServerConnection {
     name: Arc<str>,
-    config: OutsideServer,
+    config: ExternalServer,
     supervisor: Supervisor,
     home: String,
     directory: std::path::PathBuf,
     tasks: Group,
-    state: watch::Sender<State>,
+    state: watch::Sender<ExternalServerState>,
 }
 
-impl Connection {
+impl ExternalServerConnection {
     async fn keep(self) {
         let mut pause = FIRST_PAUSE;
         let mut last_error = String::new();
@@ -275,7 +275,7 @@ impl Connection {
                     last_error = error;
                 }
             }
-            self.state.send_replace(State::Lost);
+            self.state.send_replace(ExternalServerState::Lost);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.tasks.stopping().cancelled() => return,
@@ -302,11 +302,12 @@ impl Connection {
                             "an MCP server's list is cut"
                         );
                     }
-                    let offered: Vec<OutsideTool> =
+                    let offered: Vec<ExternalTool> =
                         tools.into_iter().filter_map(|tool| self.offer(tool, is_said)).collect();
                     is_said = true;
                     tracing::info!(server = &*self.name, tools = offered.len(), "an MCP server is connected");
-                    self.state.send_replace(State::Connected(service.peer().clone(), offered.into()));
+                    self.state
+                        .send_replace(ExternalServerState::Connected(service.peer().clone(), offered.into()));
                     (has_tools, is_current) = (true, true);
                 }
                 failed => {
@@ -335,7 +336,7 @@ impl Connection {
         }
     }
 
-    fn offer(&self, tool: rmcp::model::Tool, is_said: bool) -> Option<OutsideTool> {
+    fn offer(&self, tool: rmcp::model::Tool, is_said: bool) -> Option<ExternalTool> {
         if !self.config.tools.is_empty() && !self.config.tools.iter().any(|name| *name == tool.name) {
             return None;
         }
@@ -353,7 +354,7 @@ impl Connection {
                 "an outside tool is offered with another schema"
             );
         }
-        Some(OutsideTool {
+        Some(ExternalTool {
             server: self.name.clone(),
             tool: tool.name.into_owned(),
             name,

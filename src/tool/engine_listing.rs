@@ -38,12 +38,12 @@ const CUT: &str = "...";
 
 /// Limits the starts of the engine for listings, and keeps the latest listing.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct EngineListing {
     starts: Semaphore,
     listed: Mutex<Option<(Instant, Arc<AgentList>)>>,
 }
 
-impl Default for Asked {
+impl Default for EngineListing {
     fn default() -> Self {
         Self { starts: Semaphore::new(AT_ONCE), listed: Mutex::default() }
     }

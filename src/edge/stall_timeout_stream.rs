@@ -15,14 +15,14 @@ use tokio::{
 };
 
 /// A TCP stream with a stall timeout for writes.
-pub(super) struct Connection {
+pub(super) struct StallTimeoutStream {
     stream: Arc<TcpStream>,
     stall_timeout: Duration,
     /// Set while a write is blocked.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl Connection {
+impl StallTimeoutStream {
     pub(super) fn new(stream: Arc<TcpStream>, stall_timeout: Duration) -> Self {
         Self { stream, stall_timeout, stall: None }
     }
@@ -57,7 +57,7 @@ fn when_ready<T>(
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for StallTimeoutStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -68,7 +68,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for StallTimeoutStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The model and the tools, the same for every job.
-pub struct Mind {
+pub struct Planner {
     /// The model; `None`: commands are planned directly.
     pub model: Option<Arc<dyn Model>>,
     /// Why this model was chosen, or why none was.
@@ -25,9 +25,9 @@ pub struct Mind {
     pub detected: Mutex<Vec<Detected>>,
 }
 
-impl Mind {
+impl Planner {
     /// Returns what plans a command: "model" or "direct".
-    pub fn planner(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         if self.model.is_some() { "model" } else { "direct" }
     }
 

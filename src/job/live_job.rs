@@ -7,23 +7,23 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{CancelledBy, admission::Permit, fold, held::Holds};
+use super::{CancelledBy, admission::Permit, disconnect_guard::ClientHolds, fold};
 use crate::{
-    agent::Inputs,
-    journal::{JobId, Stored},
+    agent::QuestionSlot,
+    journal::{JobId, StorageProgress},
     pb::{Job, JobState, StatusReason, Timestamp, job_event::Payload},
     principal::Principal,
 };
 
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct LiveJob {
     pub(super) job_id: JobId,
     pub(super) caller: Principal,
-    state: Mutex<State>,
+    state: Mutex<LiveJobState>,
     /// Shows how far the job's events are stored.
-    log: Stored,
+    log: StorageProgress,
     /// Receives the answers to the job's questions.
-    pub(super) inputs: Arc<Inputs>,
+    pub(super) inputs: Arc<QuestionSlot>,
     /// Cancelled to stop the run.
     pub(super) cancel: CancellationToken,
     /// Cancelled when the job has ended and its end is stored, and when the shutdown leaves it queued.
@@ -31,29 +31,29 @@ pub(super) struct Live {
 }
 
 #[derive(Debug)]
-struct State {
+struct LiveJobState {
     /// The state after every event that was written.
     job: Job,
     /// The snapshot after every event that is stored, which is all that callers see: an event that a crash may still lose
     /// must not make a job appear ended.
-    told: Job,
-    /// Written events that change `told` and are not applied to it yet.
+    stored_snapshot: Job,
+    /// Written events that change `stored_snapshot` and are not applied to it yet.
     waiting: VecDeque<(u32, Timestamp, Payload)>,
     cancelled_by: Option<CancelledBy>,
-    holds: Holds,
+    holds: ClientHolds,
     permit: Weak<Mutex<Permit>>,
     /// Whether it waits for a person or an agent instead of working.
     rests: bool,
 }
 
-impl Live {
-    pub(super) fn new(job: Job, log: Stored) -> Self {
-        let state = State {
-            told: job.clone(),
+impl LiveJob {
+    pub(super) fn new(job: Job, log: StorageProgress) -> Self {
+        let state = LiveJobState {
+            stored_snapshot: job.clone(),
             job,
             waiting: VecDeque::new(),
             cancelled_by: None,
-            holds: Holds::default(),
+            holds: ClientHolds::default(),
             permit: Weak::new(),
             rests: false,
         };
@@ -68,7 +68,7 @@ impl Live {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LiveJobState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,20 +78,20 @@ impl Live {
     }
 
     /// Returns the snapshot of the job after every event that is stored.
-    pub(super) fn told(&self) -> Job {
+    pub(super) fn stored_snapshot(&self) -> Job {
         let mut state = self.state();
-        state.tell(self.log.last_sequence());
-        state.told.clone()
+        state.advance_stored_snapshot(self.log.last_sequence());
+        state.stored_snapshot.clone()
     }
 
     /// Reads or changes which clients hold the job.
-    pub(super) fn holds<T>(&self, change: impl FnOnce(&mut Holds) -> T) -> T {
+    pub(super) fn holds<T>(&self, change: impl FnOnce(&mut ClientHolds) -> T) -> T {
         change(&mut self.state().holds)
     }
 
     /// Lifts the back-pressure of the store from the job's writer, so that its end is not delayed.
-    pub(super) fn relieve(&self) {
-        self.log.relieve();
+    pub(super) fn release_backpressure(&self) {
+        self.log.release_backpressure();
     }
 
     /// Waits until every event that was written before the call is stored, or nothing more will be.
@@ -101,7 +101,7 @@ impl Live {
     }
 
     /// Sets the permit that the job works under; it is referenced weakly.
-    pub(super) fn works_under(&self, permit: &Arc<Mutex<Permit>>) {
+    pub(super) fn set_permit(&self, permit: &Arc<Mutex<Permit>>) {
         self.state().permit = Arc::downgrade(permit);
     }
 
@@ -111,7 +111,7 @@ impl Live {
         let (before, time) = (state.job.state(), Timestamp::now());
         fold::apply(&mut state.job, sequence, time, payload);
         if fold::matters(payload) {
-            state.tell(self.log.last_sequence());
+            state.advance_stored_snapshot(self.log.last_sequence());
             state.waiting.push_back((sequence, time, payload.clone()));
         }
         let after = state.job.state();
@@ -122,20 +122,20 @@ impl Live {
         {
             state.rests = rests;
             let mut permit = permit.lock().unwrap_or_else(PoisonError::into_inner);
-            if rests { permit.rest() } else { permit.work() }
+            if rests { permit.suspend() } else { permit.resume() }
         }
         (before != after).then_some(after)
     }
 
     /// Waits until the job has a stored open question; waits forever if it will have none.
-    pub(super) async fn asks(&self) {
+    pub(super) async fn wait_for_question(&self) {
         // Checked again whenever more events are stored.
         loop {
-            let told = self.told();
-            if told.question.is_some() {
+            let stored_snapshot = self.stored_snapshot();
+            if stored_snapshot.question.is_some() {
                 return;
             }
-            let wanted = told.last_sequence + 1;
+            let wanted = stored_snapshot.last_sequence + 1;
             self.log.reaches(wanted).await;
             if self.log.last_sequence() < wanted {
                 // Nothing more will be stored.
@@ -152,7 +152,7 @@ impl Live {
             if !matches!(state.cancelled_by, Some(CancelledBy::Shutdown)) {
                 let now = Timestamp::now();
                 state.job.cancel_request_time.get_or_insert(now);
-                state.told.cancel_request_time.get_or_insert(now);
+                state.stored_snapshot.cancel_request_time.get_or_insert(now);
             }
         }
         drop(state);
@@ -164,13 +164,13 @@ impl Live {
     }
 }
 
-impl State {
-    fn tell(&mut self, stored: u32) {
+impl LiveJobState {
+    fn advance_stored_snapshot(&mut self, stored: u32) {
         while let Some((sequence, time, payload)) =
             self.waiting.pop_front_if(|(sequence, ..)| *sequence <= stored)
         {
-            fold::apply(&mut self.told, sequence, time, &payload);
+            fold::apply(&mut self.stored_snapshot, sequence, time, &payload);
         }
-        self.told.last_sequence = self.told.last_sequence.max(stored);
+        self.stored_snapshot.last_sequence = self.stored_snapshot.last_sequence.max(stored);
     }
 }

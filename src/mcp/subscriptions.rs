@@ -34,7 +34,7 @@ struct Session {
 
 /// The sessions that have asked for something. Those whose client is gone are removed when another one asks.
 #[derive(Default)]
-pub(super) struct Watching(Mutex<HashMap<String, Session>>);
+pub(super) struct Subscriptions(Mutex<HashMap<String, Session>>);
 
 /// Returns the session id of a request; empty on standard streams, where there is one session.
 fn session_id(context: &RequestContext<RoleServer>) -> String {
@@ -49,7 +49,7 @@ fn is_sessionless(context: &RequestContext<RoleServer>) -> bool {
         .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
-impl Watching {
+impl Subscriptions {
     fn sessions(&self) -> MutexGuard<'_, HashMap<String, Session>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,7 +95,7 @@ impl McpHandler {
     }
 
     /// Handles `resources/subscribe`: notifies the session whenever the agents have changed.
-    pub(super) async fn watch(
+    pub(super) async fn subscribe_to_resource(
         &self,
         uri: &str,
         caller: &Principal,
@@ -122,7 +122,7 @@ impl McpHandler {
     }
 
     /// Handles `resources/unsubscribe`.
-    pub(super) fn unwatch(&self, uri: &str, context: &RequestContext<RoleServer>) {
+    pub(super) fn unsubscribe_from_resource(&self, uri: &str, context: &RequestContext<RoleServer>) {
         self.watching.with(context, |session| {
             if let Some(stop) = session.watched.remove(uri) {
                 stop.cancel();

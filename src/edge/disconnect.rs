@@ -28,15 +28,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Detects the half-close of a client; an extension of HTTP/1.1 requests. Without a waiter it costs nothing.
 #[derive(Clone, Debug)]
-pub(super) struct Departed(Weak<TcpStream>);
+pub(super) struct DisconnectSignal(Weak<TcpStream>);
 
-impl Departed {
+impl DisconnectSignal {
     pub(super) fn of(stream: &Arc<TcpStream>) -> Self {
         Self(Arc::downgrade(stream))
     }
 
     /// Waits until the client has closed its sending side or the connection is gone.
-    pub(super) fn seen(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub(super) fn wait_for_disconnect(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let Some(stream) = self.0.upgrade() else { return };
             loop {
@@ -59,11 +59,14 @@ impl Departed {
     }
 }
 
-impl Departed {
-    /// Waits as [`Departed::seen`], and then for `time`.
-    pub(super) fn seen_for(self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+impl DisconnectSignal {
+    /// Waits as [`DisconnectSignal::seen`], and then for `time`.
+    pub(super) fn wait_for_lasting_disconnect(
+        self,
+        time: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            self.seen().await;
+            self.wait_for_disconnect().await;
             tokio::time::sleep(time).await;
         })
     }
@@ -77,15 +80,19 @@ const SOON: Duration = Duration::from_millis(100);
 const OFTEN: Duration = Duration::from_secs(1);
 
 /// A watchdog for the reader of an event stream that may be gone.
-pub(super) struct Probe {
+pub(super) struct DisconnectProbe {
     seen: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     again: Pin<Box<Sleep>>,
     pause: Duration,
 }
 
-impl Probe {
-    pub(super) fn of(departed: Departed) -> Self {
-        Self { seen: Some(departed.seen()), again: Box::pin(tokio::time::sleep(Duration::ZERO)), pause: SOON }
+impl DisconnectProbe {
+    pub(super) fn of(departed: DisconnectSignal) -> Self {
+        Self {
+            seen: Some(departed.wait_for_disconnect()),
+            again: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            pause: SOON,
+        }
     }
 
     /// Returns ready when a [`PING`] is due.
@@ -102,35 +109,39 @@ impl Probe {
 }
 
 /// A response body that ends when its client leaves.
-pub(super) struct UntilDeparted {
+pub(super) struct UntilDisconnectBody {
     body: Body,
-    watch: Watch,
+    watch: DisconnectWatch,
 }
 
-enum Watch {
+enum DisconnectWatch {
     /// An event stream: pings detect whether the reader is gone.
-    Probe(Probe),
+    DisconnectProbe(DisconnectProbe),
     /// Any other body fails when this future completes.
     Break(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
-impl UntilDeparted {
-    pub(super) fn new(response: Response<Body>, departed: Departed, grace: Duration) -> Response<Self> {
+impl UntilDisconnectBody {
+    pub(super) fn new(
+        response: Response<Body>,
+        departed: DisconnectSignal,
+        grace: Duration,
+    ) -> Response<Self> {
         let is_events = response
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         response.map(|body| {
             let watch = match is_events {
-                true => Watch::Probe(Probe::of(departed)),
-                false => Watch::Break(departed.seen_for(grace)),
+                true => DisconnectWatch::DisconnectProbe(DisconnectProbe::of(departed)),
+                false => DisconnectWatch::Break(departed.wait_for_lasting_disconnect(grace)),
             };
             Self { body, watch }
         })
     }
 }
 
-impl http_body::Body for UntilDeparted {
+impl http_body::Body for UntilDisconnectBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -142,8 +153,10 @@ impl http_body::Body for UntilDeparted {
             return Poll::Ready(frame);
         }
         match &mut self.watch {
-            Watch::Probe(probe) => probe.poll_due(task).map(|()| Some(Ok(Frame::data(PING)))),
-            Watch::Break(seen) => {
+            DisconnectWatch::DisconnectProbe(probe) => {
+                probe.poll_due(task).map(|()| Some(Ok(Frame::data(PING))))
+            }
+            DisconnectWatch::Break(seen) => {
                 seen.as_mut().poll(task).map(|()| Some(Err(axum::Error::new("the client has left"))))
             }
         }

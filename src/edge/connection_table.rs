@@ -22,14 +22,14 @@ const IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// The connections of both ports.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct ConnectionTable {
     most: usize,
     most_beyond: usize,
-    state: Mutex<State>,
+    state: Mutex<ConnectionCounts>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ConnectionCounts {
     /// The number of connections within the bound.
     open: usize,
     /// The number of connections that were asked to close and are still there. Idle ones are only replaced while there are
@@ -44,8 +44,8 @@ struct State {
 
 /// An open connection; it counts until this is dropped.
 #[derive(Debug)]
-pub(super) struct Open {
-    all: Arc<Connections>,
+pub(super) struct OpenConnection {
+    all: Arc<ConnectionTable>,
     id: u64,
     is_beyond: AtomicBool,
     use_of: Mutex<Use>,
@@ -63,20 +63,20 @@ struct Use {
 
 /// Marks a connection as busy until this is dropped.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<Open>);
+pub(super) struct BusyGuard(Arc<OpenConnection>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Connections {
+impl ConnectionTable {
     pub(super) fn new(most: usize, most_beyond: usize) -> Arc<Self> {
         Arc::new(Self { most, most_beyond: most_beyond.max(1), state: Mutex::default() })
     }
 
     /// Registers an accepted connection. Beyond the bound the longest idle one is asked to close for it, or else it is marked
     /// as beyond.
-    pub(super) fn opened(self: &Arc<Self>) -> Arc<Open> {
+    pub(super) fn opened(self: &Arc<Self>) -> Arc<OpenConnection> {
         let (let_go, ends) = (CancellationToken::new(), CancellationToken::new());
         let now = Instant::now();
         let mut state = lock(&self.state);
@@ -98,7 +98,7 @@ impl Connections {
                 state.beyond.insert(id, ends.clone());
             }
         }
-        Arc::new(Open {
+        Arc::new(OpenConnection {
             all: self.clone(),
             id,
             is_beyond: AtomicBool::new(!is_within),
@@ -109,7 +109,7 @@ impl Connections {
     }
 }
 
-impl State {
+impl ConnectionCounts {
     fn let_longest_idle_go(&mut self, now: Instant) -> bool {
         let is_idle = |first: &std::collections::btree_map::OccupiedEntry<'_, (Instant, u64), _>| {
             now.duration_since(first.key().0) >= IDLE_TIME
@@ -127,7 +127,7 @@ impl State {
     }
 }
 
-impl Open {
+impl OpenConnection {
     /// Returns whether the connection is beyond the bound.
     pub(super) fn is_beyond(&self) -> bool {
         self.is_beyond.load(Ordering::Relaxed)
@@ -135,7 +135,7 @@ impl Open {
 
     /// Moves the connection within the bound, because another one will close for it. One that was refused before is closed
     /// all the same.
-    pub(super) fn stays(&self) {
+    pub(super) fn readmit(&self) {
         let mut state = lock(&self.all.state);
         if self.is_beyond() && !self.let_go.is_cancelled() {
             self.is_beyond.store(false, Ordering::Relaxed);
@@ -153,13 +153,13 @@ impl Open {
     }
 
     /// Marks the connection as busy until the returned guard is dropped.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+    pub(super) fn busy(self: &Arc<Self>) -> BusyGuard {
         let mut used = lock(&self.use_of);
         used.in_progress += 1;
         if used.in_progress == 1 {
             lock(&self.all.state).idle.remove(&(used.idle_since, self.id));
         }
-        Busy(self.clone())
+        BusyGuard(self.clone())
     }
 
     /// Returns whether nothing is in progress on the connection.
@@ -168,7 +168,7 @@ impl Open {
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         let open = &self.0;
         let mut used = lock(&open.use_of);
@@ -187,7 +187,7 @@ impl Drop for Busy {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         let idle_since = lock(&self.use_of).idle_since;
         let mut state = lock(&self.all.state);
@@ -209,11 +209,11 @@ mod tests {
     /// A connection that was refused is not kept for its own later requests, and is counted correctly.
     #[tokio::test]
     async fn who_was_refused_goes() {
-        let all = Connections::new(1, 1);
+        let all = ConnectionTable::new(1, 1);
         let (first, second) = (all.opened(), all.opened());
         let busy = (second.busy(), second.busy());
         second.has_had_its_answer();
-        second.stays();
+        second.readmit();
         assert!(second.is_beyond() && second.let_go.is_cancelled());
         drop((busy, second, first));
         let state = lock(&all.state);
@@ -223,7 +223,7 @@ mod tests {
     /// The longest idle connection is closed, busy ones stay, and beyond the bound the oldest newcomer makes room.
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_goes() {
-        let all = Connections::new(2, 1);
+        let all = ConnectionTable::new(2, 1);
         let (first, second) = (all.opened(), all.opened());
         let early = all.opened();
         assert!(early.is_beyond(), "the others may be about to say something");
@@ -238,7 +238,7 @@ mod tests {
         let (fourth, fifth) = (all.opened(), all.opened());
         assert!(fourth.is_beyond() && fifth.is_beyond());
         assert!(fourth.ends.is_cancelled() && !fifth.ends.is_cancelled());
-        fifth.stays();
+        fifth.readmit();
         drop(busy.0);
         assert!(first.let_go.is_cancelled() && !third.let_go.is_cancelled());
         drop((first, third, fourth, fifth, busy.1));

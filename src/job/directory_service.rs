@@ -8,7 +8,7 @@ use super::{
     info::{CAPABILITIES, ServerInfo},
 };
 use crate::{
-    agent::{self, Mind},
+    agent::{self, Planner},
     conversation::ConversationPage,
     engine::MAX_ARGUMENT_BYTES,
     error::{Error, Result},
@@ -20,16 +20,16 @@ use crate::{
 
 /// The directory service. Clones share its state.
 #[derive(Clone)]
-pub struct Desk {
+pub struct DirectoryService {
     service: JobService,
     toolbox: Toolbox,
-    mind: Arc<Mind>,
+    planner: Arc<Planner>,
 }
 
-impl Desk {
+impl DirectoryService {
     /// Creates the directory service beside the job service.
-    pub fn new(service: JobService, toolbox: Toolbox, mind: Arc<Mind>) -> Self {
-        Self { service, toolbox, mind }
+    pub fn new(service: JobService, toolbox: Toolbox, planner: Arc<Planner>) -> Self {
+        Self { service, toolbox, planner }
     }
 
     /// Returns the tools.
@@ -38,8 +38,8 @@ impl Desk {
     }
 
     /// Returns the planner of commands.
-    pub fn mind(&self) -> &Mind {
-        &self.mind
+    pub fn planner(&self) -> &Planner {
+        &self.planner
     }
 
     /// Returns a page of the caller's conversations, most recently used first; `page_size` 0 means 500, the most.
@@ -93,15 +93,15 @@ impl Desk {
     /// Returns what this gateway is, can do and is doing.
     pub fn info(&self) -> ServerInfo {
         let (running, queued) = self.service.counts();
-        let mind = &self.mind;
-        let identity = mind.identity();
-        let detected = mind.detected().into_iter();
+        let planner = &self.planner;
+        let identity = planner.identity();
+        let detected = planner.detected().into_iter();
         ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
-            planner: mind.planner(),
+            planner: planner.kind(),
             provider: identity.map(|identity| identity.provider.clone()).unwrap_or_default(),
             model: identity.map(|identity| identity.model.clone()).unwrap_or_default(),
-            why: mind.why.clone(),
+            why: planner.why.clone(),
             detected: detected
                 .map(|found| (masked_url(&found.base_url), found.provider.name(), found.models))
                 .collect(),

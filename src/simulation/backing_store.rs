@@ -18,29 +18,29 @@ pub(super) enum Kind {
 }
 
 /// A real store.
-pub(super) trait Beneath: Catalogue + EventLog + fmt::Debug {
+pub(super) trait BackingStore: Catalogue + EventLog + fmt::Debug {
     /// Returns the jobs that it knows.
     fn job_ids(&self) -> Vec<JobId>;
     /// Opens the store again, as after a restart: nobody holds a job.
-    fn reopened(&self) -> Arc<dyn Beneath>;
+    fn reopened(&self) -> Arc<dyn BackingStore>;
 }
 
-impl Beneath for MemoryStore {
+impl BackingStore for MemoryStore {
     fn job_ids(&self) -> Vec<JobId> {
         self.contents().into_keys().collect()
     }
 
-    fn reopened(&self) -> Arc<dyn Beneath> {
+    fn reopened(&self) -> Arc<dyn BackingStore> {
         Arc::new(Self::reopened(self))
     }
 }
 
-impl Beneath for EmbeddedStore {
+impl BackingStore for EmbeddedStore {
     fn job_ids(&self) -> Vec<JobId> {
         Self::job_ids(self)
     }
 
-    fn reopened(&self) -> Arc<dyn Beneath> {
+    fn reopened(&self) -> Arc<dyn BackingStore> {
         Arc::new(self.opened_again().expect("a disk that can be read"))
     }
 }
@@ -53,7 +53,7 @@ pub(super) struct Disk {
 }
 
 impl Kind {
-    pub(super) fn create(self, seed: u64) -> (Arc<dyn Beneath>, Option<Disk>) {
+    pub(super) fn create(self, seed: u64) -> (Arc<dyn BackingStore>, Option<Disk>) {
         match self {
             Self::Memory => (Arc::new(MemoryStore::default()), None),
             Self::Files(durability) => {

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::super::{
     entry::{Entry, Key},
-    index::EndOf,
+    index::EndSummary,
 };
 use crate::{
     pb::{
@@ -19,7 +19,7 @@ use crate::{
 
 /// One entry of the catalogue.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
+pub(super) enum EncodedEntry<'a> {
     /// A job was accepted. `record` is the encoded `JobRecord`.
     Created { job_id: &'a str, record: &'a [u8] },
     /// A job ended. `end` is the encoded `JobEnd`.
@@ -28,7 +28,7 @@ pub(super) enum Said<'a> {
     Deleted { job_id: &'a str },
 }
 
-impl<'a> Said<'a> {
+impl<'a> EncodedEntry<'a> {
     /// Parses an entry. Returns `None` if `content` is not one.
     pub(super) fn of(content: &'a [u8]) -> Option<Self> {
         let mut said = None;
@@ -63,13 +63,13 @@ fn last(message: &[u8], tag: u32) -> Option<&[u8]> {
 
 /// Creates index entries of ended jobs. Consecutive jobs of one owner share one copy of the principal.
 #[derive(Debug, Default)]
-pub(super) struct EndedJobs {
+pub(super) struct EndedEntryBuilder {
     owner: Option<(Vec<u8>, Principal)>,
 }
 
-impl EndedJobs {
-    /// Creates the entry and the end of a job from `record` and `end` as [`Said`] holds them. `None` if one is malformed.
-    pub(super) fn entry(&mut self, record: &[u8], end: &[u8]) -> Option<(Entry, EndOf)> {
+impl EndedEntryBuilder {
+    /// Creates the entry and the end of a job from `record` and `end` as [`EncodedEntry`] holds them. `None` if one is malformed.
+    pub(super) fn entry(&mut self, record: &[u8], end: &[u8]) -> Option<(Entry, EndSummary)> {
         let (mut job, mut digest, mut principal) = (&[][..], &[][..], None);
         for field in Fields(record) {
             let field = field.ok()?;
@@ -118,8 +118,8 @@ fn state(value: u64) -> JobState {
 }
 
 /// Parses a `JobEnd` and appends the fields that a listing shows to `summary`. `None` if it is malformed.
-fn ended(end: &[u8], summary: &mut Vec<u8>) -> Option<EndOf> {
-    let mut ended = EndOf::default();
+fn ended(end: &[u8], summary: &mut Vec<u8>) -> Option<EndSummary> {
+    let mut ended = EndSummary::default();
     for field in Fields(end) {
         let field = field.ok()?;
         match field.tag {
@@ -197,7 +197,7 @@ mod tests {
     fn an_entry_says_the_same_as_when_it_is_decoded_whole() {
         let job_id = JobId::generate().unwrap();
         let (created, ended) = job(&job_id);
-        let mut jobs = EndedJobs::default();
+        let mut jobs = EndedEntryBuilder::default();
         for (principal, digest) in [
             (Some(Principal::from_proxy("bob").to_stored()), &b"digest"[..]),
             (Some(Principal::from_proxy("bob").to_stored()), b""),
@@ -208,7 +208,10 @@ mod tests {
                 JobRecord { job: Some(created.clone()), request_digest: digest.to_vec().into(), principal };
             let entry = |entry| CatalogEntry { entry: Some(entry) }.encode_to_vec();
             let bytes = entry(catalog_entry::Entry::Created(record.clone()));
-            let Some(Said::Created { job_id: named, record: encoded }) = Said::of(&bytes) else { panic!() };
+            let Some(EncodedEntry::Created { job_id: named, record: encoded }) = EncodedEntry::of(&bytes)
+            else {
+                panic!()
+            };
             assert_eq!((named, encoded), (job_id.as_str(), &record.encode_to_vec()[..]));
             let end = JobEnd {
                 job_id: job_id.to_string(),
@@ -218,10 +221,10 @@ mod tests {
                 job: Some(Job { outcome: None, ..ended.clone() }),
             };
             let bytes = entry(catalog_entry::Entry::Ended(end));
-            let Some(Said::Ended { job_id: named, end }) = Said::of(&bytes) else { panic!() };
+            let Some(EncodedEntry::Ended { job_id: named, end }) = EncodedEntry::of(&bytes) else { panic!() };
             assert_eq!(named, job_id.as_str());
             let (said, end) = jobs.entry(encoded, end).unwrap();
-            assert_eq!(end, EndOf::new(&ended, 1 << 40, true));
+            assert_eq!(end, EndSummary::new(&ended, 1 << 40, true));
             let whole = Entry::new(record, Some(&ended));
             assert!(said.owner.is_identical(&whole.owner), "{:?} {:?}", said.owner, whole.owner);
             assert_eq!(said.job(&job_id), Job { state: 0, ..whole.job(&job_id) });
@@ -230,8 +233,11 @@ mod tests {
             assert_eq!(key(&said), key(&whole));
         }
         let deleted = CatalogEntry { entry: Some(catalog_entry::Entry::Deleted(job_id.to_string())) };
-        assert_eq!(Said::of(&deleted.encode_to_vec()), Some(Said::Deleted { job_id: job_id.as_str() }));
-        assert_eq!(Said::of(b""), None);
-        assert_eq!(Said::of(&[0x0a, 0x05, 1]), None);
+        assert_eq!(
+            EncodedEntry::of(&deleted.encode_to_vec()),
+            Some(EncodedEntry::Deleted { job_id: job_id.as_str() })
+        );
+        assert_eq!(EncodedEntry::of(b""), None);
+        assert_eq!(EncodedEntry::of(&[0x0a, 0x05, 1]), None);
     }
 }

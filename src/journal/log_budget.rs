@@ -18,24 +18,24 @@ use crate::{
 const PIECE_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
-struct State {
+struct LogBudgetState {
     held: BTreeMap<Principal, usize>,
     total: usize,
 }
 
 /// See the documentation of the module.
 #[derive(Debug)]
-pub(super) struct LogRoom {
+pub(super) struct LogBudget {
     bounds: Bounds,
-    state: Mutex<State>,
+    state: Mutex<LogBudgetState>,
 }
 
-impl LogRoom {
+impl LogBudget {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self { bounds, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LogBudgetState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn one_callers_long_logs_leave_room_for_anothers_short_ones() {
-        let room = LogRoom::new(Bounds { most: 64 * PIECE_BYTES, most_per_caller: None });
+        let room = LogBudget::new(Bounds { most: 64 * PIECE_BYTES, most_per_caller: None });
         let [a, b] = ["a", "b"].map(Principal::from_proxy);
         let pieces = std::iter::from_fn(|| room.take(&a, 1).ok()).count();
         assert_eq!(pieces, 48, "three quarters");

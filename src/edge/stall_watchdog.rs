@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::listener::Holds;
+use super::listener::RequestGuards;
 use crate::task::Group;
 
 /// The most bytes that a body yields at once (the initial maximum frame size, RFC 9113, section 4.2), so that a client's
@@ -29,12 +29,12 @@ use crate::task::Group;
 const PIECE_BYTES: usize = 16 * 1024;
 
 tokio::task_local! {
-    static TAKING: Arc<Taking>;
+    static TAKING: Arc<BodyActivity>;
 }
 
 /// What the watchdog knows about the body of one stream.
 #[derive(Debug, Default)]
-struct Taking {
+struct BodyActivity {
     /// It yielded a frame and was not polled again since.
     is_untaken: AtomicBool,
     /// How often it was polled.
@@ -44,12 +44,12 @@ struct Taking {
 /// Runs the streams of HTTP/2 connections as tasks of a group, and resets those whose clients read nothing for
 /// `stall_timeout`.
 #[derive(Clone, Debug)]
-pub(super) struct Streams {
+pub(super) struct StreamExecutor {
     pub(super) group: Group,
     pub(super) stall_timeout: Duration,
 }
 
-impl<F> hyper::rt::Executor<F> for Streams
+impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -59,7 +59,7 @@ where
 }
 
 async fn watch(stream: impl Future<Output = ()>, stall_timeout: Duration) {
-    let taking = Arc::new(Taking::default());
+    let taking = Arc::new(BodyActivity::default());
     let mut stream = pin!(TAKING.scope(taking.clone(), stream));
     let (mut asked, mut last_move) = (0, Instant::now());
     // Created when a client first has to be waited for, which most streams never need.
@@ -92,18 +92,18 @@ async fn watch(stream: impl Future<Output = ()>, stall_timeout: Duration) {
 
 /// A response body that records its polls for the watchdog. On HTTP/1.1, where the socket has a stall timeout, it only
 /// forwards.
-pub(super) struct TakenBody {
+pub(super) struct WatchedBody {
     body: Body,
-    taking: Option<Arc<Taking>>,
+    taking: Option<Arc<BodyActivity>>,
     /// The rest of a frame that was larger than [`PIECE_BYTES`].
     rest: Bytes,
     /// Held until the response has been read completely or dropped.
-    _holds: Holds,
+    _holds: RequestGuards,
 }
 
-impl TakenBody {
+impl WatchedBody {
     /// Wraps a body. Must be called within the task of the stream that the body belongs to.
-    pub(super) fn new(body: Body, holds: Holds) -> Self {
+    pub(super) fn new(body: Body, holds: RequestGuards) -> Self {
         Self { body, taking: TAKING.try_with(Arc::clone).ok(), rest: Bytes::new(), _holds: holds }
     }
 
@@ -126,7 +126,7 @@ impl TakenBody {
     }
 }
 
-impl HttpBody for TakenBody {
+impl HttpBody for WatchedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -17,8 +17,8 @@ use super::{
     Batch, Claim, JobId,
     committer::Committer,
     encode,
-    mark::{Broken, Mark, Published},
-    room::LogRoom,
+    high_water_mark::{HighWaterMark, LogFailure, PublishedPosition},
+    log_budget::LogBudget,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -49,9 +49,9 @@ pub struct Counters {
 }
 
 #[derive(Debug)]
-struct State {
+struct LiveLogState {
     next_sequence: u32,
-    open: Open,
+    open: OpenBatch,
     sealed: VecDeque<Arc<Batch>>,
     unstored_bytes: usize,
     tail: VecDeque<Arc<Batch>>,
@@ -70,45 +70,45 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenBatch {
     bytes: BytesMut,
     ends: Vec<u32>,
 }
 
 /// One live log. The [`Appender`] writes to it, the committer stores it, and followers read it.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct LiveLog {
     pub(super) claim: Claim,
     pub(super) owner: Principal,
-    state: Mutex<State>,
-    pub(super) mark: Mark,
+    state: Mutex<LiveLogState>,
+    pub(super) mark: HighWaterMark,
     /// Notified when unstored bytes were stored, or when appends must no longer wait for the store.
     space: Notify,
-    is_relieved: AtomicBool,
+    is_backpressure_released: AtomicBool,
     max_tail_bytes: usize,
     committer: Arc<Committer>,
-    room: Arc<LogRoom>,
+    room: Arc<LogBudget>,
 }
 
-impl Drop for Log {
+impl Drop for LiveLog {
     fn drop(&mut self) {
         self.state().give_room_back(&self.room, &self.owner);
     }
 }
 
-impl Log {
+impl LiveLog {
     pub(super) fn new(
         (claim, owner): (Claim, Principal),
         last_sequence: u32,
         max_tail_bytes: usize,
-        (committer, room): (Arc<Committer>, Arc<LogRoom>),
+        (committer, room): (Arc<Committer>, Arc<LogBudget>),
     ) -> Self {
         Self {
             claim,
             owner,
-            state: Mutex::new(State {
+            state: Mutex::new(LiveLogState {
                 next_sequence: last_sequence + 1,
-                open: Open::default(),
+                open: OpenBatch::default(),
                 sealed: VecDeque::new(),
                 unstored_bytes: 0,
                 tail: VecDeque::new(),
@@ -120,9 +120,9 @@ impl Log {
                 room_left: 0,
                 room_taken: 0,
             }),
-            mark: Mark::at(last_sequence),
+            mark: HighWaterMark::at(last_sequence),
             space: Notify::new(),
-            is_relieved: AtomicBool::new(false),
+            is_backpressure_released: AtomicBool::new(false),
             max_tail_bytes,
             committer,
             room,
@@ -133,7 +133,7 @@ impl Log {
         &self.claim.job_id
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LiveLogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -160,7 +160,7 @@ impl Log {
             return Err(Error::internal(format_args!("{}: an event of {size} bytes", self.job_id())));
         }
         // A job that is being ended may always write its last events, whatever the budget.
-        if size > state.room_left && !self.is_relieved.load(Ordering::Relaxed) {
+        if size > state.room_left && !self.is_backpressure_released.load(Ordering::Relaxed) {
             let taken = self.room.take(&self.owner, size)?;
             state.room_left += taken;
             state.room_taken += taken;
@@ -200,7 +200,7 @@ impl Log {
             let mut space = std::pin::pin!(self.space.notified());
             space.as_mut().enable();
             if self.state().unstored_bytes <= MAX_PENDING_BYTES
-                || self.is_relieved.load(Ordering::Relaxed)
+                || self.is_backpressure_released.load(Ordering::Relaxed)
                 || self.mark.now().broken.is_some()
             {
                 return;
@@ -216,7 +216,7 @@ impl Log {
         state.sealed.drain(..).collect()
     }
 
-    /// Puts batches that [`Log::take`] returned and that were not stored back at the front of the queue.
+    /// Puts batches that [`LiveLog::take`] returned and that were not stored back at the front of the queue.
     pub(super) fn give_back(&self, batches: Vec<Arc<Batch>>) {
         let mut state = self.state();
         for batch in batches.into_iter().rev() {
@@ -256,7 +256,7 @@ impl Log {
         }
         drop(state);
         if let Some(last_sequence) = last {
-            self.mark.set(Published { last_sequence, is_ended, broken: None });
+            self.mark.set(PublishedPosition { last_sequence, is_ended, broken: None });
         }
         self.space.notify_waiters();
         has_more
@@ -265,25 +265,25 @@ impl Log {
     /// Marks the log as ended: its last event is already stored.
     pub(super) fn set_ended(&self) {
         self.state().is_ended = true;
-        self.mark.set(Published { is_ended: true, ..self.mark.now() });
+        self.mark.set(PublishedPosition { is_ended: true, ..self.mark.now() });
     }
 
     /// Discards everything unstored and wakes all waiters with the reason: nothing more of the log will be stored.
-    pub(super) fn break_off(&self, why: Broken) {
+    pub(super) fn break_off(&self, why: LogFailure) {
         let mut state = self.state();
         state.sealed.clear();
-        state.open = Open::default();
+        state.open = OpenBatch::default();
         state.unstored_bytes = 0;
         state.is_ended = true;
         state.give_room_back(&self.room, &self.owner);
         drop(state);
-        self.mark.set(Published { broken: Some(why), ..self.mark.now() });
+        self.mark.set(PublishedPosition { broken: Some(why), ..self.mark.now() });
         self.space.notify_waiters();
     }
 }
 
-impl State {
-    fn give_room_back(&mut self, room: &LogRoom, owner: &Principal) {
+impl LiveLogState {
+    fn give_room_back(&mut self, room: &LogBudget, owner: &Principal) {
         room.give_back(owner, std::mem::take(&mut self.room_taken));
         self.room_left = 0;
     }
@@ -339,14 +339,14 @@ fn footprint(batch: &Arc<Batch>) -> usize {
 /// The single writer of the events of a job.
 #[derive(Debug)]
 pub struct Appender {
-    pub(super) log: Arc<Log>,
+    pub(super) log: Arc<LiveLog>,
 }
 
 /// Observes how far the events of a job are stored.
 #[derive(Clone, Debug)]
-pub struct Stored(Arc<Log>);
+pub struct StorageProgress(Arc<LiveLog>);
 
-impl Stored {
+impl StorageProgress {
     /// Returns the id of the job.
     pub fn job_id(&self) -> &JobId {
         self.0.job_id()
@@ -369,16 +369,16 @@ impl Stored {
 
     /// Stops [`Appender::append`] from waiting for the store. Events beyond the bound are then held in memory, so this is meant
     /// for a job that is being ended: ending it must not depend on a store that is stuck.
-    pub fn relieve(&self) {
-        self.0.is_relieved.store(true, Ordering::Relaxed);
+    pub fn release_backpressure(&self) {
+        self.0.is_backpressure_released.store(true, Ordering::Relaxed);
         self.0.space.notify_waiters();
     }
 }
 
 impl Appender {
     /// Returns a handle that observes how far the events are stored.
-    pub fn stored(&self) -> Stored {
-        Stored(self.log.clone())
+    pub fn stored(&self) -> StorageProgress {
+        StorageProgress(self.log.clone())
     }
 
     /// Returns the id of the job.
@@ -387,12 +387,12 @@ impl Appender {
     }
 
     /// Appends one event and returns its sequence. Readers see the event only once it is stored, which happens soon; this call
-    /// waits only while more than 1 MiB is unstored and [`Stored::relieve`] was not called. `numbered` is called with the
+    /// waits only while more than 1 MiB is unstored and [`StorageProgress::relieve`] was not called. `numbered` is called with the
     /// sequence first and returns the state of the job if the event changes it; it must neither block nor call back into the log.
     ///
     /// # Errors
     /// [`Reason::Internal`] for an event larger than [`MAX_EVENT_BYTES`] or after the last one; [`Reason::LogLimit`] if the logs
-    /// of running jobs have used up their byte budget, unless [`Stored::relieve`] was called.
+    /// of running jobs have used up their byte budget, unless [`StorageProgress::relieve`] was called.
     pub async fn append(
         &self,
         payload: &Payload,

@@ -11,10 +11,10 @@ use crate::{
     engine::Exit,
     error::{Error, Reason, Result},
     journal::JobId,
-    mcp::{Asked, OutsideCall, ToolRunner, Watched},
+    mcp::{InboundCall, JobQuestion, JobUpdate, ToolRunner},
     pb::{Door, Job, Json, StatusReason, Task, TaskOptions, ToolCall, job_event::Payload, task},
     principal::Principal,
-    tool::{Call, Completed, Done},
+    tool::{Call, CompletedCall, ToolResult},
 };
 
 /// How long a cancellation waits for the call's processes to end before the client gets its response.
@@ -35,13 +35,13 @@ fn call_of(job: &Job) -> Result<Call> {
 
 /// The outcome of a job, collected from its events while it is followed.
 #[derive(Default)]
-struct Outcome {
+struct FollowedOutcome {
     exit: Option<Exit>,
-    result: Option<Result<Done>>,
+    result: Option<Result<ToolResult>>,
     duration: Duration,
 }
 
-impl Outcome {
+impl FollowedOutcome {
     fn hear(&mut self, payload: &Payload) {
         match payload {
             Payload::OnToolEnd(end) => {
@@ -49,7 +49,7 @@ impl Outcome {
                 self.duration = Duration::from_millis(end.duration_ms.into());
             }
             Payload::Result(result) => {
-                self.result = Some(Ok(Done {
+                self.result = Some(Ok(ToolResult {
                     text: result.result.clone(),
                     value: value_of(result.structured.as_ref()),
                     is_truncated: result.is_truncated,
@@ -63,23 +63,23 @@ impl Outcome {
         }
     }
 
-    fn completed(self) -> Completed {
+    fn completed(self) -> CompletedCall {
         let result = self.result.unwrap_or_else(|| Err(Error::internal("a job ended without an outcome")));
-        Completed { result, exit: self.exit, duration: self.duration }
+        CompletedCall { result, exit: self.exit, duration: self.duration }
     }
 }
 
 /// Returns what the client of a running call is shown of an event, if anything.
-fn watched(sequence: u32, payload: &Payload) -> Option<Watched> {
+fn watched(sequence: u32, payload: &Payload) -> Option<JobUpdate> {
     match payload {
-        Payload::JobStarted(_) => Some(Watched::Said("the job has started".to_owned())),
+        Payload::JobStarted(_) => Some(JobUpdate::Message("the job has started".to_owned())),
         Payload::StatusUpdate(update) if update.reason() == StatusReason::Queued => {
             let position = update.queue_position.unwrap_or(1);
-            Some(Watched::Said(format!("{} (number {position} in the queue)", update.message)))
+            Some(JobUpdate::Message(format!("{} (number {position} in the queue)", update.message)))
         }
-        Payload::StatusUpdate(update) => Some(Watched::Said(update.message.clone())),
-        Payload::OnToolOutput(output) => Some(Watched::Output(output.text.clone())),
-        Payload::InputRequired(asked) => Some(Watched::Asked(Asked {
+        Payload::StatusUpdate(update) => Some(JobUpdate::Message(update.message.clone())),
+        Payload::OnToolOutput(output) => Some(JobUpdate::Output(output.text.clone())),
+        Payload::InputRequired(asked) => Some(JobUpdate::Question(JobQuestion {
             input_id: asked.input_id.clone(),
             prompt: asked.prompt.clone(),
             default: value_of(asked.default_value.as_ref()),
@@ -91,7 +91,7 @@ fn watched(sequence: u32, payload: &Payload) -> Option<Watched> {
 
 #[async_trait]
 impl ToolRunner for JobService {
-    async fn submit(&self, call: OutsideCall) -> Result<String> {
+    async fn submit(&self, call: InboundCall) -> Result<String> {
         let tool_call = ToolCall {
             tool: call.call.tool().as_str().to_owned(),
             arguments: Some(Json::from_value(&call.arguments)),
@@ -111,10 +111,10 @@ impl ToolRunner for JobService {
         caller: &Principal,
         job_id: &str,
         after_sequence: u32,
-        watch: mpsc::Sender<Watched>,
-    ) -> Result<Completed> {
+        watch: mpsc::Sender<JobUpdate>,
+    ) -> Result<CompletedCall> {
         let mut follower = self.follow(caller, &JobId::parse(job_id)?, after_sequence).await?;
-        let mut outcome = Outcome::default();
+        let mut outcome = FollowedOutcome::default();
         loop {
             let slice = tokio::select! {
                 // Available events are delivered before the stream is closed. `next` is cancel safe.
@@ -145,14 +145,14 @@ impl ToolRunner for JobService {
         }
     }
 
-    async fn asked(&self, caller: &Principal, job_id: &str) -> Result<(Asked, Call)> {
+    async fn asked(&self, caller: &Principal, job_id: &str) -> Result<(JobQuestion, Call)> {
         let job = self.get(caller, &JobId::parse(job_id)?).await?;
         let call = call_of(&job)?;
         let question = job.question.ok_or_else(|| {
             let message = format!("the session {job_id} does not wait for input; it may have ended");
             Error::new(Reason::NoOpenQuestion, message)
         })?;
-        let asked = Asked {
+        let asked = JobQuestion {
             input_id: question.input_id,
             prompt: question.prompt,
             default: value_of(question.default_value.as_ref()),
