@@ -11,7 +11,7 @@ use crate::{
     conversation::{ConversationStore, Layout, Names, upgrade},
     descriptors,
     edge::{self, Addresses, Capacity, Headers, Server},
-    engine::{Engine, Kind, Limits, Supervisor, sweep},
+    engine::{DriverConfig, Engine, Supervisor, driver, sweep},
     error::{Error, Reason, Result},
     files::Pool,
     job::{AgentWorker, DirectoryService, JobService, NotReadyCause},
@@ -21,7 +21,7 @@ use crate::{
     principal::{OwnersOnly, Policy, Principal},
     secret::{Secret, masked_url},
     task::Group,
-    tool::{Toolbox, ToolboxConfig},
+    tool::Toolbox,
 };
 
 /// The last part of the grace period, reserved for jobs and processes that did not stop in time.
@@ -86,9 +86,6 @@ impl Core {
             .map_err(|message| Error::new(Reason::EngineNotStarted, message))?;
         let guardian = vec![own_program, "guardian".to_owned()];
         let supervisor = Supervisor::start_guardian(guardian, Group::new("supervisor")).await?;
-        if engine.kind == Kind::Bundled {
-            seed(&engine, &supervisor).await?;
-        }
         let max_tail_bytes = config.jobs.tail_bytes as usize;
         let max_log_bytes = config.jobs.log_bytes();
         let parts = Parts { catalogue, events, policy: policy.clone(), max_tail_bytes, max_log_bytes };
@@ -103,18 +100,21 @@ impl Core {
         if config.storage.kind == journal::Kind::Memory {
             home = format!("{home}#{}", std::process::id());
         }
-        let toolbox_config = ToolboxConfig {
-            home: home.clone(),
-            agent_environment: thinking.for_engine(engine.kind),
-            engine,
-            data_directory: data_directory.clone(),
-            conductor: config.conductor.clone(),
-            policy,
-        };
         let pool = Pool::default();
+        let driver = driver(DriverConfig {
+            engine: engine.clone(),
+            limits: config.conductor.clone(),
+            data_directory: data_directory.clone(),
+            home: home.clone(),
+            model_environment: thinking.for_engine(),
+            pool: pool.clone(),
+            supervisor: supervisor.clone(),
+        })?;
+        driver.prepare().await?;
         let layout = Layout { data_directory: data_directory.clone(), names };
         let conversations = ConversationStore::new(layout, config.conversations.clone(), pool.clone());
-        let toolbox = Toolbox::new(toolbox_config, conversations, pool, supervisor.clone())?;
+        let limits = config.conductor.clone();
+        let toolbox = Toolbox::new((engine, driver), limits, conversations, pool, policy);
         let planner = thinking.planner(config, &toolbox, &supervisor, (&home, &data_directory)).await?;
         let planner = Arc::new(planner);
         let worker = Arc::new(AgentWorker { toolbox: toolbox.clone(), planner: planner.clone() });
@@ -197,8 +197,8 @@ impl ModelSelection {
 
     /// Returns the environment variable through which agents of the bundled engine reach the model; empty for a real engine,
     /// which brings its own configuration.
-    fn for_engine(&self, kind: Kind) -> BTreeMap<String, Secret> {
-        let selected = self.choice.selected.as_ref().filter(|_| kind == Kind::Bundled);
+    fn for_engine(&self) -> BTreeMap<String, Secret> {
+        let selected = self.choice.selected.as_ref();
         let variable = selected.and_then(|selected| serde_json::to_string(selected).ok());
         variable.map(|json| (llm::MODEL_VARIABLE.to_owned(), Secret::from(json))).into_iter().collect()
     }
@@ -248,14 +248,14 @@ async fn check_engine(service: JobService, toolbox: Toolbox, stop: CancellationT
 }
 
 async fn check_engine_for_ever(service: JobService, toolbox: Toolbox) {
-    let mut start_problem = toolbox.engine_start_problem().await;
+    let mut start_problem = toolbox.driver().start_problem().await;
     let mut started_at = tokio::time::Instant::now();
     loop {
         if start_problem.is_some() && started_at.elapsed() >= ENGINE_START_INTERVAL {
-            start_problem = toolbox.engine_start_problem().await;
+            start_problem = toolbox.driver().start_problem().await;
             started_at = tokio::time::Instant::now();
         }
-        let problem = toolbox.engine_problem().await.or_else(|| start_problem.clone());
+        let problem = toolbox.driver().problem().await.or_else(|| start_problem.clone());
         service.set_condition(NotReadyCause::Engine, problem);
         tokio::time::sleep(ENGINE_CHECK_INTERVAL).await;
     }
@@ -266,42 +266,6 @@ fn own_program() -> Result<String> {
     // An upgrade may have replaced the executable of this running process; the kernel still has the original file.
     let path = if path.exists() { path } else { "/proc/self/exe".into() };
     Ok(path.to_string_lossy().into_owned())
-}
-
-/// Installs the templates in the workspace of a bundled engine that was never used, so that it has agents to run.
-async fn seed(engine: &Engine, supervisor: &Supervisor) -> Result<()> {
-    let is_used = |root: &Path| {
-        root.join("config.yaml").exists()
-            || root.join(crate::engine::workspace::DEFAULT_STORAGE_PATH).exists()
-    };
-    if is_used(&engine.root) {
-        return Ok(());
-    }
-    let limits = Limits {
-        timeout: Duration::from_secs(30),
-        kill_grace: Duration::from_secs(1),
-        max_output_bytes: 64 * 1024,
-        max_kept_bytes: 64 * 1024,
-    };
-    let program = engine.program.iter().cloned().chain(["--install=all".to_owned()]).collect();
-    let command = crate::engine::Command {
-        program,
-        environment: engine.environment.clone(),
-        directory: engine.root.clone(),
-        has_input: false,
-    };
-    let mut run = supervisor.run(command, limits).await?;
-    let never = CancellationToken::new();
-    while run.next(&never).await.is_some() {}
-    let finished = run.finish();
-    if finished.exit == crate::engine::Exit::Code(0) {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&finished.stderr).trim().to_owned();
-    Err(Error::new(
-        Reason::EngineNotStarted,
-        format!("the bundled engine's workspace could not be filled: {said}"),
-    ))
 }
 
 /// The running gateway, with its listeners open.

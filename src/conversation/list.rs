@@ -34,14 +34,14 @@ pub struct ConversationPage {
 
 /// The index of all conversations, read from the disk when it is first needed.
 #[derive(Debug, Default)]
-pub(super) struct JobOverview {
+pub(super) struct LazyConversationIndex {
     pub(super) index: Arc<ConversationIndex>,
     is_read: tokio::sync::OnceCell<()>,
     /// Notified when there may be more conversations than retention keeps.
     due: Arc<Notify>,
 }
 
-impl JobOverview {
+impl LazyConversationIndex {
     /// Returns a handle that records uses of conversations.
     pub(super) fn uses(&self) -> Uses {
         Uses { index: self.index.clone(), due: self.due.clone() }

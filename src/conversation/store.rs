@@ -16,7 +16,7 @@ use super::{
     ConversationsConfig, Layout,
     exchanges::{self, Exchange},
     layout::{ABOUT_FILE, names_of},
-    list::JobOverview,
+    list::LazyConversationIndex,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -145,7 +145,7 @@ pub(super) struct Inner {
     /// The bounded pool of threads for files that others can write.
     pool: Pool,
     in_use: ConversationUseCounts,
-    pub(super) known: JobOverview,
+    pub(super) known: LazyConversationIndex,
     /// Held while a conversation's exchanges are rewritten.
     exchange_writes: tokio::sync::Mutex<()>,
     /// Held while a caller's settings are read and rewritten.
@@ -160,7 +160,7 @@ impl ConversationStore {
             retention,
             pool,
             in_use: ConversationUseCounts::default(),
-            known: JobOverview::default(),
+            known: LazyConversationIndex::default(),
             exchange_writes: tokio::sync::Mutex::default(),
             settings_writes: Arc::default(),
         };

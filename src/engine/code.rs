@@ -36,7 +36,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// The copies of the engine's code.
 #[derive(Debug)]
-pub struct Code {
+pub(super) struct Code {
     checkout: PathBuf,
     copies: PathBuf,
     /// Paths within the checkout that are not code: the agents and the gateway's own data.
@@ -46,7 +46,7 @@ pub struct Code {
 
 impl Code {
     /// Manages copies of a checkout's code below `copies`; `apart` lists paths that are left out.
-    pub fn new(checkout: PathBuf, copies: PathBuf, apart: Vec<PathBuf>) -> Self {
+    pub(super) fn new(checkout: PathBuf, copies: PathBuf, apart: Vec<PathBuf>) -> Self {
         Self { checkout, copies, apart, latest: Mutex::default() }
     }
 
@@ -62,7 +62,7 @@ impl Code {
     ///
     /// # Errors
     /// When the checkout cannot be read or is larger than the limits, or the copy cannot be written.
-    pub fn current(&self) -> io::Result<PathBuf> {
+    pub(super) fn current(&self) -> io::Result<PathBuf> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, copy)) = latest.as_ref().filter(|(looked, _)| looked.elapsed() < FRESH) {
             return Ok(copy.clone());

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::environment;
+use super::{environment, workspace::Workspace};
+use crate::error::{Error, Reason};
 
 /// Which engine runs, where, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +104,18 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Opens the engine's shared workspace. Blocks on its files.
+    ///
+    /// # Errors
+    /// [`Reason::Unsupported`] where the engine keeps its agents in something else than files; [`Reason::ToolFailed`] when it cannot be
+    /// read.
+    pub fn workspace(&self) -> crate::error::Result<Workspace> {
+        Workspace::of(&self.root).map_err(|error| match error.kind() {
+            std::io::ErrorKind::Unsupported => Error::new(Reason::Unsupported, error.to_string()),
+            _ => Error::new(Reason::ToolFailed, format!("the engine's workspace cannot be read: {error}")),
+        })
+    }
+
     /// Returns the configured engine. `own_program` is the path of this gateway's executable, which is the bundled engine too.
     ///
     /// # Errors

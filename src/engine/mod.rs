@@ -4,11 +4,12 @@
 //! subreaper of every engine, so that nothing can leave its tree, and it ends them all when the gateway dies.
 //!
 //! *Lives here:* the guardian and its protocol, runs and their output, the environment, the reading of a real
-//! engine's outcome, the workspace's layout. *May import:* rank 0. *May not:* know events or jobs.
+//! engine's outcome, the workspace's layout, the drivers, one for each kind of engine. *May import:* rank 0. *May not:* know events or jobs.
 
 mod code;
 mod config;
 mod documents;
+mod driver;
 mod environment;
 pub mod guardian;
 mod outcome;
@@ -21,16 +22,20 @@ mod sweep;
 mod tree;
 pub mod workspace;
 
-pub use code::Code;
+use code::Code;
 pub use config::{Config, Engine, Kind, RunEnvironment};
 pub use documents::read_yaml;
+pub use driver::{
+    AgentDetails, AgentRequest, Agents, Capabilities, Driver, DriverConfig, Ended, EngineRun, Findings,
+    MAX_LINE_CHARACTERS, Memory, RunContext, RunOutcome, RunUpdate, driver, find_agent,
+};
 pub use environment::prepare as prepare_environment;
 pub use outcome::{EngineOutcome, read_outcome, unreadable};
 #[cfg(any(test, fuzzing))]
 pub(crate) use output::Decoder;
 pub use output::{Chunk, Stream};
 pub use run::{Ending, Exit, Finished, Limits, Run, StdinState};
-pub use run_root::plain_root;
+use run_root::plain_root;
 pub use supervisor::{Command, OurPipes, Process, Supervisor};
 pub use sweep::{HOME_VARIABLE, sweep};
 pub use workspace::{is_id, storage_kind};

@@ -208,7 +208,7 @@ impl Workspace {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn plain_root(root: &Path, directory: &Path, code: Option<&Path>) -> io::Result<()> {
+pub(super) fn plain_root(root: &Path, directory: &Path, code: Option<&Path>) -> io::Result<()> {
     create_private_directory(directory)?;
     match Root::open(root)?.read(Path::new("config.yaml"), super::documents::MAX_DOCUMENT_BYTES) {
         Ok(config) => replace_changed(directory, "config.yaml", &config)?,

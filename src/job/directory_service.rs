@@ -10,7 +10,6 @@ use super::{
 use crate::{
     agent::{self, Planner},
     conversation::ConversationPage,
-    engine::MAX_ARGUMENT_BYTES,
     error::{Error, Result},
     pb,
     principal::Principal,
@@ -105,13 +104,14 @@ impl DirectoryService {
             detected: detected
                 .map(|found| (masked_url(&found.base_url), found.provider.name(), found.models))
                 .collect(),
-            engine: self.toolbox.engine().kind.name(),
+            engine: self.toolbox.driver().name(),
             capabilities: CAPABILITIES,
             running,
             queued,
             live_tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             max_command_bytes: agent::MAX_COMMAND_BYTES as u32,
-            max_input_bytes: MAX_ARGUMENT_BYTES as u32,
+            max_input_bytes: u32::try_from(self.toolbox.driver().capabilities().max_input_bytes)
+                .unwrap_or(u32::MAX),
             max_arguments_bytes: MAX_ARGUMENTS_BYTES as u32,
             max_output_bytes: self.toolbox.max_answer_bytes(),
         }

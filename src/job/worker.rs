@@ -68,7 +68,7 @@ pub struct AgentWorker {
 #[async_trait]
 impl Worker for AgentWorker {
     fn engine(&self) -> &'static str {
-        self.toolbox.engine().kind.name()
+        self.toolbox.driver().name()
     }
 
     fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> JobRequirements {

@@ -6,9 +6,9 @@ use std::{path::Path, time::Duration};
 use super::{
     ToolResult,
     arguments::{BackupArguments, RestoreArguments},
+    parts::{EngineFiles, Parts},
     paths::Confined,
     result::{BackedUp, Restored},
-    toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
     engine::{is_id, workspace::Workspace},
@@ -61,10 +61,10 @@ fn write_backup(workspace: &Workspace, directory: &Confined, name: &str) -> Resu
     Ok(BackedUp { backup_id, backup_path, agents, files, left_out })
 }
 
-pub(super) async fn backup(inner: &Inner, arguments: &BackupArguments) -> Result<ToolResult> {
-    let in_use = inner.workspace_use.clone().read_owned().await;
+pub(super) async fn backup(parts: &Parts, arguments: &BackupArguments) -> Result<ToolResult> {
+    let in_use = parts.use_workspace().await;
     let path = arguments.backup_path.clone();
-    let result = inner
+    let result = parts
         .blocking_for(COPY_TIME, move |config| {
             let _in_use = in_use;
             let directory = config.confined("arguments.backup_path", path.as_deref())?;
@@ -112,7 +112,7 @@ fn agents_of(agents: &Root) -> Result<Vec<String>> {
         .collect())
 }
 
-fn restore_into(config: &ToolboxConfig, path: Option<&str>, is_dry_run: bool) -> Result<Restored> {
+fn restore_into(config: &EngineFiles, path: Option<&str>, is_dry_run: bool) -> Result<Restored> {
     let directory = config.confined("arguments.backup_path", path)?;
     let backup = find_backup(&directory)?;
     let agents = backup.open().and_then(|root| root.directory(Path::new("agents"))).map_err(failed)?;
@@ -147,10 +147,10 @@ fn restore_into(config: &ToolboxConfig, path: Option<&str>, is_dry_run: bool) ->
     Ok(Restored { backup_path, restored, safety_backup_path: Some(safety.backup_path), left_out, is_dry_run })
 }
 
-pub(super) async fn restore(inner: &Inner, arguments: &RestoreArguments) -> Result<ToolResult> {
-    let exclusive = exclusive(inner)?;
+pub(super) async fn restore(parts: &Parts, arguments: &RestoreArguments) -> Result<ToolResult> {
+    let exclusive = parts.take_workspace()?;
     let (path, is_dry_run) = (arguments.backup_path.clone(), arguments.dry_run);
-    let result = inner
+    let result = parts
         .blocking_for(COPY_TIME, move |config| {
             let _exclusive = exclusive;
             restore_into(config, path.as_deref(), is_dry_run)
@@ -185,12 +185,4 @@ pub(super) fn say_left_out(left_out: &[String]) -> String {
         return String::new();
     }
     format!("; links and the like were left out: {}", left_out.join(", "))
-}
-
-/// Reserves the workspace for this call alone; the guard belongs to the thread that does the work. Returns
-/// [`Reason::Busy`] instead of waiting, because runs would queue up behind a waiting writer.
-pub(super) fn exclusive(inner: &Inner) -> Result<tokio::sync::OwnedRwLockWriteGuard<()>> {
-    inner.workspace_use.clone().try_write_owned().map_err(|_| {
-        Error::new(Reason::Busy, "agents are running or being copied; try again when they have ended")
-    })
 }

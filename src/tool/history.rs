@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CallContext, ToolResult, arguments::ClearArguments, result::HistoryCleared, toolbox::Inner};
+use super::{CallContext, ToolResult, arguments::ClearArguments, parts::Parts, result::HistoryCleared};
 use crate::{
-    engine::workspace::Workspace,
+    engine::{find_agent, workspace::Workspace},
     error::{Error, Reason, Result},
 };
 
@@ -25,22 +25,22 @@ fn clear_if_free(workspace: &Workspace, agent_id: &str) -> std::io::Result<Optio
 }
 
 pub(super) async fn clear(
-    inner: &Inner,
+    parts: &Parts,
     context: &CallContext,
     arguments: &ClearArguments,
 ) -> Result<ToolResult> {
     let agent_id = arguments.agent_id.as_str();
     let conversation_id = context.conversation(arguments.conversation_id.as_deref());
-    let root = inner.conversations.layout().agent_root(&context.caller, &conversation_id, agent_id);
+    let root = parts.conversations.layout().agent_root(&context.caller, &conversation_id, agent_id);
     // A run of this agent in this conversation would rewrite what is cleared here. The turn excludes runs that this
     // process started; the bundled engine's lock also excludes those of other processes.
-    let _turn = inner.wait_for_agent(context, Some(&conversation_id), agent_id).await?;
+    let _turn = parts.wait_for_agent(context, Some(&conversation_id), agent_id).await?;
     let until = context.deadline.min(Instant::now() + LOCK_TIME);
     let removed = loop {
         let (id, base) = (agent_id.to_owned(), root.clone());
-        let cleared = inner.blocking(move |config| {
+        let cleared = parts.blocking(move |config| {
             let shared = config.workspace()?;
-            super::agents::find(&shared, &id)?;
+            find_agent(&shared, &id)?;
             clear_if_free(&Workspace::private(&base), &id).map_err(|error| {
                 Error::new(Reason::ToolFailed, format!("the history cannot be removed: {error}"))
             })
@@ -59,7 +59,7 @@ pub(super) async fn clear(
         }
     };
     // When nothing in the conversation is remembered any more, the conversation itself is removed.
-    inner.conversations.remove_if_empty(&context.caller, &conversation_id).await?;
+    parts.conversations.remove_if_empty(&context.caller, &conversation_id).await?;
     let result = HistoryCleared {
         agent_id: agent_id.to_owned(),
         conversation_id,

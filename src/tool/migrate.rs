@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{
     ToolResult,
     arguments::{MigrateArguments, StorageType},
-    backup::{AGENT_LIMITS, COPY_TIME, exclusive, names_left_out, say_left_out},
+    backup::{AGENT_LIMITS, COPY_TIME, names_left_out, say_left_out},
+    parts::{EngineFiles, Parts},
     result::Migrated,
-    toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -23,7 +23,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(Reason::ToolFailed, format!("the agents could not be migrated: {error}"))
 }
 
-pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Result<ToolResult> {
+pub(super) async fn migrate(parts: &Parts, arguments: &MigrateArguments) -> Result<ToolResult> {
     if arguments.from_type != StorageType::Filesystem || arguments.to_type != StorageType::Filesystem {
         return Err(Error::new(
             Reason::Unsupported,
@@ -37,9 +37,9 @@ pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Resu
         ));
     };
     let updates_config = !arguments.no_config_update;
-    let exclusive = exclusive(inner)?;
+    let exclusive = parts.take_workspace()?;
     let is_dry_run = arguments.dry_run;
-    let result = inner
+    let result = parts
         .blocking_for(COPY_TIME, move |config| {
             let _exclusive = exclusive;
             copy_agents(config, &path, updates_config, is_dry_run)
@@ -50,12 +50,7 @@ pub(super) async fn migrate(inner: &Inner, arguments: &MigrateArguments) -> Resu
     ToolResult::new(format!("{} agents {did} to {}{left_out}", result.agents.len(), result.path), &result)
 }
 
-fn copy_agents(
-    config: &ToolboxConfig,
-    path: &str,
-    updates_config: bool,
-    is_dry_run: bool,
-) -> Result<Migrated> {
+fn copy_agents(config: &EngineFiles, path: &str, updates_config: bool, is_dry_run: bool) -> Result<Migrated> {
     let confined = config.confined("arguments.path", Some(path))?;
     let (target, workspace) = (confined.path(), config.workspace()?);
     if target.starts_with(&workspace.directory) || workspace.directory.starts_with(&target) {

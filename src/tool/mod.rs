@@ -4,26 +4,24 @@
 //! *Lives here:* the catalogue, the calls, the conversion of an engine's outcome into a typed result.
 //! *May import:* `conversation`, `engine`, rank 0. *May not:* know models, jobs, doors.
 
+mod agent_turns;
 mod agents;
 mod arguments;
 mod backup;
 mod call;
 mod catalogue;
-mod checks;
-mod dialogue;
+mod context;
 mod direct_read_cache;
-mod engine_listing;
 mod engine_run;
 mod execute;
 mod history;
 mod install;
 mod migrate;
 mod numbers;
+mod parts;
 mod paths;
-mod prepared;
 mod question;
 mod result;
-mod runs;
 mod schema;
 mod session;
 mod settings;
@@ -31,8 +29,7 @@ mod toolbox;
 
 pub use call::{Call, Confirmation};
 pub use catalogue::{ToolName, ToolSpec, catalogue};
+pub use context::{CallContext, CompletedCall, DEFAULT_CONVERSATION, Progress, ToolResult};
 pub(crate) use numbers::read_as_written;
 pub use question::Question;
-pub use toolbox::{
-    CallContext, CompletedCall, DEFAULT_CONVERSATION, Progress, ToolResult, Toolbox, ToolboxConfig,
-};
+pub use toolbox::Toolbox;

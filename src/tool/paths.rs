@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::toolbox::ToolboxConfig;
+use super::parts::EngineFiles;
 use crate::{
     error::{Error, Reason, Result},
     files::{Root, create_private_directory},
@@ -47,12 +47,11 @@ impl Confined {
     }
 }
 
-impl ToolboxConfig {
+impl EngineFiles {
     /// Resolves the directory that a caller names: one under a backup root, with symbolic links resolved, or the first
     /// root when nothing is named.
     pub(super) fn confined(&self, field: &str, path: Option<&str>) -> Result<Confined> {
-        let roots: Vec<PathBuf> =
-            self.conductor.backup_roots.iter().filter_map(|root| make_root(root).ok()).collect();
+        let roots: Vec<PathBuf> = self.backup_roots.iter().filter_map(|root| make_root(root).ok()).collect();
         let refused = |message: String| Err(Error::invalid(field, message));
         let Some(first) = roots.first() else {
             return Err(Error::new(

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{
     CallContext, ToolResult,
     arguments::EnvironmentArguments,
+    parts::{EngineFiles, Parts},
     result::{EnvironmentSet, SystemConfig},
-    toolbox::{Inner, ToolboxConfig},
 };
 use crate::{
     conversation::Settings,
@@ -21,7 +21,7 @@ use crate::{
 const SHOWN_KEYS: &[&str] = &["storage", "prompt_format", "tool_plugins", "timeout", "provider", "language"];
 
 pub(super) async fn set_environment(
-    inner: &Inner,
+    parts: &Parts,
     context: &CallContext,
     arguments: &EnvironmentArguments,
 ) -> Result<ToolResult> {
@@ -31,7 +31,7 @@ pub(super) async fn set_environment(
         settings.project =
             arguments.project.or(settings.project.take()).filter(|project| !project.is_empty());
     };
-    let settings = inner.conversations.change_settings(&context.caller, change).await?;
+    let settings = parts.conversations.change_settings(&context.caller, change).await?;
     let text = format!(
         "Your later runs are about environment {} and project {}.",
         settings.environment.as_deref().unwrap_or("none"),
@@ -40,7 +40,7 @@ pub(super) async fn set_environment(
     ToolResult::new(text, &EnvironmentSet { environment: settings.environment, project: settings.project })
 }
 
-fn shown_config(config: &ToolboxConfig) -> Result<BTreeMap<String, Value>> {
+fn shown_config(config: &EngineFiles) -> Result<BTreeMap<String, Value>> {
     let path = &config.engine.root;
     let read = Root::open(path)
         .and_then(|root| read_yaml::<BTreeMap<String, Value>>(&root, path, Path::new("config.yaml")));
@@ -58,9 +58,10 @@ fn shown_config(config: &ToolboxConfig) -> Result<BTreeMap<String, Value>> {
     Ok(shown)
 }
 
-pub(super) async fn system_config(inner: &Inner, context: &CallContext) -> Result<ToolResult> {
-    let settings = inner.conversations.settings(&context.caller).await?;
-    let result = inner
+pub(super) async fn system_config(parts: &Parts, context: &CallContext) -> Result<ToolResult> {
+    let settings = parts.conversations.settings(&context.caller).await?;
+    let (engine, timeout_seconds) = (parts.driver.name().to_owned(), parts.limits.timeout_seconds);
+    let result = parts
         .blocking(move |config| {
             let shown = shown_config(config)?;
             let storage_type = shown
@@ -70,11 +71,11 @@ pub(super) async fn system_config(inner: &Inner, context: &CallContext) -> Resul
                 .to_owned();
             let workspace = config.workspace().map(|workspace| workspace.directory.display().to_string());
             Ok(SystemConfig {
-                engine: config.engine.kind.name().to_owned(),
+                engine,
                 root: config.engine.root.display().to_string(),
                 workspace: workspace.unwrap_or_default(),
                 storage_type,
-                timeout_seconds: config.conductor.timeout_seconds,
+                timeout_seconds,
                 config: shown,
                 environment: settings.environment,
                 project: settings.project,

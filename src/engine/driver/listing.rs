@@ -9,21 +9,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, mpsc},
+    sync::{Semaphore, SemaphorePermit},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
-use super::{
-    CallContext, DEFAULT_CONVERSATION,
-    engine_run::{EngineRun, failed},
-    result::{AgentFile, AgentInfo, AgentList, AgentSummary},
-    toolbox::Inner,
-};
+use super::{AgentDetails, Agents, DriverConfig, failure::failed};
 use crate::{
-    engine::{Exit, Finished},
+    engine::{Exit, workspace::Definition},
     error::{Error, Reason, Result},
-    principal::Principal,
     text::bounded,
 };
 
@@ -40,7 +33,7 @@ const CUT: &str = "...";
 #[derive(Debug)]
 pub(super) struct EngineListing {
     starts: Semaphore,
-    listed: Mutex<Option<(Instant, Arc<AgentList>)>>,
+    listed: Mutex<Option<(Instant, Arc<Agents>)>>,
 }
 
 impl Default for EngineListing {
@@ -49,23 +42,22 @@ impl Default for EngineListing {
     }
 }
 
-impl Inner {
+impl EngineListing {
     /// Returns the agents, as `--list` prints them.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`] where the engine prints an error; else as [`Inner::run_engine`].
-    pub(super) async fn asked_list(&self) -> Result<AgentList> {
+    /// [`Reason::ToolFailed`] where the engine prints an error; [`Reason::TimedOut`] after [`TIME`].
+    pub(super) async fn agents(&self, config: &DriverConfig) -> Result<Agents> {
         if let Some(list) = self.listed_lately() {
             return Ok(list.as_ref().clone());
         }
-        let (_turn, deadline) = self.turn_to_ask().await?;
+        let (_permit, deadline) = self.permit().await?;
         // Another caller may have fetched the listing meanwhile.
         if let Some(list) = self.listed_lately() {
             return Ok(list.as_ref().clone());
         }
-        let list = Arc::new(read_list(&self.said("--list".to_owned(), deadline).await?)?);
-        *self.asked.listed.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), list.clone()));
+        let list = Arc::new(read_list(&said(config, "--list".to_owned(), deadline).await?)?);
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), list.clone()));
         Ok(list.as_ref().clone())
     }
 
@@ -74,50 +66,30 @@ impl Inner {
     ///
     /// # Errors
     /// [`Reason::AgentNotFound`]; as above.
-    pub(super) async fn asked_info(&self, agent_id: &str) -> Result<AgentInfo> {
-        let (_turn, deadline) = self.turn_to_ask().await?;
-        read_info(agent_id, &self.said(format!("--info={agent_id}"), deadline).await?)
+    pub(super) async fn agent(&self, config: &DriverConfig, agent_id: &str) -> Result<AgentDetails> {
+        let (_permit, deadline) = self.permit().await?;
+        read_info(agent_id, &said(config, format!("--info={agent_id}"), deadline).await?)
     }
 
-    fn listed_lately(&self) -> Option<Arc<AgentList>> {
-        let listed = self.asked.listed.lock().unwrap_or_else(PoisonError::into_inner);
+    fn listed_lately(&self) -> Option<Arc<Agents>> {
+        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         listed.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, list)| list.clone())
     }
 
-    async fn turn_to_ask(&self) -> Result<(SemaphorePermit<'_>, Instant)> {
+    async fn permit(&self) -> Result<(SemaphorePermit<'_>, Instant)> {
         let deadline = Instant::now() + TIME;
-        let turn = tokio::time::timeout_at(deadline, self.asked.starts.acquire()).await;
+        let permit = tokio::time::timeout_at(deadline, self.starts.acquire()).await;
         let late = |_| Error::new(Reason::TimedOut, "the engine was not asked in time; try again later");
-        Ok((turn.map_err(late)?.map_err(Error::internal)?, deadline))
+        Ok((permit.map_err(late)?.map_err(Error::internal)?, deadline))
     }
+}
 
-    async fn said(&self, flag: String, deadline: Instant) -> Result<String> {
-        let finished = self.run_plainly(flag, deadline).await?;
-        if finished.exit != Exit::Code(0) {
-            return Err(failed(&finished));
-        }
-        Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
+async fn said(config: &DriverConfig, flag: String, deadline: Instant) -> Result<String> {
+    let finished = config.run_quietly(flag, deadline).await?;
+    if finished.exit != Exit::Code(0) {
+        return Err(failed(&finished));
     }
-
-    /// Runs the engine in its own root, for no job, until the deadline.
-    ///
-    /// # Errors
-    /// As [`Inner::run_engine`].
-    pub(super) async fn run_plainly(&self, flag: String, deadline: Instant) -> Result<Finished> {
-        // Nobody receives the progress.
-        let (progress, _) = mpsc::channel(1);
-        let context = CallContext {
-            caller: Principal::local(),
-            job_id: String::new(),
-            conversation_id: DEFAULT_CONVERSATION.to_owned(),
-            cancel: CancellationToken::new(),
-            deadline,
-            progress,
-            asks_first: false,
-        };
-        let root = self.config.engine.root.clone();
-        self.run_engine(&context, &root, EngineRun::plain(flag), &mut None).await
-    }
+    Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
 }
 
 /// Returns the error that the engine prints, which its exit status does not show.
@@ -131,16 +103,16 @@ fn items(text: &str) -> Vec<String> {
 }
 
 /// Parses the numbered agents of a listing.
-fn read_list(text: &str) -> Result<AgentList> {
-    let mut list = AgentList::default();
+fn read_list(text: &str) -> Result<Agents> {
+    let mut list: Vec<(String, Definition)> = Vec::new();
     for line in text.lines().map(str::trim) {
         let numbered = line.split_once(". ").filter(|(number, _)| number.parse::<u32>().is_ok());
         if let Some((_, agent_id)) = numbered {
             let agent_id = agent_id.trim().to_owned();
-            list.agents.push(AgentSummary { name: agent_id.clone(), agent_id, ..AgentSummary::default() });
+            list.push((agent_id.clone(), Definition { name: agent_id, ..Definition::default() }));
             continue;
         }
-        let Some(agent) = list.agents.last_mut() else { continue };
+        let Some((_, agent)) = list.last_mut() else { continue };
         match line.split_once(':') {
             Some(("Nome", name)) => name.trim().clone_into(&mut agent.name),
             Some(("Capacidades", capabilities)) => agent.capabilities = items(capabilities),
@@ -149,19 +121,20 @@ fn read_list(text: &str) -> Result<AgentList> {
         }
     }
     match problem(text) {
-        Some(problem) if list.agents.is_empty() && !problem.starts_with("Nenhum agente") => {
+        Some(problem) if list.is_empty() && !problem.starts_with("Nenhum agente") => {
             let message = format!("the engine cannot list its agents: {}", bounded(problem, 300));
             Err(Error::new(Reason::ToolFailed, message))
         }
         _ => {
-            list.agents.sort_by(|a, b| a.agent_id.cmp(&b.agent_id));
-            Ok(list)
+            list.sort_by(|a, b| a.0.cmp(&b.0));
+            let usable = list.into_iter().map(|(agent_id, definition)| (agent_id, Arc::new(definition)));
+            Ok(Agents { usable: usable.collect(), broken: Vec::new() })
         }
     }
 }
 
 /// Parses the sections of a description.
-fn read_info(agent_id: &str, text: &str) -> Result<AgentInfo> {
+fn read_info(agent_id: &str, text: &str) -> Result<AgentDetails> {
     let not_found = || {
         let similar = text.lines().find_map(|line| line.split_once("similares disponíveis:"));
         let hint = similar.map_or_else(
@@ -179,7 +152,7 @@ fn read_info(agent_id: &str, text: &str) -> Result<AgentInfo> {
             _ => not_found(),
         });
     };
-    let mut info = AgentInfo { agent_id: agent_id.to_owned(), ..AgentInfo::default() };
+    let (mut info, mut files) = (Definition::default(), Vec::new());
     let mut section = "";
     for line in basics.lines().map(str::trim) {
         if let Some(name) =
@@ -198,21 +171,21 @@ fn read_info(agent_id: &str, text: &str) -> Result<AgentInfo> {
                 info.capabilities
                     .extend(line.strip_prefix('•').map(|capability| capability.trim().to_owned()));
             }
-            ("ARQUIVOS", _) => info.files.extend(line.strip_prefix('✅').and_then(read_file)),
+            ("ARQUIVOS", _) => files.extend(line.strip_prefix('✅').and_then(read_file)),
             _ => {}
         }
     }
-    Ok(info)
+    Ok(AgentDetails { definition: Arc::new(info), persona: String::new(), files })
 }
 
 /// Parses a file and its size, such as `persona.md (1KB)`.
-fn read_file(line: &str) -> Option<AgentFile> {
+fn read_file(line: &str) -> Option<(String, u32)> {
     let (name, size) = line.trim().strip_suffix("B)")?.split_once(" (")?;
     let (number, unit) = match size.strip_suffix('K') {
         Some(number) => (number, 1024),
         None => (size.strip_suffix('M').unwrap_or(size), if size.ends_with('M') { 1024 * 1024 } else { 1 }),
     };
-    Some(AgentFile { name: name.to_owned(), bytes: number.parse::<u32>().ok()?.saturating_mul(unit) })
+    Some((name.to_owned(), number.parse::<u32>().ok()?.saturating_mul(unit)))
 }
 
 #[cfg(test)]
@@ -223,19 +196,19 @@ mod tests {
     fn what_the_engine_prints_of_its_agents_is_read() {
         let listed = "🤖 Agentes disponíveis em x:\n====\n 1. B_Agent\n     Nome: Bee\n     Capacidades: a, b, c...\n     Tags: meta, git\n\n 2. A_Agent\n     Nome: A_Agent\n\n📊 Total: 2 agentes encontrados\n\n💡 Para executar um agente:\n   conductor execute --agent <agent_id>\n";
         let list = read_list(listed).unwrap();
-        let ids: Vec<_> = list.agents.iter().map(|agent| agent.agent_id.as_str()).collect();
+        let ids: Vec<_> = list.usable.iter().map(|(agent_id, _)| agent_id.as_str()).collect();
         assert_eq!(ids, ["A_Agent", "B_Agent"]);
-        let agent = &list.agents[1];
+        let agent = &list.usable[1].1;
         assert_eq!(
             (agent.name.as_str(), agent.capabilities.join("|"), agent.tags.join("|")),
             ("Bee", "a|b|c".to_owned(), "meta|git".to_owned())
         );
-        assert!(read_list("====\n❌ Nenhum agente encontrado.\n").unwrap().agents.is_empty());
+        assert!(read_list("====\n❌ Nenhum agente encontrado.\n").unwrap().usable.is_empty());
         let error = read_list("====\n❌ Erro ao listar agentes: no servers found\n").unwrap_err();
         assert!(error.message().contains("no servers found"), "{error}");
 
         let described = "🔍 Informações do agente: A\n====\n📋 INFORMAÇÕES BÁSICAS\n   ID: A\n   Nome: Aye\n   Versão: 1.0.0\n   Autor: P\n   Descrição: Looks: at code\n\n🏷️  TAGS\n   • python\n\n🛠️  CAPACIDADES\n   • x\n   • y\n\n📁 ARQUIVOS DO AGENTE\n   Localização: /srv\n   ✅ definition.yaml (424B)\n   ✅ persona.md (1KB)\n   ❌ session.json\n\n📊 ESTATÍSTICAS\n   Conversas no histórico: 0\n";
-        let info = read_info("A", described).unwrap();
+        let AgentDetails { definition: info, files, .. } = read_info("A", described).unwrap();
         assert_eq!(
             (info.name.as_str(), info.description.as_str(), info.version.as_str()),
             ("Aye", "Looks: at code", "1.0.0")
@@ -244,8 +217,7 @@ mod tests {
             (info.tags.join("|"), info.capabilities.join("|")),
             ("python".to_owned(), "x|y".to_owned())
         );
-        let files: Vec<_> = info.files.iter().map(|file| (file.name.as_str(), file.bytes)).collect();
-        assert_eq!(files, [("definition.yaml", 424), ("persona.md", 1024)]);
+        assert_eq!(files, [("definition.yaml".to_owned(), 424), ("persona.md".to_owned(), 1024)]);
         let similar = "====\n❌ Agente 'a' não encontrado em x\n💡 Agentes similares disponíveis: A\n";
         let error = read_info("a", similar).unwrap_err();
         assert_eq!(

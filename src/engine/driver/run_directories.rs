@@ -14,7 +14,7 @@ use crate::files::{create_private_directory, open_private, remove_tree};
 
 /// The directories of this process's runs.
 #[derive(Debug)]
-pub(super) struct Runs {
+pub(super) struct RunDirectories {
     directory: PathBuf,
     count: AtomicU64,
     /// Held for as long as the process lives; the next start removes directories whose lock nobody holds.
@@ -46,7 +46,7 @@ impl Drop for RunDirectory {
     }
 }
 
-impl Runs {
+impl RunDirectories {
     /// Creates the directory for this process below `data_directory`, and removes those of processes that have ended.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Runs {
     }
 }
 
-impl Drop for Runs {
+impl Drop for RunDirectories {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next start.
         let _left = remove_tree(&self.directory);
@@ -96,11 +96,11 @@ mod tests {
         let left = data.path().join("runs/dead");
         fs::create_dir_all(left.join("0")).unwrap();
         fs::write(left.join("lock"), "").unwrap();
-        let one = Runs::open(data.path()).unwrap();
+        let one = RunDirectories::open(data.path()).unwrap();
         assert!(!left.exists());
         let run = one.next();
         fs::create_dir(run.path()).unwrap();
-        let two = Runs::open(data.path()).unwrap();
+        let two = RunDirectories::open(data.path()).unwrap();
         assert!(run.path().exists() && two.directory.exists());
         let path = run.path().to_owned();
         drop(run);

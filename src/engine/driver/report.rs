@@ -1,0 +1,123 @@
+//! A run whose outcome is read when it is over: an answer, or a report.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{DriverConfig, Ended, EngineRun, RunOutcome, RunUpdate, command_line::Started};
+use crate::{
+    engine::{Finished, Stream, read_outcome},
+    error::Result,
+};
+
+/// An engine that has printed its outcome, and then nothing, gets this long to end by itself; one that goes on to print may have more to say.
+const OUTCOME_GRACE: Duration = Duration::from_secs(5);
+const LONGEST_OUTCOME_GRACE: Duration = Duration::from_secs(60);
+
+/// Reads the outcome of a run that ended by itself.
+pub(super) type Conclude = Box<dyn FnOnce(Finished) -> BoxFuture<'static, Result<RunOutcome>> + Send>;
+
+/// Notices that an engine has printed its outcome and does not end.
+#[derive(Debug, Default)]
+pub(super) struct OutcomeWatch {
+    /// What the agent was told, which the engine repeats.
+    pub(super) input: String,
+    /// When output was first seen that may be the outcome.
+    said_at: Option<Instant>,
+    /// When to look for the outcome unless more output comes.
+    ends_at: Option<Instant>,
+}
+
+impl OutcomeWatch {
+    pub(super) fn new(input: String) -> Self {
+        Self { input, ..Self::default() }
+    }
+}
+
+pub(super) struct PlainRun {
+    pub(super) started: Started,
+    pub(super) config: DriverConfig,
+    pub(super) cancel: CancellationToken,
+    /// Where the output is a log that ends in an outcome.
+    pub(super) watch: Option<OutcomeWatch>,
+    pub(super) conclude: Conclude,
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[async_trait]
+impl EngineRun for PlainRun {
+    async fn next(&mut self) -> Result<Option<RunUpdate>> {
+        loop {
+            let chunk = tokio::select! {
+                // `next` is cancel safe, the other branch only waits.
+                biased;
+                chunk = self.started.run.next(&self.cancel) => chunk,
+                () = sleep_until(self.watch.as_ref().and_then(|watch| watch.ends_at)) => {
+                    let input = self.watch.as_ref().map(|watch| watch.input.clone()).unwrap_or_default();
+                    let stdout = self.started.run.stdout_so_far().to_vec();
+                    let is_said =
+                        self.config.files(move |_| Ok(read_outcome(&stdout, &input).is_some())).await?;
+                    if let Some(watch) = &mut self.watch {
+                        (watch.said_at, watch.ends_at) = (None, None);
+                    }
+                    if is_said {
+                        self.started.run.conclude();
+                    }
+                    continue;
+                }
+            };
+            let Some(mut chunk) = chunk else { return Ok(None) };
+            if let Some(watch) = self.watch.as_mut().filter(|_| chunk.stream == Stream::Stdout) {
+                chunk.stream = Stream::Log;
+                if chunk.text.contains("\"metadata\"") {
+                    watch.said_at = watch.said_at.or_else(|| Some(Instant::now()));
+                }
+                let latest = watch.said_at.map(|at| at + LONGEST_OUTCOME_GRACE);
+                watch.ends_at = latest.map(|at| at.min(Instant::now() + OUTCOME_GRACE));
+            }
+            return Ok(Some(RunUpdate::Output(chunk)));
+        }
+    }
+
+    // It asks nothing.
+    fn answer(&mut self, _line: Option<String>) {}
+
+    async fn finish(self: Box<Self>) -> Ended {
+        let (exit, concluded) = self.started.conclude();
+        let outcome = match concluded {
+            Ok(finished) => (self.conclude)(finished).await,
+            Err(error) => Err(error),
+        };
+        Ended { exit, outcome }
+    }
+}
+
+/// Returns the lines of a report that begin with one of the marks, without it.
+pub(super) fn marked(report: &str, marks: &[&str]) -> Vec<String> {
+    let lines = report.lines().map(str::trim);
+    lines
+        .filter_map(|line| marks.iter().find_map(|mark| Some(line.strip_prefix(mark)?.trim().to_owned())))
+        .collect()
+}
+
+/// Returns the number in the line with which a report counts its agents; 0 where there is none.
+pub(super) fn first_number(report: &str, is_count: impl Fn(&str) -> bool) -> u32 {
+    let number_in = |line: &str| -> Option<u32> {
+        line.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok()
+    };
+    report.lines().find(|line| is_count(line)).and_then(number_in).unwrap_or(0)
+}
+
+/// Returns the report that a run has printed, for a run that is expected to end with status 0.
+pub(super) fn report_of(finished: &Finished) -> String {
+    String::from_utf8_lossy(&finished.stdout).trim().to_owned()
+}

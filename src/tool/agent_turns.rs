@@ -1,0 +1,105 @@
+//! Runs of one agent that take turns: within a conversation, and with some engines among those that remember nothing.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use super::{Call, CallContext, Progress, parts::Parts};
+use crate::{
+    error::{Error, Reason, Result},
+    principal::Principal,
+};
+
+/// By root and agent; gone when nobody runs or waits.
+type Locks = HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>;
+
+/// The locks by which runs take turns.
+#[derive(Debug, Default)]
+pub(super) struct AgentLocks(Mutex<Locks>);
+
+impl AgentLocks {
+    fn lock(&self, root: PathBuf, agent_id: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let key = (root, agent_id.to_owned());
+        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        locks.insert(key, Arc::downgrade(&lock));
+        lock
+    }
+}
+
+impl Parts {
+    /// Returns the root by which runs of an agent take turns; `None` where they take none.
+    fn turn_root(
+        &self,
+        caller: &Principal,
+        conversation_id: Option<&str>,
+        agent_id: &str,
+    ) -> Option<PathBuf> {
+        match conversation_id {
+            Some(id) => Some(self.conversations.layout().agent_root(caller, id, agent_id)),
+            None if self.driver.capabilities().serializes_stateless_runs => {
+                Some(self.files.engine.root.clone())
+            }
+            None => None,
+        }
+    }
+
+    /// Returns the agent that a call has for itself while it runs, in its conversation or in none. Names are equal where agent and
+    /// conversation are.
+    pub(super) fn agent_needed(
+        &self,
+        caller: &Principal,
+        conversation_id: &str,
+        call: &Call,
+    ) -> Option<String> {
+        let (conversation_id, agent_id) = match call {
+            Call::ExecuteAgentStateless(arguments) => (None, &arguments.agent_id),
+            Call::ExecuteAgentContextual(arguments) => {
+                (Some(arguments.conversation_id.as_deref().unwrap_or(conversation_id)), &arguments.agent_id)
+            }
+            Call::StartInteractiveSession(arguments) => {
+                (Some(arguments.conversation_id.as_deref().unwrap_or(conversation_id)), &arguments.agent_id)
+            }
+            _ => return None,
+        };
+        let root = self.turn_root(caller, conversation_id, agent_id)?;
+        Some(format!("{}\n{agent_id}", root.display()))
+    }
+
+    /// Waits until no other run of this agent is in progress in this conversation, or among stateless runs, and reports
+    /// the wait. Returns `None` where runs take no turns.
+    ///
+    /// # Errors
+    /// [`Reason::Cancelled`], [`Reason::TimedOut`].
+    pub(super) async fn wait_for_agent(
+        &self,
+        context: &CallContext,
+        conversation_id: Option<&str>,
+        agent_id: &str,
+    ) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
+        let Some(root) = self.turn_root(&context.caller, conversation_id, agent_id) else { return Ok(None) };
+        let lock = self.agent_locks.lock(root, agent_id);
+        if let Ok(guard) = lock.clone().try_lock_owned() {
+            return Ok(Some(guard));
+        }
+        let _unheard = context.progress.send(Progress::WaitingForAgent(agent_id.to_owned())).await;
+        tokio::select! {
+            // Cancel safe: dropping the lock's branch only gives up its position in the queue.
+            guard = lock.lock_owned() => {
+                let _unheard = context.progress.send(Progress::AgentIsFree(agent_id.to_owned())).await;
+                Ok(Some(guard))
+            }
+            () = context.cancel.cancelled() => Err(Error::cancelled()),
+            () = tokio::time::sleep_until(context.deadline) => Err(Error::new(
+                Reason::TimedOut,
+                format!("another run of {agent_id} did not end in time; try again later"),
+            )),
+        }
+    }
+}

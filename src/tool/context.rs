@@ -1,0 +1,87 @@
+//! Who makes a call and within which limits, what it reports, and what becomes of it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::Question;
+use crate::{
+    engine::{Chunk, Exit},
+    error::{Error, Result},
+    principal::Principal,
+};
+
+/// The conversation of calls that name none; each caller has one of their own.
+pub const DEFAULT_CONVERSATION: &str = "default";
+
+/// Who makes a call, for which job and within which limits.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// The caller.
+    pub caller: Principal,
+    /// The job's id, with which its processes are marked; empty for a call without a job.
+    pub job_id: String,
+    /// The conversation's id; `default` where the caller named none.
+    pub conversation_id: String,
+    /// Cancels the call and ends its process tree.
+    pub cancel: CancellationToken,
+    /// The deadline of the call's engine run and questions.
+    pub deadline: Instant,
+    /// Receives output and questions as they come. The receiver may be dropped.
+    pub progress: mpsc::Sender<Progress>,
+    /// Whether to ask before a destructive call. One that a caller named needs no question; one that a model thought of
+    /// does.
+    pub asks_first: bool,
+}
+
+impl CallContext {
+    /// Returns the conversation that a call refers to: the one that it names, else the job's.
+    pub(super) fn conversation(&self, named: Option<&str>) -> String {
+        named.unwrap_or(&self.conversation_id).to_owned()
+    }
+}
+
+/// What a call reports while it runs.
+#[derive(Debug)]
+pub enum Progress {
+    /// The engine printed something.
+    Output(Chunk),
+    /// Another run of this agent has to end first.
+    WaitingForAgent(String),
+    /// The other run of this agent has ended.
+    AgentIsFree(String),
+    /// The call asks a question.
+    Question(Question),
+}
+
+/// The result of a call that succeeded.
+#[derive(Clone, Debug)]
+pub struct ToolResult {
+    /// The result as text, for people.
+    pub text: String,
+    /// The typed result.
+    pub value: Value,
+    /// Whether part of it was cut.
+    pub is_truncated: bool,
+}
+
+impl ToolResult {
+    pub(super) fn new(text: impl Into<String>, result: &impl Serialize) -> Result<Self> {
+        let value = serde_json::to_value(result).map_err(Error::internal)?;
+        Ok(Self { text: text.into(), value, is_truncated: false })
+    }
+}
+
+/// A call that is over.
+#[derive(Clone, Debug)]
+pub struct CompletedCall {
+    /// The result, or why the call failed.
+    pub result: Result<ToolResult>,
+    /// How the engine's process ended, where one ran.
+    pub exit: Option<Exit>,
+    /// How long it took.
+    pub duration: Duration,
+}
