@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agent::{self, Autodetect, Planner},
     config::Config,
-    conversation::{ConversationStore, Layout, Names, upgrade},
+    conversation::{ConversationStore, KeyedNames, Layout, upgrade},
     descriptors,
-    edge::{self, Addresses, Capacity, Headers, Server},
+    edge::{self, Addresses, Capacity, HeaderPolicy, Server},
     engine::{DriverConfig, Engine, Supervisor, driver, sweep},
     error::{Error, Reason, Result},
     files::Pool,
     job::{AgentWorker, DirectoryService, JobService, NotReadyCause},
-    journal::{self, Catalogue, EmbeddedStore, EventLog, Journal, MemoryStore, Parts},
+    journal::{self, Catalogue, EmbeddedStore, EventLog, Journal, JournalParts, MemoryStore},
     llm,
     mcp::{AgentTools, ExternalServers, InProcessClient, McpHandler},
     principal::{OwnersOnly, Policy, Principal},
@@ -56,11 +56,11 @@ impl Core {
         // process had.
         descriptors::raise_limit();
         let (catalogue, events): (Arc<dyn Catalogue>, Arc<dyn EventLog>) = match config.storage.kind {
-            journal::Kind::Memory => {
+            journal::StoreKind::Memory => {
                 let store = Arc::new(MemoryStore::default());
                 (store.clone(), store)
             }
-            journal::Kind::Embedded => {
+            journal::StoreKind::Embedded => {
                 let store = EmbeddedStore::open(&data_directory, config.storage.durability)?;
                 // Only the holder of the store's lock may kill the processes that an earlier gateway left running.
                 let killed = sweep(&data_directory).await;
@@ -76,9 +76,9 @@ impl Core {
             let message = format!("{}: {error}", data_directory.display());
             Error::new(Reason::StoreUnavailable, message)
         };
-        let names = Names::open(&data_directory).map_err(unusable)?;
+        let names = KeyedNames::open(&data_directory).map_err(unusable)?;
         // Only the holder of the store's lock may change the files in the data directory.
-        if config.storage.kind == journal::Kind::Embedded {
+        if config.storage.kind == journal::StoreKind::Embedded {
             upgrade(&data_directory, &names).map_err(unusable)?;
         }
         let own_program = own_program()?;
@@ -88,7 +88,7 @@ impl Core {
         let supervisor = Supervisor::start_guardian(guardian, Group::new("supervisor")).await?;
         let max_tail_bytes = config.jobs.tail_bytes as usize;
         let max_log_bytes = config.jobs.log_bytes();
-        let parts = Parts { catalogue, events, policy: policy.clone(), max_tail_bytes, max_log_bytes };
+        let parts = JournalParts { catalogue, events, policy: policy.clone(), max_tail_bytes, max_log_bytes };
         let (journal, damage) = Journal::open(parts).await?;
         for damage in &damage {
             tracing::error!(%damage, "the store is damaged; what is readable goes on, the originals are kept in its directory `damaged`");
@@ -97,7 +97,7 @@ impl Core {
         // A memory store takes no lock, so a second gateway may use the same directory; the process id keeps each from
         // killing the other's processes.
         let mut home = data_directory.to_string_lossy().into_owned();
-        if config.storage.kind == journal::Kind::Memory {
+        if config.storage.kind == journal::StoreKind::Memory {
             home = format!("{home}#{}", std::process::id());
         }
         let pool = Pool::default();
@@ -174,8 +174,8 @@ impl Core {
 
 /// The chosen model, and the model servers that were detected for the choice.
 struct ModelSelection {
-    choice: llm::Choice,
-    detected: Vec<llm::Detected>,
+    choice: llm::ModelChoice,
+    detected: Vec<llm::DetectedServer>,
 }
 
 impl ModelSelection {
@@ -303,7 +303,7 @@ impl App {
         if let Some(listener) = mcp_listener {
             let handler = Arc::new(core.mcp_handler()?);
             let doors = edge::mcp::router(handler, server, stop.clone(), &group);
-            let mcp = Server::new(listener, server, &config.auth, doors, Headers::Mcp, &capacity)
+            let mcp = Server::new(listener, server, &config.auth, doors, HeaderPolicy::Mcp, &capacity)
                 .map_err(Error::internal)?;
             servers.push(group.spawn("mcp_listener", mcp.serve(stop.clone())));
         }
@@ -315,7 +315,7 @@ impl App {
             check_engine(core.service.clone(), core.directory_service.toolbox().clone(), stop.clone()),
         );
         let doors = edge::doors(&core.service, &core.directory_service, server, addresses);
-        let api = Server::new(listener, server, &config.auth, doors, Headers::Api, &capacity)
+        let api = Server::new(listener, server, &config.auth, doors, HeaderPolicy::Api, &capacity)
             .map_err(Error::internal)?;
         servers.push(group.spawn("listener", api.serve(stop.clone())));
         Ok(Self {

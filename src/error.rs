@@ -188,10 +188,10 @@ impl Reason {
 
 /// An error: a reason, a message that tells the client what to do, and a cause for the log only.
 #[derive(Clone, Debug)]
-pub struct Error(Box<Parts>);
+pub struct Error(Box<ErrorParts>);
 
 #[derive(Clone, Debug)]
-struct Parts {
+struct ErrorParts {
     reason: Reason,
     message: String,
     field: Option<String>,
@@ -204,7 +204,7 @@ struct Parts {
 impl Error {
     /// Creates an error with a message for the client.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self(Box::new(Parts {
+        Self(Box::new(ErrorParts {
             reason,
             message: message.into(),
             field: None,

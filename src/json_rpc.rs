@@ -66,12 +66,12 @@ impl JsonRpcRefusal {
     /// Creates the refusal of a message that does not belong to the protocol.
     pub(crate) fn unread(id: Option<Value>, error: &serde_json::Error) -> Self {
         let message = format!("this is no message of MCP: {}", bounded(&error.to_string(), 300));
-        Self::new(id.filter(can_be_said).unwrap_or_default(), INVALID_REQUEST, message)
+        Self::new(id.filter(is_valid_id).unwrap_or_default(), INVALID_REQUEST, message)
     }
 
     /// Creates the refusal of a request to which there was only a response in plain words.
     pub(crate) fn in_words(id: Option<Value>, words: &str) -> Self {
-        Self::new(id.filter(can_be_said).unwrap_or_default(), INVALID_REQUEST, bounded(words, 300))
+        Self::new(id.filter(is_valid_id).unwrap_or_default(), INVALID_REQUEST, bounded(words, 300))
     }
 
     /// Returns the JSON-RPC response to send.
@@ -103,7 +103,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ParsedMessages, JsonRpcRefusal> {
             (_, Some(loss)) => Err(JsonRpcRefusal::new(Value::Null, INVALID_PARAMS, loss)),
         };
     }
-    let message = well_formed(value)?;
+    let message = normalize_message(value)?;
     match loss {
         Some(loss) => {
             Err(JsonRpcRefusal::new(message.get("id").cloned().unwrap_or_default(), INVALID_PARAMS, loss))
@@ -116,13 +116,13 @@ pub(crate) fn read(bytes: &[u8]) -> Result<ParsedMessages, JsonRpcRefusal> {
 ///
 /// # Errors
 /// The response to its sender.
-pub(crate) fn well_formed(value: Value) -> Result<Value, JsonRpcRefusal> {
+pub(crate) fn normalize_message(value: Value) -> Result<Value, JsonRpcRefusal> {
     let Value::Object(mut message) = value else {
         return Err(JsonRpcRefusal::new(Value::Null, INVALID_REQUEST, "a message is a JSON object"));
     };
     let id = message.get("id").cloned();
     let refuse = |code, text: String| {
-        Err(JsonRpcRefusal::new(id.clone().filter(can_be_said).unwrap_or_default(), code, text))
+        Err(JsonRpcRefusal::new(id.clone().filter(is_valid_id).unwrap_or_default(), code, text))
     };
     match message.get("jsonrpc") {
         None => drop(message.insert("jsonrpc".to_owned(), "2.0".into())),
@@ -189,7 +189,7 @@ fn complete_initialize(params: &mut Value) -> Result<(), String> {
 }
 
 /// Returns whether an id can be repeated in a response.
-fn can_be_said(id: &Value) -> bool {
+fn is_valid_id(id: &Value) -> bool {
     match id {
         Value::Number(_) => true,
         Value::String(text) => text.len() <= 1024,
@@ -220,7 +220,7 @@ fn find_id(text: &str) -> Value {
                     Some(inner) => string_end(inner).map_or(value.len(), |end| end + 2),
                     None => value.find([',', '}', ' ', '\n', '\r', '\t']).unwrap_or(value.len()),
                 };
-                return serde_json::from_str(&value[..end]).ok().filter(can_be_said).unwrap_or_default();
+                return serde_json::from_str(&value[..end]).ok().filter(is_valid_id).unwrap_or_default();
             }
         }
     }

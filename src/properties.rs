@@ -11,7 +11,7 @@ use crate::{
     edge::http::{body_task, render},
     engine::{Decoder, Stream, read_outcome},
     job::normal,
-    journal::{Batch, JobId, read_catalogue, read_job_file},
+    journal::{EventBatch, JobId, read_catalogue, read_job_file},
     llm::{Api, Provider, replay},
     pb::{self, job_event::Payload},
 };
@@ -65,7 +65,7 @@ pub fn rendered(bytes: &[u8]) -> (Vec<Payload>, Vec<u8>) {
             ..pb::ErrorEvent::default()
         }),
     ];
-    let batch = Batch::of(1, &payloads);
+    let batch = EventBatch::of(1, &payloads);
     (payloads, render(&batch).bytes.to_vec())
 }
 
@@ -160,7 +160,7 @@ pub fn task(bytes: &[u8]) {
         let started = pb::JobStarted { task: Some(normal.task), ..pb::JobStarted::default() };
         let payload = Payload::JobStarted(started);
         assert!(payload.encoded_len() < pb::MAX_EVENT_BYTES, "it fits an event");
-        let stream = render(&Batch::of(1, std::slice::from_ref(&payload))).bytes;
+        let stream = render(&EventBatch::of(1, std::slice::from_ref(&payload))).bytes;
         let events = parse_sse(&stream);
         assert_eq!(events.len(), 1);
         assert!(!events[0].1.chars().any(crate::text::is_hidden), "one line for every reader");
@@ -250,7 +250,7 @@ pub const ALL: &[Property] = &[
     ("job_file", job_file),
 ];
 
-impl Batch {
+impl EventBatch {
     /// Encodes a batch of these events, with the Unix epoch as their time.
     pub fn of(first_sequence: u32, payloads: &[Payload]) -> Self {
         let job_id = JobId::parse(&format!("job_{}", "0".repeat(36))).expect("an id");

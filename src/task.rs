@@ -26,9 +26,9 @@ pub struct Group {
 }
 
 /// Counts a task in its group for as long as the task lives, even if it panics or is aborted.
-struct Counted(Group, &'static str);
+struct RunningTaskGuard(Group, &'static str);
 
-impl Drop for Counted {
+impl Drop for RunningTaskGuard {
     fn drop(&mut self) {
         let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = running.get_mut(self.1) {
@@ -54,7 +54,7 @@ impl Group {
         F::Output: Send + 'static,
     {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default() += 1;
-        let counted = Counted(self.clone(), task);
+        let counted = RunningTaskGuard(self.clone(), task);
         tokio::spawn(self.tracker.track_future(async move {
             let _counted = counted;
             future.await

@@ -7,7 +7,10 @@ use std::{
 };
 
 use conductor_gateway::{
-    journal::{Append, Batch, Catalogue, Created, Durability, EmbeddedStore, EventLog, Holder, JobId, Lease},
+    journal::{
+        BatchAppend, Catalogue, CreateOutcome, Durability, EmbeddedStore, EventBatch, EventLog, Holder,
+        JobId, Lease,
+    },
     pb::{EndOfStream, Job, JobState, TaskOptions, Timestamp, Usage, job_event::Payload, storage::JobRecord},
     principal::Principal,
 };
@@ -54,10 +57,10 @@ async fn fill(path: &Path, count: u32, template: &[Payload]) {
         };
         let principal = Some(Principal::local().to_stored());
         let record = JobRecord { job: Some(job.clone()), request_digest: vec![7; 32].into(), principal };
-        let Created::New(claim) = store.create(&record, &lease).await.unwrap() else { unreachable!() };
-        let batch = Arc::new(Batch::of_events(&job_id, template));
+        let CreateOutcome::New(claim) = store.create(&record, &lease).await.unwrap() else { unreachable!() };
+        let batch = Arc::new(EventBatch::of_events(&job_id, template));
         let last_sequence = batch.last_sequence();
-        let answers = store.append(vec![Append { claim: claim.clone(), batches: vec![batch] }]).await;
+        let answers = store.append(vec![BatchAppend { claim: claim.clone(), batches: vec![batch] }]).await;
         assert!(answers.iter().all(Result::is_ok));
         let now = Timestamp::now();
         let usage = Usage { tool_calls: Some(1), ..Usage::default() };

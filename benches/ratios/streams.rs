@@ -11,7 +11,7 @@ use conductor_gateway::{
     app::Core,
     config::Config,
     edge::{self, Server},
-    journal::{JobId, Submitted},
+    journal::{JobId, SubmitOutcome},
     pb::{EndOfStream, Job, JobState, Timestamp, WatchJobRequest, job_event::Payload, storage::JobRecord},
 };
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ async fn gateway() -> Gateway {
         &config.server,
         &auth,
         doors,
-        edge::Headers::Api,
+        edge::HeaderPolicy::Api,
         &conductor_gateway::edge::Capacity::of(&config.server),
     )
     .unwrap();
@@ -69,7 +69,9 @@ async fn job(gateway: &Gateway, events: u32) -> (JobId, impl Future<Output = ()>
         ..Job::default()
     };
     let record = JobRecord { job: Some(job.clone()), request_digest: Bytes::new(), principal: None };
-    let Submitted::New(appender) = journal.submit(record).await.unwrap() else { unreachable!("a new id") };
+    let SubmitOutcome::New(appender) = journal.submit(record).await.unwrap() else {
+        unreachable!("a new id")
+    };
     let write = async move {
         for sequence in 1..events {
             appender.append(&bare::token(sequence), |_| None).await.unwrap();

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_stream::{StreamExt, StreamMap, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, Writer, inputs::AcceptedAnswer, prompt::ASK_USER};
+use super::{TaskExecutor, Writer, inputs::AcceptedAnswer, prompt::ASK_USER};
 use crate::{
     error::{Error, Reason, Result},
     mcp::ExternalTool,
@@ -106,13 +106,13 @@ struct RunningCalls<'a> {
     waiting: VecDeque<(usize, Question)>,
 }
 
-impl Agent<'_> {
+impl TaskExecutor<'_> {
     /// Makes the calls, as many at a time as is allowed. Returns their outcomes in the order of the calls.
     ///
     /// # Errors
     /// [`Reason::Cancelled`]; [`Reason::TimedOut`] when not all were begun by the deadline; internal faults. A call
     /// that failed is not an error here.
-    pub(super) async fn make(
+    pub(super) async fn run_calls(
         &self,
         wishes: Vec<PlannedCall>,
         step: u32,
@@ -149,9 +149,9 @@ impl Agent<'_> {
                 // Output first, so that what was printed before a call's end is written before it. Cancel safe: the
                 // channels keep what is in them, the rest only waits.
                 biased;
-                Some((index, progress)) = running_calls.told.next() => self.hear(index, progress, &mut running_calls, writer).await?,
-                answer = answer_of(&mut running_calls.asked) => self.answered(answer, &mut running_calls, writer).await?,
-                () = expiry_of(expiry) => self.answered(None, &mut running_calls, writer).await?,
+                Some((index, progress)) = running_calls.told.next() => self.handle_progress(index, progress, &mut running_calls, writer).await?,
+                answer = answer_of(&mut running_calls.asked) => self.close_question(answer, &mut running_calls, writer).await?,
+                () = expiry_of(expiry) => self.close_question(None, &mut running_calls, writer).await?,
                 () = self.cancel.cancelled(), if !is_cancel_told => {
                     is_cancel_told = true;
                     let message = "the run is being stopped";
@@ -173,14 +173,14 @@ impl Agent<'_> {
     }
 
     /// Makes one call that a caller has named.
-    pub(super) async fn make_named(
+    pub(super) async fn run_named_call(
         &self,
         call: &Call,
         arguments: &str,
         writer: &mut Writer,
     ) -> Result<ToolResult> {
         let wish = PlannedCall::Named(Box::new(call.clone()), arguments.to_owned());
-        let made = self.make(vec![wish], 1, writer).await?;
+        let made = self.run_calls(vec![wish], 1, writer).await?;
         made.into_iter()
             .next()
             .map_or_else(|| Err(Error::internal("a call without an outcome")), |made| made.result)
@@ -248,7 +248,7 @@ impl Agent<'_> {
         Ok(ToolResult { text, value: json!({ "answer": answer }), is_truncated: false })
     }
 
-    async fn hear(
+    async fn handle_progress(
         &self,
         index: usize,
         progress: Progress,
@@ -290,7 +290,7 @@ impl Agent<'_> {
     }
 
     /// Handles the open question's answer, or its expiry, and asks the next question.
-    async fn answered(
+    async fn close_question(
         &self,
         answer: Option<AcceptedAnswer>,
         running_calls: &mut RunningCalls<'_>,
@@ -340,7 +340,7 @@ impl Agent<'_> {
             let mut told = told.into_inner();
             while let Ok(progress) = told.try_recv() {
                 if !matches!(progress, Progress::Question(_)) {
-                    self.hear(index, progress, running_calls, writer).await?;
+                    self.handle_progress(index, progress, running_calls, writer).await?;
                 }
             }
         }
@@ -348,7 +348,7 @@ impl Agent<'_> {
         running_calls.waiting.retain(|(asking, _)| *asking != index);
         let (tool_call_id, tool) = running_calls.names[index].clone();
         if running_calls.asked.as_ref().is_some_and(|asked| asked.question.reply.is_closed()) {
-            self.answered(None, running_calls, writer).await?;
+            self.close_question(None, running_calls, writer).await?;
         }
         writer.tool_end(&tool_call_id, &tool, completed).await
     }

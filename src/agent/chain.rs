@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     Writer,
-    spent::{UsageTotals, tokens_of},
+    usage_totals::{UsageTotals, tokens_of},
 };
 use crate::{
     error::Result,

@@ -10,19 +10,19 @@
 mod calls;
 mod chain;
 mod config;
-mod cut;
 pub mod direct_planner;
 mod inputs;
 mod planner;
 mod prompt;
 mod run;
-mod spent;
 mod step;
+mod truncate;
 mod turns;
+mod usage_totals;
 mod writer;
 
 pub use config::{Autodetect, Config, FewShot};
 pub use inputs::QuestionSlot;
 pub use planner::Planner;
-pub use run::{Agent, MAX_COMMAND_BYTES, Task};
-pub use writer::{Appended, JobOutcome, MAX_TEXT_BYTES, Writer, masked};
+pub use run::{MAX_COMMAND_BYTES, Task, TaskExecutor};
+pub use writer::{AppendObserver, JobOutcome, MAX_TEXT_BYTES, Writer, masked};

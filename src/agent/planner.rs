@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Config;
 use crate::{
     files::Pool,
-    llm::{Detected, Identity, Model},
+    llm::{DetectedServer, Model, ModelIdentity},
     mcp::AgentTools,
 };
 
@@ -22,7 +22,7 @@ pub struct Planner {
     /// The threads on which values are checked against outside servers' schemas.
     pub checks: Pool,
     /// The model servers that were found on this machine.
-    pub detected: Mutex<Vec<Detected>>,
+    pub detected: Mutex<Vec<DetectedServer>>,
 }
 
 impl Planner {
@@ -32,17 +32,17 @@ impl Planner {
     }
 
     /// Returns which model is used.
-    pub fn identity(&self) -> Option<&Identity> {
+    pub fn identity(&self) -> Option<&ModelIdentity> {
         self.model.as_deref().map(Model::identity)
     }
 
     /// Stores the model servers that were found.
-    pub fn set_detected(&self, found: Vec<Detected>) {
+    pub fn set_detected(&self, found: Vec<DetectedServer>) {
         *self.detected.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     /// Returns the model servers that were found on this machine, with their addresses and models.
-    pub fn detected(&self) -> Vec<Detected> {
+    pub fn detected(&self) -> Vec<DetectedServer> {
         self.detected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Config;
 use crate::{
     conversation::Exchange,
-    llm::{AssistantMessage, Message, Request, ToolCall, ToolDefinition, ToolOutcome},
+    llm::{AssistantMessage, Message, ModelRequest, ToolCall, ToolDefinition, ToolOutcome},
     mcp::ExternalTool,
     tool::{ToolName, catalogue},
 };
@@ -50,13 +50,13 @@ static OWN: LazyLock<Vec<(ToolDefinition, Callable)>> = LazyLock::new(|| {
 });
 
 /// The tools of one command, by the name that the model uses.
-pub(super) struct Offer {
+pub(super) struct OfferedTools {
     pub(super) definitions: Arc<[ToolDefinition]>,
     /// What each of the definitions stands for, in the same order.
     callables: Vec<Callable>,
 }
 
-impl Offer {
+impl OfferedTools {
     pub(super) fn new(config: &Config, outside: Vec<ExternalTool>) -> Self {
         let is_wanted =
             |name: &str| config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == name);
@@ -124,7 +124,12 @@ fn plain(schema: &Value) -> Value {
 }
 
 /// Builds the request of a command's first step.
-pub(super) fn request(config: &Config, offer: &Offer, earlier: &[Exchange], command: &str) -> Request {
+pub(super) fn request(
+    config: &Config,
+    offer: &OfferedTools,
+    earlier: &[Exchange],
+    command: &str,
+) -> ModelRequest {
     let mut system = INSTRUCTIONS.to_owned();
     if !config.instructions.is_empty() {
         system.push_str("\n\n");
@@ -146,5 +151,5 @@ pub(super) fn request(config: &Config, offer: &Offer, earlier: &[Exchange], comm
         messages.push(Message::Assistant(AssistantMessage::new(exchange.answer.clone(), Vec::new())));
     }
     messages.push(Message::User(command.to_owned()));
-    Request { system, messages, tools: offer.definitions.clone() }
+    ModelRequest { system, messages, tools: offer.definitions.clone() }
 }

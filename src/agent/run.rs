@@ -82,7 +82,7 @@ impl Task {
 }
 
 /// Runs tasks with the tools. There is one for each job.
-pub struct Agent<'a> {
+pub struct TaskExecutor<'a> {
     /// The tools.
     pub toolbox: &'a Toolbox,
     /// The model and its tools.
@@ -109,19 +109,19 @@ pub struct Agent<'a> {
     pub deadline: Instant,
 }
 
-impl Agent<'_> {
+impl TaskExecutor<'_> {
     /// Runs the task. The outcome is written by the caller of this method, once.
     ///
     /// # Errors
     /// What made the task fail, with its reason.
     pub async fn run(&self, task: &Task, writer: &mut Writer) -> Result<ToolResult> {
         match (task, self.planner.model.as_deref()) {
-            (Task::Call(call, arguments), _) => self.make_named(call, arguments, writer).await,
+            (Task::Call(call, arguments), _) => self.run_named_call(call, arguments, writer).await,
             // A literal command line says which tool it means, so that no model is needed, or paid for.
             (Task::Command(command), Some(model)) if !direct_planner::is_command_line(command) => {
                 let identity = model.identity();
                 let mut chain = writer.chain("model", &identity.provider, &identity.model).await?;
-                let done = self.think(model, command, &mut chain).await;
+                let done = self.run_with_model(model, command, &mut chain).await;
                 chain.end().await?;
                 done
             }
@@ -138,7 +138,7 @@ impl Agent<'_> {
             Plan::Call(call, arguments) => {
                 chain.count_step();
                 chain.count_tool_calls(1);
-                self.make_named(&call, &arguments.to_string(), chain.tools()).await
+                self.run_named_call(&call, &arguments.to_string(), chain.tools()).await
             }
             Plan::Decline(why) => Err(Error::new(Reason::CommandNotUnderstood, why)),
         };

@@ -6,12 +6,12 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::{
-    Agent,
+    TaskExecutor,
     chain::{Chain, LlmCall},
 };
 use crate::{
     error::{Error, Reason, Result},
-    llm::{self, Failure, FailureKind, Model, ModelTurn, Piece, Request},
+    llm::{self, FailureKind, Model, ModelFailure, ModelRequest, ModelTurn, Piece},
     pb::{JobState, StatusReason},
 };
 
@@ -20,22 +20,22 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// Why a call has no answer.
-enum Stopped {
+enum StepFailure {
     /// The model or its server failed.
-    Failed(Failure),
+    Failed(ModelFailure),
     /// The job was cancelled, or is past its deadline.
     Ended(Error),
     /// A fault of ours.
     Broken(Error),
 }
 
-impl Agent<'_> {
+impl TaskExecutor<'_> {
     /// Asks the model, and retries where that is worth it, within the time limit of one step.
     pub(super) async fn step(
         &self,
         model: &dyn Model,
         step: u32,
-        request: &Request,
+        request: &ModelRequest,
         chain: &mut Chain<'_>,
     ) -> Result<ModelTurn> {
         let config = &self.planner.config;
@@ -51,20 +51,20 @@ impl Agent<'_> {
                     }
                     Err(failure) => {
                         call.used(turn.usage);
-                        Stopped::Failed(failure)
+                        StepFailure::Failed(failure)
                     }
                 },
                 Err(stopped) => stopped,
             };
             let has_forwarded = call.has_forwarded();
             let failure = match stopped {
-                Stopped::Broken(error) => return Err(error),
-                Stopped::Ended(error) => {
+                StepFailure::Broken(error) => return Err(error),
+                StepFailure::Ended(error) => {
                     call.fail(if error.reason() == Reason::Cancelled { "cancelled" } else { "error" })
                         .await?;
                     return Err(error);
                 }
-                Stopped::Failed(failure) => failure,
+                StepFailure::Failed(failure) => failure,
             };
             call.fail("error").await?;
             let wait = failure.retry_after.unwrap_or_else(|| back_off(attempt));
@@ -92,10 +92,10 @@ impl Agent<'_> {
     async fn ask_once(
         &self,
         model: &dyn Model,
-        request: Request,
+        request: ModelRequest,
         until: Instant,
         call: &mut LlmCall<'_, '_>,
-    ) -> Result<ModelTurn, Stopped> {
+    ) -> Result<ModelTurn, StepFailure> {
         // Dropping the pieces ends the request, and the model's server notices that.
         let mut pieces = model.ask(request);
         loop {
@@ -103,7 +103,7 @@ impl Agent<'_> {
                 // Pieces first, so that a token that was read is written.
                 biased;
                 piece = pieces.next() => piece,
-                () = self.cancel.cancelled() => return Err(Stopped::Ended(Error::cancelled())),
+                () = self.cancel.cancelled() => return Err(StepFailure::Ended(Error::cancelled())),
                 () = tokio::time::sleep_until(until) => return Err(self.too_late()),
             };
             // A server that never pauses would keep the timer's branch from ever being polled.
@@ -112,30 +112,32 @@ impl Agent<'_> {
             }
             match piece {
                 Some(Ok(Piece::Text(text))) if text.is_empty() => {}
-                Some(Ok(Piece::Text(text))) => call.token(text, false).await.map_err(Stopped::Broken)?,
-                Some(Ok(Piece::Reasoning(text))) => call.token(text, true).await.map_err(Stopped::Broken)?,
+                Some(Ok(Piece::Text(text))) => call.token(text, false).await.map_err(StepFailure::Broken)?,
+                Some(Ok(Piece::Reasoning(text))) => {
+                    call.token(text, true).await.map_err(StepFailure::Broken)?
+                }
                 Some(Ok(Piece::Used(usage))) => call.used(usage),
                 Some(Ok(Piece::End(turn))) => return Ok(turn),
-                Some(Err(failure)) => return Err(Stopped::Failed(failure)),
+                Some(Err(failure)) => return Err(StepFailure::Failed(failure)),
                 None => {
                     let message = "the model's answer ended without an end";
-                    return Err(Stopped::Failed(Failure::new(FailureKind::Malformed, message)));
+                    return Err(StepFailure::Failed(ModelFailure::new(FailureKind::Malformed, message)));
                 }
             }
             // A model that never pauses must not keep a cancellation from being noticed.
             if self.cancel.is_cancelled() {
-                return Err(Stopped::Ended(Error::cancelled()));
+                return Err(StepFailure::Ended(Error::cancelled()));
             }
         }
     }
 
-    fn too_late(&self) -> Stopped {
+    fn too_late(&self) -> StepFailure {
         if Instant::now() >= self.deadline {
-            return Stopped::Ended(timed_out());
+            return StepFailure::Ended(timed_out());
         }
         let seconds = self.planner.config.step_timeout_seconds;
         let message = format!("the model took longer than {seconds} seconds for one answer");
-        Stopped::Failed(Failure::new(FailureKind::TimedOut, message))
+        StepFailure::Failed(ModelFailure::new(FailureKind::TimedOut, message))
     }
 }
 
@@ -151,7 +153,7 @@ fn back_off(attempt: u32) -> Duration {
     wait.mul_f64(0.75 + jitter / 2.0)
 }
 
-fn to_error(failure: &Failure, attempts: u32, has_forwarded: bool) -> Error {
+fn to_error(failure: &ModelFailure, attempts: u32, has_forwarded: bool) -> Error {
     let reason = match failure.kind {
         FailureKind::Unreachable | FailureKind::Unavailable => Reason::ModelUnavailable,
         FailureKind::TimedOut => Reason::ModelTimedOut,

@@ -5,17 +5,17 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{
-    Agent,
+    TaskExecutor,
     calls::{ExecutedCall, PlannedCall},
     chain::Chain,
-    cut::cut_text,
-    prompt::{self, Callable, Offer},
-    spent::{SpentCost, UsageTotals},
+    prompt::{self, Callable, OfferedTools},
+    truncate::cut_text,
+    usage_totals::{SpentCost, UsageTotals},
 };
 use crate::{
     conversation::Exchange,
     error::{Error, Reason, Result},
-    llm::{MAX_CALLS, Message, Model, ModelTurn, Request, TOO_MANY_CALLS, ToolCall, ToolOutcome},
+    llm::{MAX_CALLS, Message, Model, ModelRequest, ModelTurn, TOO_MANY_CALLS, ToolCall, ToolOutcome},
     text::{bounded, quoted},
     tool::{ToolResult, read_as_written},
 };
@@ -29,16 +29,16 @@ const CIRCLE_MARK: &str =
 /// Appended to a result that was cut for the model.
 const CUT_MARK: &str = "\n[… cut: the rest is too long]";
 
-impl Agent<'_> {
+impl TaskExecutor<'_> {
     /// Lets the model work on a command, and returns its answer.
-    pub(super) async fn think(
+    pub(super) async fn run_with_model(
         &self,
         model: &dyn Model,
         command: &str,
         chain: &mut Chain<'_>,
     ) -> Result<ToolResult> {
         let config = &self.planner.config;
-        let offer = Offer::new(config, self.planner.tools.outside().await);
+        let offer = OfferedTools::new(config, self.planner.tools.outside().await);
         let (_in_use, earlier) = match &self.named_conversation {
             None => (None, Vec::new()),
             Some(id) => {
@@ -65,8 +65,8 @@ impl Agent<'_> {
     async fn turns(
         &self,
         model: &dyn Model,
-        mut request: Request,
-        offer: &Offer,
+        mut request: ModelRequest,
+        offer: &OfferedTools,
         chain: &mut Chain<'_>,
     ) -> Result<ModelTurn> {
         let config = &self.planner.config;
@@ -101,7 +101,7 @@ impl Agent<'_> {
             for call in &calls {
                 wishes.push(self.resolve_call(call, step, offer).await);
             }
-            let made = self.make(wishes, step, chain.tools()).await?;
+            let made = self.run_calls(wishes, step, chain.tools()).await?;
             chain.count_tool_calls(made.len());
             for made in &made {
                 mistakes = if made.is_models_mistake { mistakes + 1 } else { 0 };
@@ -152,7 +152,7 @@ impl Agent<'_> {
 
     /// Converts a call of the model's to one that can be made. A mistake is reported to the model, and becomes visible
     /// like any call.
-    async fn resolve_call(&self, call: &ToolCall, step: u32, offer: &Offer) -> PlannedCall {
+    async fn resolve_call(&self, call: &ToolCall, step: u32, offer: &OfferedTools) -> PlannedCall {
         let refuse = |error: Error, arguments: &Map<String, Value>| PlannedCall::Mistake {
             tool: call.name.chars().take(128).collect(),
             arguments: Value::Object(arguments.clone()).to_string(),
@@ -178,12 +178,13 @@ impl Agent<'_> {
             // then is left to its server.
             Callable::ExternalTool(tool) => match tool.checked_schema.clone() {
                 Some(schema) => {
-                    let checked = self.planner.checks.run(CHECK_TIME, move || misfit(&schema, &value)).await;
+                    let checked =
+                        self.planner.checks.run(CHECK_TIME, move || schema_violation(&schema, &value)).await;
                     checked.unwrap_or_default()
                 }
                 None => None,
             },
-            Callable::CatalogueTool(_) | Callable::AskUser => misfit(schema, &value),
+            Callable::CatalogueTool(_) | Callable::AskUser => schema_violation(schema, &value),
         };
         if let Some(error) = error {
             return refuse(error, &arguments);
@@ -212,7 +213,7 @@ fn too_many_errors(errors_in_a_row: u32) -> Error {
 
 /// Checks a value against a schema. Returns where and why it does not fit; `None` where it fits or the schema is
 /// invalid.
-fn misfit(schema: &Value, value: &Value) -> Option<Error> {
+fn schema_violation(schema: &Value, value: &Value) -> Option<Error> {
     let validator = jsonschema::validator_for(schema).ok()?;
     let error = validator.validate(value).err()?;
     let place = error.instance_path().to_string().replace('/', ".");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     chain::Chain,
-    cut::{cut_json, cut_text},
+    truncate::{cut_json, cut_text},
 };
 use crate::{
     engine::{Chunk, Exit, Stream},
@@ -49,19 +49,19 @@ impl JobOutcome {
 
 /// Called for every event when it has its sequence number, before it can be stored. Returns the job's new state where
 /// the event changes it. Must not block.
-pub type Appended = Arc<dyn Fn(u32, &Payload) -> Option<JobState> + Send + Sync>;
+pub type AppendObserver = Arc<dyn Fn(u32, &Payload) -> Option<JobState> + Send + Sync>;
 
 /// Writes one job's events. `finish` consumes it, so that nothing can follow the last event.
 pub struct Writer {
     appender: Appender,
-    appended: Appended,
+    appended: AppendObserver,
     next_tool_call: u32,
     next_input: u32,
 }
 
 impl Writer {
     /// Creates a writer for a job's log.
-    pub fn new(appender: Appender, appended: Appended) -> Self {
+    pub fn new(appender: Appender, appended: AppendObserver) -> Self {
         Self { appender, appended, next_tool_call: 1, next_input: 1 }
     }
 

@@ -4,11 +4,11 @@ use std::{env, path::Path, time::Duration};
 
 use futures_util::StreamExt;
 
-use super::output::{Failure, Printer};
+use super::output::{CommandFailure, Printer};
 use crate::{
     engine::workspace::{Definition, Workspace},
     llm::{
-        self, Api, AssistantMessage, MODEL_VARIABLE, Message, ModelPreferences, Piece, Request,
+        self, Api, AssistantMessage, MODEL_VARIABLE, Message, ModelPreferences, ModelRequest, Piece,
         SelectedModel, Timeouts,
     },
     secret::Secret,
@@ -43,13 +43,13 @@ pub(super) enum Answerer {
 impl Answerer {
     /// Chooses the simulation if it is requested, else the model that the gateway passes, else the one that the
     /// environment's keys select.
-    pub(super) fn choose(is_simulated: bool) -> Result<Self, Failure> {
+    pub(super) fn choose(is_simulated: bool) -> Result<Self, CommandFailure> {
         if is_simulated {
             return Ok(Self::Simulation);
         }
         if let Ok(json) = env::var(MODEL_VARIABLE) {
             let selected = serde_json::from_str(&json)
-                .map_err(|_| Failure::failed(format_args!("{MODEL_VARIABLE} holds no model")))?;
+                .map_err(|_| CommandFailure::failed(format_args!("{MODEL_VARIABLE} holds no model")))?;
             return Ok(Self::Model(Box::new(selected)));
         }
         let wanted = ModelPreferences {
@@ -66,7 +66,7 @@ impl Answerer {
             timeouts: Timeouts { connect_seconds: 10, first_byte_seconds: 300, idle_seconds: 60 },
             uses_detected: false,
         };
-        let choice = llm::choose(&wanted, |name| env::var(name).ok(), &[]).map_err(Failure::failed)?;
+        let choice = llm::choose(&wanted, |name| env::var(name).ok(), &[]).map_err(CommandFailure::failed)?;
         Ok(choice.selected.map_or(Self::Simulation, |selected| Self::Model(Box::new(selected))))
     }
 
@@ -80,14 +80,14 @@ impl Answerer {
         workspace: &Workspace,
         asked: &AgentPrompt<'_>,
         printer: &Printer,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, CommandFailure> {
         match self {
             Self::Simulation => simulate(asked, printer),
             Self::Model(selected) => {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()
-                    .map_err(Failure::failed)?;
+                    .map_err(CommandFailure::failed)?;
                 let root = workspace.agent_root(asked.agent_id);
                 let persona =
                     root.and_then(|root| root.read_text(Path::new("persona.md"), MAX_PERSONA_BYTES));
@@ -98,7 +98,7 @@ impl Answerer {
                     let late = || format!("the model took longer than {} seconds", asked.timeout.as_secs());
                     tokio::time::timeout(asked.timeout, answering)
                         .await
-                        .map_err(|_| Failure::failed(late()))?
+                        .map_err(|_| CommandFailure::failed(late()))?
                 };
                 runtime.block_on(answered)
             }
@@ -106,7 +106,7 @@ impl Answerer {
     }
 }
 
-fn request(persona: &str, asked: &AgentPrompt<'_>) -> Request {
+fn request(persona: &str, asked: &AgentPrompt<'_>) -> ModelRequest {
     let mut messages = Vec::new();
     for (input, answer) in asked.earlier {
         messages.push(Message::User(input.clone()));
@@ -117,11 +117,15 @@ fn request(persona: &str, asked: &AgentPrompt<'_>) -> Request {
         "" => format!("You are {}: {}", asked.definition.name, asked.definition.description),
         persona => persona.to_owned(),
     };
-    Request { system, messages, tools: Vec::new().into() }
+    ModelRequest { system, messages, tools: Vec::new().into() }
 }
 
-async fn ask(selected: &SelectedModel, request: Request, printer: &Printer) -> Result<String, Failure> {
-    let model = llm::connect(selected).map_err(Failure::failed)?;
+async fn ask(
+    selected: &SelectedModel,
+    request: ModelRequest,
+    printer: &Printer,
+) -> Result<String, CommandFailure> {
+    let model = llm::connect(selected).map_err(CommandFailure::failed)?;
     let mut attempt = 1;
     loop {
         let mut text = String::new();
@@ -142,7 +146,7 @@ async fn ask(selected: &SelectedModel, request: Request, printer: &Printer) -> R
                     return Ok(text);
                 }
                 Some(Err(failure)) => break failure,
-                None => return Err(Failure::failed("the model's answer ended without an end")),
+                None => return Err(CommandFailure::failed("the model's answer ended without an end")),
             }
         };
         let wait = failure.retry_after.unwrap_or(FIRST_WAIT * 2u32.pow(attempt));
@@ -151,7 +155,7 @@ async fn ask(selected: &SelectedModel, request: Request, printer: &Printer) -> R
             || attempt >= MAX_ATTEMPTS
             || wait > Duration::from_secs(60)
         {
-            return Err(Failure::failed(failure.message));
+            return Err(CommandFailure::failed(failure.message));
         }
         printer.remark(&format!("{}; trying again in {:.1} seconds", failure.message, wait.as_secs_f64()));
         tokio::time::sleep(wait).await;
@@ -160,7 +164,7 @@ async fn ask(selected: &SelectedModel, request: Request, printer: &Printer) -> R
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program of its own with one thread; the pause is the point")]
-fn simulate(asked: &AgentPrompt<'_>, printer: &Printer) -> Result<String, Failure> {
+fn simulate(asked: &AgentPrompt<'_>, printer: &Printer) -> Result<String, CommandFailure> {
     let answer = simulated(asked);
     if !printer.is_json() {
         let pace = pace();

@@ -4,7 +4,7 @@ use std::{ffi::OsString, io::Read};
 
 use clap::Parser;
 
-use super::output::Failure;
+use super::output::CommandFailure;
 use crate::engine::workspace::is_id;
 
 #[derive(Debug, Parser)]
@@ -106,13 +106,13 @@ pub(super) struct RunArguments {
 
 /// A parsed command line.
 #[derive(Debug)]
-pub(super) struct Arguments {
+pub(super) struct CommandLine {
     pub(super) action: Action,
     pub(super) is_json: bool,
 }
 
-impl Arguments {
-    pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Failure> {
+impl CommandLine {
+    pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, CommandFailure> {
         let mut arguments: Vec<OsString> = arguments.into_iter().collect();
         // The older form: `execute --agent …`.
         if arguments.first().is_some_and(|first| first == "execute") {
@@ -122,7 +122,9 @@ impl Arguments {
             let text = argument.to_string_lossy();
             let name = text.split('=').next().unwrap_or_default();
             if let Some((flag, instead)) = LACKING.iter().find(|(flag, _)| *flag == name) {
-                return Err(Failure::usage(format_args!("the bundled engine has no {flag}: {instead}")));
+                return Err(CommandFailure::usage(format_args!(
+                    "the bundled engine has no {flag}: {instead}"
+                )));
             }
         }
         let parsed = Flags::try_parse_from(std::iter::once(OsString::from("engine")).chain(arguments));
@@ -132,7 +134,9 @@ impl Arguments {
                 return Ok(Self { action: Action::Help(error.to_string()), is_json: false });
             }
             Err(error) => {
-                return Err(Failure::usage(error.to_string().trim_start_matches("error: ").trim_end()));
+                return Err(CommandFailure::usage(
+                    error.to_string().trim_start_matches("error: ").trim_end(),
+                ));
             }
         };
         let is_json = flags.output == "json";
@@ -141,27 +145,29 @@ impl Arguments {
 }
 
 /// Reads exactly `bytes` bytes, so that the lines of a dialogue can follow.
-fn read_input(bytes: usize) -> Result<String, Failure> {
+fn read_input(bytes: usize) -> Result<String, CommandFailure> {
     if bytes > MAX_INPUT_BYTES {
-        return Err(Failure::usage(format_args!("--input-bytes: at most {MAX_INPUT_BYTES} are taken")));
+        return Err(CommandFailure::usage(format_args!(
+            "--input-bytes: at most {MAX_INPUT_BYTES} are taken"
+        )));
     }
     let mut input = vec![0; bytes];
-    let unreadable = |error| Failure::failed(format_args!("the input cannot be read: {error}"));
+    let unreadable = |error| CommandFailure::failed(format_args!("the input cannot be read: {error}"));
     std::io::stdin().lock().read_exact(&mut input).map_err(unreadable)?;
-    String::from_utf8(input).map_err(|_| Failure::usage("the input is no UTF-8"))
+    String::from_utf8(input).map_err(|_| CommandFailure::usage("the input is no UTF-8"))
 }
 
-fn checked(agent_id: String) -> Result<String, Failure> {
+fn checked(agent_id: String) -> Result<String, CommandFailure> {
     if is_id(&agent_id) {
         return Ok(agent_id);
     }
-    Err(Failure::usage(format_args!(
+    Err(CommandFailure::usage(format_args!(
         "`{agent_id}` cannot be an agent's id: letters, digits, `_` and `-`, at most 128, beginning with a letter or digit"
     )))
 }
 
 impl Flags {
-    fn action(self) -> Result<Action, Failure> {
+    fn action(self) -> Result<Action, CommandFailure> {
         if self.list {
             return Ok(Action::List);
         }
@@ -175,7 +181,7 @@ impl Flags {
             return Ok(Action::Install(checked(target)?));
         }
         let Some(agent_id) = self.agent else {
-            return Err(Failure::usage(
+            return Err(CommandFailure::usage(
                 "nothing to do: give --list, --info, --validate, --install or --agent; --help explains them",
             ));
         };
@@ -186,13 +192,15 @@ impl Flags {
         };
         let input = input.filter(|input| !input.trim().is_empty());
         if self.interactive && !self.chat {
-            return Err(Failure::usage("--interactive needs --chat: each input belongs to one conversation"));
+            return Err(CommandFailure::usage(
+                "--interactive needs --chat: each input belongs to one conversation",
+            ));
         }
         if input.is_none() && self.clear && !self.interactive {
             return Ok(Action::ClearHistory(agent_id));
         }
         if input.is_none() && !self.interactive {
-            return Err(Failure::usage(
+            return Err(CommandFailure::usage(
                 "--agent wants --input with what the agent is told, or --chat --interactive",
             ));
         }

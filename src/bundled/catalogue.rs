@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::output::{Failure, Printer};
+use super::output::{CommandFailure, Printer};
 use crate::engine::workspace::{Agent, Definition, Workspace};
 
 fn document(agent_id: &str, definition: &Definition) -> Value {
@@ -19,8 +19,8 @@ fn document(agent_id: &str, definition: &Definition) -> Value {
     })
 }
 
-pub(super) fn list(workspace: &Workspace, printer: &Printer) -> Result<(), Failure> {
-    let agents = workspace.agents().map_err(Failure::failed)?;
+pub(super) fn list(workspace: &Workspace, printer: &Printer) -> Result<(), CommandFailure> {
+    let agents = workspace.agents().map_err(CommandFailure::failed)?;
     let mut documents = Vec::new();
     let mut text = String::new();
     for Agent { agent_id, definition } in &agents {
@@ -44,10 +44,10 @@ pub(super) fn list(workspace: &Workspace, printer: &Printer) -> Result<(), Failu
     printer.either(&json!({"agents": documents}), &text)
 }
 
-pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definition>, Failure> {
+pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definition>, CommandFailure> {
     match workspace.agent(agent_id) {
         Some(agent) => {
-            agent.definition.map_err(|problem| Failure::failed(format_args!("{agent_id}: {problem}")))
+            agent.definition.map_err(|problem| CommandFailure::failed(format_args!("{agent_id}: {problem}")))
         }
         None => {
             let installed = workspace.agents().unwrap_or_default();
@@ -58,12 +58,12 @@ pub(super) fn find(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definiti
                 || "none is installed; --install list shows the templates".to_owned(),
                 |similar| format!("the nearest is `{similar}`; --list shows them all"),
             );
-            Err(Failure::failed(format_args!("there is no agent `{agent_id}`: {hint}")))
+            Err(CommandFailure::failed(format_args!("there is no agent `{agent_id}`: {hint}")))
         }
     }
 }
 
-pub(super) fn info(workspace: &Workspace, agent_id: &str, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn info(workspace: &Workspace, agent_id: &str, printer: &Printer) -> Result<(), CommandFailure> {
     let definition = find(workspace, agent_id)?;
     let interactions = workspace.history_len(agent_id);
     let mut document = document(agent_id, &definition);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::workspace::Workspace,
-    files::{Durability, replace},
+    files::{ReplaceDurability, replace},
 };
 
 const LOG: &str = "history.log";
@@ -90,7 +90,7 @@ impl<'a> History<'a> {
         });
         let mut kept: Vec<&str> = kept.copied().collect();
         kept.reverse();
-        replace(&self.path(LOG), (kept.join("\n") + "\n").as_bytes(), Durability::Process)
+        replace(&self.path(LOG), (kept.join("\n") + "\n").as_bytes(), ReplaceDurability::Process)
     }
 
     pub(super) fn clear(&self) -> io::Result<usize> {
@@ -114,7 +114,7 @@ impl<'a> History<'a> {
             "conversation_count": self.len(),
             "state": {"last_task_id": said.task_id, "last_interaction": now, "conversation_count": self.len()},
         });
-        replace(&self.path("session.json"), session.to_string().as_bytes(), Durability::Process)?;
+        replace(&self.path("session.json"), session.to_string().as_bytes(), ReplaceDurability::Process)?;
         Ok((session, entry))
     }
 }

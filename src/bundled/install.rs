@@ -5,19 +5,19 @@ use std::{fs, io};
 use serde_json::json;
 
 use super::{
-    output::{Failure, Printer},
+    output::{CommandFailure, Printer},
     template::{TEMPLATES, Template},
 };
 use crate::{
     engine::workspace::{Definition, Workspace},
-    files::{Durability, create_private_directory, remove_tree, replace},
+    files::{ReplaceDurability, create_private_directory, remove_tree, replace},
 };
 
 fn description(template: &Template) -> String {
     serde_saphyr::from_str::<Definition>(template.definition).unwrap_or_default().description
 }
 
-pub(super) fn list(printer: &Printer) -> Result<(), Failure> {
+pub(super) fn list(printer: &Printer) -> Result<(), CommandFailure> {
     let documents: Vec<_> = TEMPLATES
         .iter()
         .map(|template| {
@@ -36,19 +36,19 @@ pub(super) fn list(printer: &Printer) -> Result<(), Failure> {
     printer.either(&json!({"templates": documents}), &text)
 }
 
-pub(super) fn install(workspace: &Workspace, target: &str, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn install(workspace: &Workspace, target: &str, printer: &Printer) -> Result<(), CommandFailure> {
     let wanted: Vec<_> = TEMPLATES
         .iter()
         .filter(|template| target == "all" || template.category == target || template.agent_id == target)
         .collect();
     if wanted.is_empty() {
-        return Err(Failure::failed(format_args!(
+        return Err(CommandFailure::failed(format_args!(
             "there is no template or category `{target}`; --install list shows them"
         )));
     }
     let (mut installed, mut skipped, mut text) = (Vec::new(), Vec::new(), String::new());
     for template in wanted {
-        if write(workspace, template).map_err(Failure::failed)? {
+        if write(workspace, template).map_err(CommandFailure::failed)? {
             text += &format!("{}: installed\n", template.agent_id);
             installed.push(template.agent_id);
         } else {
@@ -67,8 +67,8 @@ fn write(workspace: &Workspace, template: &Template) -> io::Result<bool> {
     }
     let new = workspace.agents_directory().join(format!(".new-{}-{}", template.agent_id, std::process::id()));
     create_private_directory(&new)?;
-    replace(&new.join("definition.yaml"), template.definition.as_bytes(), Durability::Process)?;
-    replace(&new.join("persona.md"), template.persona.as_bytes(), Durability::Process)?;
+    replace(&new.join("definition.yaml"), template.definition.as_bytes(), ReplaceDurability::Process)?;
+    replace(&new.join("persona.md"), template.persona.as_bytes(), ReplaceDurability::Process)?;
     match fs::rename(&new, &directory) {
         Ok(()) => Ok(true),
         // Another install was faster.

@@ -19,14 +19,14 @@ mod validate;
 
 use std::{ffi::OsString, path::Path};
 
-use arguments::{Action, Arguments};
-use output::{Failure, Printer};
+use arguments::{Action, CommandLine};
+use output::{CommandFailure, Printer};
 
 use crate::engine::workspace::Workspace;
 
 /// Runs the engine in the current directory. Returns its exit status: 0 done, 1 failed, 2 bad arguments.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments = match Arguments::read(arguments) {
+    let arguments = match CommandLine::read(arguments) {
         Ok(arguments) => arguments,
         Err(failure) => return Printer::new(false).fail(&failure),
     };
@@ -37,8 +37,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn act(arguments: &Arguments, printer: &Printer) -> Result<(), Failure> {
-    let workspace = Workspace::of(Path::new(".")).map_err(Failure::failed)?;
+fn act(arguments: &CommandLine, printer: &Printer) -> Result<(), CommandFailure> {
+    let workspace = Workspace::of(Path::new(".")).map_err(CommandFailure::failed)?;
     match &arguments.action {
         Action::Help(text) => printer.text(text),
         Action::List => catalogue::list(&workspace, printer),

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 /// Why the engine did not do what was requested, and the exit status for it.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CommandFailure {
     message: String,
     status: u8,
 }
 
-impl Failure {
+impl CommandFailure {
     /// Creates a failure with exit status 1, for everything but bad arguments.
     pub(super) fn failed(message: impl Display) -> Self {
         Self { message: message.to_string(), status: 1 }
@@ -47,13 +47,13 @@ impl Printer {
     }
 
     /// Prints at once, without buffering.
-    pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
+    pub(super) fn text(&self, text: &str) -> Result<(), CommandFailure> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::unwritable)
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(CommandFailure::unwritable)
     }
 
     /// Prints the document if JSON was requested, and `text` otherwise.
-    pub(super) fn either(&self, document: &Value, text: &str) -> Result<(), Failure> {
+    pub(super) fn either(&self, document: &Value, text: &str) -> Result<(), CommandFailure> {
         if self.is_json { self.text(&format!("{document}\n")) } else { self.text(text) }
     }
 
@@ -64,7 +64,7 @@ impl Printer {
     }
 
     /// Prints a failure and returns its exit status.
-    pub(super) fn fail(&self, failure: &Failure) -> u8 {
+    pub(super) fn fail(&self, failure: &CommandFailure) -> u8 {
         if self.is_json {
             let document = json!({"status": "error", "output": failure.message, "metadata": {}});
             let _unheard = self.text(&format!("{document}\n"));

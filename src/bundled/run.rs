@@ -9,7 +9,7 @@ use super::{
     arguments::RunArguments,
     catalogue::find,
     history::{History, Interaction},
-    output::{Failure, Printer},
+    output::{CommandFailure, Printer},
 };
 use crate::engine::workspace::{Definition, Workspace};
 
@@ -19,12 +19,16 @@ const MAX_EARLIER_BYTES: usize = 64 * 1024;
 /// Printed when the next input is expected.
 const PROMPT: &str = "you> ";
 
-pub(super) fn run(workspace: &Workspace, run: &RunArguments, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn run(
+    workspace: &Workspace,
+    run: &RunArguments,
+    printer: &Printer,
+) -> Result<(), CommandFailure> {
     let definition = find(workspace, &run.agent_id)?;
     let answerer = Answerer::choose(run.is_simulated)?;
     if run.clears_history {
-        let history = History::lock(workspace, &run.agent_id).map_err(Failure::failed)?;
-        history.clear().map_err(Failure::failed)?;
+        let history = History::lock(workspace, &run.agent_id).map_err(CommandFailure::failed)?;
+        history.clear().map_err(CommandFailure::failed)?;
     }
     if let Some(input) = &run.input {
         turn(workspace, run, &definition, &answerer, input, printer)?;
@@ -42,14 +46,14 @@ fn talk(
     definition: &Definition,
     answerer: &Answerer,
     printer: &Printer,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let mut lines = std::io::stdin().lock().lines();
     loop {
         if !printer.is_json() {
             printer.text(PROMPT)?;
         }
         let Some(line) = lines.next() else { return Ok(()) };
-        let line = line.map_err(Failure::failed)?;
+        let line = line.map_err(CommandFailure::failed)?;
         match line.trim() {
             "" => {}
             "exit" | "quit" => return Ok(()),
@@ -66,10 +70,10 @@ fn turn(
     answerer: &Answerer,
     input: &str,
     printer: &Printer,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     // Held during this turn, so that another run of this conversation waits and then sees this turn.
     let history = match run.is_contextual {
-        true => Some(History::lock(workspace, &run.agent_id).map_err(Failure::failed)?),
+        true => Some(History::lock(workspace, &run.agent_id).map_err(CommandFailure::failed)?),
         false => None,
     };
     let earlier =
@@ -86,7 +90,7 @@ fn turn(
     let (mut session, mut entry) = (Value::Null, Value::Null);
     if let Some(history) = &history {
         let said = Interaction { task_id: &task_id, input, answer: &answer };
-        (session, entry) = history.remember(&said).map_err(Failure::failed)?;
+        (session, entry) = history.remember(&said).map_err(CommandFailure::failed)?;
     }
     if printer.is_json() {
         let document = json!({
@@ -105,10 +109,10 @@ fn turn(
     Ok(())
 }
 
-pub(super) fn clear(workspace: &Workspace, agent_id: &str, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn clear(workspace: &Workspace, agent_id: &str, printer: &Printer) -> Result<(), CommandFailure> {
     find(workspace, agent_id)?;
-    let history = History::lock(workspace, agent_id).map_err(Failure::failed)?;
-    let removed = history.clear().map_err(Failure::failed)?;
+    let history = History::lock(workspace, agent_id).map_err(CommandFailure::failed)?;
+    let removed = history.clear().map_err(CommandFailure::failed)?;
     printer.either(
         &json!({"agent_id": agent_id, "removed": removed}),
         &format!("{removed} interactions removed\n"),

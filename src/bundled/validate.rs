@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::output::{Failure, Printer};
+use super::output::{CommandFailure, Printer};
 use crate::{
     engine::workspace::{Agent, Workspace},
     files::EntryKind,
@@ -15,8 +15,8 @@ fn has_persona(workspace: &Workspace, agent_id: &str) -> bool {
     matches!(kind, Ok(Some(EntryKind::File)))
 }
 
-pub(super) fn validate(workspace: &Workspace, printer: &Printer) -> Result<(), Failure> {
-    let agents = workspace.agents().map_err(Failure::failed)?;
+pub(super) fn validate(workspace: &Workspace, printer: &Printer) -> Result<(), CommandFailure> {
+    let agents = workspace.agents().map_err(CommandFailure::failed)?;
     let mut errors = Vec::new();
     for Agent { agent_id, definition } in &agents {
         match definition {
@@ -48,6 +48,6 @@ pub(super) fn validate(workspace: &Workspace, printer: &Printer) -> Result<(), F
     if errors.is_empty() {
         Ok(())
     } else {
-        Err(Failure::failed(format_args!("{} errors were found", errors.len())))
+        Err(CommandFailure::failed(format_args!("{} errors were found", errors.len())))
     }
 }

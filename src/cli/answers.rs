@@ -13,7 +13,7 @@ use crate::{
 
 /// An answer and the question that it belongs to.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(super) struct TypedAnswer {
     pub(super) job_id: String,
     pub(super) input_id: String,
     pub(super) value: Json,
@@ -30,7 +30,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// Records that a question was asked, or that it has ended.
-    pub(super) fn hear(&mut self, event: &JobEvent) {
+    pub(super) fn observe(&mut self, event: &JobEvent) {
         match &event.payload {
             Some(Payload::InputRequired(asked)) => {
                 // What a person typed too late for the previous question must not answer this one. A script's lines are
@@ -47,7 +47,7 @@ impl Answers {
 
     /// Returns the next answer to the open question, or its default at the end of the input. Stays pending while no
     /// question is open. Cancel safe.
-    pub(super) async fn next(&mut self) -> Given {
+    pub(super) async fn next(&mut self) -> TypedAnswer {
         let Some((job_id, asked)) = self.open.clone() else { return std::future::pending().await };
         let line = self.lines.get_or_insert_with(lines).recv().await;
         let value = match line {
@@ -56,7 +56,7 @@ impl Answers {
         };
         // The question is opened again if the answer is refused.
         self.given = self.open.take();
-        Given { job_id, input_id: asked.input_id, value }
+        TypedAnswer { job_id, input_id: asked.input_id, value }
     }
 
     /// Handles the refusal of the last answer. After an answer that does not fit, the question may be answered again.

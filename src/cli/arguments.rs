@@ -16,13 +16,13 @@ use crate::{
 #[command(name = "conductor-gateway", version, arg_required_else_help = false)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    pub(super) global: Global,
+    pub(super) global: GlobalArguments,
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }
 
 #[derive(Clone, Debug, Args)]
-pub(super) struct Global {
+pub(super) struct GlobalArguments {
     /// Read this configuration file instead of ./config.yaml
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub(super) enum Command {
     },
 }
 
-impl Global {
+impl GlobalArguments {
     /// Loads the configuration with additional settings from the command's own flags.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Global {
     }
 }
 
-impl Global {
+impl GlobalArguments {
     /// Loads the configuration of a process whose jobs end with it, and starts its log. The store is in memory, because
     /// a running gateway may hold the one on disk; only warnings are logged, unless the configuration says otherwise.
     ///
@@ -85,7 +85,7 @@ impl Global {
     /// All mistakes at once.
     pub(super) fn load_for_one_process(&self) -> Result<Config> {
         let mut config = self.load(&[])?.config;
-        config.storage.kind = journal::Kind::Memory;
+        config.storage.kind = journal::StoreKind::Memory;
         if config.telemetry == telemetry::Config::default() {
             config.telemetry.log = "warn".into();
         }

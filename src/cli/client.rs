@@ -8,7 +8,7 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::arguments::Global;
+use super::arguments::GlobalArguments;
 use crate::{
     error::{Error, Reason, Result},
     pb::gateway_service_client::GatewayServiceClient,
@@ -17,7 +17,7 @@ use crate::{
 
 /// Connects to `server`, or to the address at which the configured gateway listens.
 pub(super) async fn connect(
-    global: &Global,
+    global: &GlobalArguments,
     server: Option<String>,
 ) -> Result<GatewayServiceClient<Channel>> {
     let url = match server {

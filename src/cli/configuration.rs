@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use serde_json::Value;
 
-use super::{arguments::Global, print};
+use super::{arguments::GlobalArguments, print};
 use crate::{
     config::Config,
     error::Result,
@@ -72,7 +72,7 @@ fn open_to_others(config: &Config) -> Vec<String> {
     notes
 }
 
-pub(super) fn configuration(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
+pub(super) fn configuration(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
     let loaded = global.load(&[])?;
     match arguments.command {
         Command::Check => {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{arguments::Global, client, print};
+use super::{arguments::GlobalArguments, client, print};
 use crate::{error::Result, pb};
 
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ fn line(conversation: &pb::Conversation) -> String {
     print::shown_line(&line)
 }
 
-pub(super) async fn conversations(global: &Global, arguments: Arguments) -> Result<ExitCode> {
+pub(super) async fn conversations(global: &GlobalArguments, arguments: Arguments) -> Result<ExitCode> {
     let Arguments { server, json, command } = arguments;
     let mut client = client::connect(global, server).await?;
     match command {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     answers::value_of,
-    arguments::Global,
+    arguments::GlobalArguments,
     client,
     print::{self, EventPrinter},
     run::print_frames,
@@ -140,7 +140,7 @@ async fn list(
     Ok(())
 }
 
-pub(super) async fn jobs(global: &Global, arguments: Arguments) -> Result<ExitCode> {
+pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Result<ExitCode> {
     let Arguments { server, json, command } = arguments;
     let mut client = client::connect(global, server).await?;
     let refused = |status: tonic::Status| client::refused(&status);

@@ -6,11 +6,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use rmcp::{ServiceExt, transport::stdio};
 use serde_json::{Value, json};
 
-use super::{arguments::Global, print};
+use super::{arguments::GlobalArguments, print};
 use crate::{
     app::Core,
     error::{Error, Reason, Result},
-    mcp::Lines,
+    mcp::LineTransport,
     principal::Principal,
     task::Termination,
 };
@@ -51,7 +51,7 @@ enum Form {
     Vscode,
 }
 
-pub(super) async fn mcp(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
+pub(super) async fn mcp(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Some(Command::Config { transport, form }) => print_config(global, *transport, *form),
         None => Box::pin(serve(global)).await,
@@ -59,13 +59,13 @@ pub(super) async fn mcp(global: &Global, arguments: &Arguments) -> Result<ExitCo
 }
 
 /// Serves until the client closes its end or a signal arrives. Standard output belongs to the protocol.
-async fn serve(global: &Global) -> Result<ExitCode> {
+async fn serve(global: &GlobalArguments) -> Result<ExitCode> {
     let config = global.load_for_one_process()?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
     let handler = Arc::new(core.mcp_handler_for_streams(Principal::local())?);
     let (input, output) = stdio();
-    let (lines, writing) = Lines::new(input, output);
+    let (lines, writing) = LineTransport::new(input, output);
     let serving = async {
         match Box::pin(handler.serve(lines)).await {
             Ok(service) => service.waiting().await.map(|_| ()).map_err(Error::internal),
@@ -98,7 +98,7 @@ async fn serve(global: &Global) -> Result<ExitCode> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-fn print_config(global: &Global, transport: Transport, form: Form) -> Result<ExitCode> {
+fn print_config(global: &GlobalArguments, transport: Transport, form: Form) -> Result<ExitCode> {
     // Mistakes in the configuration are reported here, and not only when the client starts the server.
     let config = global.load(&[])?.config;
     let server = match transport {

@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::{
     answers::Answers,
-    arguments::Global,
+    arguments::GlobalArguments,
     client,
     jobs::print_result,
     print::{self, EventPrinter},
@@ -76,7 +76,7 @@ impl Arguments {
     }
 }
 
-pub(super) async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode> {
+pub(super) async fn run(global: &GlobalArguments, arguments: Arguments) -> Result<ExitCode> {
     let mut printer = EventPrinter::new(arguments.json).answered_here();
     match &arguments.server {
         Some(_) => run_remotely(global, &arguments, &mut printer).await?,
@@ -85,7 +85,11 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> Result<ExitCod
     Ok(ExitCode::from(printer.exit_status()))
 }
 
-async fn run_in_process(global: &Global, arguments: &Arguments, printer: &mut EventPrinter) -> Result<()> {
+async fn run_in_process(
+    global: &GlobalArguments,
+    arguments: &Arguments,
+    printer: &mut EventPrinter,
+) -> Result<()> {
     let config = global.load_for_one_process()?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
@@ -125,7 +129,7 @@ async fn follow(
                     for index in slice.from..slice.batch.len() {
                         if let Some(event) = slice.batch.decode(index) {
                             printer.event(&event);
-                            answers.hear(&event);
+                            answers.observe(&event);
                         }
                     }
                 }
@@ -148,7 +152,11 @@ async fn follow(
     }
 }
 
-async fn run_remotely(global: &Global, arguments: &Arguments, printer: &mut EventPrinter) -> Result<()> {
+async fn run_remotely(
+    global: &GlobalArguments,
+    arguments: &Arguments,
+    printer: &mut EventPrinter,
+) -> Result<()> {
     let mut client = client::connect(global, arguments.server.clone()).await?;
     let request = StreamExecuteRequest { task: Some(arguments.task()?), options: Some(arguments.options()) };
     let frames = client.stream_execute(request).await.map_err(|status| client::refused(&status))?;
@@ -176,7 +184,7 @@ async fn run_remotely(global: &Global, arguments: &Arguments, printer: &mut Even
         if let Some(event) = frame.event {
             let event = JobEvent::decode(event).map_err(Error::internal)?;
             printer.event(&event);
-            answers.hear(&event);
+            answers.observe(&event);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::arguments::Global;
+use super::arguments::GlobalArguments;
 use crate::{
     app::App,
     error::{Error, Result},
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     mcp_port: Option<u16>,
 }
 
-pub(super) async fn serve(global: &Global, arguments: &Arguments) -> Result<ExitCode> {
+pub(super) async fn serve(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
     let flags = [
         ("server.host", arguments.host.clone()),
         ("server.port", arguments.port.map(|port| port.to_string())),

@@ -8,7 +8,7 @@ use std::{io, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    files::{Durability, Root, replace},
+    files::{ReplaceDurability, Root, replace},
     pb::Timestamp,
 };
 
@@ -42,7 +42,7 @@ pub(super) fn read(directory: &Path) -> io::Result<Vec<Exchange>> {
     let exchanges: Vec<Exchange> = lines.into_iter().flatten().map(|line| line.exchange).collect();
     if !is_whole {
         let kept = path.with_extension(format!("damaged-{}", Timestamp::now().unix_millis()));
-        replace(&kept, &bytes, Durability::Process)?;
+        replace(&kept, &bytes, ReplaceDurability::Process)?;
         write(directory, &exchanges)?;
         tracing::error!(
             conversation = %directory.display(), kept = %kept.display(), whole = exchanges.len(),
@@ -59,7 +59,7 @@ pub(super) fn write(directory: &Path, exchanges: &[Exchange]) -> io::Result<()> 
         let rest = format!("{}/{} {}", index + 1, exchanges.len(), serde_json::to_string(exchange)?);
         text += &format!("{:08x} {rest}\n", crc32c::crc32c(rest.as_bytes()));
     }
-    replace(&directory.join(FILE), text.as_bytes(), Durability::Process)
+    replace(&directory.join(FILE), text.as_bytes(), ReplaceDurability::Process)
 }
 
 struct Line {

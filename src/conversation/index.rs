@@ -46,13 +46,13 @@ impl Default for ConversationsConfig {
 }
 
 /// When a conversation was last used, in milliseconds since 1970, and the name of its directory.
-pub(super) type Use = (u64, String);
+pub(super) type LastUse = (u64, String);
 
 /// The conversations of one caller.
 #[derive(Debug, Default)]
 struct CallerConversations {
     times: HashMap<String, u64>,
-    by_use: BTreeSet<Use>,
+    by_use: BTreeSet<LastUse>,
 }
 
 impl CallerConversations {
@@ -122,7 +122,7 @@ impl ConversationIndex {
     }
 
     /// Returns a page of a caller's conversations, most recently used first, starting behind `before`.
-    pub(super) fn page(&self, caller: &str, before: Option<&Use>, limit: usize) -> Vec<Use> {
+    pub(super) fn page(&self, caller: &str, before: Option<&LastUse>, limit: usize) -> Vec<LastUse> {
         let callers = self.callers();
         let Some(owned) = callers.get(caller) else { return Vec::new() };
         let page = match before {

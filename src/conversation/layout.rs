@@ -7,10 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Conversation, Names, exchanges, list::Uses};
+use super::{Conversation, KeyedNames, exchanges, list::ConversationUseRecorder};
 use crate::{
     engine::{is_id, workspace::Workspace},
-    files::{Durability, Root, create_private_directory, replace},
+    files::{ReplaceDurability, Root, create_private_directory, replace},
     pb::Timestamp,
     principal::Principal,
 };
@@ -24,7 +24,7 @@ const MAX_AGENTS: usize = 10_000;
 
 /// The note of whom a conversation's directory belongs to.
 #[derive(Serialize, Deserialize)]
-pub(super) struct About {
+pub(super) struct ConversationHeader {
     pub(super) caller: String,
     pub(super) conversation_id: String,
     create_time_ms: u64,
@@ -36,7 +36,7 @@ pub struct Layout {
     /// The data root.
     pub data_directory: PathBuf,
     /// Derives the names of callers' and conversations' files.
-    pub names: Names,
+    pub names: KeyedNames,
 }
 
 impl Layout {
@@ -73,7 +73,12 @@ fn set_used_now(path: &Path) -> io::Result<()> {
 impl Layout {
     /// Creates a conversation's directory with a note of its owner where it does not exist, marks the conversation as
     /// used now, and returns the directory.
-    pub(super) fn open(&self, caller: &Principal, conversation_id: &str, uses: &Uses) -> io::Result<PathBuf> {
+    pub(super) fn open(
+        &self,
+        caller: &Principal,
+        conversation_id: &str,
+        uses: &ConversationUseRecorder,
+    ) -> io::Result<PathBuf> {
         let directory = self.conversation(caller, conversation_id);
         let path = directory.join(ABOUT_FILE);
         if let Some((of_caller, name)) = names_of(&directory) {
@@ -86,18 +91,18 @@ impl Layout {
         }
         uses.is_new();
         create_private_directory(&directory)?;
-        let about = About {
+        let about = ConversationHeader {
             caller: caller.name().to_owned(),
             conversation_id: conversation_id.to_owned(),
             create_time_ms: Timestamp::now().unix_millis(),
         };
         // Another call may do the same at this moment; both write the same owner and id, and only the creation time may
         // differ.
-        replace(&path, &serde_json::to_vec(&about)?, Durability::Process)?;
+        replace(&path, &serde_json::to_vec(&about)?, ReplaceDurability::Process)?;
         Ok(directory)
     }
 
-    pub(super) fn read(&self, directory: &Path) -> Option<(About, Conversation)> {
+    pub(super) fn read(&self, directory: &Path) -> Option<(ConversationHeader, Conversation)> {
         let about = self.read_about(directory)?;
         let root = Root::open(directory).ok()?;
         let mut agents = Vec::new();
@@ -135,7 +140,7 @@ impl Layout {
 impl Layout {
     /// Reads whom a directory belongs to. Returns `None` when that cannot be read, or does not match the directory's
     /// name.
-    fn read_about(&self, directory: &Path) -> Option<About> {
+    fn read_about(&self, directory: &Path) -> Option<ConversationHeader> {
         if !directory.join(ABOUT_FILE).exists() {
             return None;
         }
@@ -154,7 +159,7 @@ impl Layout {
 }
 
 /// Reads whom a directory claims to belong to, without checking that against its name.
-pub(super) fn read_about_unchecked(directory: &Path) -> Option<About> {
+pub(super) fn read_about_unchecked(directory: &Path) -> Option<ConversationHeader> {
     let bytes = Root::open(directory).ok()?.read(Path::new(ABOUT_FILE), MAX_ABOUT_BYTES).ok()?;
     serde_json::from_slice(&bytes).ok()
 }

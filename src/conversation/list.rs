@@ -43,19 +43,19 @@ pub(super) struct LazyConversationIndex {
 
 impl LazyConversationIndex {
     /// Returns a handle that records uses of conversations.
-    pub(super) fn uses(&self) -> Uses {
-        Uses { index: self.index.clone(), due: self.due.clone() }
+    pub(super) fn uses(&self) -> ConversationUseRecorder {
+        ConversationUseRecorder { index: self.index.clone(), due: self.due.clone() }
     }
 }
 
 /// Records uses of conversations.
 #[derive(Clone, Debug)]
-pub(super) struct Uses {
+pub(super) struct ConversationUseRecorder {
     index: Arc<ConversationIndex>,
     due: Arc<Notify>,
 }
 
-impl Uses {
+impl ConversationUseRecorder {
     /// Records that a conversation is used now.
     pub(super) fn used(&self, of_caller: &str, name: &str) {
         self.index.used(of_caller, name);

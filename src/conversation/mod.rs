@@ -18,7 +18,7 @@ pub use exchanges::Exchange;
 pub use index::ConversationsConfig;
 pub use layout::Layout;
 pub use list::ConversationPage;
-pub use names::Names;
+pub use names::KeyedNames;
 pub use settings::Settings;
 pub use store::{Conversation, ConversationStore, ConversationUse, RememberLimits};
 pub use upgrade::upgrade;

@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    files::{Durability, Root, create_private_directory, replace},
+    files::{ReplaceDurability, Root, create_private_directory, replace},
     principal::Principal,
 };
 
@@ -19,17 +19,17 @@ const KEY_BYTES: usize = 32;
 
 /// Derives names from the installation's key.
 #[derive(Clone)]
-pub struct Names {
+pub struct KeyedNames {
     key: [u8; KEY_BYTES],
 }
 
-impl std::fmt::Debug for Names {
+impl std::fmt::Debug for KeyedNames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(crate::secret::MASK)
     }
 }
 
-impl Names {
+impl KeyedNames {
     /// Reads the key of the installation whose data is in `data_directory`, or creates one where there is none.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Names {
                 let path = data_directory.join(KEY_FILE);
                 // Another gateway may start at the same moment: whoever links first has made the key of both.
                 let new = path.with_extension(format!("key.{}", std::process::id()));
-                replace(&new, &key, Durability::Power)?;
+                replace(&new, &key, ReplaceDurability::Power)?;
                 let linked = std::fs::hard_link(&new, &path);
                 std::fs::remove_file(&new)?;
                 match linked {
@@ -97,14 +97,14 @@ mod tests {
     #[test]
     fn names_last_and_are_those_of_one_installation() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let name = |directory: &Path| Names::open(directory).unwrap().conversation("a", "b");
+        let name = |directory: &Path| KeyedNames::open(directory).unwrap().conversation("a", "b");
         assert_eq!(name(one.path()), name(one.path()));
         assert_ne!(name(one.path()), name(two.path()));
-        let names = Names::open(one.path()).unwrap();
+        let names = KeyedNames::open(one.path()).unwrap();
         assert_ne!(names.conversation("ab", "c"), names.conversation("a", "bc"));
         let mode = std::fs::metadata(one.path().join(KEY_FILE)).unwrap();
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
         std::fs::write(one.path().join(KEY_FILE), "short").unwrap();
-        assert!(Names::open(one.path()).is_err());
+        assert!(KeyedNames::open(one.path()).is_err());
     }
 }

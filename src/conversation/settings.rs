@@ -8,7 +8,7 @@ use super::{ConversationStore, Layout, names::without_key};
 use crate::{
     engine::is_id,
     error::{Error, Reason, Result},
-    files::{Durability, Root, create_private_directory, replace},
+    files::{ReplaceDurability, Root, create_private_directory, replace},
     principal::Principal,
 };
 
@@ -81,7 +81,7 @@ impl ConversationStore {
             let directory = layout.data_directory.join(DIRECTORY);
             create_private_directory(&directory).map_err(failed)?;
             let bytes = serde_json::to_vec(&settings).map_err(failed)?;
-            replace(&directory.join(layout.names.settings(&caller)), &bytes, Durability::Process)
+            replace(&directory.join(layout.names.settings(&caller)), &bytes, ReplaceDurability::Process)
                 .map_err(failed)?;
             Ok(settings)
         })

@@ -135,11 +135,11 @@ fn remove(
 /// The conversations and settings of all callers. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct ConversationStore {
-    pub(super) inner: Arc<Inner>,
+    pub(super) inner: Arc<ConversationStoreInner>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct ConversationStoreInner {
     pub(super) layout: Layout,
     pub(super) retention: ConversationsConfig,
     /// The bounded pool of threads for files that others can write.
@@ -155,7 +155,7 @@ pub(super) struct Inner {
 impl ConversationStore {
     /// Creates the store below a data root that [`upgrade`](super::upgrade) has brought to this build's layout.
     pub fn new(layout: Layout, retention: ConversationsConfig, pool: Pool) -> Self {
-        let inner = Inner {
+        let inner = ConversationStoreInner {
             layout,
             retention,
             pool,

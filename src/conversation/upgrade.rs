@@ -12,11 +12,11 @@ use std::{
 
 use super::{
     layout::{ABOUT_FILE, AGENTS, read_about_unchecked},
-    names::{Names, without_key},
+    names::{KeyedNames, without_key},
 };
 use crate::{
     engine::workspace::{HISTORY_FILES, Workspace, is_id},
-    files::{Durability, EntryKind, Root, create_private_directory, narrow, remove_tree, replace},
+    files::{EntryKind, ReplaceDurability, Root, create_private_directory, narrow, remove_tree, replace},
 };
 
 const FORMAT_FILE: &str = "format";
@@ -27,7 +27,7 @@ const FORMAT: u32 = 3;
 ///
 /// # Errors
 /// When it was written by a newer build, or cannot be changed.
-pub fn upgrade(data_directory: &Path, names: &Names) -> io::Result<()> {
+pub fn upgrade(data_directory: &Path, names: &KeyedNames) -> io::Result<()> {
     let written = Root::open(data_directory)?.read_text(Path::new(FORMAT_FILE), 64);
     let version = match written {
         Ok(text) => {
@@ -50,7 +50,11 @@ pub fn upgrade(data_directory: &Path, names: &Names) -> io::Result<()> {
             rename_conversations(&data_directory.join("conversations"), names)?;
         }
         part_conversations(&data_directory.join("conversations"), names)?;
-        replace(&data_directory.join(FORMAT_FILE), format!("{FORMAT}\n").as_bytes(), Durability::Power)?;
+        replace(
+            &data_directory.join(FORMAT_FILE),
+            format!("{FORMAT}\n").as_bytes(),
+            ReplaceDurability::Power,
+        )?;
     }
     Ok(())
 }
@@ -77,7 +81,7 @@ fn whole_ones(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(whole)
 }
 
-fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
+fn rename_conversations(directory: &Path, names: &KeyedNames) -> io::Result<()> {
     for path in whole_ones(directory)? {
         let Some(about) = read_about_unchecked(&path) else {
             tracing::error!(conversation = %path.display(), "whose this is cannot be read; it is left as it is");
@@ -100,7 +104,7 @@ fn rename_conversations(directory: &Path, names: &Names) -> io::Result<()> {
 }
 
 /// Moves each caller's conversations into a directory of their own.
-fn part_conversations(directory: &Path, names: &Names) -> io::Result<()> {
+fn part_conversations(directory: &Path, names: &KeyedNames) -> io::Result<()> {
     for path in whole_ones(directory)? {
         // Skips entries without such a note: a caller's directory from an interrupted start, and what is left as it is.
         let Some(about) = read_about_unchecked(&path) else { continue };

@@ -15,7 +15,7 @@ use crate::{
 
 /// Selects which headers pages may send and read, by port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Headers {
+pub enum HeaderPolicy {
     /// The headers of gRPC-web, SSE and JSON.
     Api,
     /// The headers of MCP; tools define the names of the `Mcp-Param-…` ones.
@@ -69,7 +69,7 @@ pub(super) fn no_caller() -> Error {
 
 /// The allowed origins and host names.
 #[derive(Clone, Debug)]
-pub struct Origins {
+pub struct OriginPolicy {
     exact: Vec<String>,
     allows_loopback: bool,
     hosts: Vec<String>,
@@ -91,7 +91,7 @@ fn split_origin(origin: &str) -> Option<(&str, &str, Option<u16>)> {
     matches!(scheme, "http" | "https").then_some((scheme, host, port))
 }
 
-impl Origins {
+impl OriginPolicy {
     /// Creates the rules from the configuration; `host` is the address that the gateway binds.
     pub fn new(
         cors_origins: &[String],
@@ -160,7 +160,7 @@ impl Origins {
     }
 
     /// Returns the CORS layer (Fetch standard) for the allowed origins.
-    pub fn cors_layer(&self, headers: Headers) -> CorsLayer {
+    pub fn cors_layer(&self, headers: HeaderPolicy) -> CorsLayer {
         let origins = self.clone();
         let predicate = move |origin: &HeaderValue, _: &http::request::Parts| {
             origin.to_str().is_ok_and(|origin| origins.allows_origin(origin))
@@ -178,7 +178,7 @@ impl Origins {
             }))
             .max_age(std::time::Duration::from_secs(3600));
         match headers {
-            Headers::Api => layer
+            HeaderPolicy::Api => layer
                 .allow_headers(
                     [
                         names(&[
@@ -209,9 +209,11 @@ impl Origins {
                     "location",
                 ])),
             // Safe, because only allowed origins get this response.
-            Headers::Mcp => layer.allow_headers(AllowHeaders::mirror_request()).expose_headers(names(&[
-                "mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after",
-            ])),
+            HeaderPolicy::Mcp => {
+                layer.allow_headers(AllowHeaders::mirror_request()).expose_headers(names(&[
+                    "mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after",
+                ]))
+            }
         }
     }
 }
@@ -233,7 +235,7 @@ mod tests {
 
     #[test]
     fn only_named_and_loopback_origins_and_hosts() {
-        let origins = Origins::new(
+        let origins = OriginPolicy::new(
             &["loopback".into(), "https://app.example".into()],
             &["gw.example".into()],
             &[],

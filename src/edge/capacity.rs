@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Config, connection_table::ConnectionTable, requests::Requests};
+use super::{Config, connection_table::ConnectionTable, requests::RequestLimiter};
 use crate::{descriptors, quota::Bounds};
 
 /// The connection and request quotas that all servers of one gateway share. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Capacity {
     pub(super) connections: Arc<ConnectionTable>,
-    pub(super) requests: Arc<Requests>,
+    pub(super) requests: Arc<RequestLimiter>,
 }
 
 impl Capacity {
@@ -22,7 +22,7 @@ impl Capacity {
         };
         Self {
             connections: ConnectionTable::new(descriptors.connections, descriptors.beyond),
-            requests: Arc::new(Requests::new(requests)),
+            requests: Arc::new(RequestLimiter::new(requests)),
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) struct OpenConnection {
     all: Arc<ConnectionTable>,
     id: u64,
     is_beyond: AtomicBool,
-    use_of: Mutex<Use>,
+    use_of: Mutex<ConnectionUse>,
     /// Cancelled when the connection should carry no further request.
     pub(super) let_go: CancellationToken,
     /// Cancelled when the connection has to end at once.
@@ -56,7 +56,7 @@ pub(super) struct OpenConnection {
 }
 
 #[derive(Debug)]
-struct Use {
+struct ConnectionUse {
     in_progress: usize,
     idle_since: Instant,
 }
@@ -102,7 +102,7 @@ impl ConnectionTable {
             all: self.clone(),
             id,
             is_beyond: AtomicBool::new(!is_within),
-            use_of: Mutex::new(Use { in_progress: 0, idle_since: now }),
+            use_of: Mutex::new(ConnectionUse { in_progress: 0, idle_since: now }),
             let_go,
             ends,
         })
@@ -145,7 +145,7 @@ impl OpenConnection {
     }
 
     /// Asks a connection beyond the bound to close after the response to its first request.
-    pub(super) fn has_had_its_answer(&self) {
+    pub(super) fn close_after_answer(&self) {
         let _state = lock(&self.all.state);
         if self.is_beyond() {
             self.let_go.cancel();
@@ -212,7 +212,7 @@ mod tests {
         let all = ConnectionTable::new(1, 1);
         let (first, second) = (all.opened(), all.opened());
         let busy = (second.busy(), second.busy());
-        second.has_had_its_answer();
+        second.close_after_answer();
         second.readmit();
         assert!(second.is_beyond() && second.let_go.is_cancelled());
         drop((busy, second, first));

@@ -11,7 +11,7 @@ use std::{
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
-use super::requests::{InProgress, RETRY_AFTER};
+use super::requests::{RETRY_AFTER, RequestGuard};
 use crate::{
     error::{Error, Reason, Result},
     job::{DisconnectGuard, EventFollower, EventSlice, JobService},
@@ -19,7 +19,7 @@ use crate::{
 
 /// An item of the stream.
 #[derive(Clone, Debug)]
-pub(super) enum Item {
+pub(super) enum StreamItem {
     /// One or more events.
     Slice(EventSlice),
     /// Nothing happened for a while; carries the last sequence that was sent.
@@ -34,21 +34,21 @@ struct EventStreamState {
     gives_way: CancellationToken,
 }
 
-type Step = (Result<Option<Item>>, EventStreamState);
+type EventStreamStep = (Result<Option<StreamItem>>, EventStreamState);
 
 /// A stream of a job's events; it ends after the job's last event, or with one error.
 pub(super) struct EventStream {
-    step: ReusableBoxFuture<'static, Step>,
+    step: ReusableBoxFuture<'static, EventStreamStep>,
     is_over: bool,
     /// The client's disconnect guard: let go when the stream ends by itself, otherwise dropped with the stream.
     held: Option<DisconnectGuard>,
 }
 
-async fn step(mut state: EventStreamState) -> Step {
+async fn step(mut state: EventStreamState) -> EventStreamStep {
     let item = tokio::select! {
         // Available events are sent before the stream is closed. `next` is cancel safe.
         biased;
-        slice = state.follower.next() => slice.map(|slice| slice.map(Item::Slice)),
+        slice = state.follower.next() => slice.map(|slice| slice.map(StreamItem::Slice)),
         () = state.closing.cancelled() => Err(Error::new(
             Reason::Shutdown,
             format!("the gateway is shutting down; read on after sequence {}", state.follower.last_seen()),
@@ -63,7 +63,7 @@ async fn step(mut state: EventStreamState) -> Step {
         )
         .with_sequence(state.follower.last_seen())
         .retry_after(RETRY_AFTER)),
-        () = tokio::time::sleep(state.heartbeat) => Ok(Some(Item::Heartbeat(state.follower.last_seen()))),
+        () = tokio::time::sleep(state.heartbeat) => Ok(Some(StreamItem::Heartbeat(state.follower.last_seen()))),
     };
     (item, state)
 }
@@ -74,7 +74,7 @@ impl EventStream {
         service: &JobService,
         follower: EventFollower,
         heartbeat: Duration,
-        request: Option<&Arc<InProgress>>,
+        request: Option<&Arc<RequestGuard>>,
     ) -> Self {
         let gives_way = request.map(|request| request.preemptible()).unwrap_or_default();
         let state = EventStreamState { follower, heartbeat, closing: service.closing().clone(), gives_way };
@@ -89,9 +89,9 @@ impl EventStream {
 }
 
 impl Stream for EventStream {
-    type Item = Result<Item>;
+    type Item = Result<StreamItem>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Item>>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<StreamItem>>> {
         if self.is_over {
             return Poll::Ready(None);
         }

@@ -74,7 +74,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), (Error, StatusCode)> 
 }
 
 /// Returns the refusal of a body with a content coding; `None` if it has none.
-pub(super) fn coded(headers: &HeaderMap) -> Option<Response<Body>> {
+pub(super) fn refuse_content_encoding(headers: &HeaderMap) -> Option<Response<Body>> {
     let coding = headers.get_all(header::CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
     let coding = coding.into_iter().find(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity"))?;
     let message = format!(
@@ -115,7 +115,7 @@ pub(super) fn plain_media_type(headers: &mut HeaderMap) {
 }
 
 /// Removes a header name from those that a CORS preflight asks for, because pages must not send it.
-pub(super) fn not_for_pages(headers: &mut HeaderMap, name: &HeaderName) {
+pub(super) fn remove_from_preflight(headers: &mut HeaderMap, name: &HeaderName) {
     let Some(asked) =
         headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|asked| asked.to_str().ok())
     else {
@@ -130,7 +130,7 @@ pub(super) fn not_for_pages(headers: &mut HeaderMap, name: &HeaderName) {
 
 /// Completes a response of the HTTP door: adds the charset to text formats, and turns errors without a document of their own,
 /// such as a library's, into problem documents.
-pub(super) async fn finished(mut response: Response<Body>) -> Response<Body> {
+pub(super) async fn finalize(mut response: Response<Body>) -> Response<Body> {
     let status = response.status();
     let kind =
         response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();

@@ -29,12 +29,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
-    AuthConfig, Capacity, Config, Origins, ThroughDoor,
-    access::{Headers, caller_of, is_probe},
+    AuthConfig, Capacity, Config, OriginPolicy, ThroughDoor,
+    access::{HeaderPolicy, caller_of, is_probe},
     connection_table::{BusyGuard, OpenConnection},
     disconnect::{DisconnectSignal, UntilDisconnectBody},
     form, grpc, problem,
-    requests::InProgress,
+    requests::RequestGuard,
     stall_timeout_stream::StallTimeoutStream,
     stall_watchdog::{StreamExecutor, WatchedBody},
     timed_body::{TimedBody, UnreadBody},
@@ -72,35 +72,35 @@ const GOODBYE_TIME: Duration = Duration::from_millis(500);
 /// A bound listener with the doors that it will serve.
 pub struct Server {
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
     connections: Group,
 }
 
 /// What all connections share.
-struct Shared {
+struct ListenerShared {
     router: Router,
     config: Config,
     caller_header: Option<http::HeaderName>,
-    origins: Origins,
-    headers: Headers,
+    origins: OriginPolicy,
+    headers: HeaderPolicy,
     capacity: Capacity,
 }
 
 /// What belongs to one connection.
 #[derive(Clone)]
-struct Client {
+struct ConnectionClient {
     departed: DisconnectSignal,
     open: Arc<OpenConnection>,
 }
 
 /// A response, and the request's entry in the shared quota.
-type Answered = (Response<Body>, Option<Arc<InProgress>>);
+type AnsweredRequest = (Response<Body>, Option<Arc<RequestGuard>>);
 
 /// What a request occupies until its response has been read.
 #[derive(Debug)]
 pub(super) struct RequestGuards {
     _busy: BusyGuard,
-    _in_progress: Option<Arc<InProgress>>,
+    _in_progress: Option<Arc<RequestGuard>>,
 }
 
 impl Server {
@@ -135,11 +135,12 @@ impl Server {
         config: &Config,
         auth: &AuthConfig,
         doors: Router,
-        headers: Headers,
+        headers: HeaderPolicy,
         capacity: &Capacity,
     ) -> io::Result<Self> {
-        let origins =
-            Origins::new(&config.cors_origins, &config.allowed_hosts, &config.cors_headers, &config.host);
+        let origins = OriginPolicy::new(
+            &config.cors_origins, &config.allowed_hosts, &config.cors_headers, &config.host,
+        );
         // Placed inside the CORS layer, so that pages can read these refusals too.
         let refusing = axum::middleware::from_fn(refuse_coded);
         let router = doors.fallback(problem::not_found).layer(refusing).layer(origins.cors_layer(headers));
@@ -147,7 +148,7 @@ impl Server {
             auth.caller_header.as_deref().map(str::parse).transpose().map_err(io::Error::other)?;
         Ok(Self {
             listener,
-            shared: Arc::new(Shared {
+            shared: Arc::new(ListenerShared {
                 router,
                 config: config.clone(),
                 caller_header,
@@ -220,7 +221,7 @@ struct FirstRequest {
 
 async fn serve_connection(
     stream: TcpStream,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerShared>,
     open: Arc<OpenConnection>,
     group: Group,
     stop: CancellationToken,
@@ -231,7 +232,7 @@ async fn serve_connection(
 
     let stream = Arc::new(stream);
     let (seen, answering) = (first.clone(), shared.clone());
-    let client = Client { departed: DisconnectSignal::of(&stream), open: open.clone() };
+    let client = ConnectionClient { departed: DisconnectSignal::of(&stream), open: open.clone() };
     let service = service_fn(move |request: Request<Incoming>| {
         if !seen.has_come.swap(true, Ordering::Relaxed) {
             seen.came.notify_one();
@@ -315,12 +316,12 @@ async fn gone(open: &OpenConnection) {
 
 async fn answer(
     mut request: Request<Incoming>,
-    shared: Arc<Shared>,
-    client: Client,
+    shared: Arc<ListenerShared>,
+    client: ConnectionClient,
 ) -> Result<Response<WatchedBody>, Infallible> {
     let door = form::door_of(request.headers());
     let is_http1 = request.version() < Version::HTTP_2;
-    let Client { departed, open } = client;
+    let ConnectionClient { departed, open } = client;
     if is_http1 {
         request.extensions_mut().insert(departed.clone());
     }
@@ -330,7 +331,7 @@ async fn answer(
     // After a half-close, JSON and SSE requests are still answered, while a gRPC client means that it has left. An MCP call
     // ends with its client, but whether that has left shows only in an event stream; until one begins, the call has a short
     // grace period.
-    let is_mcp = shared.headers == Headers::Mcp;
+    let is_mcp = shared.headers == HeaderPolicy::Mcp;
     if !is_http1 || (door == Door::Http && !is_mcp) {
         let (response, in_progress) = answering.await.unwrap_or_else(|_| failed(door));
         let holds = RequestGuards { _busy: busy, _in_progress: in_progress };
@@ -355,9 +356,9 @@ async fn answer(
 /// counted.
 fn begin(
     request: &mut Request<Body>,
-    shared: &Shared,
+    shared: &ListenerShared,
     open: &OpenConnection,
-) -> crate::error::Result<Option<Arc<InProgress>>> {
+) -> crate::error::Result<Option<Arc<RequestGuard>>> {
     shared.origins.check(request)?;
     if is_probe(request.uri().path()) {
         return Ok(None);
@@ -381,7 +382,7 @@ fn begin(
     Ok(Some(in_progress))
 }
 
-fn failed(door: Door) -> Answered {
+fn failed(door: Door) -> AnsweredRequest {
     let error = Error::new(Reason::Internal, "the gateway failed at this request; its log says why");
     (refusal(door, &error), None)
 }
@@ -403,9 +404,9 @@ fn refusal(door: Door, error: &Error) -> Response<Body> {
 async fn exchange(
     request: Request<Incoming>,
     door: Door,
-    shared: &Shared,
+    shared: &ListenerShared,
     open: &OpenConnection,
-) -> Answered {
+) -> AnsweredRequest {
     let (is_http1, rest) = (request.version() < Version::HTTP_2, UnreadBody::default());
     let is_asked_for = request.headers().contains_key(header::EXPECT);
     let deadline = Instant::now() + shared.config.request_timeout();
@@ -425,7 +426,7 @@ async fn exchange(
         None => route(request, door, shared, open).await,
     };
     if door == Door::Http {
-        response = form::finished(response).await;
+        response = form::finalize(response).await;
     }
     if is_http1 && (!rest.drain(deadline, is_asked_for).await || closes || open.is_beyond()) {
         close(&mut response);
@@ -435,15 +436,20 @@ async fn exchange(
 
 async fn refuse_coded(request: Request<Body>, next: axum::middleware::Next) -> Response<Body> {
     let is_http = request.extensions().get::<ThroughDoor>().is_some_and(|door| door.0 == Door::Http);
-    match form::coded(request.headers()).filter(|_| is_http) {
+    match form::refuse_content_encoding(request.headers()).filter(|_| is_http) {
         Some(refused) => refused,
         None => next.run(request).await,
     }
 }
 
-async fn route(mut request: Request<Body>, door: Door, shared: &Shared, open: &OpenConnection) -> Answered {
+async fn route(
+    mut request: Request<Body>,
+    door: Door,
+    shared: &ListenerShared,
+    open: &OpenConnection,
+) -> AnsweredRequest {
     let begun = begin(&mut request, shared, open);
-    open.has_had_its_answer();
+    open.close_after_answer();
     let in_progress = match begun {
         Ok(in_progress) => in_progress,
         Err(error) => return (refusal(door, &error), None),
@@ -452,7 +458,7 @@ async fn route(mut request: Request<Body>, door: Door, shared: &Shared, open: &O
         form::plain_media_type(request.headers_mut());
     }
     if let Some(header) = &shared.caller_header {
-        form::not_for_pages(request.headers_mut(), header);
+        form::remove_from_preflight(request.headers_mut(), header);
     }
     request.extensions_mut().insert(ThroughDoor(door));
     let response = shared.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});

@@ -23,7 +23,7 @@ mod stall_watchdog;
 mod timed_body;
 mod whole_body;
 
-pub use access::{Headers, Origins};
+pub use access::{HeaderPolicy, OriginPolicy};
 pub use capacity::Capacity;
 pub use config::{AuthConfig, Config};
 pub use listener::Server;

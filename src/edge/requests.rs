@@ -24,7 +24,7 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The requests in progress on both ports.
 #[derive(Debug)]
-pub(super) struct Requests(Arc<Mutex<RequestTable>>);
+pub(super) struct RequestLimiter(Arc<Mutex<RequestTable>>);
 
 #[derive(Debug)]
 struct RequestTable {
@@ -36,7 +36,7 @@ struct RequestTable {
 
 /// A request that counts as in progress until this is dropped.
 #[derive(Debug)]
-pub(super) struct InProgress {
+pub(super) struct RequestGuard {
     state: Arc<Mutex<RequestTable>>,
     caller: Principal,
     id: u64,
@@ -46,7 +46,7 @@ fn lock(state: &Mutex<RequestTable>) -> MutexGuard<'_, RequestTable> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Requests {
+impl RequestLimiter {
     pub(super) fn new(bounds: Bounds) -> Self {
         let state = RequestTable { quota: Quota::new(bounds), readers: BTreeMap::new(), next_id: 0 };
         Self(Arc::new(Mutex::new(state)))
@@ -56,7 +56,7 @@ impl Requests {
     ///
     /// # Errors
     /// [`Reason::TooManyStreams`], with a retry delay.
-    pub(super) fn begin(&self, caller: &Principal, needs_room: bool) -> Result<Arc<InProgress>> {
+    pub(super) fn begin(&self, caller: &Principal, needs_room: bool) -> Result<Arc<RequestGuard>> {
         let mut state = lock(&self.0);
         if state.quota.is_exhausted_by(caller) {
             let own = state.quota.held_by(caller);
@@ -73,7 +73,7 @@ impl Requests {
         state.quota.take(caller);
         let id = state.next_id;
         state.next_id += 1;
-        Ok(Arc::new(InProgress { state: self.0.clone(), caller: caller.clone(), id }))
+        Ok(Arc::new(RequestGuard { state: self.0.clone(), caller: caller.clone(), id }))
     }
 }
 
@@ -90,7 +90,7 @@ impl RequestTable {
     }
 }
 
-impl InProgress {
+impl RequestGuard {
     /// Marks the request as a resumable stream that may be ended early. The stream has to end when the returned token is
     /// cancelled.
     pub(super) fn preemptible(&self) -> CancellationToken {
@@ -100,7 +100,7 @@ impl InProgress {
     }
 }
 
-impl Drop for InProgress {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         state.quota.give_back(&self.caller);
@@ -117,8 +117,8 @@ impl Drop for InProgress {
 mod tests {
     use super::*;
 
-    fn requests(most: usize, most_per_caller: Option<usize>) -> Requests {
-        Requests::new(Bounds { most, most_per_caller })
+    fn requests(most: usize, most_per_caller: Option<usize>) -> RequestLimiter {
+        RequestLimiter::new(Bounds { most, most_per_caller })
     }
 
     /// Whoever has most gives up one reader for each request of a caller who has fewer; whoever has most itself is refused.

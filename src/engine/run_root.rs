@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::workspace::{DEFAULT_STORAGE_PATH, HISTORY_FILES, Workspace, is_id};
 use crate::files::{
-    CopyLimits, Durability, Entry, EntryKind, Root, copy_tree, create_private_directory, remove_tree, replace,
+    CopyLimits, DirectoryEntry, EntryKind, ReplaceDurability, Root, copy_tree, create_private_directory,
+    remove_tree, replace,
 };
 
 /// Limits on an agent's definition.
@@ -155,8 +156,9 @@ impl Workspace {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             agents => agents?,
         };
-        let is_unnamed =
-            |entry: &&Entry| entry.kind != EntryKind::File && !entry.name.to_str().is_some_and(is_id);
+        let is_unnamed = |entry: &&DirectoryEntry| {
+            entry.kind != EntryKind::File && !entry.name.to_str().is_some_and(is_id)
+        };
         let entries = agents.entries(MAX_AGENT_ENTRIES)?;
         Ok(entries
             .iter()
@@ -227,7 +229,7 @@ fn replace_changed(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     if Root::open(directory)?.kind(Path::new(name))? == Some(EntryKind::Directory) {
         remove_tree(&directory.join(name))?;
     }
-    replace(&directory.join(name), bytes, Durability::Process)
+    replace(&directory.join(name), bytes, ReplaceDurability::Process)
 }
 
 /// Links the copy of the engine's code into the root, and removes links to copies that are no longer used.

@@ -26,7 +26,7 @@ pub struct Root {
 
 /// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct DirectoryEntry {
     /// Its name.
     pub name: OsString,
     /// Its kind.
@@ -233,7 +233,7 @@ impl Root {
     ///
     /// # Errors
     /// If it cannot be read or holds more than `max` entries.
-    pub fn entries(&self, max: usize) -> io::Result<Vec<Entry>> {
+    pub fn entries(&self, max: usize) -> io::Result<Vec<DirectoryEntry>> {
         let mut entries = Vec::new();
         for entry in Dir::read_from(self.directory.as_fd())? {
             let entry = entry?;
@@ -249,7 +249,7 @@ impl Root {
                 FileType::Unknown => self.kind(Path::new(&name))?.unwrap_or(EntryKind::Other),
                 known => EntryKind::of(known),
             };
-            entries.push(Entry { name, kind });
+            entries.push(DirectoryEntry { name, kind });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)

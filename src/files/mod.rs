@@ -16,9 +16,9 @@ mod pool;
 mod replace;
 
 pub use copy::{Copied, CopyLimits, copy_tree};
-pub use guarded::{Entry, EntryKind, Root};
+pub use guarded::{DirectoryEntry, EntryKind, Root};
 pub use pool::{DeadlineElapsed, Pool};
 pub use replace::{
-    Durability, append_private, create_private_directory, keep_private, narrow, open_private, remove_tree,
-    replace, set_umask, started_umask, swap_directory,
+    ReplaceDurability, append_private, create_private_directory, keep_private, narrow, open_private,
+    remove_tree, replace, set_umask, started_umask, swap_directory,
 };

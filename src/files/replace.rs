@@ -18,7 +18,7 @@ use rustix::{
 
 /// Which failures a replacement survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
+pub enum ReplaceDurability {
     /// The end of the process at any instant.
     Process,
     /// A power loss too: the file and its directory are synced.
@@ -62,12 +62,12 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If the new file cannot be written, and the old one is unchanged; or if the directory cannot be synced after the replacement.
-pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8], durability: ReplaceDurability) -> io::Result<()> {
     let new = beside(path, "new");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
-        if durability == Durability::Power {
+        if durability == ReplaceDurability::Power {
             file.sync_all()?;
         }
         fs::rename(&new, path)
@@ -77,7 +77,7 @@ pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<
         let _gone = fs::remove_file(&new);
     })?;
     match (durability, path.parent()) {
-        (Durability::Power, Some(directory)) => File::open(directory)?.sync_all(),
+        (ReplaceDurability::Power, Some(directory)) => File::open(directory)?.sync_all(),
         _ => Ok(()),
     }
 }
@@ -183,7 +183,7 @@ mod tests {
                 let path = &path;
                 scope.spawn(move || {
                     for _ in 0..50 {
-                        replace(path, &vec![b'a' + writer; 10_000], Durability::Process).unwrap();
+                        replace(path, &vec![b'a' + writer; 10_000], ReplaceDurability::Process).unwrap();
                     }
                 });
             }
@@ -192,7 +192,7 @@ mod tests {
         assert!(bytes.len() == 10_000 && bytes.iter().all(|byte| *byte == bytes[0]));
         assert_eq!(names(directory.path()), ["settings.json"]);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(replace(&directory.path().join("none/x"), b"", Durability::Power).is_err());
+        assert!(replace(&directory.path().join("none/x"), b"", ReplaceDurability::Power).is_err());
     }
 
     #[test]

@@ -27,7 +27,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The bounds on running, resting and queued jobs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct AdmissionBounds {
     /// Jobs that work.
     pub(super) running: quota::Bounds,
     /// Jobs that have started and wait for a person or an agent. Beyond this bound a job keeps its permit while it waits.
@@ -181,7 +181,7 @@ impl Drop for QueuedJob {
 }
 
 impl Admission {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: AdmissionBounds) -> Self {
         let state = AdmissionState {
             running: Quota::new(bounds.running),
             resting: Quota::new(bounds.resting),
@@ -343,7 +343,7 @@ mod tests {
     fn admission(max_running: usize, max_queued: usize) -> Arc<Admission> {
         let bounds = |most| quota::Bounds { most, most_per_caller: None };
         let (running, queued) = (bounds(max_running), bounds(max_queued));
-        Arc::new(Admission::new(Bounds { running, resting: bounds(2), queued }))
+        Arc::new(Admission::new(AdmissionBounds { running, resting: bounds(2), queued }))
     }
 
     fn caller(name: &str) -> Principal {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::admission::Bounds;
+use super::admission::AdmissionBounds;
 use crate::{journal::Retention, quota};
 
 /// How many jobs run and wait, for how long, and how long ended ones are kept.
@@ -70,12 +70,12 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(super) fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> AdmissionBounds {
         let bounds = |most: u32, most_per_caller: Option<u32>| quota::Bounds {
             most: most as usize,
             most_per_caller: most_per_caller.map(|most| most as usize),
         };
-        Bounds {
+        AdmissionBounds {
             running: bounds(self.max_running, self.max_running_per_caller),
             resting: bounds(self.max_awaiting_input, self.max_awaiting_input_per_caller),
             queued: bounds(self.max_queued, self.max_queued_per_caller),

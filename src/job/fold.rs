@@ -7,7 +7,7 @@ use crate::pb::{
 };
 
 /// Returns whether an event changes the job's state beyond `last_sequence`.
-pub(super) fn matters(payload: &Payload) -> bool {
+pub(super) fn changes_snapshot(payload: &Payload) -> bool {
     match payload {
         Payload::StatusUpdate(update) => update.reason() == StatusReason::CancelRequested,
         Payload::OnChainStart(_)

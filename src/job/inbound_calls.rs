@@ -42,7 +42,7 @@ struct FollowedOutcome {
 }
 
 impl FollowedOutcome {
-    fn hear(&mut self, payload: &Payload) {
+    fn observe(&mut self, payload: &Payload) {
         match payload {
             Payload::OnToolEnd(end) => {
                 self.exit = end.exit_code.map(Exit::Code).or(end.signal.map(Exit::Signal));
@@ -70,7 +70,7 @@ impl FollowedOutcome {
 }
 
 /// Returns what the client of a running call is shown of an event, if anything.
-fn watched(sequence: u32, payload: &Payload) -> Option<JobUpdate> {
+fn to_update(sequence: u32, payload: &Payload) -> Option<JobUpdate> {
     match payload {
         Payload::JobStarted(_) => Some(JobUpdate::Message("the job has started".to_owned())),
         Payload::StatusUpdate(update) if update.reason() == StatusReason::Queued => {
@@ -128,8 +128,8 @@ impl ToolRunner for JobService {
             for index in slice.from..slice.batch.len() {
                 let Some(event) = slice.batch.decode(index) else { continue };
                 let Some(payload) = event.payload else { continue };
-                outcome.hear(&payload);
-                if let Some(told) = watched(event.sequence, &payload) {
+                outcome.observe(&payload);
+                if let Some(told) = to_update(event.sequence, &payload) {
                     // The job goes on if nobody watches it.
                     let _unwatched = watch.send(told).await;
                 }

@@ -110,7 +110,7 @@ impl LiveJob {
         let mut state = self.state();
         let (before, time) = (state.job.state(), Timestamp::now());
         fold::apply(&mut state.job, sequence, time, payload);
-        if fold::matters(payload) {
+        if fold::changes_snapshot(payload) {
             state.advance_stored_snapshot(self.log.last_sequence());
             state.waiting.push_back((sequence, time, payload.clone()));
         }

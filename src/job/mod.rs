@@ -37,7 +37,4 @@ pub use worker::{AgentWorker, Assignment, JobRequirements, Worker};
 
 // The journal types that doors name, re-exported so that doors import nothing below this module.
 pub use crate::conversation::Conversation;
-pub use crate::journal::{
-    Batch as EventBatch, Filter, Follower as EventFollower, JobId, Rendered as RenderedEvents,
-    Slice as EventSlice,
-};
+pub use crate::journal::{EventBatch, EventFollower, EventSlice, Filter, JobId, RenderedEvents};

@@ -34,10 +34,10 @@ impl JobService {
         let live = Arc::new(live);
         self.insert_live(live.clone());
         let service = self.clone();
-        self.tasks().spawn("job", async move { service.drive(live, task, appender, turn).await });
+        self.tasks().spawn("job", async move { service.run_job_task(live, task, appender, turn).await });
     }
 
-    async fn drive(&self, live: Arc<LiveJob>, task: agent::Task, appender: Appender, turn: Admitted) {
+    async fn run_job_task(&self, live: Arc<LiveJob>, task: agent::Task, appender: Appender, turn: Admitted) {
         let mut writer = self.writer(&live, appender);
         let waited = self.wait_for_turn(&live, &mut writer, turn).await;
         let outcome = match waited {

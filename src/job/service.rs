@@ -16,7 +16,7 @@ use super::{
 use crate::{
     agent,
     error::{Error, Reason, Result},
-    journal::{Filter, Follower, JobId, Journal, summary},
+    journal::{EventFollower, Filter, JobId, Journal, summary},
     pb::{Job, JobState},
     principal::Principal,
     task::Group,
@@ -25,10 +25,10 @@ use crate::{
 /// The job service of every door. Clones share its state.
 #[derive(Clone)]
 pub struct JobService {
-    inner: Arc<Inner>,
+    inner: Arc<JobServiceInner>,
 }
 
-struct Inner {
+struct JobServiceInner {
     config: Config,
     journal: Journal,
     worker: Arc<dyn Worker>,
@@ -82,7 +82,7 @@ impl JobService {
     /// Creates the service and recovers the jobs that the previous process left unfinished.
     pub async fn start(config: Config, journal: Journal, worker: Arc<dyn Worker>) -> Self {
         let admission = Arc::new(Admission::new(config.bounds()));
-        let inner = Inner {
+        let inner = JobServiceInner {
             config,
             journal,
             worker,
@@ -149,7 +149,12 @@ impl JobService {
     ///
     /// # Errors
     /// [`Reason::JobNotFound`], [`Reason::CursorBeyondLog`], [`Reason::DataLoss`], [`Reason::StoreUnavailable`].
-    pub async fn follow(&self, caller: &Principal, job_id: &JobId, after_sequence: u32) -> Result<Follower> {
+    pub async fn follow(
+        &self,
+        caller: &Principal,
+        job_id: &JobId,
+        after_sequence: u32,
+    ) -> Result<EventFollower> {
         self.inner.journal.follow(caller, job_id, after_sequence).await
     }
 

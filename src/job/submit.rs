@@ -123,8 +123,8 @@ impl JobService {
         let promise = self.admission().reserve(caller)?;
         let job = record.job.clone().unwrap_or_default();
         match self.journal().submit(record).await? {
-            journal::Submitted::Existing(job_id) => Ok((job_id, false)),
-            journal::Submitted::New(appender) => {
+            journal::SubmitOutcome::Existing(job_id) => Ok((job_id, false)),
+            journal::SubmitOutcome::New(appender) => {
                 let turn = promise.redeem(&job_id, self.worker().needs(caller, &job, &task));
                 self.launch(LiveJob::new(job, appender.stored()), task, appender, turn);
                 Ok((job_id, true))

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::{self, Agent, Planner, QuestionSlot, Writer},
+    agent::{self, Planner, QuestionSlot, TaskExecutor, Writer},
     error::Result,
     pb::Job,
     principal::Principal,
@@ -85,7 +85,7 @@ impl Worker for AgentWorker {
         let Assignment { job, owner, task, inputs, cancel, deadline } = assignment;
         let options = job.options.clone().unwrap_or_default();
         let named = Some(options.conversation_id).filter(|id| !id.is_empty());
-        let agent = Agent {
+        let agent = TaskExecutor {
             toolbox: &self.toolbox,
             planner: &self.planner,
             caller: owner,

@@ -8,24 +8,24 @@ use crate::pb::{self, job_event::Payload};
 
 /// Consecutive encoded events of one job. Immutable, and shared by all readers.
 #[derive(Debug)]
-pub struct Batch {
+pub struct EventBatch {
     first_sequence: u32,
     bytes: Bytes,
     /// The offset in `bytes` at which each event ends.
     ends: Box<[u32]>,
-    rendered: OnceLock<Rendered>,
+    rendered: OnceLock<RenderedEvents>,
 }
 
 /// A batch rendered for a text protocol, at most once however many readers share it.
 #[derive(Debug)]
-pub struct Rendered {
+pub struct RenderedEvents {
     /// The rendered events, concatenated.
     pub bytes: Bytes,
     /// The offset in `bytes` at which each event ends.
     pub ends: Box<[u32]>,
 }
 
-impl Batch {
+impl EventBatch {
     /// Creates a batch of at least one event. `ends` must be ascending, and its last value must be the length of `bytes`.
     pub(super) fn new(first_sequence: u32, bytes: Bytes, ends: Box<[u32]>) -> Self {
         debug_assert_eq!(ends.last().copied().unwrap_or(0) as usize, bytes.len());
@@ -99,7 +99,7 @@ impl Batch {
     }
 
     /// Returns the batch in its text form. The first call renders it; the result is kept for the lifetime of the batch.
-    pub fn rendered(&self, render: impl FnOnce(&Self) -> Rendered) -> &Rendered {
+    pub fn rendered(&self, render: impl FnOnce(&Self) -> RenderedEvents) -> &RenderedEvents {
         self.rendered.get_or_init(|| render(self))
     }
 }
@@ -109,7 +109,7 @@ fn range(ends: &[u32], index: usize) -> Range<usize> {
     start..ends[index] as usize
 }
 
-impl Rendered {
+impl RenderedEvents {
     /// Returns the rendered events from `index` on, sharing the buffer.
     pub fn from(&self, index: usize) -> Bytes {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
@@ -132,9 +132,9 @@ mod tests {
         };
         let batch = |first: u32, count: u32| {
             let events: Vec<Payload> = (first..first + count).map(event).collect();
-            Arc::new(Batch::encoded(&job_id, first, &events))
+            Arc::new(EventBatch::encoded(&job_id, first, &events))
         };
-        let joined = Batch::joined(&[batch(5, 1), batch(6, 3), batch(9, 2)]);
+        let joined = EventBatch::joined(&[batch(5, 1), batch(6, 3), batch(9, 2)]);
         let whole = batch(5, 6);
         assert_eq!((joined.first_sequence(), joined.last_sequence()), (5, 10));
         assert_eq!((joined.bytes(), joined.ends()), (whole.bytes(), whole.ends()));

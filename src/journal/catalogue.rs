@@ -47,7 +47,7 @@ pub struct Lease {
 
 /// The result of creating a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Created {
+pub enum CreateOutcome {
     /// A new job, held by the caller.
     New(Claim),
     /// The earlier job of the owner with the same idempotency key.
@@ -134,7 +134,7 @@ pub struct Query {
 
 /// The result of claiming jobs.
 #[derive(Debug, Default)]
-pub struct Claimed {
+pub struct ClaimedJobs {
     /// Jobs that the caller now holds.
     pub jobs: Vec<Unfinished>,
     /// Damage that was found in these jobs or in others that were examined.
@@ -156,7 +156,7 @@ pub trait Catalogue: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Reason::IdempotencyConflict`] if the key belongs to a different request.
-    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created>;
+    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<CreateOutcome>;
 
     /// Returns the owner's job with an idempotency key. A job that was created with any of `digests` counts as the same request.
     ///
@@ -192,7 +192,7 @@ pub trait Catalogue: Send + Sync + 'static {
 
     /// Takes over up to `limit` unfinished jobs that nobody holds, raising their epochs. A job that cannot be read stays
     /// unclaimed, becomes [`StorageFault::Unreadable`], and is skipped for the duration of a lease.
-    async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed>;
+    async fn claim(&self, lease: &Lease, limit: usize) -> Result<ClaimedJobs>;
 
     /// Extends the lease of every job of the holder to the duration of `lease` from now on.
     async fn renew(&self, lease: &Lease) -> Result<()>;

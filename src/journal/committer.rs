@@ -11,7 +11,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, Catalogue, EventLog, WriteRefusal,
+    BatchAppend, Catalogue, EventLog, WriteRefusal,
     high_water_mark::LogFailure,
     live_log::{Counters, LiveLog},
 };
@@ -61,7 +61,7 @@ impl Committer {
     }
 
     /// Makes the next commit start without gathering more events.
-    pub(super) fn hurry(&self) {
+    pub(super) fn commit_now(&self) {
         self.urgent.notify_one();
     }
 
@@ -137,7 +137,7 @@ impl Committer {
                     log.publish(batches);
                     continue;
                 }
-                appends.push(Append { claim: log.claim.clone(), batches: batches.clone() });
+                appends.push(BatchAppend { claim: log.claim.clone(), batches: batches.clone() });
                 logs.push((log, since, batches));
                 if bytes > COMMIT_BYTES {
                     break;
@@ -169,14 +169,14 @@ impl Committer {
                         if since.is_none() {
                             tracing::error!(job_id = %log.job_id(), cause = error.cause(), "the store does not take a job's events, trying again");
                         }
-                        log.give_back(batches);
+                        log.requeue(batches);
                         let now = Instant::now();
                         let mut since = since.unwrap_or(now);
                         if now.duration_since(since) >= FAILS_FOR_GOOD {
                             let checked = tokio::time::timeout(CHECK_TIME, catalogue.check()).await;
                             if matches!(checked, Ok(Ok(()))) {
                                 tracing::error!(job_id = %log.job_id(), "the job's log has failed for good");
-                                log.break_off(LogFailure::Failed);
+                                log.mark_failed(LogFailure::Failed);
                                 continue;
                             }
                             since = now;
@@ -185,7 +185,7 @@ impl Committer {
                     }
                     Err(refusal) => {
                         tracing::error!(job_id = %log.job_id(), %refusal, "a job's events are refused");
-                        log.break_off(LogFailure::TakenOver);
+                        log.mark_failed(LogFailure::TakenOver);
                     }
                 }
             }

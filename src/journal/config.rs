@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `embedded` stores them on disk; `memory` loses them when the process ends.
-    pub kind: Kind,
+    pub kind: StoreKind,
     /// The directory of the embedded store.
     pub path: PathBuf,
     /// Which failures an acknowledged event survives.
@@ -18,14 +18,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { kind: Kind::Embedded, path: "conductor-data".into(), durability: Durability::Process }
+        Self { kind: StoreKind::Embedded, path: "conductor-data".into(), durability: Durability::Process }
     }
 }
 
 /// The kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum StoreKind {
     /// Files under `storage.path`.
     Embedded,
     /// In memory, for tests and throw-away use.

@@ -43,12 +43,12 @@ fn ended(job_id: &JobId, last_sequence: u32) -> Job {
 async fn submit(journal: &Journal, key: &str, digest: u8) -> Appender {
     let job_id = JobId::generate().unwrap();
     match journal.submit(record(&job_id, key, digest)).await.unwrap() {
-        Submitted::New(appender) => appender,
-        Submitted::Existing(job_id) => panic!("{job_id} is not new"),
+        SubmitOutcome::New(appender) => appender,
+        SubmitOutcome::Existing(job_id) => panic!("{job_id} is not new"),
     }
 }
 
-async fn texts(mut follower: Follower) -> Vec<(u32, String)> {
+async fn texts(mut follower: EventFollower) -> Vec<(u32, String)> {
     let mut seen = Vec::new();
     while let Some(slice) = follower.next().await.unwrap() {
         for (sequence, payload) in slice.batch.payloads(slice.from) {
@@ -64,7 +64,7 @@ async fn texts(mut follower: Follower) -> Vec<(u32, String)> {
 
 async fn open<S: Catalogue + EventLog>(store: S) -> (Journal, Vec<Damage>) {
     let store = Arc::new(store);
-    let parts = Parts {
+    let parts = JournalParts {
         catalogue: store.clone(),
         events: store,
         policy: Arc::new(OwnersOnly),
@@ -124,7 +124,9 @@ async fn suite(store: impl Catalogue + EventLog) {
     // An idempotency key stands for one job; with a different request it is rejected.
     let keyed = submit(&journal, "key", 1).await;
     let again = record(&JobId::generate().unwrap(), "key", 1);
-    assert!(matches!(journal.submit(again).await.unwrap(), Submitted::Existing(id) if id == *keyed.job_id()));
+    assert!(
+        matches!(journal.submit(again).await.unwrap(), SubmitOutcome::Existing(id) if id == *keyed.job_id())
+    );
     let conflict = journal.submit(record(&JobId::generate().unwrap(), "key", 2)).await.err().unwrap();
     assert_eq!(conflict.reason(), Reason::IdempotencyConflict);
 
@@ -166,13 +168,17 @@ fn lease(holder: &Holder) -> Lease {
     Lease { holder: holder.clone(), time: Duration::from_secs(30) }
 }
 
-fn batch(job_id: &JobId, first: u32, texts: &[&str]) -> Arc<Batch> {
+fn batch(job_id: &JobId, first: u32, texts: &[&str]) -> Arc<EventBatch> {
     let payloads: Vec<_> = texts.iter().map(|text| token(text)).collect();
-    Arc::new(Batch::encoded(job_id, first, &payloads))
+    Arc::new(EventBatch::encoded(job_id, first, &payloads))
 }
 
-async fn append(store: &impl EventLog, claim: &Claim, batches: Vec<Arc<Batch>>) -> Result<(), WriteRefusal> {
-    store.append(vec![Append { claim: claim.clone(), batches }]).await.remove(0)
+async fn append(
+    store: &impl EventLog,
+    claim: &Claim,
+    batches: Vec<Arc<EventBatch>>,
+) -> Result<(), WriteRefusal> {
+    store.append(vec![BatchAppend { claim: claim.clone(), batches }]).await.remove(0)
 }
 
 /// Two gateways that share a store: a job belongs to one of them at a time, and writes of the other are refused.
@@ -181,7 +187,7 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     let (first, second) = (Holder::generate().unwrap(), Holder::generate().unwrap());
     let job_id = JobId::generate().unwrap();
     let created = store.create(&record(&job_id, "key", 1), &lease(&first)).await.unwrap();
-    let Created::New(claim) = created else { panic!("{created:?}") };
+    let CreateOutcome::New(claim) = created else { panic!("{created:?}") };
     // Of two concurrent submits with one key only one creates a job.
     let (one, other) = (
         record(&JobId::generate().unwrap(), "at once", 1),
@@ -190,7 +196,8 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     let (first_lease, second_lease) = (lease(&first), lease(&second));
     let (one, other) = tokio::join!(store.create(&one, &first_lease), store.create(&other, &second_lease));
     match (one.unwrap(), other.unwrap()) {
-        (Created::New(claim), Created::Existing(id)) | (Created::Existing(id), Created::New(claim)) => {
+        (CreateOutcome::New(claim), CreateOutcome::Existing(id))
+        | (CreateOutcome::Existing(id), CreateOutcome::New(claim)) => {
             assert_eq!(claim.job_id, id);
         }
         both => panic!("{both:?}"),
@@ -228,13 +235,13 @@ async fn two_holders(store: impl Catalogue + EventLog) {
     assert!(matches!(store.end(&claim, &ended(&job_id, 3)).await, Err(WriteRefusal::Stale)));
     // Within one write the stale append is refused and the other one succeeds.
     let appends = vec![
-        Append { claim: claim.clone(), batches: vec![batch(&job_id, 4, &["stale"])] },
-        Append { claim: left.claim.clone(), batches: vec![batch(&job_id, 4, &["d"])] },
+        BatchAppend { claim: claim.clone(), batches: vec![batch(&job_id, 4, &["stale"])] },
+        BatchAppend { claim: left.claim.clone(), batches: vec![batch(&job_id, 4, &["d"])] },
     ];
     let waiting = store.changed(&job_id, 3);
     let (changed, answers) = tokio::join!(waiting, store.append(appends));
     assert!(matches!(&answers[..], [Err(WriteRefusal::Stale), Ok(())]), "{answers:?}");
-    assert_eq!(changed.unwrap(), Head { last_sequence: 4, is_ended: false });
+    assert_eq!(changed.unwrap(), LogHead { last_sequence: 4, is_ended: false });
     let mut reader = store.reader(&job_id).await.unwrap();
     let read = reader.read(1, 4, 1 << 20).await.unwrap();
     let texts: Vec<_> =
@@ -265,7 +272,7 @@ async fn a_job_is_one_holders_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn readers_follow_a_job_that_was_taken_over() {
     let store = Arc::new(MemoryStore::default());
-    let parts = || Parts {
+    let parts = || JournalParts {
         catalogue: store.clone(),
         events: store.clone(),
         policy: Arc::new(OwnersOnly),
@@ -305,7 +312,7 @@ async fn nobodys_jobs_make_room_for_anothers() {
         let name = if number < 3 { "modest" } else { "greedy" };
         let mut new = record(&job_id, &format!("key {number}"), 0);
         new.principal = Some(principal(name).to_stored());
-        let Created::New(claim) = store.create(&new, &lease(&holder)).await.unwrap() else { panic!() };
+        let CreateOutcome::New(claim) = store.create(&new, &lease(&holder)).await.unwrap() else { panic!() };
         store.end(&claim, &ended(&job_id, 0)).await.unwrap();
         jobs.push(job_id);
     }
@@ -372,7 +379,7 @@ async fn written(path: &Path) -> (JobId, JobId) {
 }
 
 /// Returns the sequences that a reader gets of a job, and those reported to it as lost.
-async fn read_all(mut follower: Follower) -> (Vec<u32>, Vec<u32>) {
+async fn read_all(mut follower: EventFollower) -> (Vec<u32>, Vec<u32>) {
     let (mut seen, mut lost) = (Vec::new(), Vec::new());
     loop {
         let before = follower.last_seen();
@@ -402,7 +409,7 @@ async fn read_all(mut follower: Follower) -> (Vec<u32>, Vec<u32>) {
 async fn noticed(path: &Path, (ended, unfinished): &(JobId, JobId), max_lost: usize) -> bool {
     let store = EmbeddedStore::open(path, Durability::Process).unwrap();
     let (journal, damage) = open(store).await;
-    let Claimed { jobs: left, damage: of_jobs } = journal.claim(10).await.unwrap();
+    let ClaimedJobs { jobs: left, damage: of_jobs } = journal.claim(10).await.unwrap();
     let mut is_noticed = !damage.is_empty() || !of_jobs.is_empty();
     match journal.follow(&Principal::local(), ended, 0).await {
         Err(_) => {}

@@ -35,7 +35,7 @@ pub(super) fn encode(
     payload.encode(buffer);
 }
 
-impl super::Batch {
+impl super::EventBatch {
     /// Encodes the first batch of a job, with the Unix epoch as the time of every event, for callers that write to a store
     /// without a journal.
     pub fn of_events(job_id: &JobId, payloads: &[Payload]) -> Self {

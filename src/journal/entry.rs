@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct IdempotencyKey {
     pub(super) key: Box<str>,
     pub(super) request_digest: Bytes,
 }
@@ -41,7 +41,7 @@ pub(super) struct EndPosition {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     pub(super) owner: Principal,
     pub(super) state: JobState,
     pub(super) fault: Option<StorageFault>,
@@ -50,7 +50,7 @@ pub(super) struct Entry {
     pub(super) end: Option<EndPosition>,
     /// Present until the job ends; boxed because most jobs have ended.
     pub(super) claims: Option<Box<ClaimState>>,
-    pub(super) key: Option<Box<Key>>,
+    pub(super) key: Option<Box<IdempotencyKey>>,
     /// The encoded job as listings show it, without the fields above.
     pub(super) summary: Box<[u8]>,
 }
@@ -75,7 +75,7 @@ pub(super) fn encoded_summary(options: Option<TaskOptions>, job: &Job) -> Box<[u
     kept.encode_to_vec().into()
 }
 
-impl Entry {
+impl IndexEntry {
     /// Creates the entry of an unfinished job. `summary_of` is the job to make the summary from, if it is not that of `record`.
     pub(super) fn new(record: JobRecord, summary_of: Option<&Job>) -> Self {
         let owner = Principal::of_record(&record);
@@ -91,13 +91,13 @@ impl Entry {
             log_bytes: 0,
             end: None,
             claims: Some(Box::new(ClaimState { epoch: 1, held: None, rests_until: None })),
-            key: (!key.is_empty()).then(|| Box::new(Key { key: key.into(), request_digest })),
+            key: (!key.is_empty()).then(|| Box::new(IdempotencyKey { key: key.into(), request_digest })),
             summary: encoded_summary(options, summary_of.unwrap_or(&job)),
         }
     }
 
-    /// Creates the entry of an ended job. `summary` is encoded as `Entry::summary` is.
-    pub(super) fn of_ended(owner: Principal, key: Option<Box<Key>>, summary: Box<[u8]>) -> Self {
+    /// Creates the entry of an ended job. `summary` is encoded as `IndexEntry::summary` is.
+    pub(super) fn of_ended(owner: Principal, key: Option<Box<IdempotencyKey>>, summary: Box<[u8]>) -> Self {
         Self {
             owner,
             state: JobState::Unspecified,

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    Batch, Chunk, EventLog, Head, JobId, Reader,
+    EventBatch, EventLog, JobId, LogHead, LogReader, ReadChunk,
     high_water_mark::{LogFailure, PublishedPosition},
     live_log::LiveLog,
     read_cache::ReadCache,
@@ -15,14 +15,14 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// The events of one batch from index `from` on.
 #[derive(Clone, Debug)]
-pub struct Slice {
+pub struct EventSlice {
     /// The batch, shared with every other reader.
-    pub batch: Arc<Batch>,
+    pub batch: Arc<EventBatch>,
     /// The index in the batch of the first event that this reader has not seen.
     pub from: usize,
 }
 
-impl Slice {
+impl EventSlice {
     /// Returns the sequence of the first event.
     pub fn first_sequence(&self) -> u32 {
         self.batch.first_sequence() + u32::try_from(self.from).unwrap_or(0)
@@ -35,15 +35,15 @@ impl Slice {
 }
 
 /// Follows the events of one job. It pulls, so events that it does not ask for cost nothing. Dropping it ends the subscription.
-pub struct Follower {
+pub struct EventFollower {
     pub(super) job_id: JobId,
     pub(super) events: Arc<dyn EventLog>,
     pub(super) cache: Arc<ReadCache>,
     pub(super) source: Source,
     pub(super) next_sequence: u32,
     /// Opened at the first read from the store; a reader that keeps up with the tail needs none.
-    pub(super) reader: Option<Box<dyn Reader>>,
-    pub(super) read_ahead: VecDeque<Arc<Batch>>,
+    pub(super) reader: Option<Box<dyn LogReader>>,
+    pub(super) read_ahead: VecDeque<Arc<EventBatch>>,
 }
 
 pub(super) enum Source {
@@ -69,7 +69,7 @@ impl Source {
     }
 }
 
-impl Follower {
+impl EventFollower {
     /// Returns the id of the job.
     pub fn job_id(&self) -> &JobId {
         &self.job_id
@@ -99,24 +99,24 @@ impl Follower {
             match &self.source {
                 Source::Ended { .. } => return Ok(()),
                 Source::Live(log) => match log.mark.wait_for(PublishedPosition::is_over).await.broken {
-                    Some(LogFailure::TakenOver) => self.look_elsewhere(),
+                    Some(LogFailure::TakenOver) => self.switch_to_store(),
                     _ => return Ok(()),
                 },
                 Source::Elsewhere { last_sequence } => {
                     let last_sequence = *last_sequence;
-                    self.wait_elsewhere(last_sequence).await?;
+                    self.wait_for_store_change(last_sequence).await?;
                 }
             }
         }
     }
 
     /// Switches to the store as the source, because another process now writes the job.
-    fn look_elsewhere(&mut self) {
+    fn switch_to_store(&mut self) {
         self.source = Source::Elsewhere { last_sequence: self.source.published().last_sequence };
     }
 
-    async fn wait_elsewhere(&mut self, last_sequence: u32) -> Result<()> {
-        let Head { last_sequence, is_ended } = self.events.changed(&self.job_id, last_sequence).await?;
+    async fn wait_for_store_change(&mut self, last_sequence: u32) -> Result<()> {
+        let LogHead { last_sequence, is_ended } = self.events.changed(&self.job_id, last_sequence).await?;
         self.source = match is_ended {
             true => Source::Ended { last_sequence },
             false => Source::Elsewhere { last_sequence },
@@ -131,7 +131,7 @@ impl Follower {
     /// # Errors
     /// [`Reason::DataLoss`] if the log is damaged: the reader is then positioned after the damage and may continue.
     /// [`Reason::StoreUnavailable`] if the store cannot be read; [`Reason::JobNotFound`] if the job was removed.
-    pub async fn next(&mut self) -> Result<Option<Slice>> {
+    pub async fn next(&mut self) -> Result<Option<EventSlice>> {
         loop {
             if let Some(slice) = self.take_read_ahead() {
                 return Ok(Some(slice));
@@ -149,7 +149,7 @@ impl Follower {
             }
             let next_sequence = self.next_sequence;
             match (&self.source, published.broken) {
-                (Source::Live(_), Some(LogFailure::TakenOver)) => self.look_elsewhere(),
+                (Source::Live(_), Some(LogFailure::TakenOver)) => self.switch_to_store(),
                 (Source::Live(_), Some(LogFailure::Failed)) => {
                     // Reported once; the next call then returns `None`.
                     let last_sequence = published.last_sequence;
@@ -165,33 +165,33 @@ impl Follower {
                 }
                 (Source::Elsewhere { last_sequence }, _) => {
                     let last_sequence = *last_sequence;
-                    self.wait_elsewhere(last_sequence).await?;
+                    self.wait_for_store_change(last_sequence).await?;
                 }
                 (Source::Ended { .. }, _) => return Ok(None),
             }
         }
     }
 
-    fn advance(&mut self, batch: Arc<Batch>) -> Slice {
+    fn advance(&mut self, batch: Arc<EventBatch>) -> EventSlice {
         let from = (self.next_sequence - batch.first_sequence()) as usize;
         self.next_sequence = batch.last_sequence() + 1;
-        Slice { batch, from }
+        EventSlice { batch, from }
     }
 
-    fn take_read_ahead(&mut self) -> Option<Slice> {
+    fn take_read_ahead(&mut self) -> Option<EventSlice> {
         let batch = self.read_ahead.pop_front()?;
         Some(self.advance(batch))
     }
 
-    fn take_from_tail(&mut self) -> Option<Slice> {
+    fn take_from_tail(&mut self) -> Option<EventSlice> {
         let Source::Live(log) = &self.source else { return None };
-        let batch = log.in_tail(self.next_sequence)?;
+        let batch = log.tail_batch(self.next_sequence)?;
         // The reader has caught up with the tail, so its file handle is released.
         self.reader = None;
         Some(self.advance(batch))
     }
 
-    fn take_from_cache(&mut self) -> Option<Slice> {
+    fn take_from_cache(&mut self) -> Option<EventSlice> {
         let batch = self.cache.get(&self.job_id, self.next_sequence)?;
         Some(self.advance(batch))
     }
@@ -207,7 +207,8 @@ impl Follower {
             Some(reader) => reader,
             none => none.insert(self.events.reader(&self.job_id).await?),
         };
-        let Chunk { batches, damage } = reader.read(self.next_sequence, last_sequence, READ_BYTES).await?;
+        let ReadChunk { batches, damage } =
+            reader.read(self.next_sequence, last_sequence, READ_BYTES).await?;
         if let Some(damage) = damage {
             self.next_sequence = damage.lost.map_or(last_sequence, |(_, last)| last.min(last_sequence)) + 1;
             return Err(damage.to_error());

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Appender, Catalogue, Claim, Claimed, Counters, Created, Damage, EventLog, Filter, Follower, Holder,
-    JobId, JobOverview, Lease, MAX_SEQUENCE, Query, Retention, StoredJob, Unfinished, WriteRefusal,
-    catalogue::unreadable, committer::Committer, follower::Source, high_water_mark::LogFailure,
+    Appender, Catalogue, Claim, ClaimedJobs, Counters, CreateOutcome, Damage, EventFollower, EventLog,
+    Filter, Holder, JobId, JobOverview, Lease, MAX_SEQUENCE, Query, Retention, StoredJob, Unfinished,
+    WriteRefusal, catalogue::unreadable, committer::Committer, follower::Source, high_water_mark::LogFailure,
     live_log::LiveLog, log_budget::LogBudget, read_cache::ReadCache,
 };
 use crate::{
@@ -37,10 +37,10 @@ const EXPIRE_AT_ONCE: usize = 256;
 /// Jobs and their events. Clones share one journal.
 #[derive(Clone)]
 pub struct Journal {
-    inner: Arc<Inner>,
+    inner: Arc<JournalInner>,
 }
 
-struct Inner {
+struct JournalInner {
     catalogue: Arc<dyn Catalogue>,
     events: Arc<dyn EventLog>,
     policy: Arc<dyn Policy>,
@@ -55,7 +55,7 @@ struct Inner {
 }
 
 /// The parts that a journal is made of.
-pub struct Parts {
+pub struct JournalParts {
     /// The catalogue of jobs.
     pub catalogue: Arc<dyn Catalogue>,
     /// The event log.
@@ -69,7 +69,7 @@ pub struct Parts {
 }
 
 /// The result of submitting a job.
-pub enum Submitted {
+pub enum SubmitOutcome {
     /// A new job, with the writer of its events.
     New(Appender),
     /// The earlier job with the same idempotency key.
@@ -91,10 +91,10 @@ impl Journal {
     /// # Errors
     /// [`Reason::StoreUnavailable`] if the store cannot be read at all; [`Reason::Internal`] if the system provides no random
     /// numbers.
-    pub async fn open(parts: Parts) -> Result<(Self, Vec<Damage>)> {
-        let Parts { catalogue, events, policy, max_tail_bytes, max_log_bytes } = parts;
+    pub async fn open(parts: JournalParts) -> Result<(Self, Vec<Damage>)> {
+        let JournalParts { catalogue, events, policy, max_tail_bytes, max_log_bytes } = parts;
         let damage = catalogue.open().await?;
-        let inner = Inner {
+        let inner = JournalInner {
             catalogue,
             events,
             policy,
@@ -136,10 +136,10 @@ impl Journal {
     ///
     /// # Errors
     /// [`Reason::IdempotencyConflict`], [`Reason::StoreUnavailable`].
-    pub async fn submit(&self, record: JobRecord) -> Result<Submitted> {
+    pub async fn submit(&self, record: JobRecord) -> Result<SubmitOutcome> {
         match self.inner.catalogue.create(&record, &self.inner.lease()).await? {
-            Created::Existing(job_id) => Ok(Submitted::Existing(job_id)),
-            Created::New(claim) => Ok(Submitted::New(self.open_log(claim, &record, 0))),
+            CreateOutcome::Existing(job_id) => Ok(SubmitOutcome::Existing(job_id)),
+            CreateOutcome::New(claim) => Ok(SubmitOutcome::New(self.open_log(claim, &record, 0))),
         }
     }
 
@@ -159,7 +159,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Reason::StoreUnavailable`].
-    pub async fn claim(&self, limit: usize) -> Result<Claimed> {
+    pub async fn claim(&self, limit: usize) -> Result<ClaimedJobs> {
         self.inner.catalogue.claim(&self.inner.lease(), limit).await
     }
 
@@ -273,7 +273,7 @@ impl Journal {
         principal: &Principal,
         job_id: &JobId,
         after_sequence: u32,
-    ) -> Result<Follower> {
+    ) -> Result<EventFollower> {
         let log = self.live().get(job_id).cloned();
         let (source, last_sequence) = match log {
             Some(log) if !self.inner.policy.may_access(principal, &log.owner) => {
@@ -311,8 +311,8 @@ impl Journal {
         Ok(self.follower(job_id, source, after_sequence))
     }
 
-    fn follower(&self, job_id: &JobId, source: Source, after_sequence: u32) -> Follower {
-        Follower {
+    fn follower(&self, job_id: &JobId, source: Source, after_sequence: u32) -> EventFollower {
+        EventFollower {
             job_id: job_id.clone(),
             events: self.inner.events.clone(),
             cache: self.inner.cache.clone(),
@@ -324,7 +324,7 @@ impl Journal {
     }
 
     /// Follows the stored events of a claimed job before its log is reopened; ends after the last of them.
-    pub fn replay(&self, unfinished: &Unfinished) -> Follower {
+    pub fn replay(&self, unfinished: &Unfinished) -> EventFollower {
         let source = Source::Ended { last_sequence: unfinished.last_sequence };
         self.follower(&unfinished.claim.job_id, source, 0)
     }
@@ -426,7 +426,7 @@ impl Journal {
     /// Removes jobs that retention no longer allows and evicts the read cache if it is unused. Returns the number of removed
     /// jobs. Returns early if `stopping` is cancelled.
     pub async fn expire(&self, retention: &Retention, stopping: &CancellationToken) -> usize {
-        self.inner.cache.rest();
+        self.inner.cache.evict_if_idle();
         let mut removed = 0;
         loop {
             let expired = match self.inner.catalogue.expired(retention, EXPIRE_AT_ONCE).await {
@@ -472,7 +472,7 @@ impl Journal {
     }
 }
 
-impl Inner {
+impl JournalInner {
     fn lease(&self) -> Lease {
         Lease { holder: self.holder.clone(), time: LEASE_TIME }
     }

@@ -13,8 +13,8 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::{
-    Claim, Head, JobId, JobOverview, Lease, Query, Retention, StorageFault, WriteRefusal,
-    entry::{ClaimState, EndPosition, Entry, LeaseHold, encoded_summary},
+    Claim, JobId, JobOverview, Lease, LogHead, Query, Retention, StorageFault, WriteRefusal,
+    entry::{ClaimState, EndPosition, IndexEntry, LeaseHold, encoded_summary},
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -59,7 +59,7 @@ struct OwnerJobs {
 
 #[derive(Debug)]
 pub(super) struct Index {
-    jobs: HashMap<JobId, Box<Entry>>,
+    jobs: HashMap<JobId, Box<IndexEntry>>,
     owners: BTreeMap<Principal, OwnerJobs>,
     unfinished: BTreeSet<JobId>,
     ended: usize,
@@ -87,7 +87,7 @@ impl Index {
         i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    fn insert(&mut self, job_id: JobId, mut entry: Entry) {
+    fn insert(&mut self, job_id: JobId, mut entry: IndexEntry) {
         // Jobs of one owner share one copy of the principal.
         if let Some((known, _)) = self.owners.get_key_value(&entry.owner)
             && known.is_identical(&entry.owner)
@@ -106,7 +106,7 @@ impl Index {
     /// Adds a new job, held under `lease`.
     pub(super) fn create(&mut self, job_id: &JobId, record: &JobRecord, lease: &Lease) -> Claim {
         let job = record.job.as_ref().map(|job| Job { task: None, ..job.clone() });
-        let mut entry = Entry::new(JobRecord { job, ..record.clone() }, None);
+        let mut entry = IndexEntry::new(JobRecord { job, ..record.clone() }, None);
         let held = Some(LeaseHold { holder: lease.holder.clone(), until: Instant::now() + lease.time });
         entry.claims = Some(Box::new(ClaimState { epoch: 1, held, rests_until: None }));
         self.insert(job_id.clone(), entry);
@@ -116,13 +116,13 @@ impl Index {
     /// Adds an unfinished job that nobody holds. The end of its log is not known before it is claimed; until then it is reported
     /// as unreadable rather than as empty.
     pub(super) fn found_unfinished(&mut self, job_id: &JobId, record: JobRecord) {
-        let mut entry = Entry::new(record, None);
+        let mut entry = IndexEntry::new(record, None);
         entry.fault = Some(StorageFault::Unreadable);
         self.insert(job_id.clone(), entry);
     }
 
     /// Adds an ended job. `entry` is the job as listings show it.
-    pub(super) fn found_ended(&mut self, job_id: &JobId, entry: Entry, end: EndSummary) {
+    pub(super) fn found_ended(&mut self, job_id: &JobId, entry: IndexEntry, end: EndSummary) {
         self.insert(job_id.clone(), entry);
         self.mark_ended(job_id, None, end);
     }
@@ -168,7 +168,7 @@ impl Index {
     }
 
     /// Marks a job as lost. A job that had not ended is given an end in the state INTERRUPTED.
-    pub(super) fn lose(&mut self, job_id: &JobId) {
+    pub(super) fn mark_lost(&mut self, job_id: &JobId) {
         let Some(entry) = self.jobs.get_mut(job_id) else { return };
         entry.fault = Some(StorageFault::Lost);
         if entry.end.is_some() {
@@ -236,8 +236,8 @@ impl Index {
         })
     }
 
-    pub(super) fn head(&self, job_id: &JobId) -> Result<Head> {
-        self.get(job_id).map(|known| Head { last_sequence: known.last_sequence, is_ended: known.is_ended })
+    pub(super) fn head(&self, job_id: &JobId) -> Result<LogHead> {
+        self.get(job_id).map(|known| LogHead { last_sequence: known.last_sequence, is_ended: known.is_ended })
     }
 
     pub(super) fn list(&self, query: &Query) -> Vec<Job> {
@@ -254,7 +254,7 @@ impl Index {
             .collect()
     }
 
-    fn held(&mut self, claim: &Claim) -> Result<&mut Entry, WriteRefusal> {
+    fn held(&mut self, claim: &Claim) -> Result<&mut IndexEntry, WriteRefusal> {
         let entry = self.jobs.get_mut(&claim.job_id).ok_or(WriteRefusal::Gone)?;
         match &entry.claims {
             Some(claims) if claims.epoch == claim.epoch => Ok(entry),
@@ -314,7 +314,7 @@ impl Index {
     }
 
     /// Releases a job that could not be read and excludes it from claims for `time`.
-    pub(super) fn let_rest(&mut self, job_id: &JobId, time: Duration) {
+    pub(super) fn defer_claims(&mut self, job_id: &JobId, time: Duration) {
         if let Some(entry) = self.jobs.get_mut(job_id)
             && let Some(claims) = &mut entry.claims
         {
@@ -404,7 +404,7 @@ struct RetentionCursor<'a> {
 impl RetentionCursor<'_> {
     fn next(
         &mut self,
-        entries: &HashMap<JobId, Box<Entry>>,
+        entries: &HashMap<JobId, Box<IndexEntry>>,
         jobs: &mut usize,
         bytes: &mut u64,
     ) -> Option<JobId> {

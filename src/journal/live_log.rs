@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::{
-    Batch, Claim, JobId,
+    Claim, EventBatch, JobId,
     committer::Committer,
     encode,
     high_water_mark::{HighWaterMark, LogFailure, PublishedPosition},
@@ -52,9 +52,9 @@ pub struct Counters {
 struct LiveLogState {
     next_sequence: u32,
     open: OpenBatch,
-    sealed: VecDeque<Arc<Batch>>,
+    sealed: VecDeque<Arc<EventBatch>>,
     unstored_bytes: usize,
-    tail: VecDeque<Arc<Batch>>,
+    tail: VecDeque<Arc<EventBatch>>,
     /// The memory that the tail takes, in bytes.
     tail_bytes: usize,
     /// The number of consecutive small batches at the end of the tail.
@@ -138,7 +138,7 @@ impl LiveLog {
     }
 
     /// Returns the batch of the tail that holds `sequence`, or `None` if the tail does not hold it.
-    pub(super) fn in_tail(&self, sequence: u32) -> Option<Arc<Batch>> {
+    pub(super) fn tail_batch(&self, sequence: u32) -> Option<Arc<EventBatch>> {
         let state = self.state();
         let index = state.tail.partition_point(|batch| batch.last_sequence() < sequence);
         state.tail.get(index).filter(|batch| batch.first_sequence() <= sequence).cloned()
@@ -190,7 +190,7 @@ impl LiveLog {
             self.committer.queue(self.clone());
         }
         if is_urgent {
-            self.committer.hurry();
+            self.committer.commit_now();
         }
         Ok(sequence)
     }
@@ -210,14 +210,14 @@ impl LiveLog {
     }
 
     /// Seals the open batch and takes everything that waits to be stored.
-    pub(super) fn take(&self) -> Vec<Arc<Batch>> {
+    pub(super) fn take(&self) -> Vec<Arc<EventBatch>> {
         let mut state = self.state();
         state.seal();
         state.sealed.drain(..).collect()
     }
 
     /// Puts batches that [`LiveLog::take`] returned and that were not stored back at the front of the queue.
-    pub(super) fn give_back(&self, batches: Vec<Arc<Batch>>) {
+    pub(super) fn requeue(&self, batches: Vec<Arc<EventBatch>>) {
         let mut state = self.state();
         for batch in batches.into_iter().rev() {
             state.sealed.push_front(batch);
@@ -236,7 +236,7 @@ impl LiveLog {
 
     /// Publishes stored batches to readers. Returns whether more events wait by now; if not, the next append queues the log
     /// again.
-    pub(super) fn publish(&self, batches: Vec<Arc<Batch>>) -> bool {
+    pub(super) fn publish(&self, batches: Vec<Arc<EventBatch>>) -> bool {
         let mut state = self.state();
         let last = batches.last().map(|batch| batch.last_sequence());
         for batch in batches {
@@ -269,7 +269,7 @@ impl LiveLog {
     }
 
     /// Discards everything unstored and wakes all waiters with the reason: nothing more of the log will be stored.
-    pub(super) fn break_off(&self, why: LogFailure) {
+    pub(super) fn mark_failed(&self, why: LogFailure) {
         let mut state = self.state();
         state.sealed.clear();
         state.open = OpenBatch::default();
@@ -305,14 +305,14 @@ impl LiveLogState {
             std::mem::take(&mut self.open.bytes).freeze()
         };
         self.open.ends.clear();
-        self.sealed.push_back(Arc::new(Batch::new(first_sequence, bytes, ends)));
+        self.sealed.push_back(Arc::new(EventBatch::new(first_sequence, bytes, ends)));
         if size >= BATCH_BYTES {
             // The log is busy, so the next batch will probably be as large.
             self.open.bytes.reserve(BATCH_BYTES + 4096);
         }
     }
 
-    fn add_to_tail(&mut self, batch: Arc<Batch>) {
+    fn add_to_tail(&mut self, batch: Arc<EventBatch>) {
         self.tail_bytes += footprint(&batch);
         self.small = if batch.bytes().len() < SMALL_BATCH { self.small + 1 } else { 0 };
         self.tail.push_back(batch);
@@ -323,7 +323,7 @@ impl LiveLogState {
         let latest = self.tail.split_off(self.tail.len() - SMALL_BATCHES);
         let earlier = self.tail.split_off(self.tail.len() - SMALL_BATCHES);
         self.tail_bytes -= earlier.iter().map(footprint).sum::<usize>();
-        let joined = Arc::new(Batch::joined(&earlier));
+        let joined = Arc::new(EventBatch::joined(&earlier));
         self.tail_bytes += footprint(&joined);
         self.tail.push_back(joined);
         self.tail.extend(latest);
@@ -332,7 +332,7 @@ impl LiveLogState {
 }
 
 /// Returns the memory that a batch takes before it is rendered.
-fn footprint(batch: &Arc<Batch>) -> usize {
+fn footprint(batch: &Arc<EventBatch>) -> usize {
     batch.bytes().len() + BATCH_OVERHEAD
 }
 
@@ -411,7 +411,7 @@ impl Appender {
     /// [`Reason::StoreUnavailable`] if that takes longer than `deadline` or will never happen.
     pub async fn flushed(&self, deadline: Duration) -> Result<()> {
         let wanted = self.log.state().next_sequence - 1;
-        self.log.committer.hurry();
+        self.log.committer.commit_now();
         let stored = self.log.mark.wait_for(|now| now.last_sequence >= wanted || now.broken.is_some());
         match tokio::time::timeout(deadline, stored).await {
             Ok(now) if now.last_sequence >= wanted => Ok(()),

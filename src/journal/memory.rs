@@ -10,8 +10,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
-    Append, Batch, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, JobOverview,
-    Lease, Query, Reader, Retention, StoredJob, Unfinished, WriteRefusal, index::Index,
+    BatchAppend, Catalogue, Claim, ClaimedJobs, CreateOutcome, Damage, EventBatch, EventLog, JobId,
+    JobOverview, Lease, LogHead, LogReader, Query, ReadChunk, Retention, StoredJob, Unfinished, WriteRefusal,
+    index::Index,
 };
 use crate::{
     error::{Error, Result},
@@ -22,7 +23,7 @@ use crate::{
 #[derive(Debug, Default)]
 struct MemoryJob {
     record: JobRecord,
-    log: Arc<Mutex<Vec<Arc<Batch>>>>,
+    log: Arc<Mutex<Vec<Arc<EventBatch>>>>,
     ended: Option<Job>,
     result: Bytes,
 }
@@ -50,7 +51,7 @@ impl MemoryStoreState {
         self.kept.get_mut(job_id).ok_or_else(|| JobId::not_found(job_id.as_str()))
     }
 
-    fn append(&mut self, append: &Append) -> Result<(), WriteRefusal> {
+    fn append(&mut self, append: &BatchAppend) -> Result<(), WriteRefusal> {
         let job_id = &append.claim.job_id;
         let last = self.index.check(&append.claim)?;
         let batches: Vec<_> =
@@ -67,11 +68,11 @@ impl MemoryStoreState {
     }
 }
 
-struct MemoryReader(Arc<Mutex<Vec<Arc<Batch>>>>);
+struct MemoryReader(Arc<Mutex<Vec<Arc<EventBatch>>>>);
 
 #[async_trait]
-impl Reader for MemoryReader {
-    async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk> {
+impl LogReader for MemoryReader {
+    async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<ReadChunk> {
         let log = lock(&self.0);
         let from = log.partition_point(|batch| batch.last_sequence() < next_sequence);
         let mut bytes = 0;
@@ -84,7 +85,7 @@ impl Reader for MemoryReader {
             })
             .cloned()
             .collect();
-        Ok(Chunk { batches, damage: None })
+        Ok(ReadChunk { batches, damage: None })
     }
 }
 
@@ -94,7 +95,7 @@ impl Catalogue for MemoryStore {
         Ok(Vec::new())
     }
 
-    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created> {
+    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<CreateOutcome> {
         let job = record.job.as_ref().ok_or_else(|| Error::internal("a record without a job"))?;
         let job_id = JobId::parse(&job.job_id)?;
         let key = job.options.as_ref().map_or("", |options| &options.idempotency_key);
@@ -102,11 +103,11 @@ impl Catalogue for MemoryStore {
         if let Some(existing) =
             state.index.by_key(&Principal::of_record(record), key, &[&record.request_digest])?
         {
-            return Ok(Created::Existing(existing));
+            return Ok(CreateOutcome::Existing(existing));
         }
         let claim = state.index.create(&job_id, record, lease);
         state.kept.insert(job_id, MemoryJob { record: record.clone(), ..MemoryJob::default() });
-        Ok(Created::New(claim))
+        Ok(CreateOutcome::New(claim))
     }
 
     async fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>> {
@@ -156,10 +157,10 @@ impl Catalogue for MemoryStore {
         Ok(())
     }
 
-    async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed> {
+    async fn claim(&self, lease: &Lease, limit: usize) -> Result<ClaimedJobs> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let mut claimed = Claimed::default();
+        let mut claimed = ClaimedJobs::default();
         for job_id in state.index.claimable(limit) {
             let Some(kept) = state.kept.get(&job_id) else { continue };
             let record = kept.record.clone();
@@ -198,7 +199,7 @@ impl Catalogue for MemoryStore {
 
 #[async_trait]
 impl EventLog for MemoryStore {
-    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), WriteRefusal>> {
+    async fn append(&self, appends: Vec<BatchAppend>) -> Vec<Result<(), WriteRefusal>> {
         let mut state = lock(&self.state);
         let answers = appends.iter().map(|append| state.append(append)).collect();
         drop(state);
@@ -206,12 +207,12 @@ impl EventLog for MemoryStore {
         answers
     }
 
-    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
+    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn LogReader>> {
         let mut state = lock(&self.state);
-        state.kept(job_id).map(|kept| Box::new(MemoryReader(kept.log.clone())) as Box<dyn Reader>)
+        state.kept(job_id).map(|kept| Box::new(MemoryReader(kept.log.clone())) as Box<dyn LogReader>)
     }
 
-    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<Head> {
+    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<LogHead> {
         super::event_log::wait_for_change(&self.changed, last_sequence, || {
             lock(&self.state).index.head(job_id)
         })
@@ -235,12 +236,12 @@ impl EventLog for MemoryStore {
 
 /// The record of a job, its events, and its terminal job if it has ended.
 #[cfg(test)]
-type Contents = (JobRecord, Vec<Arc<Batch>>, Option<Job>);
+type StoredContents = (JobRecord, Vec<Arc<EventBatch>>, Option<Job>);
 
 #[cfg(test)]
 impl MemoryStore {
     /// Returns what a new process would find of each job: its record, its events, and its terminal job if it has ended.
-    pub(crate) fn contents(&self) -> BTreeMap<JobId, Contents> {
+    pub(crate) fn contents(&self) -> BTreeMap<JobId, StoredContents> {
         let state = lock(&self.state);
         let of = |kept: &MemoryJob| (kept.record.clone(), lock(&kept.log).clone(), kept.ended.clone());
         state.kept.iter().map(|(job_id, kept)| (job_id.clone(), of(kept))).collect()
@@ -249,12 +250,12 @@ impl MemoryStore {
     /// Returns a store with the same jobs and events, as after a restart: nobody holds a job. Stored results are not carried
     /// over.
     pub(crate) fn reopened(&self) -> Self {
-        use super::{entry::Entry, index::EndSummary};
+        use super::{entry::IndexEntry, index::EndSummary};
         let mut state = MemoryStoreState::default();
         for (job_id, (record, log, ended)) in self.contents() {
             match &ended {
                 Some(job) => {
-                    let entry = Entry::new(record.clone(), Some(job));
+                    let entry = IndexEntry::new(record.clone(), Some(job));
                     state.index.found_ended(&job_id, entry, EndSummary::new(job, 1, false));
                 }
                 None => state.index.found_unfinished(&job_id, record.clone()),

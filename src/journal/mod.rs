@@ -1,7 +1,7 @@
 //! Job records and the event log: append, read, follow, and the stores behind them.
 //!
 //! An event is stored before any reader sees it. It is encoded once, in [`Appender::append`], and every reader, over whichever
-//! door, shares those bytes. The stored unit is a [`Batch`] (up to 64 KiB, or what arrives within 4 ms), because one record per
+//! door, shares those bytes. The stored unit is a [`EventBatch`] (up to 64 KiB, or what arrives within 4 ms), because one record per
 //! event would cost more than sending it.
 //!
 //! A store has two halves: a [`Catalogue`] knows which jobs exist, who owns them and who runs them; an [`EventLog`] keeps their
@@ -32,21 +32,21 @@ mod memory;
 mod read_cache;
 mod recovery;
 
-pub use batch::{Batch, Rendered};
+pub use batch::{EventBatch, RenderedEvents};
 pub use catalogue::{
-    Catalogue, Claim, Claimed, Created, Filter, Holder, JobOverview, Lease, Query, StorageFault, StoredJob,
-    WriteRefusal,
+    Catalogue, Claim, ClaimedJobs, CreateOutcome, Filter, Holder, JobOverview, Lease, Query, StorageFault,
+    StoredJob, WriteRefusal,
 };
-pub use config::{Config, Durability, Kind, Retention};
+pub use config::{Config, Durability, Retention, StoreKind};
 pub use embedded::EmbeddedStore;
 #[cfg(test)]
 pub(crate) use embedded::lossy::LossyDisk;
 #[cfg(any(test, fuzzing))]
 pub(crate) use embedded::{read_catalogue, read_job_file};
 pub use entry::summary;
-pub use event_log::{Append, Chunk, EventLog, Head, Reader};
-pub use follower::{Follower, Slice};
-pub use handle::{Journal, Page, Parts, Submitted};
+pub use event_log::{BatchAppend, EventLog, LogHead, LogReader, ReadChunk};
+pub use follower::{EventFollower, EventSlice};
+pub use handle::{Journal, JournalParts, Page, SubmitOutcome};
 pub use id::JobId;
 use id::MAX_SEQUENCE;
 

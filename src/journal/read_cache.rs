@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Batch, JobId};
+use super::{EventBatch, JobId};
 
 /// The bound of the cache in bytes. A batch is counted [`RENDERED`] times, because its rendered form may take three times its
 /// size.
@@ -52,13 +52,13 @@ impl Drop for SingleFlightGuard<'_> {
 
 #[derive(Debug, Default)]
 struct CachedBatches {
-    batches: BTreeMap<(JobId, u32), Arc<Batch>>,
+    batches: BTreeMap<(JobId, u32), Arc<EventBatch>>,
     order: VecDeque<(JobId, u32)>,
     bytes: usize,
     is_used: bool,
 }
 
-fn size(batch: &Batch) -> usize {
+fn size(batch: &EventBatch) -> usize {
     batch.bytes().len() * RENDERED + size_of_val(batch.ends()) * 2
 }
 
@@ -68,7 +68,7 @@ impl ReadCache {
     }
 
     /// Returns the batch that holds this event, if it was read recently.
-    pub(super) fn get(&self, job_id: &JobId, sequence: u32) -> Option<Arc<Batch>> {
+    pub(super) fn get(&self, job_id: &JobId, sequence: u32) -> Option<Arc<EventBatch>> {
         let mut kept = self.kept();
         kept.is_used = true;
         let at = (job_id.clone(), sequence);
@@ -98,7 +98,7 @@ impl ReadCache {
     }
 
     /// Caches a batch, unless it is small, and returns the batch to continue with: the cached one if another reader was first.
-    pub(super) fn keep(&self, job_id: &JobId, batch: Arc<Batch>) -> Arc<Batch> {
+    pub(super) fn keep(&self, job_id: &JobId, batch: Arc<EventBatch>) -> Arc<EventBatch> {
         if batch.bytes().len() < MIN_BATCH_BYTES {
             return batch;
         }
@@ -109,7 +109,7 @@ impl ReadCache {
         }
         // Copied, because the batch is a slice of a larger buffer that was read from the file.
         let bytes = Bytes::copy_from_slice(batch.bytes());
-        let batch = Arc::new(Batch::new(batch.first_sequence(), bytes, batch.ends().into()));
+        let batch = Arc::new(EventBatch::new(batch.first_sequence(), bytes, batch.ends().into()));
         kept.is_used = true;
         kept.bytes += size(&batch);
         kept.order.push_back(at.clone());
@@ -123,7 +123,7 @@ impl ReadCache {
     }
 
     /// Drops all batches if the cache was not used since the last call.
-    pub(super) fn rest(&self) {
+    pub(super) fn evict_if_idle(&self) {
         let mut kept = self.kept();
         if !std::mem::take(&mut kept.is_used) {
             *kept = CachedBatches::default();

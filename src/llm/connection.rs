@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Failure, FailureKind, SelectedModel, Timeouts,
+    FailureKind, ModelFailure, SelectedModel, Timeouts,
     failure::retry_after,
     reported::{self, shown},
 };
@@ -89,7 +89,7 @@ impl ProviderConnection {
         headers: HeaderMap,
         body: Bytes,
         selected: &SelectedModel,
-    ) -> Result<Body, Failure> {
+    ) -> Result<Body, ModelFailure> {
         let request = self
             .client
             .post(url)
@@ -116,7 +116,7 @@ impl ProviderConnection {
                 "the model's server answered with Content-Encoding {}, which was not asked for; switch its compression off",
                 shown(&encoding, selected)
             );
-            return Err(Failure::new(FailureKind::Malformed, message));
+            return Err(ModelFailure::new(FailureKind::Malformed, message));
         }
         let content_type = header(http::header::CONTENT_TYPE);
         let connection = self.clone();
@@ -137,7 +137,7 @@ impl ProviderConnection {
     }
 
     /// Converts a connection error to a failure. The URL is not printed, because it may hold a key.
-    fn broken(&self, error: reqwest::Error, selected: &SelectedModel) -> Failure {
+    fn broken(&self, error: reqwest::Error, selected: &SelectedModel) -> ModelFailure {
         let error = error.without_url();
         let mut reasons = vec![error.to_string()];
         let mut is_late = error.is_timeout();
@@ -153,17 +153,17 @@ impl ProviderConnection {
         let kind = if is_late { FailureKind::TimedOut } else { FailureKind::Unreachable };
         let way = if self.has_proxy { " through the proxy that the environment names" } else { "" };
         let reasons = shown(&reasons.join(": "), selected);
-        Failure::new(kind, format!("the model at {}{way} could not be used: {reasons}", self.place))
+        ModelFailure::new(kind, format!("the model at {}{way} could not be used: {reasons}", self.place))
     }
 }
 
-fn silent(after: Duration) -> Failure {
+fn silent(after: Duration) -> ModelFailure {
     let message = format!("the model's server sent nothing for {} seconds", after.as_secs());
-    Failure::new(FailureKind::TimedOut, message)
+    ModelFailure::new(FailureKind::TimedOut, message)
 }
 
 /// Converts an HTTP error status and its body to a failure.
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &SelectedModel) -> Failure {
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &SelectedModel) -> ModelFailure {
     let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let text = serde_json::Value::from(body);
     let error = reported::in_document("", &document).unwrap_or(match &document {
@@ -171,7 +171,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &str, selected: &Selec
         _ => &text,
     });
     let failure = reported::failure(error, Some(status.as_u16()), selected);
-    Failure { retry_after: retry_after(headers).or(failure.retry_after), ..failure }
+    ModelFailure { retry_after: retry_after(headers).or(failure.retry_after), ..failure }
 }
 
 /// Returns the body of a refusal, as far as it arrives within `time` and the size limit.
@@ -190,7 +190,7 @@ async fn beginning(mut response: reqwest::Response, time: Duration) -> String {
 
 /// The body of an answer. Reading it fails when the server falls silent or sends too much.
 pub(super) struct Body {
-    bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>,
+    bytes: Pin<Box<dyn Stream<Item = Result<Bytes, ModelFailure>> + Send>>,
     /// The Content-Type that the server declares, in lower case.
     pub(super) content_type: String,
     /// The base URL with its secrets masked, for messages.
@@ -206,7 +206,7 @@ impl Body {
     ///
     /// # Errors
     /// When the connection breaks, nothing arrives within the time limit, or the answer exceeds its size limit.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ModelFailure> {
         let chunk = tokio::select! {
             // Data that has arrived takes precedence over the timeout; dropping either future loses nothing.
             biased;
@@ -220,14 +220,14 @@ impl Body {
         self.read += chunk.len();
         if self.read > MAX_ANSWER_BYTES {
             let message = "the model's server sent more than any answer holds";
-            return Err(Failure::new(FailureKind::Malformed, message));
+            return Err(ModelFailure::new(FailureKind::Malformed, message));
         }
         Ok(Some(chunk))
     }
 
     /// Reads the rest of a body that is not an event stream and returns the failure: the server's own error, or a
     /// note of what arrived instead.
-    pub(super) async fn document(mut self, mut beginning: Vec<u8>, selected: &SelectedModel) -> Failure {
+    pub(super) async fn document(mut self, mut beginning: Vec<u8>, selected: &SelectedModel) -> ModelFailure {
         while beginning.len() < MAX_REFUSAL_BYTES {
             match self.next().await {
                 Ok(Some(chunk)) => beginning.extend_from_slice(&chunk),
@@ -253,6 +253,6 @@ impl Body {
             self.place,
             shown(kind, selected)
         );
-        Failure::new(FailureKind::Malformed, message)
+        ModelFailure::new(FailureKind::Malformed, message)
     }
 }

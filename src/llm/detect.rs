@@ -14,7 +14,7 @@ const MAX_LIST_BYTES: usize = 256 * 1024;
 
 /// A model server on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Detected {
+pub struct DetectedServer {
     /// Which kind of server it is.
     pub provider: Provider,
     /// Its base URL, in the form that `agent.base_url` takes.
@@ -24,12 +24,12 @@ pub struct Detected {
 }
 
 #[derive(Deserialize)]
-struct Listing {
-    data: Vec<Listed>,
+struct ModelList {
+    data: Vec<ListedModel>,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct ListedModel {
     id: String,
 }
 
@@ -43,7 +43,7 @@ const PLACES: &[(u16, Provider)] = &[
 
 /// Probes the usual loopback ports and returns the servers found. An open port is not enough: a server counts if it
 /// lists its models as JSON and, for Ollama and llama.cpp, responds on a path that only they have.
-pub async fn detect() -> Vec<Detected> {
+pub async fn detect() -> Vec<DetectedServer> {
     install_tls_provider();
     let Ok(client) = reqwest::Client::builder().timeout(PROBE_TIME).no_proxy().build() else {
         return Vec::new();
@@ -52,9 +52,9 @@ pub async fn detect() -> Vec<Detected> {
     futures_util::future::join_all(probes).await.into_iter().flatten().collect()
 }
 
-async fn probe(client: &reqwest::Client, port: u16, provider: Provider) -> Option<Detected> {
+async fn probe(client: &reqwest::Client, port: u16, provider: Provider) -> Option<DetectedServer> {
     let root = format!("http://127.0.0.1:{port}");
-    let listing: Listing = get_json(client, &format!("{root}/v1/models")).await?;
+    let listing: ModelList = get_json(client, &format!("{root}/v1/models")).await?;
     let sign = match provider {
         Provider::Ollama => Some("/api/version"),
         Provider::LlamaCpp => Some("/props"),
@@ -64,7 +64,7 @@ async fn probe(client: &reqwest::Client, port: u16, provider: Provider) -> Optio
         get_json::<serde_json::Value>(client, &format!("{root}{path}")).await?;
     }
     let models: Vec<String> = listing.data.into_iter().map(|model| model.id).take(MAX_MODELS).collect();
-    (!models.is_empty()).then(|| Detected { provider, base_url: format!("{root}/v1"), models })
+    (!models.is_empty()).then(|| DetectedServer { provider, base_url: format!("{root}/v1"), models })
 }
 
 async fn get_json<T: serde::de::DeserializeOwned>(client: &reqwest::Client, url: &str) -> Option<T> {

@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes in, events out. Its buffers are bounded: one line and one event.
 
-use super::{Failure, FailureKind};
+use super::{FailureKind, ModelFailure};
 
 /// Lines and events beyond this size are refused; no model's token is that large.
 const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
@@ -34,14 +34,14 @@ impl Default for EventReader {
 }
 
 /// Called with an event's name, empty if it has none, and its data.
-pub(super) type Each<'a> = dyn FnMut(&str, &str) -> Result<(), Failure> + 'a;
+pub(super) type EventCallback<'a> = dyn FnMut(&str, &str) -> Result<(), ModelFailure> + 'a;
 
 impl EventReader {
     /// Processes the next bytes, however they are split, and calls `each` for every complete event.
     ///
     /// # Errors
     /// Those of `each`; [`FailureKind::Malformed`] for a line or an event that is too long.
-    pub(super) fn push(&mut self, bytes: &[u8], each: &mut Each<'_>) -> Result<(), Failure> {
+    pub(super) fn push(&mut self, bytes: &[u8], each: &mut EventCallback<'_>) -> Result<(), ModelFailure> {
         let mut rest = bytes;
         while !rest.is_empty() {
             if std::mem::take(&mut self.skips_line_feed) && rest[0] == b'\n' {
@@ -74,7 +74,7 @@ impl EventReader {
     ///
     /// # Errors
     /// Those of `each`.
-    pub(super) fn finish(&mut self, each: &mut Each<'_>) -> Result<(), Failure> {
+    pub(super) fn finish(&mut self, each: &mut EventCallback<'_>) -> Result<(), ModelFailure> {
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
             self.take_line(&line, each)?;
@@ -82,15 +82,15 @@ impl EventReader {
         self.take_line(b"", each)
     }
 
-    fn check_size(&self, bytes: usize) -> Result<(), Failure> {
+    fn check_size(&self, bytes: usize) -> Result<(), ModelFailure> {
         if bytes + self.data.len() > MAX_EVENT_BYTES {
             let message = "the model's server sent more than any answer holds";
-            return Err(Failure::new(FailureKind::Malformed, message));
+            return Err(ModelFailure::new(FailureKind::Malformed, message));
         }
         Ok(())
     }
 
-    fn take_line(&mut self, line: &[u8], each: &mut Each<'_>) -> Result<(), Failure> {
+    fn take_line(&mut self, line: &[u8], each: &mut EventCallback<'_>) -> Result<(), ModelFailure> {
         let is_first = std::mem::take(&mut self.is_at_start);
         let line = if is_first { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
         if line.is_empty() {

@@ -19,7 +19,7 @@ pub enum FailureKind {
 
 /// A failed model call. Its text contains no secrets.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct ModelFailure {
     /// The kind of failure.
     pub kind: FailureKind,
     /// What went wrong, in a sentence.
@@ -33,7 +33,7 @@ pub struct Failure {
     pub(super) is_syntax: bool,
 }
 
-impl Failure {
+impl ModelFailure {
     /// Creates a failure without a retry delay.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_after: None, is_chance: false, is_syntax: false }

@@ -111,7 +111,7 @@ pub struct ToolDefinition {
 
 /// A request to a model.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ModelRequest {
     /// The system prompt.
     pub system: String,
     /// The conversation, the oldest message first.

@@ -11,28 +11,28 @@ mod connection;
 mod detect;
 mod events;
 mod failure;
-mod halves;
 mod message;
 mod model;
 mod provider;
+mod reasoning;
 mod repair;
 mod reported;
 mod select;
-mod thinking;
+mod surrogates;
 mod usage;
 mod wire;
 
 pub use config::{SelectedModel, Timeouts};
-pub use detect::{Detected, detect};
-pub use failure::{Failure, FailureKind};
+pub use detect::{DetectedServer, detect};
+pub use failure::{FailureKind, ModelFailure};
 pub use message::{
-    AssistantMessage, MAX_CALLS, Message, ModelTurn, Piece, Request, TOO_MANY_CALLS, ToolCall,
+    AssistantMessage, MAX_CALLS, Message, ModelRequest, ModelTurn, Piece, TOO_MANY_CALLS, ToolCall,
     ToolDefinition, ToolOutcome,
 };
-pub use model::{Identity, Model, Pieces};
+pub use model::{Model, ModelIdentity, Pieces};
 pub use provider::{Api, Provider};
 pub use repair::repair;
-pub use select::{Choice, ModelPreferences, choose};
+pub use select::{ModelChoice, ModelPreferences, choose};
 pub use usage::{Cost, Price, Usage, dollars};
 #[cfg(any(test, fuzzing))]
 pub(crate) use wire::replay;

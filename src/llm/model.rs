@@ -4,15 +4,15 @@ use std::fmt::Debug;
 
 use futures_util::stream::BoxStream;
 
-use super::{Failure, Piece, Request};
+use super::{ModelFailure, ModelRequest, Piece};
 
 /// An answer as it arrives. It ends with one [`Piece::End`] or with one failure; dropping it cancels the request,
 /// which the server notices.
-pub type Pieces = BoxStream<'static, Result<Piece, Failure>>;
+pub type Pieces = BoxStream<'static, Result<Piece, ModelFailure>>;
 
 /// Identifies a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct ModelIdentity {
     /// The provider's name.
     pub provider: String,
     /// The model's name.
@@ -22,8 +22,8 @@ pub struct Identity {
 /// A language model that can call tools.
 pub trait Model: Send + Sync + Debug {
     /// Returns which model this is.
-    fn identity(&self) -> &Identity;
+    fn identity(&self) -> &ModelIdentity;
 
     /// Starts a request. Nothing is sent before the first piece is polled for.
-    fn ask(&self, request: Request) -> Pieces;
+    fn ask(&self, request: ModelRequest) -> Pieces;
 }

@@ -7,20 +7,21 @@
 use serde_json::{Map, Value};
 
 use super::{
-    AssistantMessage, Failure, FailureKind, MAX_CALLS, Message, ModelTurn, Request, ToolCall, ToolDefinition,
+    AssistantMessage, FailureKind, MAX_CALLS, Message, ModelFailure, ModelRequest, ModelTurn, ToolCall,
+    ToolDefinition,
 };
 
 /// The opening tag of a markup, its closing tags, and the format in between.
-const MARKUPS: &[(&str, &[&str], Inside)] = &[
-    ("<tool_call>", &["</tool_call>"], Inside::Any),
-    ("<tool_calls>", &["</tool_calls>"], Inside::Any),
-    ("<function_calls>", &["</function_calls>"], Inside::Any),
-    ("<|tool_call|>", &["<|/tool_call|>"], Inside::Any),
-    ("<|tool_call_begin|>", &["<|tool_call_end|>"], Inside::Any),
-    ("<|python_tag|>", &["<|eom_id|>"], Inside::Any),
-    ("[TOOL_CALLS]", &[], Inside::Any),
-    ("<function=", &["</function>"], Inside::Function),
-    ("<invoke name=", &["</invoke>"], Inside::Function),
+const MARKUPS: &[(&str, &[&str], MarkupKind)] = &[
+    ("<tool_call>", &["</tool_call>"], MarkupKind::Any),
+    ("<tool_calls>", &["</tool_calls>"], MarkupKind::Any),
+    ("<function_calls>", &["</function_calls>"], MarkupKind::Any),
+    ("<|tool_call|>", &["<|/tool_call|>"], MarkupKind::Any),
+    ("<|tool_call_begin|>", &["<|tool_call_end|>"], MarkupKind::Any),
+    ("<|python_tag|>", &["<|eom_id|>"], MarkupKind::Any),
+    ("[TOOL_CALLS]", &[], MarkupKind::Any),
+    ("<function=", &["</function>"], MarkupKind::Function),
+    ("<invoke name=", &["</invoke>"], MarkupKind::Function),
 ];
 /// Longer answers are not taken for calls.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
@@ -30,7 +31,7 @@ const NAMES: &[&str] = &["name", "tool", "tool_name"];
 const ARGUMENTS: &[&str] = &["arguments", "parameters", "args", "input"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Inside {
+enum MarkupKind {
     /// JSON, or one of the other formats.
     Any,
     /// A name, then parameters or JSON. The opening tag is part of it.
@@ -38,13 +39,13 @@ enum Inside {
 }
 
 /// A tool's name and arguments.
-type Found = (String, Map<String, Value>);
+type ParsedCall = (String, Map<String, Value>);
 
 /// Repairs a turn in place: decorated tool names, and calls that came as text. Returns the number of repaired calls.
 ///
 /// # Errors
 /// [`FailureKind::Malformed`] where calls came as text and cannot be made.
-pub fn repair(turn: &mut ModelTurn, request: &Request) -> Result<u32, Failure> {
+pub fn repair(turn: &mut ModelTurn, request: &ModelRequest) -> Result<u32, ModelFailure> {
     let mut repaired = 0;
     for call in &mut turn.message.calls {
         if let Some(name) = offered(&call.name, &request.tools).filter(|name| *name != call.name) {
@@ -85,7 +86,7 @@ pub fn repair(turn: &mut ModelTurn, request: &Request) -> Result<u32, Failure> {
     }
     if calls.is_empty() || calls.len() > MAX_CALLS || turn.finish_reason == "length" {
         let message = "the model's call came as text and is none of an offered tool; its server needs a tool parser for this model";
-        return Err(Failure::new(FailureKind::Malformed, message));
+        return Err(ModelFailure::new(FailureKind::Malformed, message));
     }
     let calls = calls.into_iter().filter_map(|(name, arguments)| {
         repaired += 1;
@@ -112,7 +113,7 @@ fn offered(name: &str, tools: &[ToolDefinition]) -> Option<String> {
 }
 
 /// A section of a text that may be a call.
-struct Block<'a> {
+struct CallMarkup<'a> {
     inside: &'a str,
     /// Whether there is no markup and the whole answer is JSON.
     is_bare: bool,
@@ -120,12 +121,12 @@ struct Block<'a> {
 
 /// Splits a text into what precedes its calls and the calls; returns `None` if there is no call. A server stops after a call, so
 /// markup followed by anything else is only talk about markup.
-fn take_apart(text: &str) -> Option<(&str, Vec<Block<'_>>)> {
+fn take_apart(text: &str) -> Option<(&str, Vec<CallMarkup<'_>>)> {
     let trimmed = text.trim();
     let is_json = trimmed.starts_with(['{', '['])
         && serde_json::Deserializer::from_str(trimmed).into_iter::<Value>().all(|one| one.is_ok());
     if is_json {
-        return Some(("", vec![Block { inside: trimmed, is_bare: true }]));
+        return Some(("", vec![CallMarkup { inside: trimmed, is_bare: true }]));
     }
     let begin = first_markup(text)?;
     let (mut rest, mut blocks) = (text[begin..].trim(), Vec::new());
@@ -136,8 +137,8 @@ fn take_apart(text: &str) -> Option<(&str, Vec<Block<'_>>)> {
         // Without a closing tag it extends to the end.
         let (end, length) = close.unwrap_or((content.len(), 0));
         let whole = &rest[..open.len() + end + length];
-        blocks.push(Block {
-            inside: if *inside == Inside::Function { whole } else { &content[..end] },
+        blocks.push(CallMarkup {
+            inside: if *inside == MarkupKind::Function { whole } else { &content[..end] },
             is_bare: false,
         });
         if blocks.len() > MAX_CALLS + 1 {
@@ -189,7 +190,7 @@ fn compared(text: &str) -> String {
 }
 
 /// Returns whether the job was given one of these blocks: by its user, a tool, its instructions, or an earlier answer.
-fn were_told(blocks: &[Block<'_>], request: &Request) -> bool {
+fn were_told(blocks: &[CallMarkup<'_>], request: &ModelRequest) -> bool {
     let mut told = compared(&request.system);
     for message in &request.messages {
         match message {
@@ -208,7 +209,7 @@ fn were_told(blocks: &[Block<'_>], request: &Request) -> bool {
 }
 
 /// Parses the calls of a block; empty if it cannot be read as calls.
-fn read_block(block: &Block<'_>, tools: &[ToolDefinition]) -> Vec<Found> {
+fn read_block(block: &CallMarkup<'_>, tools: &[ToolDefinition]) -> Vec<ParsedCall> {
     let inside = block.inside.trim();
     if let Some(found) = read_json(inside, block.is_bare) {
         return found;
@@ -251,7 +252,7 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a s
 }
 
 /// Parses JSON documents of calls: one, several or a list. With `needs_arguments`, a name alone is not a call.
-fn read_json(text: &str, needs_arguments: bool) -> Option<Vec<Found>> {
+fn read_json(text: &str, needs_arguments: bool) -> Option<Vec<ParsedCall>> {
     let documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let documents: Vec<Value> = documents.collect::<Result<_, _>>().ok()?;
     let calls: Vec<Value> = documents
@@ -282,12 +283,12 @@ fn read_json(text: &str, needs_arguments: bool) -> Option<Vec<Found>> {
         };
         Some((name.to_owned(), arguments))
     };
-    let found: Option<Vec<Found>> = calls.into_iter().map(read).collect();
+    let found: Option<Vec<ParsedCall>> = calls.into_iter().map(read).collect();
     found.filter(|found| !found.is_empty())
 }
 
 /// Parses `<function=name>…</function>` and `<invoke name="name">…</invoke>`, with JSON or with parameters inside.
-fn read_functions(text: &str, tools: &[ToolDefinition]) -> Vec<Found> {
+fn read_functions(text: &str, tools: &[ToolDefinition]) -> Vec<ParsedCall> {
     let mut found = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -355,7 +356,7 @@ mod tests {
 
     use super::*;
 
-    fn request(told: &str) -> Request {
+    fn request(told: &str) -> ModelRequest {
         let tool = |name: &str| ToolDefinition {
             name: name.to_owned(),
             description: "".into(),
@@ -363,7 +364,7 @@ mod tests {
                 json!({"properties": {"agent_id": {"type": "string"}, "limit": {"type": "integer"}}}),
             ),
         };
-        Request {
+        ModelRequest {
             system: String::new(),
             messages: vec![Message::User(told.to_owned())],
             tools: ["get_agent_info", "backup_agents"].map(tool).into(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Failure, FailureKind, SelectedModel};
+use super::{FailureKind, ModelFailure, SelectedModel};
 
 /// How many characters of a server's message are shown.
 const MAX_SHOWN_CHARACTERS: usize = 500;
@@ -36,7 +36,7 @@ pub(super) fn in_document<'a>(event: &str, document: &'a Value) -> Option<&'a Va
 
 /// Converts an error to a failure that says whether a retry may succeed, and when. `status` is the HTTP status if it
 /// was not a success.
-pub(super) fn failure(error: &Value, status: Option<u16>, selected: &SelectedModel) -> Failure {
+pub(super) fn failure(error: &Value, status: Option<u16>, selected: &SelectedModel) -> ModelFailure {
     let status = status.or_else(|| code(error));
     let names: Vec<&str> =
         ["type", "code", "status"].iter().filter_map(|member| error.get(*member)?.as_str()).collect();
@@ -79,7 +79,7 @@ pub(super) fn failure(error: &Value, status: Option<u16>, selected: &SelectedMod
         (_, Some(status)) => format!("the model's server answered HTTP {status}: {said}"),
         (_, None) => format!("the model's server reported an error: {said}"),
     };
-    Failure { retry_after: retry_delay(error), ..Failure::new(kind, message) }
+    ModelFailure { retry_after: retry_delay(error), ..ModelFailure::new(kind, message) }
 }
 
 fn words(error: &Value) -> &str {

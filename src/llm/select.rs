@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Api, Detected, Price, Provider, SelectedModel, Timeouts};
+use super::{Api, DetectedServer, Price, Provider, SelectedModel, Timeouts};
 use crate::secret::{Secret, masked_url};
 
 /// What the configuration says about the model.
@@ -37,7 +37,7 @@ pub struct ModelPreferences {
 
 /// The result of the choice.
 #[derive(Clone, Debug)]
-pub struct Choice {
+pub struct ModelChoice {
     /// The model; with `None`, commands are planned directly.
     pub selected: Option<SelectedModel>,
     /// The reason, in a sentence.
@@ -52,10 +52,10 @@ pub struct Choice {
 pub fn choose(
     wanted: &ModelPreferences,
     variable: impl Fn(&str) -> Option<String>,
-    detected: &[Detected],
-) -> Result<Choice, String> {
+    detected: &[DetectedServer],
+) -> Result<ModelChoice, String> {
     let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-    let none = |why: &str| Ok(Choice { selected: None, why: why.to_owned() });
+    let none = |why: &str| Ok(ModelChoice { selected: None, why: why.to_owned() });
     if wanted.provider == Some(Provider::None) {
         return none("agent.provider is none");
     }
@@ -79,7 +79,7 @@ pub fn choose(
             let Some(model) = found.models.first() else { return none("the local server lists no model") };
             let selected =
                 selected(wanted, provider, model.clone(), found.base_url.clone(), Secret::default());
-            Ok(Choice {
+            Ok(ModelChoice {
                 selected: Some(selected),
                 why: format!("found at {}, and agent.autodetect is use", masked_url(&found.base_url)),
             })
@@ -102,8 +102,8 @@ fn configured(
     wanted: &ModelPreferences,
     provider: Provider,
     variable: &impl Fn(&str) -> Option<String>,
-    detected: &[Detected],
-) -> Result<Choice, String> {
+    detected: &[DetectedServer],
+) -> Result<ModelChoice, String> {
     let from_environment = provider.key_variables().iter().find_map(|name| Some((*name, variable(name)?)));
     // A key from the environment is sent only to the provider's own address and to the address that the environment names.
     let environment_url = provider.url_variable().and_then(variable);
@@ -140,7 +140,7 @@ fn configured(
         ));
     };
     let why = format!("{} at {}, with {key_source}", provider.name(), masked_url(&base_url));
-    Ok(Choice { selected: Some(selected(wanted, provider, model, base_url, api_key)), why })
+    Ok(ModelChoice { selected: Some(selected(wanted, provider, model, base_url, api_key)), why })
 }
 
 /// Returns a key without what an editor or a shell puts around it: a byte order mark, white space, a line end.
@@ -193,8 +193,8 @@ mod tests {
         }
     }
 
-    fn choose_with(wanted: &ModelPreferences, environment: &[(&str, &str)]) -> Result<Choice, String> {
-        let found = Detected {
+    fn choose_with(wanted: &ModelPreferences, environment: &[(&str, &str)]) -> Result<ModelChoice, String> {
+        let found = DetectedServer {
             provider: Provider::Ollama,
             base_url: Provider::Ollama.default_base_url().to_owned(),
             models: vec!["small".to_owned()],

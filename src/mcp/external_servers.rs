@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     client::{ExternalTool, await_answer, read_answer},
-    offered::{self, Listed, OfferedSchema},
+    offered_tools::{self, OfferedSchema, ToolListing},
 };
 use crate::{
     engine::{Command, HOME_VARIABLE, OurPipes, Supervisor, prepare_environment},
@@ -292,8 +292,8 @@ impl ExternalServerConnection {
         let mut is_said = false;
         loop {
             let mut is_current = false;
-            match tokio::time::timeout(CONNECT_TIME, offered::list(service.peer())).await {
-                Ok(Ok(Listed { tools, cut })) => {
+            match tokio::time::timeout(CONNECT_TIME, offered_tools::list(service.peer())).await {
+                Ok(Ok(ToolListing { tools, cut })) => {
                     if let Some(why) = cut.filter(|_| !is_said) {
                         tracing::warn!(
                             server = &*self.name,
@@ -345,7 +345,7 @@ impl ExternalServerConnection {
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' })
             .collect();
         name.truncate(MAX_NAME_BYTES);
-        let OfferedSchema { for_model, for_check, note } = offered::schema(&tool.input_schema);
+        let OfferedSchema { for_model, for_check, note } = offered_tools::schema(&tool.input_schema);
         if let Some(why) = note.filter(|_| !is_said) {
             tracing::warn!(
                 server = &*self.name,
@@ -358,7 +358,7 @@ impl ExternalServerConnection {
             server: self.name.clone(),
             tool: tool.name.into_owned(),
             name,
-            description: offered::description(&tool.description.unwrap_or_default()),
+            description: offered_tools::description(&tool.description.unwrap_or_default()),
             input_schema: for_model,
             checked_schema: for_check,
         })

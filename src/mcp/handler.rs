@@ -23,7 +23,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     ToolRunner,
-    followed::CallFollowers,
+    call_followers::CallFollowers,
     outcome::{in_words, to_mcp},
     prompts,
     resources::watchable,
@@ -334,7 +334,7 @@ impl ServerHandler for McpHandler {
         request: CustomRequest,
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        answered(Box::pin(self.read_again(request, context))).await
+        answered(Box::pin(self.explain_misread(request, context))).await
     }
 
     async fn complete(

@@ -5,14 +5,14 @@
 //! job.
 //! *May import:* `tool`, `engine`, rank 0. *May not:* know models, jobs, doors.
 
+mod call_followers;
 mod client;
-mod elicit;
+mod elicitation;
 mod external_servers;
-mod followed;
 mod handler;
-mod lines;
-mod misread;
-mod offered;
+mod line_transport;
+mod misread_requests;
+mod offered_tools;
 mod outcome;
 mod prompts;
 mod resources;
@@ -24,5 +24,5 @@ mod subscriptions;
 pub use client::{AgentTools, ExternalTool, InProcessClient};
 pub use external_servers::{ExternalServer, ExternalServers};
 pub use handler::McpHandler;
-pub use lines::Lines;
+pub use line_transport::LineTransport;
 pub use runner::{InboundCall, JobQuestion, JobUpdate, ToolRunner};

@@ -9,7 +9,7 @@ use rmcp::{
 
 /// A prompt: its name, what it is for, its arguments (name, description, whether required), and its text with their
 /// names in braces.
-struct Template {
+struct PromptTemplate {
     name: &'static str,
     title: &'static str,
     description: &'static str,
@@ -17,8 +17,8 @@ struct Template {
     text: &'static str,
 }
 
-const TEMPLATES: &[Template] = &[
-    Template {
+const TEMPLATES: &[PromptTemplate] = &[
+    PromptTemplate {
         name: "ask_agent",
         title: "Ask an agent",
         description: "Runs one agent of the engine on a question and sums its answer up.",
@@ -28,14 +28,14 @@ const TEMPLATES: &[Template] = &[
         ],
         text: "Run the agent `{agent_id}` with execute_agent_stateless on the input below, then sum its answer up in a few sentences and say whether it answers the question.\n\n{question}",
     },
-    Template {
+    PromptTemplate {
         name: "choose_agent",
         title: "Choose an agent",
         description: "Finds the agent that fits a task and says why.",
         arguments: &[("task", "What is to be done", true)],
         text: "List the agents with list_available_agents, read about the likely ones with get_agent_info, and say which one fits this task best and why. Do not run it.\n\n{task}",
     },
-    Template {
+    PromptTemplate {
         name: "check_setup",
         title: "Check the setup",
         description: "Checks the engine and explains in plain words what is wrong.",
@@ -46,7 +46,7 @@ const TEMPLATES: &[Template] = &[
 
 /// Returns every prompt.
 pub(super) fn all() -> Vec<Prompt> {
-    let prompt = |template: &Template| {
+    let prompt = |template: &PromptTemplate| {
         let arguments = template.arguments.iter().map(|(name, description, is_required)| {
             PromptArgument::new(*name).with_description(*description).with_required(*is_required)
         });

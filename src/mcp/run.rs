@@ -16,8 +16,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     InboundCall, JobQuestion, JobUpdate, ToolRunner,
-    elicit::{self, ElicitationMode, ElicitationState, ElicitedAnswer},
-    followed::FollowerGuard,
+    call_followers::FollowerGuard,
+    elicitation::{self, ElicitationMode, ElicitationState, ElicitedAnswer},
     handler::{McpHandler, refused},
     outcome::to_mcp,
 };
@@ -41,7 +41,7 @@ const MAX_OUTPUT_BYTES: usize = 256 * 1024;
 const WAITING: usize = 64;
 
 /// Reports a call's progress to its client, if the client asked for that.
-struct Progress<'a> {
+struct ProgressReporter<'a> {
     context: &'a RequestContext<RoleServer>,
     token: Option<ProgressToken>,
     count: u32,
@@ -52,7 +52,7 @@ struct Progress<'a> {
     begun: String,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> ProgressReporter<'a> {
     fn new(context: &'a RequestContext<RoleServer>) -> Self {
         let token = context.meta.get_progress_token();
         Self { context, token, count: 0, told: Instant::now(), line: None, begun: String::new() }
@@ -108,7 +108,7 @@ impl<'a> Progress<'a> {
 }
 
 /// How far a job was followed.
-enum Reached {
+enum FollowOutcome {
     Ended(CompletedCall),
     /// It asks a question; with what was printed since the last question.
     Asks(JobQuestion, String),
@@ -123,8 +123,8 @@ impl McpHandler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let way = elicit::way(&context);
-        let brought = self.brought(&caller, &request)?;
+        let way = elicitation::way(&context);
+        let brought = self.returned_answer(&caller, &request)?;
         if let Some((state, answer)) = brought.as_ref().filter(|(state, _)| !state.job_id.is_empty()) {
             // This call answers the question of a job that runs already. Without an answer the default is used. A
             // question that is no longer open was answered before, perhaps by this very call, whose result did not
@@ -157,8 +157,8 @@ impl McpHandler {
                 let question = confirmation.question();
                 let answer = match (way, brought) {
                     (ElicitationMode::InSession, _) => {
-                        let (form, time) = (elicit::yes_or_no(), elicit::ANSWER_TIME);
-                        match elicit::ask_in_session(&context, &question, form, time).await {
+                        let (form, time) = (elicitation::yes_or_no(), elicitation::ANSWER_TIME);
+                        match elicitation::ask_in_session(&context, &question, form, time).await {
                             ElicitedAnswer::Given(answer) => Some(answer),
                             ElicitedAnswer::None => None,
                             ElicitedAnswer::CannotBeAsked => {
@@ -173,8 +173,13 @@ impl McpHandler {
                             job_id: String::new(),
                             sequence: 0,
                         };
-                        let asked =
-                            self.input_required(&caller, &request, &state, &question, elicit::yes_or_no())?;
+                        let asked = self.input_required(
+                            &caller,
+                            &request,
+                            &state,
+                            &question,
+                            elicitation::yes_or_no(),
+                        )?;
                         return Ok(asked.into());
                     }
                     (ElicitationMode::No, _) => return Ok(refused(&confirmation.missing()).into()),
@@ -206,11 +211,11 @@ impl McpHandler {
         after: u32,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let mut progress = Progress::new(context);
+        let mut progress = ProgressReporter::new(context);
         progress.tell(&format!("{} is {job_id}", call.tool().as_str())).await;
         let tool = call.tool().as_str();
         self.log(context, LoggingLevel::Info, &format!("{tool} runs as {job_id}")).await;
-        let way = elicit::way(context);
+        let way = elicitation::way(context);
         let mut after = after;
         // The question that is being asked in the session while the job is followed: the job may end, or be answered
         // through another door, meanwhile.
@@ -220,8 +225,13 @@ impl McpHandler {
                 match &open {
                     // Within this task, because rmcp sends the question on the stream of the call that it belongs to.
                     Some((asked, _)) => {
-                        elicit::ask_in_session(context, &asked.prompt, elicit::line(), elicit::ANSWER_TIME)
-                            .await
+                        elicitation::ask_in_session(
+                            context,
+                            &asked.prompt,
+                            elicitation::line(),
+                            elicitation::ANSWER_TIME,
+                        )
+                        .await
                     }
                     None => std::future::pending().await,
                 }
@@ -254,7 +264,7 @@ impl McpHandler {
                 Err(error) => return Ok(refused(&error.for_job(job_id)).into()),
             };
             let (asked, output) = match reached {
-                Reached::Ended(completed) => {
+                FollowOutcome::Ended(completed) => {
                     match &completed.result {
                         Ok(_) => self.log(context, LoggingLevel::Info, &format!("{tool} is done")).await,
                         Err(error) => {
@@ -264,7 +274,7 @@ impl McpHandler {
                     }
                     return Ok(to_mcp(&completed, job_id).into());
                 }
-                Reached::Asks(asked, output) => (asked, output),
+                FollowOutcome::Asks(asked, output) => (asked, output),
             };
             after = asked.sequence;
             match way {
@@ -276,7 +286,7 @@ impl McpHandler {
                         sequence: asked.sequence,
                     };
                     return Ok(self
-                        .input_required(caller, request, &state, &asked.prompt, elicit::line())?
+                        .input_required(caller, request, &state, &asked.prompt, elicitation::line())?
                         .into());
                 }
                 ElicitationMode::No => {
@@ -292,8 +302,8 @@ impl McpHandler {
         caller: &Principal,
         job_id: &str,
         after: u32,
-        progress: &mut Progress<'_>,
-    ) -> Result<Reached, Error> {
+        progress: &mut ProgressReporter<'_>,
+    ) -> Result<FollowOutcome, Error> {
         let (watch, mut watched) = mpsc::channel(WAITING);
         let mut following = std::pin::pin!(runner.follow(caller, job_id, after, watch));
         let mut output = String::new();
@@ -313,9 +323,9 @@ impl McpHandler {
                         let over = output.len().saturating_sub(MAX_OUTPUT_BYTES);
                         output.drain(..output.ceil_char_boundary(over));
                     }
-                    JobUpdate::Question(asked) => return Ok(Reached::Asks(asked, output)),
+                    JobUpdate::Question(asked) => return Ok(FollowOutcome::Asks(asked, output)),
                 },
-                ended = &mut following => return ended.map(Reached::Ended),
+                ended = &mut following => return ended.map(FollowOutcome::Ended),
                 () = &mut cancelled, if !is_cancelled => {
                     is_cancelled = true;
                     runner.cancel(caller, job_id).await;
@@ -348,14 +358,14 @@ impl McpHandler {
             };
             let (asked, call) = runner.asked(caller, session_id).await?;
             runner.answer(caller, session_id, &asked.input_id, input).await?;
-            let mut progress = Progress::new(context);
+            let mut progress = ProgressReporter::new(context);
             progress.tell("the agent was told").await;
             let reached = self.reach(runner, caller, session_id, asked.sequence, &mut progress).await?;
             Ok((session_id.to_owned(), call, reached))
         };
         match send.await {
-            Ok((session_id, _, Reached::Ended(completed))) => to_mcp(&completed, &session_id).into(),
-            Ok((session_id, call, Reached::Asks(asked, output))) => {
+            Ok((session_id, _, FollowOutcome::Ended(completed))) => to_mcp(&completed, &session_id).into(),
+            Ok((session_id, call, FollowOutcome::Asks(asked, output))) => {
                 to_mcp(&open_session(&call, &session_id, &asked, output), &session_id).into()
             }
             Err(error) => refused(&error).into(),
@@ -366,11 +376,11 @@ impl McpHandler {
 /// Returns when the call is cancelled, or when its client was cut off and has not come back in time.
 async fn cancelled(context: &RequestContext<RoleServer>, following: FollowerGuard) {
     context.ct.cancelled().await;
-    let may_come_back = elicit::is_sessionless(context) && !idempotency_key(context).is_empty();
+    let may_come_back = elicitation::is_sessionless(context) && !idempotency_key(context).is_empty();
     if !may_come_back {
         return;
     }
-    following.given_up().await;
+    following.wait_until_abandoned().await;
 }
 
 /// Returns whether the job continues, and the call with it, although its question was not answered: the default or

@@ -26,7 +26,7 @@ use crate::{principal::Principal, task::Group};
 pub(super) const MAX_WATCHED: usize = 100;
 
 /// What one session of the older protocol versions has asked for.
-struct Session {
+struct SubscribedSession {
     peer: Peer<RoleServer>,
     level: Option<LoggingLevel>,
     watched: HashMap<String, CancellationToken>,
@@ -34,7 +34,7 @@ struct Session {
 
 /// The sessions that have asked for something. Those whose client is gone are removed when another one asks.
 #[derive(Default)]
-pub(super) struct Subscriptions(Mutex<HashMap<String, Session>>);
+pub(super) struct Subscriptions(Mutex<HashMap<String, SubscribedSession>>);
 
 /// Returns the session id of a request; empty on standard streams, where there is one session.
 fn session_id(context: &RequestContext<RoleServer>) -> String {
@@ -50,14 +50,18 @@ fn is_sessionless(context: &RequestContext<RoleServer>) -> bool {
 }
 
 impl Subscriptions {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<String, SubscribedSession>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(&self, context: &RequestContext<RoleServer>, change: impl FnOnce(&mut Session) -> T) -> T {
+    fn with<T>(
+        &self,
+        context: &RequestContext<RoleServer>,
+        change: impl FnOnce(&mut SubscribedSession) -> T,
+    ) -> T {
         let mut sessions = self.sessions();
         sessions.retain(|_, session| !session.peer.is_transport_closed());
-        let session = sessions.entry(session_id(context)).or_insert_with(|| Session {
+        let session = sessions.entry(session_id(context)).or_insert_with(|| SubscribedSession {
             peer: context.peer.clone(),
             level: None,
             watched: HashMap::new(),

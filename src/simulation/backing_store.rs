@@ -12,7 +12,7 @@ const PATH: &str = "/store";
 
 /// The kind of store.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum BackingKind {
     Memory,
     Files(Durability),
 }
@@ -47,25 +47,25 @@ impl BackingStore for EmbeddedStore {
 
 /// The disk beneath the files.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct SimulatedDisk {
     disk: LossyDisk,
     durability: Durability,
 }
 
-impl Kind {
-    pub(super) fn create(self, seed: u64) -> (Arc<dyn BackingStore>, Option<Disk>) {
+impl BackingKind {
+    pub(super) fn create(self, seed: u64) -> (Arc<dyn BackingStore>, Option<SimulatedDisk>) {
         match self {
             Self::Memory => (Arc::new(MemoryStore::default()), None),
             Self::Files(durability) => {
                 let disk = LossyDisk::new(seed);
                 let store = EmbeddedStore::open_on(Arc::new(disk.clone()), Path::new(PATH), durability);
-                (Arc::new(store.expect("an empty disk")), Some(Disk { disk, durability }))
+                (Arc::new(store.expect("an empty disk")), Some(SimulatedDisk { disk, durability }))
             }
         }
     }
 }
 
-impl Disk {
+impl SimulatedDisk {
     /// Prepares the disk for a start: randomly after a power loss, and randomly full unless `is_last`.
     pub(super) fn begins_again(&self, random: &mut Random, is_last: bool) {
         if self.durability == Durability::Fsync && random.percent(60) {

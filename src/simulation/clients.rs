@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use super::{Gateway, world::World};
+use super::{SimulatedGateway, world::World};
 use crate::{
     error::{Error, Reason, Result},
     job::{CancelledBy, Submission, Submitted},
@@ -51,7 +51,7 @@ fn check_failure(world: &World, job_id: &JobId, error: &Error) {
 }
 
 /// Whether a client waited for the response.
-enum Answered {
+enum AnswerReceipt {
     Whole,
     Left,
 }
@@ -70,7 +70,7 @@ async fn pause(world: &World, longest: u64) {
 }
 
 /// Runs one client.
-pub(super) async fn live(world: Arc<World>, service: Gateway, client: u64) {
+pub(super) async fn live(world: Arc<World>, service: SimulatedGateway, client: u64) {
     for _ in 0..world.below(5) {
         pause(&world, 800).await;
         let submission = submission(&world, client);
@@ -97,12 +97,12 @@ pub(super) async fn live(world: Arc<World>, service: Gateway, client: u64) {
             };
             match done {
                 Err(error) => check_failure(&world, &job_id, &error),
-                Ok(Answered::Whole) => {
+                Ok(AnswerReceipt::Whole) => {
                     // A gateway that was cut off may still show a job that it held and that others have since ended and deleted.
                     let was_cut_off = world.reaches(service.gateway).is_some();
                     assert!(!is_gone || was_cut_off, "{job_id} came back");
                 }
-                Ok(Answered::Left) => {}
+                Ok(AnswerReceipt::Left) => {}
             }
             // The disconnect guard is otherwise dropped later, which cancels the job.
             if let Some(held) = held.take_if(|_| world.percent(30)) {
@@ -112,8 +112,13 @@ pub(super) async fn live(world: Arc<World>, service: Gateway, client: u64) {
     }
 }
 
-async fn ask(world: &World, service: &Gateway, by: &Principal, job_id: &JobId) -> Result<Answered> {
-    let Some(job) = or_leave(world, service.get(by, job_id)).await else { return Ok(Answered::Left) };
+async fn ask(
+    world: &World,
+    service: &SimulatedGateway,
+    by: &Principal,
+    job_id: &JobId,
+) -> Result<AnswerReceipt> {
+    let Some(job) = or_leave(world, service.get(by, job_id)).await else { return Ok(AnswerReceipt::Left) };
     let job = job?;
     if job.state() == JobState::Queued
         && let Some(position) = job.queue_position
@@ -122,38 +127,55 @@ async fn ask(world: &World, service: &Gateway, by: &Principal, job_id: &JobId) -
         assert!(position >= 1 && position as usize <= queued.max(1), "{position} of {queued}");
     }
     world.told_state(service.gateway, &job);
-    Ok(Answered::Whole)
+    Ok(AnswerReceipt::Whole)
 }
 
-async fn cancel(world: &World, service: &Gateway, by: &Principal, job_id: &JobId) -> Result<Answered> {
+async fn cancel(
+    world: &World,
+    service: &SimulatedGateway,
+    by: &Principal,
+    job_id: &JobId,
+) -> Result<AnswerReceipt> {
     pause(world, 300).await;
     let wait = Duration::from_secs(world.below(3));
     let asked = service.cancel(by, job_id, CancelledBy::Caller(by.name().to_owned()), wait);
-    let Some(job) = or_leave(world, asked).await else { return Ok(Answered::Left) };
+    let Some(job) = or_leave(world, asked).await else { return Ok(AnswerReceipt::Left) };
     let job = job?;
     world.note(format_args!("{job_id} cancelled: {:?}", job.state()));
     world.told_state(service.gateway, &job);
     if job.state() == JobState::Cancelled && job.start_time.is_none() {
         world.cancelled_before_start(job_id);
     }
-    Ok(Answered::Whole)
+    Ok(AnswerReceipt::Whole)
 }
 
-async fn delete(world: &World, service: &Gateway, by: &Principal, job_id: &JobId) -> Result<Answered> {
+async fn delete(
+    world: &World,
+    service: &SimulatedGateway,
+    by: &Principal,
+    job_id: &JobId,
+) -> Result<AnswerReceipt> {
     pause(world, 3_000).await;
     world.may_go(job_id);
-    let Some(deleted) = or_leave(world, service.delete(by, job_id)).await else { return Ok(Answered::Left) };
+    let Some(deleted) = or_leave(world, service.delete(by, job_id)).await else {
+        return Ok(AnswerReceipt::Left);
+    };
     match deleted {
         Ok(()) => world.told_gone(job_id),
         Err(error) if error.reason() == Reason::JobNotEnded => {}
         Err(error) => return Err(error),
     }
     world.note(format_args!("{job_id} deleted"));
-    Ok(Answered::Whole)
+    Ok(AnswerReceipt::Whole)
 }
 
 /// Follows a job from a random event on, for a while or to its end.
-async fn follow(world: &World, service: &Gateway, by: &Principal, job_id: &JobId) -> Result<Answered> {
+async fn follow(
+    world: &World,
+    service: &SimulatedGateway,
+    by: &Principal,
+    job_id: &JobId,
+) -> Result<AnswerReceipt> {
     let known = u64::from(world.told(job_id).events.keys().next_back().copied().unwrap_or(0));
     let after = u32::try_from(world.below(known + 1)).unwrap();
     let mut follower = service.follow(by, job_id, after).await?;
@@ -161,16 +183,16 @@ async fn follow(world: &World, service: &Gateway, by: &Principal, job_id: &JobId
     let leaves_after = world.below(40);
     loop {
         if u64::from(next - after) > leaves_after {
-            return Ok(Answered::Whole);
+            return Ok(AnswerReceipt::Whole);
         }
         let slice = tokio::select! {
             biased;
             slice = follower.next() => slice,
-            () = service.closing().cancelled() => return Ok(Answered::Whole),
+            () = service.closing().cancelled() => return Ok(AnswerReceipt::Whole),
         };
         let Some(slice) = slice? else {
             assert!(follower.is_ended());
-            return Ok(Answered::Whole);
+            return Ok(AnswerReceipt::Whole);
         };
         for index in slice.from..slice.batch.len() {
             let event = slice.batch.decode(index).unwrap();
@@ -185,7 +207,7 @@ async fn follow(world: &World, service: &Gateway, by: &Principal, job_id: &JobId
 }
 
 /// Reads, in this life, the jobs that were accepted in earlier ones.
-pub(super) async fn reread(world: Arc<World>, service: Gateway) {
+pub(super) async fn reread(world: Arc<World>, service: SimulatedGateway) {
     for job_id in world.accepted_jobs() {
         for by in (0..3).map(caller) {
             let told = world.told(&job_id);
@@ -201,7 +223,7 @@ pub(super) async fn reread(world: Arc<World>, service: Gateway) {
 }
 
 /// Checks that every accepted job ended exactly once, as clients were told, or was deleted.
-pub(super) async fn check_all(world: &World, service: &Gateway) {
+pub(super) async fn check_all(world: &World, service: &SimulatedGateway) {
     for job_id in world.accepted_jobs() {
         for by in (0..3).map(caller) {
             let told = world.told(&job_id);
@@ -236,7 +258,7 @@ pub(super) async fn check_all(world: &World, service: &Gateway) {
     assert_eq!(listed, kept);
 }
 
-async fn check_one(world: &World, service: &Gateway, by: &Principal, job_id: &JobId) -> Result<()> {
+async fn check_one(world: &World, service: &SimulatedGateway, by: &Principal, job_id: &JobId) -> Result<()> {
     let job = service.wait(by, job_id).await?;
     assert!(job.state().is_terminal());
     world.told_state(service.gateway, &job);

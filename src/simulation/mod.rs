@@ -22,11 +22,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{backing_store::Kind, store::SimulatedStore, worker::SimulatedWorker, world::World};
+use self::{backing_store::BackingKind, store::SimulatedStore, worker::SimulatedWorker, world::World};
 use crate::{
     ambient::simulated::{self, Random},
     job::{Config, Filter, JobService, Submission},
-    journal::{Durability, Journal, Parts},
+    journal::{Durability, Journal, JournalParts},
     pb::JobState,
     principal::{OwnersOnly, Principal},
     task::Group,
@@ -57,7 +57,7 @@ async fn open(world: &Arc<World>, is_faulty: bool, max_tail_bytes: usize) -> Jou
 
 async fn open_over(store: SimulatedStore, max_tail_bytes: usize) -> Journal {
     let store = Arc::new(store);
-    let parts = Parts {
+    let parts = JournalParts {
         catalogue: store.clone(),
         events: store,
         policy: Arc::new(OwnersOnly),
@@ -69,12 +69,12 @@ async fn open_over(store: SimulatedStore, max_tail_bytes: usize) -> Journal {
 
 /// One of the gateways that share a store.
 #[derive(Clone)]
-struct Gateway {
+struct SimulatedGateway {
     gateway: u32,
     service: JobService,
 }
 
-impl std::ops::Deref for Gateway {
+impl std::ops::Deref for SimulatedGateway {
     type Target = JobService;
 
     fn deref(&self) -> &JobService {
@@ -82,7 +82,7 @@ impl std::ops::Deref for Gateway {
     }
 }
 
-impl Gateway {
+impl SimulatedGateway {
     async fn start(world: &Arc<World>, gateway: u32, config: Config, is_faulty: bool) -> Self {
         let store = SimulatedStore::new(world.clone(), gateway, is_faulty);
         let journal = open_over(store, config.tail_bytes as usize).await;
@@ -106,7 +106,7 @@ async fn live(world: &Arc<World>, config: Config, is_last: bool) {
     let has_two = !is_last && world.percent(30);
     let mut gateways = Vec::new();
     for gateway in 0..1 + u32::from(has_two) {
-        gateways.push(Gateway::start(world, gateway, config.clone(), !is_last).await);
+        gateways.push(SimulatedGateway::start(world, gateway, config.clone(), !is_last).await);
     }
     let clients = Group::new("clients");
     let number = if is_last { 0 } else { world.below(6) };
@@ -162,7 +162,7 @@ fn watch_panics() {
 }
 
 /// Runs one seed and returns the digest of the run, which is the same whenever that seed is run.
-fn run(seed: u64, kind: Kind) -> u64 {
+fn run(seed: u64, kind: BackingKind) -> u64 {
     watch_panics();
     simulated::begin(seed);
     let mut random = Random(seed);
@@ -209,7 +209,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn run_seeds(kind: Kind) {
+fn run_seeds(kind: BackingKind) {
     if let Some(seed) = number("SIMULATION_SEED") {
         let _seed = Seed(seed);
         run(seed, kind);
@@ -223,25 +223,25 @@ fn run_seeds(kind: Kind) {
 
 #[test]
 fn what_was_told_holds_whatever_happens() {
-    run_seeds(Kind::Memory);
+    run_seeds(BackingKind::Memory);
 }
 
 /// The same over files on a disk that is full at times.
 #[test]
 fn what_was_told_holds_over_files() {
-    run_seeds(Kind::Files(Durability::Process));
+    run_seeds(BackingKind::Files(Durability::Process));
 }
 
 /// The same over files on a disk that loses what was not synced when the power fails.
 #[test]
 fn what_was_told_holds_without_power() {
-    run_seeds(Kind::Files(Durability::Fsync));
+    run_seeds(BackingKind::Files(Durability::Fsync));
 }
 
 #[test]
 fn a_seed_is_the_same_run_again() {
-    for (seed, kind) in
-        (5_000..5_030).flat_map(|seed| [(seed, Kind::Memory), (seed, Kind::Files(Durability::Fsync))])
+    for (seed, kind) in (5_000..5_030)
+        .flat_map(|seed| [(seed, BackingKind::Memory), (seed, BackingKind::Files(Durability::Fsync))])
     {
         let _seed = Seed(seed);
         assert_eq!(run(seed, kind), run(seed, kind));
@@ -266,7 +266,7 @@ fn who_leaves_while_it_submits_takes_only_what_it_held() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let world = Arc::new(World::new(Random(seed), false, Kind::Memory));
+            let world = Arc::new(World::new(Random(seed), false, BackingKind::Memory));
             let journal = open(&world, false, 1024).await;
             let worker = Arc::new(SimulatedWorker::new(world.clone(), 0, 4));
             let config = Config { max_running: 4, timeout_seconds: 60, ..Config::default() };
@@ -295,7 +295,7 @@ fn a_clock_that_is_set_makes_nothing_older() {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         simulated::set_clock(BEGIN);
-        let world = Arc::new(World::new(Random(1), true, Kind::Memory));
+        let world = Arc::new(World::new(Random(1), true, BackingKind::Memory));
         let journal = open(&world, false, 1024).await;
         let worker = Arc::new(SimulatedWorker::new(world.clone(), 0, 4));
         let config = Config { retention_seconds: 1800, max_running: 4, ..Config::default() };
@@ -323,7 +323,7 @@ fn a_log_that_fails_for_good_ends_its_own_job() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let world = Arc::new(World::new(Random(1), false, Kind::Memory));
+        let world = Arc::new(World::new(Random(1), false, BackingKind::Memory));
         let (bad, good) = (Principal::from_proxy("bad"), Principal::local());
         let store = SimulatedStore::new(world.clone(), 0, false).never_taking(bad.clone());
         let journal = open_over(store, 1024).await;

@@ -10,8 +10,8 @@ use super::{backing_store::BackingStore, world::World};
 use crate::{
     error::{Error, Reason, Result},
     journal::{
-        Append, Catalogue, Chunk, Claim, Claimed, Created, Damage, EventLog, Head, JobId, JobOverview, Lease,
-        Query, Reader, Retention, StoredJob, WriteRefusal,
+        BatchAppend, Catalogue, Claim, ClaimedJobs, CreateOutcome, Damage, EventLog, JobId, JobOverview,
+        Lease, LogHead, LogReader, Query, ReadChunk, Retention, StoredJob, WriteRefusal,
     },
     pb::{Job, JobState, storage::JobRecord},
     principal::Principal,
@@ -104,7 +104,7 @@ impl Catalogue for SimulatedStore {
         Ok(damage)
     }
 
-    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created> {
+    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<CreateOutcome> {
         self.around("create", self.store.create(record, lease)).await
     }
 
@@ -140,7 +140,7 @@ impl Catalogue for SimulatedStore {
         self.around("give_up", self.store.give_up(claim, job)).await
     }
 
-    async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed> {
+    async fn claim(&self, lease: &Lease, limit: usize) -> Result<ClaimedJobs> {
         self.wait().await;
         self.fail("claim")?;
         let claimed = self.store.claim(lease, limit).await?;
@@ -176,7 +176,7 @@ impl Catalogue for SimulatedStore {
 
 #[async_trait]
 impl EventLog for SimulatedStore {
-    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), WriteRefusal>> {
+    async fn append(&self, appends: Vec<BatchAppend>) -> Vec<Result<(), WriteRefusal>> {
         self.wait().await;
         let mut answers = Vec::new();
         for append in appends {
@@ -200,11 +200,11 @@ impl EventLog for SimulatedStore {
         answers
     }
 
-    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
+    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn LogReader>> {
         Ok(Box::new(SimulatedReader { store: self.clone(), reader: self.store.reader(job_id).await? }))
     }
 
-    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<Head> {
+    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<LogHead> {
         self.reach().await;
         self.store.changed(job_id, last_sequence).await
     }
@@ -221,12 +221,12 @@ impl EventLog for SimulatedStore {
 
 struct SimulatedReader {
     store: SimulatedStore,
-    reader: Box<dyn Reader>,
+    reader: Box<dyn LogReader>,
 }
 
 #[async_trait]
-impl Reader for SimulatedReader {
-    async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk> {
+impl LogReader for SimulatedReader {
+    async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<ReadChunk> {
         self.store.wait().await;
         self.store.fail("read")?;
         self.reader.read(next_sequence, last_sequence, max_bytes).await

@@ -26,14 +26,14 @@ pub(super) struct SimulatedWorker {
 }
 
 /// Marks work as running until it is dropped, however the work ends.
-struct Working {
+struct WorkGuard {
     world: Arc<World>,
     gateway: u32,
     by: String,
     agent: Option<String>,
 }
 
-impl Drop for Working {
+impl Drop for WorkGuard {
     fn drop(&mut self) {
         self.world.stop(self.gateway, &self.by, self.agent.as_deref());
     }
@@ -76,7 +76,7 @@ impl Worker for SimulatedWorker {
         let (world, by) = (self.world.clone(), assignment.owner.name().to_owned());
         let agent = self.needs(&assignment.owner, assignment.job, assignment.task).agent;
         world.begin(self.gateway, &assignment.job.job_id, &by, agent.as_deref(), self.max_running);
-        let _working = Working { world, gateway: self.gateway, by, agent };
+        let _working = WorkGuard { world, gateway: self.gateway, by, agent };
         let kind = self.world.below(100);
         let call = writer.tool_start("simulated", "{}", 1).await?;
         for number in 0..self.world.below(12) {

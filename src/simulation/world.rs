@@ -10,7 +10,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::backing_store::{BackingStore, Disk, Kind};
+use super::backing_store::{BackingKind, BackingStore, SimulatedDisk};
 use crate::{
     ambient::simulated::Random,
     journal::{JobId, JobOverview},
@@ -65,25 +65,25 @@ struct WorldState {
 pub(super) struct World {
     state: Mutex<WorldState>,
     /// The disk of the store, if it has one.
-    disk: Option<Disk>,
+    disk: Option<SimulatedDisk>,
     /// Whether retention may remove ended jobs at any time.
     keeps_little: bool,
 }
 
 /// A deletion that has not returned yet.
-struct Going<'a> {
+struct PendingDeletion<'a> {
     world: &'a World,
     job_id: JobId,
 }
 
-impl Drop for Going<'_> {
+impl Drop for PendingDeletion<'_> {
     fn drop(&mut self) {
         self.world.state().going.remove(&self.job_id);
     }
 }
 
 impl World {
-    pub(super) fn new(mut random: Random, keeps_little: bool, kind: Kind) -> Self {
+    pub(super) fn new(mut random: Random, keeps_little: bool, kind: BackingKind) -> Self {
         let (store, disk) = kind.create(random.below(u64::MAX));
         let state = Mutex::new(WorldState {
             random,
@@ -219,7 +219,7 @@ impl World {
         let has_ended = known.map_or(true, |known| known.is_ended);
         assert!(may_go && has_ended, "{job_id} is removed");
         state.going.insert(job_id.clone());
-        Going { world: self, job_id: job_id.clone() }
+        PendingDeletion { world: self, job_id: job_id.clone() }
     }
 
     /// Checks and records that a client was told that its job does not exist.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
-    files::{Durability, Root, copy_tree, replace},
+    files::{ReplaceDurability, Root, copy_tree, replace},
     pb::Timestamp,
 };
 
@@ -96,7 +96,11 @@ fn update_config(root: &Path, target: &Path) -> io::Result<()> {
     let (mut config, mode) = match Root::open(root)?.read_text(Path::new("config.yaml"), MAX_CONFIG_BYTES) {
         Ok(text) => {
             let seconds = Timestamp::now().seconds;
-            replace(&root.join(format!("config.yaml.backup.{seconds}")), text.as_bytes(), Durability::Power)?;
+            replace(
+                &root.join(format!("config.yaml.backup.{seconds}")),
+                text.as_bytes(),
+                ReplaceDurability::Power,
+            )?;
             let config: Value = serde_saphyr::from_str(&text).map_err(io::Error::other)?;
             (config, Some(fs::metadata(&path)?.permissions()))
         }
@@ -106,7 +110,7 @@ fn update_config(root: &Path, target: &Path) -> io::Result<()> {
     config["storage"]["type"] = json!("filesystem");
     config["storage"]["path"] = json!(target);
     let text = serde_saphyr::to_string(&config).map_err(io::Error::other)?;
-    replace(&path, text.as_bytes(), Durability::Power)?;
+    replace(&path, text.as_bytes(), ReplaceDurability::Power)?;
     // Everybody who could read the file before, such as an engine that runs as another user, still can.
     mode.map_or(Ok(()), |mode| fs::set_permissions(&path, mode))
 }

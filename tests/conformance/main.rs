@@ -16,7 +16,7 @@ mod tools;
 use std::sync::Arc;
 
 use conductor_gateway::{
-    edge::{AuthConfig, Config, Headers, Server, mcp},
+    edge::{AuthConfig, Config, HeaderPolicy, Server, mcp},
     task::Group,
 };
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ async fn main() {
         &config,
         &AuthConfig::default(),
         doors,
-        Headers::Mcp,
+        HeaderPolicy::Mcp,
         &conductor_gateway::edge::Capacity::of(&config),
     )
     .expect("a server");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::{Router, routing::get};
 use conductor_gateway::{
-    edge::{self, Headers, Server},
+    edge::{self, HeaderPolicy, Server},
     pb::{self, Json, task},
 };
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ async fn a_panic_ends_its_own_request_and_nothing_else() {
         &config,
         &edge::AuthConfig::default(),
         doors,
-        Headers::Api,
+        HeaderPolicy::Api,
         &conductor_gateway::edge::Capacity::of(&config),
     )
     .unwrap();
@@ -444,7 +444,7 @@ async fn an_outside_servers_list_is_taken_within_bounds() {
         &config,
         &edge::AuthConfig::default(),
         doors,
-        Headers::Mcp,
+        HeaderPolicy::Mcp,
         &conductor_gateway::edge::Capacity::of(&config),
     )
     .unwrap();

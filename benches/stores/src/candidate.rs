@@ -12,7 +12,7 @@ pub type Outcome<T = ()> = Result<T, Failure>;
 
 /// A stored batch as a candidate gives it back, in one piece and owned: readers keep it beyond the read.
 pub enum Piece {
-    Batch(Arc<conductor_gateway::journal::Batch>),
+    EventBatch(Arc<conductor_gateway::journal::EventBatch>),
     Value(Vec<u8>),
     Slice(fjall::Slice),
 }
@@ -25,7 +25,7 @@ impl Piece {
             bytes.len()
         };
         match self {
-            Self::Batch(batch) => touch(batch.bytes()) + 4 * batch.len(),
+            Self::EventBatch(batch) => touch(batch.bytes()) + 4 * batch.len(),
             Self::Value(value) => touch(value),
             Self::Slice(value) => touch(value),
         }
@@ -33,7 +33,7 @@ impl Piece {
 
     pub fn digest(&self) -> u64 {
         match self {
-            Self::Batch(batch) => crate::units::digest(&crate::units::value_of(batch)),
+            Self::EventBatch(batch) => crate::units::digest(&crate::units::value_of(batch)),
             Self::Value(value) => crate::units::digest(value),
             Self::Slice(value) => crate::units::digest(value),
         }

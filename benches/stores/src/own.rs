@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use conductor_gateway::{
     journal::{
-        Append, Catalogue, Claim, Claimed, Created, Damage, Durability, EmbeddedStore, EventLog, Follower, Holder, JobId, Journal,
-        Lease, Parts, Unfinished,
+        BatchAppend, Catalogue, Claim, ClaimedJobs, CreateOutcome, Damage, Durability, EmbeddedStore, EventLog, EventFollower, Holder, JobId, Journal,
+        Lease, JournalParts, Unfinished,
     },
     pb::{Job, JobState, Timestamp},
     principal::{OwnersOnly, Principal},
@@ -33,14 +33,14 @@ impl Own {
         let lease = Lease { holder: Holder::generate()?, time: Duration::from_secs(3600) };
         let halves = Arc::new(store.clone());
         let policy = Arc::new(OwnersOnly);
-        let parts = Parts { catalogue: halves.clone(), events: halves, policy, max_tail_bytes: 1 << 20 , max_log_bytes: conductor_gateway::quota::Bounds { most: 1 << 40, most_per_caller: None } };
+        let parts = JournalParts { catalogue: halves.clone(), events: halves, policy, max_tail_bytes: 1 << 20 , max_log_bytes: conductor_gateway::quota::Bounds { most: 1 << 40, most_per_caller: None } };
         let (journal, mut damage) = runtime.block_on(Journal::open(parts))?;
-        let Claimed { jobs: unfinished, damage: of_jobs } = runtime.block_on(journal.claim(usize::MAX))?;
+        let ClaimedJobs { jobs: unfinished, damage: of_jobs } = runtime.block_on(journal.claim(usize::MAX))?;
         damage.extend(of_jobs);
         Ok(Self { store, lease, journal, unfinished, damage, runtime })
     }
 
-    fn follower(&self, job: &JobId, after: u32) -> Option<Follower> {
+    fn follower(&self, job: &JobId, after: u32) -> Option<EventFollower> {
         match self.unfinished.iter().find(|left| left.claim.job_id == *job) {
             Some(left) => Some(self.journal.replay(left)),
             // A job that nobody knows of any more is missing data, not an error.
@@ -61,13 +61,13 @@ impl Candidate for Own {
 
     fn create(&self, job: &JobId) -> Outcome {
         match self.runtime.block_on(self.store.create(&record(job), &self.lease))? {
-            Created::New(_) => Ok(()),
-            Created::Existing(_) => Err("a new job is not new".into()),
+            CreateOutcome::New(_) => Ok(()),
+            CreateOutcome::Existing(_) => Err("a new job is not new".into()),
         }
     }
 
     fn append(&self, job: &JobId, unit: &Arc<Unit>) -> Outcome {
-        let append = Append { claim: claim(job), batches: vec![unit.batch.clone()] };
+        let append = BatchAppend { claim: claim(job), batches: vec![unit.batch.clone()] };
         let answer = self.runtime.block_on(self.store.append(vec![append])).pop();
         Ok(answer.ok_or("no answer")?.map_err(|refusal| refusal.to_string())?)
     }
@@ -86,7 +86,7 @@ impl Candidate for Own {
         loop {
             let before = follower.last_seen();
             match self.runtime.block_on(follower.next()) {
-                Ok(Some(slice)) => visit(Ok((slice.first_sequence(), Piece::Batch(slice.batch)))),
+                Ok(Some(slice)) => visit(Ok((slice.first_sequence(), Piece::EventBatch(slice.batch)))),
                 Ok(None) => return Ok(()),
                 Err(error) => {
                     visit(Err(error.into()));

@@ -8,7 +8,7 @@ use std::{
 
 use conductor_gateway::{
     principal::{OwnersOnly, Principal},
-    journal::{Batch, JobId, Journal, MemoryStore, Parts, Submitted},
+    journal::{EventBatch, JobId, Journal, MemoryStore, JournalParts, SubmitOutcome},
     pb::{self, Job, JobState, TaskOptions, Timestamp, job_event::Payload, storage::JobRecord},
 };
 
@@ -55,7 +55,7 @@ impl Shape {
 
 /// One batch, and the value that a database stores for it.
 pub struct Unit {
-    pub batch: Arc<Batch>,
+    pub batch: Arc<EventBatch>,
     pub value: Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ impl Unit {
 }
 
 /// A batch as one value: where each event ends, then the events. Our own files hold the same.
-pub fn value_of(batch: &Batch) -> Vec<u8> {
+pub fn value_of(batch: &EventBatch) -> Vec<u8> {
     let mut value = Vec::with_capacity(batch.bytes().len() + 4 * batch.len());
     let mut end = 0;
     for index in 0..batch.len() {
@@ -113,9 +113,9 @@ pub fn make(shape: Shape, count: usize) -> Outcome<Vec<Arc<Unit>>> {
     runtime.block_on(async {
         let store = Arc::new(MemoryStore::default());
         let policy = Arc::new(OwnersOnly);
-        let parts = Parts { catalogue: store.clone(), events: store, policy, max_tail_bytes: 1 << 20 , max_log_bytes: conductor_gateway::quota::Bounds { most: 1 << 40, most_per_caller: None } };
+        let parts = JournalParts { catalogue: store.clone(), events: store, policy, max_tail_bytes: 1 << 20 , max_log_bytes: conductor_gateway::quota::Bounds { most: 1 << 40, most_per_caller: None } };
         let (journal, _) = Journal::open(parts).await?;
-        let Submitted::New(appender) = journal.submit(record(&JobId::generate()?)).await? else {
+        let SubmitOutcome::New(appender) = journal.submit(record(&JobId::generate()?)).await? else {
             return Err("a new job is not new".into());
         };
         let mut follower = journal.follow(&Principal::local(), appender.job_id(), 0).await?;

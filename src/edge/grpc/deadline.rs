@@ -48,7 +48,7 @@ fn over() -> Status {
 }
 
 /// Refuses POST requests to gRPC paths that are not gRPC calls (415, as the protocol requires).
-pub(super) async fn only_calls(request: Request, next: Next) -> Response<Body> {
+pub(super) async fn require_grpc_call(request: Request, next: Next) -> Response<Body> {
     let is_call = match form::door_of(request.headers()) {
         Door::Grpc => request.version() == http::Version::HTTP_2,
         door => door == Door::GrpcWeb,
@@ -62,7 +62,7 @@ pub(super) async fn only_calls(request: Request, next: Next) -> Response<Body> {
 }
 
 /// Ends a call at its deadline, streams included.
-pub(super) async fn keep(request: Request, next: Next) -> Response<Body> {
+pub(super) async fn enforce(request: Request, next: Next) -> Response<Body> {
     let timeout = match request.headers().get(HEADER).map(|timeout| timeout.to_str().unwrap_or_default()) {
         None => return next.run(request).await,
         Some(text) => match read(text) {

@@ -9,7 +9,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use super::{
-    super::events::{EventStream, Item},
+    super::events::{EventStream, StreamItem},
     status::to_status,
 };
 use crate::{
@@ -18,12 +18,12 @@ use crate::{
 };
 
 /// A stream of gRPC messages over a stream of events.
-pub(super) struct Frames {
+pub(super) struct EventFrameStream {
     events: EventStream,
     current: Option<EventSlice>,
 }
 
-impl Frames {
+impl EventFrameStream {
     pub(super) fn new(events: EventStream) -> Self {
         Self { events, current: None }
     }
@@ -39,7 +39,7 @@ impl Frames {
     }
 }
 
-impl Stream for Frames {
+impl Stream for EventFrameStream {
     type Item = Result<EventFrame, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -48,8 +48,8 @@ impl Stream for Frames {
                 return Poll::Ready(Some(Ok(frame)));
             }
             match ready!(Pin::new(&mut self.events).poll_next(context)) {
-                Some(Ok(Item::Slice(slice))) => self.current = Some(slice),
-                Some(Ok(Item::Heartbeat(last_sequence))) => {
+                Some(Ok(StreamItem::Slice(slice))) => self.current = Some(slice),
+                Some(Ok(StreamItem::Heartbeat(last_sequence))) => {
                     let heartbeat = Some(Heartbeat { last_sequence });
                     return Poll::Ready(Some(Ok(EventFrame { event: None, heartbeat })));
                 }

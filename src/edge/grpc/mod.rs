@@ -25,7 +25,7 @@ pub(super) fn router(
     addresses: Addresses,
 ) -> Router {
     let limit = config.max_message_bytes as usize;
-    let gateway = service::Gateway::new(
+    let gateway = service::GrpcGateway::new(
         (service.clone(), directory_service),
         config.heartbeat(),
         addresses,
@@ -51,9 +51,9 @@ pub(super) fn router(
     }
     let routes = routes.routes().into_axum_router().reset_fallback();
     routes
-        .layer(middleware::from_fn(deadline::keep))
+        .layer(middleware::from_fn(deadline::enforce))
         .layer(tonic_web::GrpcWebLayer::new())
-        .layer(middleware::from_fn(deadline::only_calls))
+        .layer(middleware::from_fn(deadline::require_grpc_call))
 }
 
 /// Returns an error as a complete gRPC response, for requests that reach no method.

@@ -12,9 +12,9 @@ use tonic_health::pb::{
 
 use super::{
     super::{
-        Addresses, DoorLimits, ThroughDoor, access::no_caller, events::EventStream, requests::InProgress,
+        Addresses, DoorLimits, ThroughDoor, access::no_caller, events::EventStream, requests::RequestGuard,
     },
-    frames::Frames,
+    frames::EventFrameStream,
     status::to_status,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 /// The longest wait that `CancelJob` accepts.
 const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 
-pub(super) struct Gateway {
+pub(super) struct GrpcGateway {
     service: JobService,
     directory_service: DirectoryService,
     heartbeat: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Gateway {
     limits: DoorLimits,
 }
 
-impl Gateway {
+impl GrpcGateway {
     pub(super) fn new(
         (service, directory_service): (JobService, DirectoryService),
         heartbeat: Duration,
@@ -75,14 +75,14 @@ impl Gateway {
     async fn try_stream(
         &self,
         mut submission: Submission,
-        in_progress: Option<Arc<InProgress>>,
-    ) -> Result<Frames> {
+        in_progress: Option<Arc<RequestGuard>>,
+    ) -> Result<EventFrameStream> {
         submission.is_held = submission.options.on_disconnect() == OnDisconnect::Cancel;
         let caller = submission.caller.clone();
         let submitted = self.service.submit(submission).await?;
         let follower = self.service.follow(&caller, &submitted.job_id, 0).await?;
         let events = EventStream::new(&self.service, follower, self.heartbeat, in_progress.as_ref());
-        Ok(Frames::new(events.holding(submitted.held)))
+        Ok(EventFrameStream::new(events.holding(submitted.held)))
     }
 
     async fn try_cancel(&self, caller: Principal, request: pb::CancelJobRequest) -> Result<pb::Job> {
@@ -145,9 +145,9 @@ fn answer<T>(result: Result<T>) -> Result<Response<T>, Status> {
 }
 
 #[tonic::async_trait]
-impl GatewayService for Gateway {
-    type StreamExecuteStream = Frames;
-    type WatchJobStream = Frames;
+impl GatewayService for GrpcGateway {
+    type StreamExecuteStream = EventFrameStream;
+    type WatchJobStream = EventFrameStream;
     type GetJobResultStream = Pin<Box<dyn Stream<Item = Result<pb::GetJobResultResponse, Status>> + Send>>;
 
     async fn execute(
@@ -162,10 +162,10 @@ impl GatewayService for Gateway {
     async fn stream_execute(
         &self,
         request: Request<pb::StreamExecuteRequest>,
-    ) -> Result<Response<Frames>, Status> {
+    ) -> Result<Response<EventFrameStream>, Status> {
         let (task, options) = (request.get_ref().task.clone(), request.get_ref().options.clone());
         let submission = self.submission(&request, task, options)?;
-        let in_progress = request.extensions().get::<Arc<InProgress>>().cloned();
+        let in_progress = request.extensions().get::<Arc<RequestGuard>>().cloned();
         answer(self.try_stream(submission, in_progress).await)
     }
 
@@ -187,14 +187,22 @@ impl GatewayService for Gateway {
         answer(submitted.await.map(|job| pb::SubmitJobResponse { job: Some(job) }))
     }
 
-    async fn watch_job(&self, request: Request<pb::WatchJobRequest>) -> Result<Response<Frames>, Status> {
+    async fn watch_job(
+        &self,
+        request: Request<pb::WatchJobRequest>,
+    ) -> Result<Response<EventFrameStream>, Status> {
         let caller = caller_of(&request)?;
-        let in_progress = request.extensions().get::<Arc<InProgress>>().cloned();
+        let in_progress = request.extensions().get::<Arc<RequestGuard>>().cloned();
         let request = request.into_inner();
         let follow = async {
             let job_id = JobId::parse(&request.job_id)?;
             let follower = self.service.follow(&caller, &job_id, request.after_sequence).await?;
-            Ok(Frames::new(EventStream::new(&self.service, follower, self.heartbeat, in_progress.as_ref())))
+            Ok(EventFrameStream::new(EventStream::new(
+                &self.service,
+                follower,
+                self.heartbeat,
+                in_progress.as_ref(),
+            )))
         };
         answer(follow.await)
     }
@@ -356,13 +364,13 @@ fn to_wire(conversation: Conversation) -> pb::Conversation {
 }
 
 /// The gRPC health service: SERVING while the gateway is ready.
-pub(super) struct Readiness(JobService);
+pub(super) struct GrpcHealth(JobService);
 
-pub(super) fn health(service: &JobService) -> HealthServer<Readiness> {
-    HealthServer::new(Readiness(service.clone()))
+pub(super) fn health(service: &JobService) -> HealthServer<GrpcHealth> {
+    HealthServer::new(GrpcHealth(service.clone()))
 }
 
-impl Readiness {
+impl GrpcHealth {
     fn status(&self, service: &str) -> Result<HealthCheckResponse, Status> {
         let is_known = matches!(service, "" | "conductor.gateway.v1.GatewayService");
         if !is_known {
@@ -373,7 +381,7 @@ impl Readiness {
 }
 
 #[tonic::async_trait]
-impl Health for Readiness {
+impl Health for GrpcHealth {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn check(

@@ -30,7 +30,7 @@ use crate::{
 
 const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
 
-type Shared = State<Arc<Context>>;
+type SharedContext = State<Arc<Context>>;
 type CallerExtension = Extension<Principal>;
 
 /// Returns the caller that the listener identified.
@@ -78,7 +78,7 @@ async fn submit(
 }
 
 /// `POST /execute`: submits a task and waits for its job. 200 means that the job succeeded.
-pub(super) async fn execute(State(context): Shared, request: Request) -> Response<Body> {
+pub(super) async fn execute(State(context): SharedContext, request: Request) -> Response<Body> {
     let departed = request.extensions().get::<DisconnectSignal>().cloned();
     let run = async {
         let (caller, submitted) = submit(&context, request, true).await?;
@@ -170,7 +170,7 @@ fn executed(job: &Job) -> Response<Body> {
 }
 
 /// `POST /api/v1/stream-execute`: submits a task and returns the URL of its events.
-pub(super) async fn stream_execute(State(context): Shared, request: Request) -> Response<Body> {
+pub(super) async fn stream_execute(State(context): SharedContext, request: Request) -> Response<Body> {
     let run = async {
         let (_, submitted) = submit(&context, request, false).await?;
         let stream_url = format!("/api/v1/stream/{}", submitted.job_id);
@@ -234,7 +234,7 @@ fn is_whole(query: &Pairs) -> Result<bool> {
 
 /// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=&view=`.
 pub(super) async fn list(
-    State(context): Shared,
+    State(context): SharedContext,
     Extension(caller): CallerExtension,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
@@ -243,20 +243,20 @@ pub(super) async fn list(
         let (page_size, filter) = (query.number("page_size")?, filter(&query)?);
         let (page_token, is_whole) = (query.one("page_token")?, is_whole(&query)?);
         let page = context.service.list(&caller, &filter, page_size, page_token, is_whole).await?;
-        Ok(ok(&Listing { jobs: &page.jobs, next_page_token: &page.next_page_token }))
+        Ok(ok(&JobListBody { jobs: &page.jobs, next_page_token: &page.next_page_token }))
     };
     answer(run.await)
 }
 
 #[derive(serde::Serialize)]
-struct Listing<'a> {
+struct JobListBody<'a> {
     jobs: &'a [Job],
     next_page_token: &'a str,
 }
 
 /// `GET /api/v1/jobs/{job_id}`.
 pub(super) async fn get(
-    State(context): Shared,
+    State(context): SharedContext,
     Extension(caller): CallerExtension,
     Path(job_id): Path<String>,
 ) -> Response<Body> {
@@ -266,7 +266,7 @@ pub(super) async fn get(
 
 /// `DELETE /api/v1/jobs/{job_id}`.
 pub(super) async fn delete(
-    State(context): Shared,
+    State(context): SharedContext,
     Extension(caller): CallerExtension,
     Path(job_id): Path<String>,
 ) -> Response<Body> {
@@ -287,7 +287,7 @@ struct CancelBody {
 
 /// `POST /api/v1/jobs/{job_id}/cancel`, with an optional `{"wait_seconds": n}`.
 pub(super) async fn cancel(
-    State(context): Shared,
+    State(context): SharedContext,
     Path(job_id): Path<String>,
     request: Request,
 ) -> Response<Body> {
@@ -312,7 +312,7 @@ struct InputBody {
 
 /// `POST /api/v1/jobs/{job_id}/input` with `{"input_id": …, "value": …}`.
 pub(super) async fn input(
-    State(context): Shared,
+    State(context): SharedContext,
     Path(job_id): Path<String>,
     request: Request,
 ) -> Response<Body> {
@@ -327,7 +327,7 @@ pub(super) async fn input(
 
 /// `GET /api/v1/conversations?page_size=&page_token=`: the caller's own, most recently used first.
 pub(super) async fn conversations(
-    State(context): Shared,
+    State(context): SharedContext,
     Extension(caller): CallerExtension,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
@@ -344,7 +344,7 @@ pub(super) async fn conversations(
 
 /// `DELETE /api/v1/conversations/{conversation_id}`.
 pub(super) async fn delete_conversation(
-    State(context): Shared,
+    State(context): SharedContext,
     Extension(caller): CallerExtension,
     Path(conversation_id): Path<String>,
 ) -> Response<Body> {
@@ -356,17 +356,17 @@ pub(super) async fn delete_conversation(
 }
 
 /// `GET /api/v1/agents`.
-pub(super) async fn agents(State(context): Shared) -> Response<Body> {
+pub(super) async fn agents(State(context): SharedContext) -> Response<Body> {
     answer(context.directory_service.agents().await.map(|agents| ok(&BTreeMap::from([("agents", agents)]))))
 }
 
 /// `GET /api/v1/tools`.
-pub(super) async fn tools(State(context): Shared) -> Response<Body> {
+pub(super) async fn tools(State(context): SharedContext) -> Response<Body> {
     ok(&BTreeMap::from([("tools", context.directory_service.tools())]))
 }
 
 /// `GET /api/v1/info`.
-pub(super) async fn info(State(context): Shared) -> Response<Body> {
+pub(super) async fn info(State(context): SharedContext) -> Response<Body> {
     let info = context.directory_service.info();
     ok(&json!({
         "version": info.version,

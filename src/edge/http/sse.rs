@@ -19,9 +19,9 @@ use tokio_stream::Stream;
 use super::{
     super::{
         disconnect::{DisconnectProbe, DisconnectSignal, PING},
-        events::{EventStream, Item},
+        events::{EventStream, StreamItem},
         problem::to_response,
-        requests::InProgress,
+        requests::RequestGuard,
     },
     Context,
     query::Pairs,
@@ -65,7 +65,7 @@ pub(super) async fn stream(
     Path(job_id): Path<String>,
     RawQuery(query): RawQuery,
     departed: Option<Extension<DisconnectSignal>>,
-    request: Option<Extension<Arc<InProgress>>>,
+    request: Option<Extension<Arc<RequestGuard>>>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let follow = async {
@@ -123,8 +123,8 @@ impl http_body::Body for SseBody {
             return Poll::Ready(Some(Ok(Frame::data(PING))));
         }
         let bytes = match ready!(next) {
-            Some(Ok(Item::Slice(slice))) => slice.batch.rendered(render).from(slice.from),
-            Some(Ok(Item::Heartbeat(_))) => PING,
+            Some(Ok(StreamItem::Slice(slice))) => slice.batch.rendered(render).from(slice.from),
+            Some(Ok(StreamItem::Heartbeat(_))) => PING,
             // The stream ends without `end_of_stream`, so the reason is sent as a comment.
             Some(Err(error)) => comment(&error),
             None => return Poll::Ready(None),

@@ -45,7 +45,7 @@ impl AcceptedFormats {
     }
 
     /// Replaces the header by one that names both formats, if the client accepts either.
-    pub(super) fn spell_out(self, headers: &mut HeaderMap) {
+    pub(super) fn expand_accept(self, headers: &mut HeaderMap) {
         if self.json || self.stream {
             headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         }
@@ -68,7 +68,7 @@ pub(super) fn is(response: &Response<Body>, kind: &str) -> bool {
 }
 
 /// Returns a successful response in the only format that its client accepts.
-pub(super) async fn as_taken(
+pub(super) async fn negotiated(
     response: Response<Body>,
     takes: AcceptedFormats,
 ) -> Result<Response<Body>, Error> {

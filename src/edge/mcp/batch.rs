@@ -25,7 +25,7 @@ where
         return refused(&JsonRpcRefusal::no_batch(if opens { "" } else { version }));
     }
     let answers = messages.into_iter().map(|message| async {
-        let message = match json_rpc::well_formed(message) {
+        let message = match json_rpc::normalize_message(message) {
             Ok(message) => message,
             Err(refusal) => return Some(refusal.to_value()),
         };

@@ -36,7 +36,7 @@ use crate::{
     task::Group,
 };
 use accept::AcceptedFormats;
-use resumption::{Resumable, WITH_PRIMING};
+use resumption::{ResumableSessionManager, WITH_PRIMING};
 use sessions::Sessions;
 
 /// The path of the endpoint.
@@ -46,10 +46,10 @@ const SILENCE: Duration = Duration::from_secs(8);
 /// The first version without sessions.
 const WITHOUT_SESSIONS: &str = "2026-07-28";
 
-struct Shared<H> {
-    service: StreamableHttpService<Arc<H>, Resumable>,
+struct McpShared<H> {
+    service: StreamableHttpService<Arc<H>, ResumableSessionManager>,
     /// The same service for clients that accept events without data.
-    priming_service: StreamableHttpService<Arc<H>, Resumable>,
+    priming_service: StreamableHttpService<Arc<H>, ResumableSessionManager>,
     sessions: Arc<Sessions>,
     heartbeat: Duration,
     max_body_bytes: usize,
@@ -66,7 +66,7 @@ pub fn router<H: ServerHandler>(
     let mut manager = LocalSessionManager::default();
     // Idle sessions are closed by `Sessions`, because the library's timeout ignores calls that are still running.
     manager.session_config.keep_alive = None;
-    let manager = Arc::new(Resumable::new(manager, tasks.clone()));
+    let manager = Arc::new(ResumableSessionManager::new(manager, tasks.clone()));
     let options = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(true)
         .with_json_response(true)
@@ -90,7 +90,8 @@ pub fn router<H: ServerHandler>(
     let sessions = Arc::new(Sessions::new(manager, bounds, idle));
     tasks.spawn("mcp_sessions", sessions.clone().end_idle_ones(stop));
     let max_body_bytes = config.max_body_bytes as usize;
-    let shared = Shared { service, priming_service, sessions, heartbeat: config.heartbeat(), max_body_bytes };
+    let shared =
+        McpShared { service, priming_service, sessions, heartbeat: config.heartbeat(), max_body_bytes };
     Router::new()
         .route(PATH, any(serve::<H>))
         .route(&format!("{PATH}/"), any(serve::<H>))
@@ -102,7 +103,7 @@ fn header_text<'r>(request: &'r Request<Body>, name: &str) -> Option<&'r str> {
 }
 
 async fn serve<H: ServerHandler>(
-    State(shared): State<Arc<Shared<H>>>,
+    State(shared): State<Arc<McpShared<H>>>,
     request: Request<Body>,
 ) -> Response<Body> {
     let Some(caller) = request.extensions().get::<Principal>().cloned() else {
@@ -114,7 +115,7 @@ async fn serve<H: ServerHandler>(
     let request = if is_post {
         // Read here, so that its errors are reported as at every other door.
         let (mut head, body) = request.into_parts();
-        takes.spell_out(&mut head.headers);
+        takes.expand_accept(&mut head.headers);
         match read_whole(&head.headers, body, shared.max_body_bytes).await {
             Ok(bytes) => {
                 sent = bytes.clone();
@@ -168,7 +169,7 @@ async fn serve<H: ServerHandler>(
         };
         let response = response.map(|body| Body::new(sessions::SessionGuardedBody::new(body, in_use)));
         if is_post {
-            accept::as_taken(response, takes).await.unwrap_or_else(|error| problem(&error))
+            accept::negotiated(response, takes).await.unwrap_or_else(|error| problem(&error))
         } else {
             response
         }
@@ -183,7 +184,7 @@ async fn serve<H: ServerHandler>(
 /// Handles a POST body. If the library cannot read it, it is parsed leniently, and its messages are handled as intended or
 /// refused.
 async fn handle_leniently<H: ServerHandler>(
-    service: &StreamableHttpService<Arc<H>, Resumable>,
+    service: &StreamableHttpService<Arc<H>, ResumableSessionManager>,
     request: Request<Body>,
     sent: &Bytes,
 ) -> Response<Body> {

@@ -42,7 +42,7 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 type StreamNumber = u64;
 
 /// The library's session manager, extended to keep streams.
-pub(super) struct Resumable {
+pub(super) struct ResumableSessionManager {
     pub(super) inner: LocalSessionManager,
     kept: Arc<Mutex<ReplayBuffers>>,
     tasks: Group,
@@ -50,13 +50,13 @@ pub(super) struct Resumable {
 
 #[derive(Default)]
 struct ReplayBuffers {
-    sessions: HashMap<SessionId, Session>,
+    sessions: HashMap<SessionId, ReplaySession>,
     /// The bytes of all ended streams.
     bytes: usize,
 }
 
 #[derive(Default)]
-struct Session {
+struct ReplaySession {
     streams: BTreeMap<StreamNumber, Arc<ReplayLog>>,
     ended: VecDeque<(StreamNumber, usize)>,
     bytes: usize,
@@ -182,7 +182,7 @@ impl ReplayBuffers {
         self.bytes -= released;
         while self.bytes > MAX_BYTES {
             let most = self.sessions.values_mut().max_by_key(|session| session.bytes);
-            match most.map(Session::forget_oldest) {
+            match most.map(ReplaySession::forget_oldest) {
                 Some(released) if released > 0 => self.bytes -= released,
                 _ => return,
             }
@@ -190,7 +190,7 @@ impl ReplayBuffers {
     }
 }
 
-impl Session {
+impl ReplaySession {
     fn forget_oldest(&mut self) -> usize {
         let Some((number, bytes)) = self.ended.pop_front() else { return 0 };
         self.streams.remove(&number);
@@ -199,7 +199,7 @@ impl Session {
     }
 }
 
-impl Resumable {
+impl ResumableSessionManager {
     pub(super) fn new(inner: LocalSessionManager, tasks: Group) -> Self {
         Self { inner, kept: Arc::default(), tasks }
     }
@@ -217,13 +217,13 @@ fn knows_priming(message: &ClientJsonRpcMessage) -> bool {
     version.is_some_and(|version| version >= WITH_PRIMING)
 }
 
-impl SessionManager for Resumable {
+impl SessionManager for ResumableSessionManager {
     type Error = LocalSessionManagerError;
     type Transport = WorkerTransport<LocalSessionWorker>;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
         let (id, transport) = self.inner.create_session().await?;
-        lock(&self.kept).sessions.insert(id.clone(), Session::default());
+        lock(&self.kept).sessions.insert(id.clone(), ReplaySession::default());
         Ok((id, transport))
     }
 

@@ -14,7 +14,7 @@ use rmcp::transport::streamable_http_server::session::SessionManager;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{resumption::Resumable, too_many};
+use super::{resumption::ResumableSessionManager, too_many};
 use crate::{
     error::{Error, Reason, Result},
     principal::Principal,
@@ -41,7 +41,7 @@ type SharedSessionTable = Arc<Mutex<SessionTable>>;
 
 /// All open sessions.
 pub(super) struct Sessions {
-    manager: Arc<Resumable>,
+    manager: Arc<ResumableSessionManager>,
     table: SharedSessionTable,
     bounds: Bounds,
     idle: Duration,
@@ -109,7 +109,7 @@ impl SessionTable {
 }
 
 impl Sessions {
-    pub(super) fn new(manager: Arc<Resumable>, bounds: Bounds, idle: Duration) -> Self {
+    pub(super) fn new(manager: Arc<ResumableSessionManager>, bounds: Bounds, idle: Duration) -> Self {
         let state = SessionTable { known: HashMap::new(), quota: Quota::new(bounds) };
         Self { manager, table: Arc::new(Mutex::new(state)), bounds, idle }
     }

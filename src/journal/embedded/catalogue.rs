@@ -59,7 +59,7 @@ fn without_result(job: &Job) -> Job {
 
 /// The state in which the end of a catalogue was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Tail {
+pub(super) enum CatalogueTail {
     /// The file ends with a whole entry.
     #[default]
     Whole,
@@ -71,10 +71,10 @@ pub(super) enum Tail {
 
 /// The result of reading a catalogue.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Found {
+pub(super) struct CatalogueScan {
     /// The end of the last whole entry.
     pub(super) length: u64,
-    pub(super) tail: Tail,
+    pub(super) tail: CatalogueTail,
     pub(super) entries: usize,
     /// The number of stale entries.
     pub(super) stale: usize,
@@ -87,18 +87,18 @@ pub(super) struct Found {
 pub(super) fn read(
     input: &mut impl Read,
     mut each: impl FnMut(&[u8], EncodedEntry<'_>) -> io::Result<()>,
-) -> io::Result<Found> {
-    let mut found = Found::default();
+) -> io::Result<CatalogueScan> {
+    let mut found = CatalogueScan::default();
     let mut buffer = Buffer { bytes: Vec::new(), at: 0, is_over: false };
     if !buffer.fill(input, MAGIC.len())? || buffer.rest()[..MAGIC.len()] != MAGIC {
-        found.tail = if buffer.rest().is_empty() { Tail::Torn } else { Tail::Damaged };
+        found.tail = if buffer.rest().is_empty() { CatalogueTail::Torn } else { CatalogueTail::Damaged };
         return Ok(found);
     }
     buffer.at += MAGIC.len();
     found.length = MAGIC.len() as u64;
     loop {
         if !buffer.fill(input, HEAD_LEN)? {
-            found.tail = if buffer.rest().is_empty() { Tail::Whole } else { Tail::Torn };
+            found.tail = if buffer.rest().is_empty() { CatalogueTail::Whole } else { CatalogueTail::Torn };
             return Ok(found);
         }
         let head = buffer.rest();
@@ -107,7 +107,7 @@ pub(super) fn read(
         if len > MAX_ENTRY_BYTES || !buffer.fill(input, HEAD_LEN + len)? {
             let is_small = !buffer.fill(input, READ_BYTES)?;
             let is_torn = is_small && !has_entry_behind(buffer.rest(), found.length);
-            found.tail = if is_torn { Tail::Torn } else { Tail::Damaged };
+            found.tail = if is_torn { CatalogueTail::Torn } else { CatalogueTail::Damaged };
             return Ok(found);
         }
         let content = &buffer.rest()[HEAD_LEN..HEAD_LEN + len];
@@ -116,7 +116,7 @@ pub(super) fn read(
             // The last entry may have been torn. If it was damaged instead, only information that its job file also holds is
             // lost.
             let is_last = !buffer.fill(input, HEAD_LEN + len + 1)?;
-            found.tail = if is_last { Tail::Torn } else { Tail::Damaged };
+            found.tail = if is_last { CatalogueTail::Torn } else { CatalogueTail::Damaged };
             return Ok(found);
         };
         if matches!(said, EncodedEntry::Deleted { .. }) {
@@ -197,16 +197,16 @@ impl CatalogueFile {
     pub(super) fn open(
         disk: &Arc<dyn Disk>,
         path: &Path,
-        found: Option<Found>,
+        found: Option<CatalogueScan>,
         durability: Durability,
     ) -> Self {
-        let Found { length, tail, entries, stale } = found.unwrap_or_default();
+        let CatalogueScan { length, tail, entries, stale } = found.unwrap_or_default();
         let (disk, path) = (disk.clone(), path.to_owned());
         let mut opened = Self { disk, path, file: None, length, durability, entries, stale };
-        if found.is_some() && tail != Tail::Damaged && length >= MAGIC.len() as u64 {
+        if found.is_some() && tail != CatalogueTail::Damaged && length >= MAGIC.len() as u64 {
             opened.file = opened.disk.open(&opened.path, OpenMode::Writing).ok();
         }
-        if tail == Tail::Torn
+        if tail == CatalogueTail::Torn
             && let Some(file) = &opened.file
             && let Err(error) = file.set_length(length)
         {

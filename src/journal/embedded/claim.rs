@@ -6,25 +6,25 @@ use std::{
 };
 
 use super::{
-    super::{Claimed, Damage, Durability, JobId, Lease, Unfinished, index::EndSummary},
-    Inner,
+    super::{ClaimedJobs, Damage, Durability, JobId, Lease, Unfinished, index::EndSummary},
+    EmbeddedStoreInner,
     disk::OpenMode,
     job_file::JobFile,
-    job_reader::{Inspected, inspect, read_job},
+    job_reader::{Inspection, inspect, read_job},
     lock, unavailable,
 };
 use crate::error::Result;
 
-impl Inner {
-    pub(super) fn claim(&self, lease: &Lease, limit: usize) -> Claimed {
-        let mut claimed = Claimed::default();
+impl EmbeddedStoreInner {
+    pub(super) fn claim(&self, lease: &Lease, limit: usize) -> ClaimedJobs {
+        let mut claimed = ClaimedJobs::default();
         let free = lock(&self.index).claimable(limit);
         for job_id in free {
             match self.claim_one(&job_id, lease, &mut claimed.damage) {
                 Ok(unfinished) => claimed.jobs.extend(unfinished),
                 Err(error) => {
                     tracing::error!(%job_id, cause = error.cause(), "a job cannot be read, later again");
-                    lock(&self.index).let_rest(&job_id, lease.time);
+                    lock(&self.index).defer_claims(&job_id, lease.time);
                 }
             }
         }
@@ -53,7 +53,7 @@ impl Inner {
             self.directory.set_aside(&path);
         }
         match inspected {
-            Inspected::Ended(_, job, log_bytes) => {
+            Inspection::Ended(_, job, log_bytes) => {
                 self.sync_shown(&path)?;
                 // The job has ended, but the catalogue does not know. If the entry cannot be written now, the next start finds
                 // the end again.
@@ -65,7 +65,7 @@ impl Inner {
                 self.changed.notify_waiters();
                 Ok(None)
             }
-            Inspected::Unfinished(record, slot) => {
+            Inspection::Unfinished(record, slot) => {
                 let (disk, kept) = (&self.directory.disk, self.written_files.clone());
                 let mut file = JobFile::resume(disk, (&path, job_id), slot, self.durability, kept)
                     .map_err(|error| unavailable(&path, &error))?;
@@ -75,8 +75,8 @@ impl Inner {
                 lock(&self.open).insert(job_id.clone(), Arc::new(Mutex::new(file)));
                 Ok(Some(Unfinished { claim, record: *record, last_sequence: slot.last_sequence }))
             }
-            Inspected::Lost => {
-                lock(&self.index).lose(job_id);
+            Inspection::Lost => {
+                lock(&self.index).mark_lost(job_id);
                 Ok(None)
             }
         }

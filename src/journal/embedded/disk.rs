@@ -172,7 +172,7 @@ impl Disk for SystemDisk {
         files::replace(
             path,
             bytes,
-            if is_synced { files::Durability::Power } else { files::Durability::Process },
+            if is_synced { files::ReplaceDurability::Power } else { files::ReplaceDurability::Process },
         )
     }
 

@@ -5,7 +5,7 @@
 use prost::Message;
 
 use super::super::{
-    entry::{Entry, Key},
+    entry::{IdempotencyKey, IndexEntry},
     index::EndSummary,
 };
 use crate::{
@@ -69,7 +69,7 @@ pub(super) struct EndedEntryBuilder {
 
 impl EndedEntryBuilder {
     /// Creates the entry and the end of a job from `record` and `end` as [`EncodedEntry`] holds them. `None` if one is malformed.
-    pub(super) fn entry(&mut self, record: &[u8], end: &[u8]) -> Option<(Entry, EndSummary)> {
+    pub(super) fn entry(&mut self, record: &[u8], end: &[u8]) -> Option<(IndexEntry, EndSummary)> {
         let (mut job, mut digest, mut principal) = (&[][..], &[][..], None);
         for field in Fields(record) {
             let field = field.ok()?;
@@ -91,10 +91,13 @@ impl EndedEntryBuilder {
             }
         }
         let key = key.map(|key| {
-            Box::new(Key { key: key.into(), request_digest: bytes::Bytes::copy_from_slice(digest) })
+            Box::new(IdempotencyKey {
+                key: key.into(),
+                request_digest: bytes::Bytes::copy_from_slice(digest),
+            })
         });
         let end = ended(end, &mut summary)?;
-        Some((Entry::of_ended(owner, key, summary.into_boxed_slice()), end))
+        Some((IndexEntry::of_ended(owner, key, summary.into_boxed_slice()), end))
     }
 
     fn owner(&mut self, principal: Option<&[u8]>, caller: &[u8]) -> Option<Principal> {
@@ -225,11 +228,12 @@ mod tests {
             assert_eq!(named, job_id.as_str());
             let (said, end) = jobs.entry(encoded, end).unwrap();
             assert_eq!(end, EndSummary::new(&ended, 1 << 40, true));
-            let whole = Entry::new(record, Some(&ended));
+            let whole = IndexEntry::new(record, Some(&ended));
             assert!(said.owner.is_identical(&whole.owner), "{:?} {:?}", said.owner, whole.owner);
             assert_eq!(said.job(&job_id), Job { state: 0, ..whole.job(&job_id) });
-            let key =
-                |entry: &Entry| entry.key.as_ref().map(|key| (key.key.clone(), key.request_digest.clone()));
+            let key = |entry: &IndexEntry| {
+                entry.key.as_ref().map(|key| (key.key.clone(), key.request_digest.clone()))
+            };
             assert_eq!(key(&said), key(&whole));
         }
         let deleted = CatalogEntry { entry: Some(catalog_entry::Entry::Deleted(job_id.to_string())) };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::{Batch, JobId, MAX_SEQUENCE};
+use super::super::{EventBatch, JobId, MAX_SEQUENCE};
 
 /// The magic of a job file; its last digit is the version of the format.
 const MAGIC: [u8; 8] = *b"CGWJOB\n1";
@@ -173,13 +173,13 @@ pub(super) fn push_frame(
 }
 
 /// Appends a batch as a payload: the ends of its events, then their bytes.
-pub(super) fn push_batch(buffer: &mut Vec<u8>, batch: &Batch) {
+pub(super) fn push_batch(buffer: &mut Vec<u8>, batch: &EventBatch) {
     buffer.extend(batch.ends().iter().flat_map(|end| end.to_le_bytes()));
     buffer.extend_from_slice(batch.bytes());
 }
 
 /// Decodes the batch in a payload whose checksum was verified. Returns `None` if its ends do not describe a batch.
-pub(super) fn read_batch(head: &FrameHead, payload: &Bytes) -> Option<Arc<Batch>> {
+pub(super) fn read_batch(head: &FrameHead, payload: &Bytes) -> Option<Arc<EventBatch>> {
     let ends_len = (head.count as usize).checked_mul(4)?;
     if head.count == 0 || head.first_sequence == 0 || payload.len() < ends_len {
         return None;
@@ -188,7 +188,7 @@ pub(super) fn read_batch(head: &FrameHead, payload: &Bytes) -> Option<Arc<Batch>
     let bytes = payload.slice(ends_len..);
     let is_rising = ends.windows(2).all(|pair| pair[0] <= pair[1]);
     (is_rising && *ends.last()? as usize == bytes.len())
-        .then(|| Arc::new(Batch::new(head.first_sequence, bytes, ends)))
+        .then(|| Arc::new(EventBatch::new(head.first_sequence, bytes, ends)))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -7,11 +7,11 @@ use prost::Message;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{
-    super::{Batch, Chunk, JobId},
-    catalogue::{MAGIC, Tail, push_content, read},
+    super::{EventBatch, JobId, ReadChunk},
+    catalogue::{CatalogueTail, MAGIC, push_content, read},
     encoded_entry::{EncodedEntry, EndedEntryBuilder},
     format::{FRAME_MAGIC, FrameKind, HEADER_LEN, Slot, push_batch, push_frame},
-    job_reader::{Inspected, ReadPosition, find_frame, inspect_window},
+    job_reader::{Inspection, ReadPosition, find_frame, inspect_window},
     window::Window,
 };
 use crate::pb::{
@@ -68,7 +68,7 @@ fn job_file(mut bytes: Bytes<'_>) -> Vec<u8> {
                 let payloads = vec![Payload::EndOfStream(Default::default()); len % 4 + 1];
                 // The sequences of a batch must not overflow.
                 let first = first.min(u32::MAX - 8);
-                let batch = Batch::encoded(&job_id, first, &payloads);
+                let batch = EventBatch::encoded(&job_id, first, &payloads);
                 let mut payload = Vec::new();
                 push_batch(&mut payload, &batch);
                 push(FrameKind::Events, (first, u32::try_from(batch.len()).unwrap_or(0)), &payload);
@@ -117,7 +117,7 @@ pub(crate) fn read_job_file(bytes: &[u8]) {
     let mut damage = Vec::new();
     let inspected =
         inspect_window(&mut window(&file), &job_id, None, &mut damage).expect("the file can be read");
-    if let Inspected::Unfinished(_, slot) = &inspected {
+    if let Inspection::Unfinished(_, slot) = &inspected {
         assert!(slot.length >= HEADER_LEN, "nothing is written over the header: {slot:?}");
         assert_eq!(slot.end_position, 0);
         let (mut window, mut position) = (window(&file), HEADER_LEN);
@@ -128,13 +128,13 @@ pub(crate) fn read_job_file(bytes: &[u8]) {
             position = at + head.frame_len();
         }
     }
-    assert!(!matches!(inspected, Inspected::Lost) || !damage.is_empty(), "what is lost is told");
+    assert!(!matches!(inspected, Inspection::Lost) || !damage.is_empty(), "what is lost is told");
     for last_sequence in [3, 1000, u32::MAX - 1] {
         let mut state = ReadPosition { window: window(&file), position: HEADER_LEN };
         let mut next = 1;
         while next <= last_sequence {
             let before = next;
-            let Chunk { batches, damage } =
+            let ReadChunk { batches, damage } =
                 state.read(&job_id, next, last_sequence, 100).expect("the file can be read");
             for batch in batches {
                 assert!(batch.first_sequence() <= next && next <= batch.last_sequence(), "a hole at {next}");
@@ -192,8 +192,8 @@ pub(crate) fn read_catalogue(bytes: &[u8]) {
         push_content(&mut file, 0, &CatalogEntry { entry: Some(entry) }.encode_to_vec());
     }
     let found = read(&mut &file[..], take_in).expect("bytes can be read");
-    assert_eq!(found.tail == Tail::Whole, is_whole, "what is no entry is noticed");
+    assert_eq!(found.tail == CatalogueTail::Whole, is_whole, "what is no entry is noticed");
     let cut = &file[..file.len() - (file.len() - MAGIC.len()).min(1)];
     let found = read(&mut &cut[..], take_in).expect("bytes can be read");
-    assert!(found.tail != Tail::Damaged || !is_whole, "a torn end is no damage");
+    assert!(found.tail != CatalogueTail::Damaged || !is_whole, "a torn end is no damage");
 }

@@ -9,10 +9,10 @@ use std::{
 use prost::Message;
 
 use super::{
-    super::{Batch, Durability, JobId},
+    super::{Durability, EventBatch, JobId},
     disk::{Disk, OpenMode},
     format::{FrameKind, HEADER_LEN, SLOT_POSITION, Slot, push_batch, push_frame},
-    kept_files::{KeptFiles, PooledFile},
+    open_file_pool::{OpenFilePool, PooledFile},
 };
 use crate::pb::{Job, storage::JobRecord};
 
@@ -25,7 +25,7 @@ pub(super) struct JobFile {
     /// Kept open from the second write on, if a permit is available: an idle job must not hold a file descriptor.
     file: Option<PooledFile>,
     writes: u32,
-    kept_files: KeptFiles,
+    kept_files: OpenFilePool,
     slot: Slot,
     /// The epoch of the latest claim; writes under any other epoch are refused.
     pub(super) epoch: u64,
@@ -39,7 +39,7 @@ impl JobFile {
         (path, job_id): (&Path, &JobId),
         record: &JobRecord,
         durability: Durability,
-        kept_files: KeptFiles,
+        kept_files: OpenFilePool,
     ) -> io::Result<Self> {
         let file = disk.open(path, OpenMode::Creating)?;
         let mut frame = Vec::new();
@@ -59,7 +59,12 @@ impl JobFile {
         Ok(Self::at(disk, (path, job_id), slot, kept_files))
     }
 
-    fn at(disk: &Arc<dyn Disk>, (path, job_id): (&Path, &JobId), slot: Slot, kept_files: KeptFiles) -> Self {
+    fn at(
+        disk: &Arc<dyn Disk>,
+        (path, job_id): (&Path, &JobId),
+        slot: Slot,
+        kept_files: OpenFilePool,
+    ) -> Self {
         let (job_id, path, disk) = (job_id.clone(), path.to_owned(), disk.clone());
         Self { job_id, path, disk, file: None, writes: 0, kept_files, slot, epoch: 1, buffer: Vec::new() }
     }
@@ -75,7 +80,7 @@ impl JobFile {
         (path, job_id): (&Path, &JobId),
         slot: Slot,
         durability: Durability,
-        kept_files: KeptFiles,
+        kept_files: OpenFilePool,
     ) -> io::Result<Self> {
         let file = disk.open(path, OpenMode::Writing)?;
         // The bytes after the slot were never acknowledged; if they stayed, a whole frame among them could be mistaken for a new
@@ -91,7 +96,7 @@ impl JobFile {
     }
 
     /// Appends batches. After an error none of them counts as appended, and the next append writes to the same position.
-    pub(super) fn append(&mut self, batches: &[Arc<Batch>], durability: Durability) -> io::Result<()> {
+    pub(super) fn append(&mut self, batches: &[Arc<EventBatch>], durability: Durability) -> io::Result<()> {
         let Some(last) = batches.last() else { return Ok(()) };
         self.buffer.clear();
         for batch in batches {

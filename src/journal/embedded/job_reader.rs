@@ -12,12 +12,13 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    super::{Chunk, Damage, JobId, Reader, StoredJob},
+    super::{Damage, JobId, LogReader, ReadChunk, StoredJob},
     directory::set_aside_once,
     disk::{Disk, OpenMode},
     format::{FRAME_HEAD_LEN, FRAME_MAGIC, FrameHead, FrameKind, HEADER_LEN, Slot, read_batch},
-    kept_files::KeptFiles,
-    off_runtime, unavailable,
+    off_runtime,
+    open_file_pool::OpenFilePool,
+    unavailable,
     window::Window,
 };
 use crate::{
@@ -70,13 +71,13 @@ fn payload(window: &mut Window, position: u64, head: &FrameHead) -> io::Result<O
     Ok((payload.len() == head.payload_len as usize && head.fits(&payload)).then_some(payload))
 }
 
-/// Reads events. See [`Reader`].
+/// Reads events. See [`LogReader`].
 #[derive(Debug)]
 pub(super) struct JobReader {
     job_id: JobId,
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    kept_files: KeptFiles,
+    kept_files: OpenFilePool,
     /// Absent while a read runs on another thread. The file is opened again if that read was cancelled, or if it could not be
     /// kept open.
     state: Option<ReadPosition>,
@@ -95,7 +96,7 @@ impl JobReader {
         disk: &Arc<dyn Disk>,
         path: &Path,
         job_id: &JobId,
-        kept_files: KeptFiles,
+        kept_files: OpenFilePool,
     ) -> Result<Self> {
         let state = ReadPosition { window: open(&**disk, path, job_id)?, position: HEADER_LEN };
         let (job_id, disk, path) = (job_id.clone(), disk.clone(), path.to_owned());
@@ -104,12 +105,12 @@ impl JobReader {
 }
 
 #[async_trait]
-impl Reader for JobReader {
-    async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<Chunk> {
+impl LogReader for JobReader {
+    async fn read(&mut self, next_sequence: u32, last_sequence: u32, max_bytes: usize) -> Result<ReadChunk> {
         let state = self.state.take();
         let position = self.position;
         let (job_id, disk, path) = (self.job_id.clone(), self.disk.clone(), self.path.clone());
-        let work = move || -> Result<(ReadPosition, io::Result<Chunk>)> {
+        let work = move || -> Result<(ReadPosition, io::Result<ReadChunk>)> {
             let mut state = match state {
                 Some(state) => state,
                 None => ReadPosition { window: open(&*disk, &path, &job_id)?, position },
@@ -135,7 +136,7 @@ impl ReadPosition {
         next: u32,
         last_sequence: u32,
         max_bytes: usize,
-    ) -> io::Result<Chunk> {
+    ) -> io::Result<ReadChunk> {
         let chunk = self.read_chunk(job_id, next, last_sequence, max_bytes);
         // Bytes that were read ahead are dropped: the file may have grown by the next call, and an idle reader would hold them.
         self.window.forget();
@@ -148,22 +149,22 @@ impl ReadPosition {
         next: u32,
         last_sequence: u32,
         max_bytes: usize,
-    ) -> io::Result<Chunk> {
+    ) -> io::Result<ReadChunk> {
         self.seek(job_id, next)?;
-        let mut chunk = Chunk::default();
+        let mut chunk = ReadChunk::default();
         let mut expected = next;
         let mut bytes = 0;
         while bytes < max_bytes && expected <= last_sequence {
             let position = self.position;
             let step = self.step(job_id, expected, last_sequence)?;
             match step {
-                Step::Skipped => {}
-                Step::Batch(batch) => {
+                FrameStep::Skipped => {}
+                FrameStep::EventBatch(batch) => {
                     bytes += batch.bytes().len();
                     expected = batch.last_sequence() + 1;
                     chunk.batches.push(batch);
                 }
-                Step::Lost(first, last, what) => {
+                FrameStep::Lost(first, last, what) => {
                     if chunk.batches.is_empty() {
                         chunk.damage =
                             Some(Damage { job_id: Some(job_id.clone()), lost: Some((first, last)), what });
@@ -210,13 +211,13 @@ impl ReadPosition {
         Ok(())
     }
 
-    fn step(&mut self, job_id: &JobId, expected: u32, last_sequence: u32) -> io::Result<Step> {
+    fn step(&mut self, job_id: &JobId, expected: u32, last_sequence: u32) -> io::Result<FrameStep> {
         let Some((position, head)) = find_frame(&mut self.window, job_id, self.position)? else {
-            return Ok(Step::Lost(expected, last_sequence, "the file ends too early".into()));
+            return Ok(FrameStep::Lost(expected, last_sequence, "the file ends too early".into()));
         };
         match head.kind {
             FrameKind::End => {
-                return Ok(Step::Lost(
+                return Ok(FrameStep::Lost(
                     expected,
                     last_sequence,
                     format!("no event frame at {}", self.position),
@@ -225,20 +226,20 @@ impl ReadPosition {
             FrameKind::Events if head.first_sequence > expected => {
                 let what = format!("no valid frame at {}", self.position);
                 self.position = position;
-                return Ok(Step::Lost(expected, (head.first_sequence - 1).min(last_sequence), what));
+                return Ok(FrameStep::Lost(expected, (head.first_sequence - 1).min(last_sequence), what));
             }
             FrameKind::Events if head.last_sequence() >= expected => {}
             _ => {
                 self.position = position + head.frame_len();
-                return Ok(Step::Skipped);
+                return Ok(FrameStep::Skipped);
             }
         }
         let batch =
             payload(&mut self.window, position, &head)?.and_then(|payload| read_batch(&head, &payload));
         self.position = position + head.frame_len();
         Ok(match batch {
-            Some(batch) => Step::Batch(batch),
-            None => Step::Lost(
+            Some(batch) => FrameStep::EventBatch(batch),
+            None => FrameStep::Lost(
                 expected,
                 head.last_sequence().min(last_sequence),
                 format!("the checksum of the frame at {position} does not fit"),
@@ -247,9 +248,9 @@ impl ReadPosition {
     }
 }
 
-enum Step {
+enum FrameStep {
     Skipped,
-    Batch(std::sync::Arc<super::super::Batch>),
+    EventBatch(std::sync::Arc<super::super::EventBatch>),
     Lost(u32, u32, String),
 }
 
@@ -314,7 +315,7 @@ pub(super) fn read_job(disk: &dyn Disk, path: &Path, job_id: &JobId, has_ended: 
 
 /// What is found in a job file whose end the catalogue does not know.
 #[derive(Debug)]
-pub(super) enum Inspected {
+pub(super) enum Inspection {
     /// The job ended; with its record, its terminal job and the length of the log in bytes.
     Ended(Box<JobRecord>, Box<Job>, u64),
     /// The job has not ended; with its record and the slot at which its log continues.
@@ -330,7 +331,7 @@ pub(super) fn inspect(
     job_id: &JobId,
     known: Option<&JobRecord>,
     damage: &mut Vec<Damage>,
-) -> Result<Inspected> {
+) -> Result<Inspection> {
     let mut window = open(disk, path, job_id)?;
     inspect_window(&mut window, job_id, known, damage).map_err(|error| unavailable(path, &error))
 }
@@ -340,7 +341,7 @@ pub(super) fn inspect_window(
     job_id: &JobId,
     known: Option<&JobRecord>,
     damage: &mut Vec<Damage>,
-) -> io::Result<Inspected> {
+) -> io::Result<Inspection> {
     let file_len = window.file_len()?;
     let header = window.get(0, HEADER_LEN as usize)?;
     let slot = Slot::decode_header(job_id, &header);
@@ -351,7 +352,7 @@ pub(super) fn inspect_window(
     let is_record_whole = record.is_some();
     let Some(mut record) = record.or_else(|| known.cloned()) else {
         damage.push(damaged(job_id, "the job's record is damaged; the job is lost"));
-        return Ok(Inspected::Lost);
+        return Ok(Inspection::Lost);
     };
     let mut scan = Scan { job_id, last_sequence: 0, length: HEADER_LEN, end: None, cut_at: None, damage };
     let mut position = HEADER_LEN;
@@ -364,11 +365,11 @@ pub(super) fn inspect_window(
     }
     let Scan { last_sequence, length, end, cut_at, .. } = scan;
     if let Some(job) = end {
-        return Ok(Inspected::Ended(Box::new(record), Box::new(job), length));
+        return Ok(Inspection::Ended(Box::new(record), Box::new(job), length));
     }
     if !is_record_whole && slot.is_none() && last_sequence == 0 {
         damage.push(damaged(job_id, "nothing of its file can be read; the job is lost"));
-        return Ok(Inspected::Lost);
+        return Ok(Inspection::Lost);
     }
     if !is_record_whole {
         damage.push(damaged(job_id, "the job's record is damaged; its task is lost"));
@@ -395,7 +396,7 @@ pub(super) fn inspect_window(
         last_sequence: last_sequence.max(acknowledged.last_sequence),
         end_position: 0,
     };
-    Ok(Inspected::Unfinished(Box::new(record), slot))
+    Ok(Inspection::Unfinished(Box::new(record), slot))
 }
 
 struct Scan<'a> {

@@ -30,7 +30,7 @@ enum Naming {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Contents {
+struct FileContents {
     synced: Vec<u8>,
     now: Vec<u8>,
     changes: Vec<Change>,
@@ -39,7 +39,7 @@ struct Contents {
 #[derive(Debug)]
 struct LossyDiskState {
     random: Random,
-    files: BTreeMap<u64, Contents>,
+    files: BTreeMap<u64, FileContents>,
     next_file: u64,
     synced_names: BTreeMap<PathBuf, u64>,
     names: BTreeMap<PathBuf, u64>,
@@ -229,7 +229,7 @@ impl DiskFile for LossyFile {
         let mut state = self.disk.state();
         state.counts()?;
         let contents = state.files.entry(self.file).or_default();
-        let Contents { synced, changes, .. } = contents;
+        let FileContents { synced, changes, .. } = contents;
         changes.drain(..).for_each(|change| apply(synced, &change));
         Ok(())
     }
@@ -253,7 +253,7 @@ impl Disk for LossyDisk {
                 state.room = state.room.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
                 let file = state.next_file;
                 state.next_file += 1;
-                state.files.insert(file, Contents::default());
+                state.files.insert(file, FileContents::default());
                 state.name(Naming::Create(path.to_owned(), file));
                 file
             }

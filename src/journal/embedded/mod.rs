@@ -22,20 +22,20 @@ mod claim;
 mod directory;
 mod disk;
 mod encoded_entry;
+#[cfg(test)]
+mod fault_isolation;
 mod format;
 #[cfg(any(test, fuzzing))]
 mod hostile;
 mod job_file;
 mod job_reader;
-mod kept_files;
 #[cfg(test)]
 pub(crate) mod lossy;
 mod open;
+mod open_file_pool;
 #[cfg(test)]
 mod power;
 mod result_file;
-#[cfg(test)]
-mod troubled;
 mod window;
 
 use std::{
@@ -51,15 +51,16 @@ use catalogue::CatalogueFile;
 use directory::Directory;
 use disk::{Disk, SystemDisk};
 use job_file::JobFile;
-use kept_files::KeptFiles;
+use open_file_pool::OpenFilePool;
 use tokio::sync::Notify;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use hostile::{read_catalogue, read_job_file};
 
 use super::{
-    Append, Catalogue, Claim, Claimed, Created, Damage, Durability, EventLog, Head, JobId, JobOverview,
-    Lease, Query, Reader, Retention, StoredJob, WriteRefusal, event_log::wait_for_change, index::Index,
+    BatchAppend, Catalogue, Claim, ClaimedJobs, CreateOutcome, Damage, Durability, EventLog, JobId,
+    JobOverview, Lease, LogHead, LogReader, Query, Retention, StoredJob, WriteRefusal,
+    event_log::wait_for_change, index::Index,
 };
 use crate::{
     descriptors,
@@ -74,14 +75,14 @@ const CHECK_BYTES: usize = 16 * 1024;
 /// See the documentation of the module. Clones share the store.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore {
-    inner: Arc<Inner>,
+    inner: Arc<EmbeddedStoreInner>,
 }
 
 /// Serializes submits with the same key; an entry is removed once nobody uses it.
 type KeyLocks = BTreeMap<(Principal, String), Weak<tokio::sync::Mutex<()>>>;
 
 #[derive(Debug)]
-struct Inner {
+struct EmbeddedStoreInner {
     directory: Directory,
     durability: Durability,
     /// Never locked while a file is read or written.
@@ -90,8 +91,8 @@ struct Inner {
     /// The open files of held jobs.
     open: Mutex<HashMap<JobId, Arc<Mutex<JobFile>>>>,
     key_turns: Mutex<KeyLocks>,
-    written_files: KeptFiles,
-    read_files: KeptFiles,
+    written_files: OpenFilePool,
+    read_files: OpenFilePool,
     /// Notified whenever something was stored.
     changed: Notify,
 }
@@ -150,8 +151,8 @@ impl EmbeddedStore {
     }
 
     fn over(directory: Directory, durability: Durability) -> Self {
-        let kept = || KeptFiles::at_most(descriptors::files_kept());
-        let inner = Inner {
+        let kept = || OpenFilePool::at_most(descriptors::files_kept());
+        let inner = EmbeddedStoreInner {
             directory,
             durability,
             index: Mutex::default(),
@@ -168,7 +169,7 @@ impl EmbeddedStore {
     /// Runs file work on a thread that may block.
     async fn blocking<T: Send + 'static, E: From<Error> + Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T, E> + Send + 'static,
+        work: impl FnOnce(&EmbeddedStoreInner) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
         let inner = self.inner.clone();
         off_runtime(&*self.inner.directory.disk, move || work(&inner)).await
@@ -192,7 +193,7 @@ impl From<Error> for WriteRefusal {
     }
 }
 
-impl Inner {
+impl EmbeddedStoreInner {
     fn path_of(&self, job_id: &JobId) -> PathBuf {
         self.directory.job_path(job_id)
     }
@@ -235,7 +236,7 @@ impl Inner {
         Ok(lock(&self.index).create(job_id, record, lease))
     }
 
-    fn append(&self, append: &Append) -> Result<(), WriteRefusal> {
+    fn append(&self, append: &BatchAppend) -> Result<(), WriteRefusal> {
         let claim = &append.claim;
         lock(&self.index).check(claim)?;
         let file = self.open_file(&claim.job_id).ok_or(WriteRefusal::Gone)?;
@@ -347,10 +348,10 @@ impl Inner {
 #[async_trait]
 impl Catalogue for EmbeddedStore {
     async fn open(&self) -> Result<Vec<Damage>> {
-        self.blocking(Inner::load).await
+        self.blocking(EmbeddedStoreInner::load).await
     }
 
-    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<Created> {
+    async fn create(&self, record: &JobRecord, lease: &Lease) -> Result<CreateOutcome> {
         let job = record.job.as_ref().ok_or_else(|| Error::internal("a record without a job"))?;
         let job_id = JobId::parse(&job.job_id)?;
         let owner = Principal::of_record(record);
@@ -361,10 +362,10 @@ impl Catalogue for EmbeddedStore {
             None => None,
         };
         if let Some(existing) = lock(&self.inner.index).by_key(&owner, key, &[&record.request_digest])? {
-            return Ok(Created::Existing(existing));
+            return Ok(CreateOutcome::Existing(existing));
         }
         let (record, lease) = (record.clone(), lease.clone());
-        self.blocking(move |inner| inner.create(&job_id, &record, &lease)).await.map(Created::New)
+        self.blocking(move |inner| inner.create(&job_id, &record, &lease)).await.map(CreateOutcome::New)
     }
 
     async fn by_key(&self, owner: &Principal, key: &str, digests: &[&[u8]]) -> Result<Option<JobId>> {
@@ -402,7 +403,7 @@ impl Catalogue for EmbeddedStore {
         self.blocking(move |inner| inner.give_up(&claim, &job)).await
     }
 
-    async fn claim(&self, lease: &Lease, limit: usize) -> Result<Claimed> {
+    async fn claim(&self, lease: &Lease, limit: usize) -> Result<ClaimedJobs> {
         let lease = lease.clone();
         self.blocking(move |inner| Ok::<_, Error>(inner.claim(&lease, limit))).await
     }
@@ -422,7 +423,7 @@ impl Catalogue for EmbeddedStore {
     }
 
     async fn check(&self) -> Result<()> {
-        self.blocking(Inner::check).await
+        self.blocking(EmbeddedStoreInner::check).await
     }
 
     async fn close(&self) {
@@ -440,9 +441,9 @@ impl Catalogue for EmbeddedStore {
 
 #[async_trait]
 impl EventLog for EmbeddedStore {
-    async fn append(&self, appends: Vec<Append>) -> Vec<Result<(), WriteRefusal>> {
+    async fn append(&self, appends: Vec<BatchAppend>) -> Vec<Result<(), WriteRefusal>> {
         let count = appends.len();
-        let work = move |inner: &Inner| {
+        let work = move |inner: &EmbeddedStoreInner| {
             let answers: Vec<_> = appends.iter().map(|append| inner.append(append)).collect();
             inner.changed.notify_waiters();
             Ok::<_, Error>(answers)
@@ -453,7 +454,7 @@ impl EventLog for EmbeddedStore {
         })
     }
 
-    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn Reader>> {
+    async fn reader(&self, job_id: &JobId) -> Result<Box<dyn LogReader>> {
         let job_id = job_id.clone();
         let reader = self
             .blocking(move |inner| {
@@ -464,7 +465,7 @@ impl EventLog for EmbeddedStore {
         Ok(Box::new(reader))
     }
 
-    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<Head> {
+    async fn changed(&self, job_id: &JobId, last_sequence: u32) -> Result<LogHead> {
         wait_for_change(&self.inner.changed, last_sequence, || lock(&self.inner.index).head(job_id)).await
     }
 

@@ -8,12 +8,12 @@ use std::{
 };
 
 use super::{
-    super::{Damage, Durability, JobId, entry::Entry, index::EndSummary},
-    Inner,
-    catalogue::{CatalogueFile, Tail, read},
+    super::{Damage, Durability, JobId, entry::IndexEntry, index::EndSummary},
+    EmbeddedStoreInner,
+    catalogue::{CatalogueFile, CatalogueTail, read},
     disk::{OpenMode, Sequential},
     encoded_entry::{EncodedEntry, EndedEntryBuilder},
-    job_reader::{Inspected, inspect},
+    job_reader::{Inspection, inspect},
     lock, unavailable,
 };
 use prost::Message;
@@ -23,7 +23,7 @@ use crate::{
     pb::{Job, storage::JobRecord},
 };
 
-impl Inner {
+impl EmbeddedStoreInner {
     /// Reads the catalogue, the names of all job files, and only those job files that the catalogue does not know.
     pub(super) fn load(&self) -> Result<Vec<Damage>> {
         let mut damage = Vec::new();
@@ -60,28 +60,28 @@ impl Inner {
         }
         let what = match found {
             None if !files.is_empty() => Some("is missing; made whole from the job files"),
-            Some(found) if found.tail == Tail::Damaged => {
+            Some(found) if found.tail == CatalogueTail::Damaged => {
                 self.directory.set_aside(&path);
                 Some("is damaged; made whole from the job files")
             }
-            Some(found) if found.tail == Tail::Torn => {
+            Some(found) if found.tail == CatalogueTail::Torn => {
                 self.directory.set_aside(&path);
                 Some("ends within an entry, which was cut off")
             }
             _ => None,
         };
         damage.extend(what.map(|what| Damage { job_id: None, lost: None, what: what.into() }));
-        let is_whole = found.is_some_and(|found| found.tail == Tail::Whole);
+        let is_whole = found.is_some_and(|found| found.tail == CatalogueTail::Whole);
         *lock(&self.catalogue) = Some(CatalogueFile::open(disk, &path, found, self.durability));
         let (known, unknown): (Vec<JobId>, Vec<JobId>) = {
             let index = lock(&self.index);
             files.into_iter().partition(|job_id| index.has(job_id))
         };
-        self.name_the_lost(known, is_whole, &mut damage);
+        self.report_lost_jobs(known, is_whole, &mut damage);
         for job_id in &unknown {
             self.index_unlisted_file(
                 job_id,
-                found.is_some_and(|found| found.tail != Tail::Damaged),
+                found.is_some_and(|found| found.tail != CatalogueTail::Damaged),
                 &mut damage,
             );
         }
@@ -142,7 +142,7 @@ impl Inner {
     }
 
     /// Reports the jobs that the catalogue knows and that have no file as lost. `known` are those that have one.
-    fn name_the_lost(&self, known: Vec<JobId>, is_whole: bool, damage: &mut Vec<Damage>) {
+    fn report_lost_jobs(&self, known: Vec<JobId>, is_whole: bool, damage: &mut Vec<Damage>) {
         if known.len() == lock(&self.index).len() {
             return;
         }
@@ -156,7 +156,7 @@ impl Inner {
                 false => "its file is missing; the job is lost, or was deleted",
             };
             damage.push(Damage { job_id: Some(job_id.clone()), lost: None, what: what.into() });
-            lock(&self.index).lose(&job_id);
+            lock(&self.index).mark_lost(&job_id);
         }
     }
 
@@ -165,7 +165,7 @@ impl Inner {
         let path = self.path_of(job_id);
         let before = damage.len();
         let inspected = inspect(&*self.directory.disk, &path, job_id, None, damage);
-        if is_read && matches!(inspected, Ok(Inspected::Lost)) {
+        if is_read && matches!(inspected, Ok(Inspection::Lost)) {
             // This job was never acknowledged: its creation was cut short by a full disk or a power loss.
             damage.truncate(before);
             tracing::info!(%job_id, "what is left of a job that was not accepted is removed");
@@ -173,20 +173,20 @@ impl Inner {
             self.directory.set_aside(&path);
         }
         let noted = match inspected {
-            Ok(Inspected::Ended(record, job, log_bytes)) => {
+            Ok(Inspection::Ended(record, job, log_bytes)) => {
                 // A failure does not prevent the start: see `sync_found`.
                 let _synced = self.sync_shown(&path);
                 let log_bytes = log_bytes + self.result_bytes(job_id);
-                let entry = Entry::new((*record).clone(), Some(&job));
+                let entry = IndexEntry::new((*record).clone(), Some(&job));
                 lock(&self.index).found_ended(job_id, entry, EndSummary::new(&job, log_bytes, false));
                 self.note(&record, Some((&job, log_bytes)))
             }
-            Ok(Inspected::Unfinished(record, _)) => {
+            Ok(Inspection::Unfinished(record, _)) => {
                 lock(&self.index).found_unfinished(job_id, (*record).clone());
                 self.note(&record, None)
             }
             // The damage was reported and the file copied above, or the job was never accepted.
-            Ok(Inspected::Lost) => {
+            Ok(Inspection::Lost) => {
                 self.directory.disk.remove(&path).map_err(|error| unavailable(&path, &error))
             }
             Err(error) => {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    super::{Batch, Claim, Created, Holder, Lease},
+    super::{Claim, CreateOutcome, EventBatch, Holder, Lease},
     lossy::LossyDisk,
     *,
 };
@@ -15,7 +15,7 @@ use crate::{
 
 /// What was requested of the store for one job, and what it acknowledged.
 #[derive(Debug, Default)]
-struct Asked {
+struct ExpectedJob {
     claim: Option<Claim>,
     is_created: bool,
     /// The number of events whose append was acknowledged.
@@ -30,12 +30,12 @@ struct Asked {
     is_broken: bool,
 }
 
-struct Run {
+struct PowerLossRun {
     disk: LossyDisk,
     path: PathBuf,
     durability: Durability,
     random: Random,
-    jobs: BTreeMap<JobId, Asked>,
+    jobs: BTreeMap<JobId, ExpectedJob>,
 }
 
 fn payload(job_id: &JobId, sequence: u32) -> Payload {
@@ -61,13 +61,13 @@ fn lease() -> Lease {
     Lease { holder: Holder::generate().unwrap(), time: Duration::from_secs(30) }
 }
 
-impl Run {
+impl PowerLossRun {
     async fn create(&mut self, store: &EmbeddedStore) {
         let job_id = JobId::generate().unwrap();
         let record = JobRecord { job: Some(job(&job_id, JobState::Queued, 0)), ..JobRecord::default() };
         let created = store.create(&record, &lease()).await;
         let asked = self.jobs.entry(job_id.clone()).or_default();
-        if let Ok(Created::New(claim)) = created {
+        if let Ok(CreateOutcome::New(claim)) = created {
             (asked.claim, asked.is_created) = (Some(claim), true);
             if self.random.percent(4) {
                 asked.is_broken = true;
@@ -83,9 +83,9 @@ impl Run {
         let Some(claim) = asked.claim.clone().filter(|_| !asked.end_asked) else { return };
         let events: Vec<Payload> =
             (asked.stored + 1..).take(count as usize).map(|sequence| payload(job_id, sequence)).collect();
-        let batches = vec![Arc::new(Batch::encoded(job_id, asked.stored + 1, &events))];
+        let batches = vec![Arc::new(EventBatch::encoded(job_id, asked.stored + 1, &events))];
         asked.written = asked.written.max(asked.stored + count);
-        if store.append(vec![Append { claim, batches }]).await.remove(0).is_ok() {
+        if store.append(vec![BatchAppend { claim, batches }]).await.remove(0).is_ok() {
             asked.stored += count;
             // The new frame overwrites what an earlier failed append left at this position.
             asked.written = asked.stored;
@@ -198,7 +198,7 @@ impl Run {
 
 async fn run(seed: u64, durability: Durability) {
     let mut random = Random(seed);
-    let mut run = Run {
+    let mut run = PowerLossRun {
         disk: LossyDisk::new(random.below(u64::MAX)),
         path: PathBuf::from("/store"),
         durability,

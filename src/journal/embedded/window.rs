@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     disk::{DiskFile, read_full_at},
-    kept_files::{KeptFiles, PooledFile},
+    open_file_pool::{OpenFilePool, PooledFile},
 };
 
 const READ_AHEAD: usize = 256 * 1024;
@@ -48,7 +48,7 @@ impl Window {
     }
 
     /// Returns the window for later use if its file may be kept open, and `None` otherwise.
-    pub(super) fn keep(self, kept_files: &KeptFiles) -> Option<Self> {
+    pub(super) fn keep(self, kept_files: &OpenFilePool) -> Option<Self> {
         Some(Self { file: kept_files.keep(self.file)?, ..self })
     }
 

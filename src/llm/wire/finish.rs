@@ -2,7 +2,7 @@
 
 /// Why an answer stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Finish {
+pub(super) enum FinishReason {
     /// It is complete, with or without calls.
     Natural,
     /// It calls tools.
@@ -21,7 +21,7 @@ pub(super) enum Finish {
     Other(String),
 }
 
-impl Finish {
+impl FinishReason {
     /// Returns the worse of two reasons, or the more specific one.
     pub(super) fn or_worse(self, other: Self) -> Self {
         let rank = |finish: &Self| match finish {
@@ -39,7 +39,7 @@ impl Finish {
 }
 
 /// Parses a finish reason, ignoring letter case; `None` if it gives no reason.
-pub(super) fn read(reason: &str) -> Option<Finish> {
+pub(super) fn read(reason: &str) -> Option<FinishReason> {
     let word = reason.trim().to_ascii_lowercase();
     // The model's own end token: <|eot_id|>, <|im_end|>, </s>, <end_of_turn>.
     let ends = ["eot", "end", "eos", "eom", "/s", "stop"];
@@ -47,17 +47,17 @@ pub(super) fn read(reason: &str) -> Option<Finish> {
     Some(match word.as_str() {
         "" | "null" | "none" | "finish_reason_unspecified" => return None,
         "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "stop_token" | "end" | "complete"
-        | "completed" | "done" | "finished" => Finish::Natural,
-        _ if is_token => Finish::Natural,
+        | "completed" | "done" | "finished" => FinishReason::Natural,
+        _ if is_token => FinishReason::Natural,
         "tool_calls" | "tool_call" | "toolcalls" | "function_call" | "function_calls" | "tool_use" => {
-            Finish::Calls
+            FinishReason::Calls
         }
         "length"
         | "max_tokens"
         | "max_output_tokens"
         | "model_length"
         | "max_length"
-        | "model_context_window_exceeded" => Finish::Length,
+        | "model_context_window_exceeded" => FinishReason::Length,
         "content_filter"
         | "content_filtered"
         | "safety"
@@ -67,13 +67,13 @@ pub(super) fn read(reason: &str) -> Option<Finish> {
         | "spii"
         | "image_safety"
         | "language"
-        | "guardrail_intervened" => Finish::Filtered(reason.trim().to_owned()),
-        "refusal" => Finish::Refused,
-        "pause_turn" => Finish::Paused,
+        | "guardrail_intervened" => FinishReason::Filtered(reason.trim().to_owned()),
+        "refusal" => FinishReason::Refused,
+        "pause_turn" => FinishReason::Paused,
         "malformed_function_call"
         | "unexpected_tool_call"
         | "malformed_response"
-        | "missing_thought_signature" => Finish::Unusable(reason.trim().to_owned()),
-        _ => Finish::Other(reason.trim().to_owned()),
+        | "missing_thought_signature" => FinishReason::Unusable(reason.trim().to_owned()),
+        _ => FinishReason::Other(reason.trim().to_owned()),
     })
 }

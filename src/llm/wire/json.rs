@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::llm::{Failure, FailureKind, SelectedModel, halves::readable, reported::shown};
+use crate::llm::{FailureKind, ModelFailure, SelectedModel, reported::shown, surrogates::readable};
 
 /// Parses the documents of an event. A server that omits the empty line between two events sends two in one.
 ///
 /// # Errors
 /// [`FailureKind::Malformed`] if it is not JSON.
-pub(super) fn documents(data: &str, selected: &SelectedModel) -> Result<Vec<Value>, Failure> {
+pub(super) fn documents(data: &str, selected: &SelectedModel) -> Result<Vec<Value>, ModelFailure> {
     let data = readable(data);
     let error = match serde_json::from_str(&data) {
         Ok(document) => return Ok(vec![document]),
@@ -20,7 +20,7 @@ pub(super) fn documents(data: &str, selected: &SelectedModel) -> Result<Vec<Valu
         let words: String = shown(&data, selected).chars().take(200).collect();
         let message =
             format!("the model's server answered with something that is not its protocol: {error}: {words}");
-        Failure { is_syntax: true, ..Failure::new(FailureKind::Malformed, message) }
+        ModelFailure { is_syntax: true, ..ModelFailure::new(FailureKind::Malformed, message) }
     })
 }
 
@@ -64,10 +64,10 @@ pub(super) fn says_nothing(value: &Value) -> bool {
 }
 
 /// Returns the failure for content in a form that cannot be read.
-pub(super) fn unreadable(what: &str, selected: &SelectedModel) -> Failure {
+pub(super) fn unreadable(what: &str, selected: &SelectedModel) -> ModelFailure {
     let message = format!(
         "the model's server sent a part that this gateway cannot read, and what it says would be lost: {}",
         shown(what, selected)
     );
-    Failure::new(FailureKind::Malformed, message)
+    ModelFailure::new(FailureKind::Malformed, message)
 }

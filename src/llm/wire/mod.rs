@@ -29,13 +29,13 @@ use serde_json::Value;
 
 use self::{
     calls::RawCall,
-    finish::Finish,
-    reading::{AnswerReader, Reading},
+    finish::FinishReason,
+    reading::{AnswerBodyReader, AnswerReader},
     turn::to_turn,
 };
 use super::{
-    AssistantMessage, Failure, FailureKind, Identity, Message, Model, ModelTurn, Piece, Pieces, Request,
-    SelectedModel, ToolCall, Usage,
+    AssistantMessage, FailureKind, Message, Model, ModelFailure, ModelIdentity, ModelRequest, ModelTurn,
+    Piece, Pieces, SelectedModel, ToolCall, Usage,
     connection::ProviderConnection,
     message::{MAX_CALLS, TOO_MANY_CALLS},
     provider::Wire,
@@ -50,7 +50,7 @@ const MAX_PAUSES: usize = 8;
 
 /// What an event adds to the answer.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum EventPart {
     Text(String),
     Reasoning(String),
 }
@@ -59,7 +59,7 @@ enum Part {
 #[derive(Debug, Default)]
 struct AnswerEnd {
     calls: Vec<RawCall>,
-    finish: Option<Finish>,
+    finish: Option<FinishReason>,
     /// The model's words if it refused; otherwise empty.
     refusal: String,
 }
@@ -70,7 +70,7 @@ trait Decoder: Send {
     ///
     /// # Errors
     /// When the server reports an error, or content cannot be read.
-    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure>;
+    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure>;
 
     /// Returns whether the server has said that nothing more follows.
     fn is_over(&self) -> bool;
@@ -94,7 +94,7 @@ trait Decoder: Send {
 /// The protocol of a provider.
 trait Protocol: Send + Sync + std::fmt::Debug {
     /// Returns the body of a request.
-    fn body(&self, request: &Request, selected: &SelectedModel) -> Value;
+    fn body(&self, request: &ModelRequest, selected: &SelectedModel) -> Value;
     /// Returns a decoder for its response.
     fn decoder(&self, selected: &Arc<SelectedModel>) -> Box<dyn Decoder>;
 }
@@ -102,7 +102,7 @@ trait Protocol: Send + Sync + std::fmt::Debug {
 /// A model that is reached through a provider's wire.
 #[derive(Debug)]
 pub(super) struct WireModel {
-    identity: Identity,
+    identity: ModelIdentity,
     selected: Arc<SelectedModel>,
     connection: ProviderConnection,
     protocol: Arc<dyn Protocol>,
@@ -155,25 +155,25 @@ impl WireModel {
             headers.remove(name.as_str());
         }
         let identity =
-            Identity { provider: selected.provider.name().to_owned(), model: selected.model.clone() };
+            ModelIdentity { provider: selected.provider.name().to_owned(), model: selected.model.clone() };
         let (selected, protocol) = (Arc::new(selected.clone()), protocol(wire));
         Ok(Self { identity, selected, connection, protocol, url, headers })
     }
 }
 
 impl Model for WireModel {
-    fn identity(&self) -> &Identity {
+    fn identity(&self) -> &ModelIdentity {
         &self.identity
     }
 
-    fn ask(&self, mut request: Request) -> Pieces {
+    fn ask(&self, mut request: ModelRequest) -> Pieces {
         let (selected, protocol) = (self.selected.clone(), self.protocol.clone());
         let (connection, url, headers) = (self.connection.clone(), self.url.clone(), self.headers.clone());
         let pieces = async_stream::try_stream! {
             let mut answer = AnswerReader::new(protocol.decoder(&selected));
             for _ in 0..=MAX_PAUSES {
                 let body = Bytes::from(protocol.body(&request, &selected).to_string());
-                let mut reading = Reading::new(connection.open(&url, headers.clone(), body, &selected).await?);
+                let mut reading = AnswerBodyReader::new(connection.open(&url, headers.clone(), body, &selected).await?);
                 loop {
                     let read = reading.read(&mut answer, &selected).await;
                     // What arrived before an error is still delivered.
@@ -210,15 +210,15 @@ impl Model for WireModel {
                 return;
             }
             yield Piece::Used(answer.used(&selected));
-            Err(Failure::new(FailureKind::Malformed, "the model paused its answer again and again and did not end it"))?;
+            Err(ModelFailure::new(FailureKind::Malformed, "the model paused its answer again and again and did not end it"))?;
         };
         pieces.boxed()
     }
 }
 
 /// Returns the failure for a body that ended before its answer did.
-fn closed() -> Failure {
-    Failure::new(
+fn closed() -> ModelFailure {
+    ModelFailure::new(
         FailureKind::Unreachable,
         "the model's server closed the connection in the middle of its answer",
     )

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    AnswerEnd, AssistantMessage, Decoder, Failure, Finish, ModelTurn, Part, Piece, Protocol, SelectedModel,
-    Usage, closed, to_turn,
+    AnswerEnd, AssistantMessage, Decoder, EventPart, FinishReason, ModelFailure, ModelTurn, Piece, Protocol,
+    SelectedModel, Usage, closed, to_turn,
 };
 use crate::llm::{
     connection::Body,
     events::EventReader,
-    halves::Joiner,
-    thinking::{Part as Place, Splitter},
+    reasoning::{Splitter, TextSegment as Place},
+    surrogates::SurrogateJoiner,
 };
 
 /// How much white space is accepted before a stream begins.
@@ -22,10 +22,10 @@ const MAX_BEGINNING_BYTES: usize = 4096;
 pub(super) struct AnswerReader {
     events: EventReader,
     decoder: Box<dyn Decoder>,
-    parts: Vec<Part>,
+    parts: Vec<EventPart>,
     splitter: Splitter,
-    text_halves: Joiner,
-    reasoning_halves: Joiner,
+    text_halves: SurrogateJoiner,
+    reasoning_halves: SurrogateJoiner,
     /// The text of the answer so far, without reasoning.
     pub(super) text: String,
     /// The pieces that are to be shown next.
@@ -44,8 +44,8 @@ impl AnswerReader {
             decoder,
             parts: Vec::new(),
             splitter: Splitter::default(),
-            text_halves: Joiner::default(),
-            reasoning_halves: Joiner::default(),
+            text_halves: SurrogateJoiner::default(),
+            reasoning_halves: SurrogateJoiner::default(),
             text: String::new(),
             pieces: Vec::new(),
             usage: Usage::default(),
@@ -55,7 +55,7 @@ impl AnswerReader {
     }
 
     /// Processes the next bytes, however they are split.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), ModelFailure> {
         let (decoder, parts) = (&mut self.decoder, &mut self.parts);
         let read = self.events.push(bytes, &mut |name, data| match decoder.is_over() {
             // Nothing that follows the end is part of the answer.
@@ -67,7 +67,7 @@ impl AnswerReader {
     }
 
     /// Processes the end of the bytes.
-    pub(super) fn end(&mut self) -> Result<(), Failure> {
+    pub(super) fn end(&mut self) -> Result<(), ModelFailure> {
         let (decoder, parts) = (&mut self.decoder, &mut self.parts);
         let is_over = decoder.is_over();
         // What is left may be an event that was cut off.
@@ -101,7 +101,7 @@ impl AnswerReader {
         selected: &Arc<SelectedModel>,
     ) -> Option<AssistantMessage> {
         let answer = self.decoder.answer();
-        let is_paused = answer.finish == Some(Finish::Paused);
+        let is_paused = answer.finish == Some(FinishReason::Paused);
         self.answer = Some(answer);
         if !is_paused {
             return None;
@@ -125,7 +125,7 @@ impl AnswerReader {
     }
 
     /// Returns the turn that the whole answer makes.
-    pub(super) fn turn(&mut self, selected: &SelectedModel) -> Result<ModelTurn, Failure> {
+    pub(super) fn turn(&mut self, selected: &SelectedModel) -> Result<ModelTurn, ModelFailure> {
         let reasoning = self.reasoning_halves.finish().map(|text| (Place::Reasoning, text));
         let text = self.text_halves.finish().map(|text| self.splitter.push(&text)).unwrap_or_default();
         let rest = self.splitter.finish();
@@ -143,13 +143,13 @@ impl AnswerReader {
     fn place_parts(&mut self) {
         for part in std::mem::take(&mut self.parts) {
             match part {
-                Part::Text(text) => {
+                EventPart::Text(text) => {
                     let text = self.text_halves.push(text);
                     for (place, text) in self.splitter.push(&text) {
                         self.place(place, text);
                     }
                 }
-                Part::Reasoning(text) => {
+                EventPart::Reasoning(text) => {
                     let text = self.reasoning_halves.push(text);
                     self.place(Place::Reasoning, text);
                 }
@@ -171,14 +171,14 @@ impl AnswerReader {
 }
 
 /// Reads the body of one answer.
-pub(super) struct Reading {
+pub(super) struct AnswerBodyReader {
     body: Option<Body>,
     /// What arrived before it was clear whether this is a stream of events.
     beginning: Vec<u8>,
     is_stream: bool,
 }
 
-impl Reading {
+impl AnswerBodyReader {
     pub(super) fn new(body: Body) -> Self {
         Self { body: Some(body), beginning: Vec::new(), is_stream: false }
     }
@@ -188,7 +188,7 @@ impl Reading {
         &mut self,
         answer: &mut AnswerReader,
         selected: &SelectedModel,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ModelFailure> {
         let Some(body) = &mut self.body else { return Ok(false) };
         let chunk = match body.next().await {
             // A server that breaks its connection after a complete answer, or leaves it open, does no harm.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{AnswerReader, Failure, Piece, SelectedModel, ToolCall, protocol};
+use super::{AnswerReader, ModelFailure, Piece, SelectedModel, ToolCall, protocol};
 use crate::{
     llm::{Api, Provider, Timeouts},
     secret::Secret,
@@ -40,7 +40,7 @@ pub(crate) fn replay((provider, api): (Provider, Api), stream: &[u8], size: usiz
     let selected = selected(provider, api);
     let protocol = selected.wire().map_or_else(|_| protocol(provider.wire()), protocol);
     let mut answer = AnswerReader::new(protocol.decoder(&selected));
-    let pushed: Result<Vec<()>, Failure> = stream.chunks(size).map(|chunk| answer.push(chunk)).collect();
+    let pushed: Result<Vec<()>, ModelFailure> = stream.chunks(size).map(|chunk| answer.push(chunk)).collect();
     let turn = pushed.and_then(|_| answer.end()).and_then(|()| {
         answer.paused(&*protocol, &selected);
         answer.turn(&selected)

@@ -4,10 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
-    AnswerEnd, AssistantMessage, Decoder, Failure, FailureKind, Finish, ModelTurn, RawCall, SelectedModel,
-    ToolCall, Usage, calls::arguments, closed,
+    AnswerEnd, AssistantMessage, Decoder, FailureKind, FinishReason, ModelFailure, ModelTurn, RawCall,
+    SelectedModel, ToolCall, Usage, calls::arguments, closed,
 };
-use crate::llm::{halves::Joiner, reported::shown};
+use crate::llm::{reported::shown, surrogates::SurrogateJoiner};
 
 pub(super) fn to_turn(
     answer: AnswerEnd,
@@ -15,43 +15,44 @@ pub(super) fn to_turn(
     decoder: &dyn Decoder,
     usage: Usage,
     selected: &SelectedModel,
-) -> Result<ModelTurn, Failure> {
-    let malformed = |message: &str| Err(Failure::new(FailureKind::Malformed, message));
+) -> Result<ModelTurn, ModelFailure> {
+    let malformed = |message: &str| Err(ModelFailure::new(FailureKind::Malformed, message));
     let AnswerEnd { calls, finish, refusal } = answer;
     let Some(finish) = finish else { return Err(closed()) };
-    if !refusal.is_empty() || finish == Finish::Refused {
+    if !refusal.is_empty() || finish == FinishReason::Refused {
         let words = if refusal.trim().is_empty() { text } else { &refusal };
-        let message = format!("the model refuses: {}", shown(&Joiner::whole(words.to_owned()), selected));
-        return Err(Failure::new(FailureKind::Refused, message));
+        let message =
+            format!("the model refuses: {}", shown(&SurrogateJoiner::whole(words.to_owned()), selected));
+        return Err(ModelFailure::new(FailureKind::Refused, message));
     }
     let finish_reason = match finish {
-        Finish::Filtered(reason) => {
+        FinishReason::Filtered(reason) => {
             return malformed(&format!(
                 "the provider filtered the answer ({}); say it in other words",
                 shown(&reason, selected)
             ));
         }
-        Finish::Unusable(reason) => {
-            return Err(Failure::chance(format!(
+        FinishReason::Unusable(reason) => {
+            return Err(ModelFailure::chance(format!(
                 "the model's server could not use what the model said: {}",
                 shown(&reason, selected)
             )));
         }
-        Finish::Other(reason) => {
+        FinishReason::Other(reason) => {
             return malformed(&format!(
                 "the model stopped for a reason that is no success: {}",
                 shown(&reason, selected)
             ));
         }
-        Finish::Length if !calls.is_empty() => {
+        FinishReason::Length if !calls.is_empty() => {
             return malformed(
                 "the answer was cut at its token limit in the middle of a tool call, which was not run; raise agent.max_tokens",
             );
         }
-        Finish::Calls if calls.is_empty() => {
+        FinishReason::Calls if calls.is_empty() => {
             return malformed("the model said that it calls a tool and named none");
         }
-        Finish::Length => "length",
+        FinishReason::Length => "length",
         _ if calls.is_empty() => "stop",
         _ => "tool_calls",
     };
@@ -62,7 +63,7 @@ pub(super) fn to_turn(
         if finish_reason == "length" {
             return malformed("the model used all of its tokens before it answered; raise agent.max_tokens");
         }
-        return Err(Failure::chance("the model's answer was empty"));
+        return Err(ModelFailure::chance("the model's answer was empty"));
     }
     let calls = identified(calls);
     let native = decoder.native(text, &calls);
@@ -80,10 +81,11 @@ fn identified(calls: Vec<RawCall>) -> Vec<ToolCall> {
     let mut made: Vec<ToolCall> = Vec::with_capacity(calls.len());
     for call in calls {
         let arguments = match arguments(&call.arguments) {
-            Ok(read) => {
-                Ok(read.into_iter().map(|(name, value)| (Joiner::whole(name), whole(value))).collect())
-            }
-            Err(raw) => Err(Joiner::whole(raw)),
+            Ok(read) => Ok(read
+                .into_iter()
+                .map(|(name, value)| (SurrogateJoiner::whole(name), whole(value)))
+                .collect()),
+            Err(raw) => Err(SurrogateJoiner::whole(raw)),
         };
         let is_other = |earlier: &ToolCall| {
             Some(&earlier.id) == call.id.as_ref()
@@ -110,10 +112,10 @@ fn identified(calls: Vec<RawCall>) -> Vec<ToolCall> {
 fn whole(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
-        Value::String(text) => Value::String(Joiner::whole(text)),
+        Value::String(text) => Value::String(SurrogateJoiner::whole(text)),
         Value::Array(items) => items.into_iter().map(whole).collect(),
         Value::Object(members) => {
-            members.into_iter().map(|(name, value)| (Joiner::whole(name), whole(value))).collect()
+            members.into_iter().map(|(name, value)| (SurrogateJoiner::whole(name), whole(value))).collect()
         }
         other => other,
     }

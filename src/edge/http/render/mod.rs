@@ -1,6 +1,6 @@
 //! Renders a batch of events as server-sent events, once for all its readers.
 
-mod quickly;
+mod fast_path;
 
 use std::io::Write;
 
@@ -21,11 +21,11 @@ pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
     // Large enough for most batches, because growing the buffer copies what was written.
     let mut text = Vec::with_capacity(batch.bytes().len() + batch.len() * FRAME_BYTES);
     let mut ends = Vec::with_capacity(batch.len());
-    let mut tail = quickly::Tail::default();
+    let mut tail = fast_path::EventSuffix::default();
     for index in 0..batch.len() {
         let sequence = batch.first_sequence() + u32::try_from(index).unwrap_or(0);
         let start = text.len();
-        if quickly::render(&mut text, batch.event_bytes(index), sequence, &mut tail).is_some() {
+        if fast_path::render(&mut text, batch.event_bytes(index), sequence, &mut tail).is_some() {
             ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
             continue;
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        AnswerEnd, Decoder, Failure, Finish, Part, ToolCall, Usage,
+        AnswerEnd, Decoder, EventPart, FinishReason, ModelFailure, ToolCall, Usage,
         calls::{Assembly, Fragment},
         finish,
         json::{count, documents, is_done, says_nothing, text, unreadable},
@@ -15,7 +15,7 @@ use super::{
     delta::only_text,
     request::of,
 };
-use crate::llm::{SelectedModel, halves::Joiner, reported};
+use crate::llm::{SelectedModel, reported, surrogates::SurrogateJoiner};
 
 /// The maximum number of pieces of reasoning that are sent back.
 const MAX_DETAILS: usize = 256;
@@ -26,7 +26,7 @@ const IGNORED: &[&str] =
 pub(super) struct ChatDecoder {
     selected: Arc<SelectedModel>,
     calls: Assembly,
-    finish: Option<Finish>,
+    finish: Option<FinishReason>,
     is_done: bool,
     refusal: String,
     usage: Usage,
@@ -51,7 +51,7 @@ impl ChatDecoder {
         }
     }
 
-    fn chunk(&mut self, name: &str, chunk: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn chunk(&mut self, name: &str, chunk: &Value, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         if let Some(error) = reported::in_document(name, chunk) {
             return Err(reported::failure(error, None, &self.selected));
         }
@@ -76,20 +76,22 @@ impl ChatDecoder {
         Ok(())
     }
 
-    fn choice(&mut self, choice: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn choice(&mut self, choice: &Value, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         if let Some(error) = reported::in_document("", choice) {
             return Err(reported::failure(error, None, &self.selected));
         }
         let delta = choice.get("delta").filter(|delta| !delta.is_null()).or_else(|| choice.get("message"));
         match delta {
             Some(Value::Object(delta)) => self.delta(delta, parts)?,
-            Some(Value::String(content)) if !content.is_empty() => parts.push(Part::Text(content.clone())),
+            Some(Value::String(content)) if !content.is_empty() => {
+                parts.push(EventPart::Text(content.clone()))
+            }
             Some(other) if !says_nothing(other) => {
                 return Err(unreadable(&other.to_string(), &self.selected));
             }
             _ => {
                 if let Some(content) = choice.as_str().or_else(|| text(choice, "text")) {
-                    parts.push(Part::Text(content.to_owned()));
+                    parts.push(EventPart::Text(content.to_owned()));
                 }
             }
         }
@@ -102,7 +104,7 @@ impl ChatDecoder {
         Ok(())
     }
 
-    fn delta(&mut self, delta: &Map<String, Value>, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn delta(&mut self, delta: &Map<String, Value>, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         let mut has_reasoning = false;
         for member in ["reasoning_content", "reasoning", "thinking"] {
             let said = delta.get(member).filter(|said| !says_nothing(said));
@@ -112,14 +114,14 @@ impl ChatDecoder {
             has_reasoning = true;
             self.reasoning.push_str(&words);
             self.reasoning_member = member;
-            parts.push(Part::Reasoning(words));
+            parts.push(EventPart::Reasoning(words));
         }
         if let Some(Value::Array(details)) = delta.get("reasoning_details") {
             for detail in details {
                 if let Some(words) = text(detail, "text").or_else(|| text(detail, "summary"))
                     && !has_reasoning
                 {
-                    parts.push(Part::Reasoning(words.to_owned()));
+                    parts.push(EventPart::Reasoning(words.to_owned()));
                 }
                 self.keep_detail(detail);
             }
@@ -171,10 +173,10 @@ impl ChatDecoder {
     }
 
     /// Reads text, or a list of parts: strings, objects with text, reasoning.
-    fn content(&mut self, content: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn content(&mut self, content: &Value, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         match content {
             _ if says_nothing(content) => {}
-            Value::String(words) => parts.push(Part::Text(words.clone())),
+            Value::String(words) => parts.push(EventPart::Text(words.clone())),
             Value::Array(items) => items.iter().try_for_each(|item| self.content(item, parts))?,
             Value::Object(_) => {
                 let kind = text(content, "type").unwrap_or("text");
@@ -182,11 +184,11 @@ impl ChatDecoder {
                     "thinking" | "reasoning" => {
                         let inner = ["thinking", "reasoning", "text", "content"].iter();
                         let words = inner.filter_map(|member| reasoning_words(content.get(*member)?)).next();
-                        parts.extend(words.map(Part::Reasoning));
+                        parts.extend(words.map(EventPart::Reasoning));
                     }
                     "refusal" => self.refusal.push_str(text(content, "refusal").unwrap_or_default()),
                     _ => match text(content, "text").or_else(|| text(content, "content")) {
-                        Some(words) => parts.push(Part::Text(words.to_owned())),
+                        Some(words) => parts.push(EventPart::Text(words.to_owned())),
                         // A type alone is not content.
                         None if content.as_object().is_some_and(|members| {
                             members.iter().all(|(name, value)| name == "type" || says_nothing(value))
@@ -249,10 +251,10 @@ fn reasoning_words(said: &Value) -> Option<String> {
 }
 
 impl Decoder for ChatDecoder {
-    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         if let Some(text) = only_text(data) {
             if !text.is_empty() {
-                parts.push(Part::Text(text.into_owned()));
+                parts.push(EventPart::Text(text.into_owned()));
             }
             return Ok(());
         }
@@ -290,7 +292,7 @@ impl Decoder for ChatDecoder {
         let calls = self.calls.take();
         // A proxy may have ended the stream, so a call without arguments may have been cut off.
         let is_whole = calls.iter().all(|call| !call.arguments.trim().is_empty());
-        let done = (self.is_done && is_whole).then_some(Finish::Natural);
+        let done = (self.is_done && is_whole).then_some(FinishReason::Natural);
         AnswerEnd { calls, finish: self.finish.take().or(done), refusal: std::mem::take(&mut self.refusal) }
     }
 
@@ -301,7 +303,7 @@ impl Decoder for ChatDecoder {
             if !self.reasoning_details.is_empty() {
                 further.insert("reasoning_details".to_owned(), json!(self.reasoning_details));
             } else if !self.reasoning.is_empty() && self.reasoning_member == "reasoning_content" {
-                let words = Joiner::whole(self.reasoning.clone());
+                let words = SurrogateJoiner::whole(self.reasoning.clone());
                 further.insert("reasoning_content".to_owned(), json!(words));
             }
         }

@@ -9,12 +9,12 @@ use serde::{
 
 /// Returns the text of a chunk that has no other content, or `None`.
 pub(super) fn only_text(data: &str) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Chunk<'_>>(data).ok().and_then(|chunk| chunk.0)
+    serde_json::from_str::<ChunkText<'_>>(data).ok().and_then(|chunk| chunk.0)
 }
 
-struct Chunk<'a>(Option<Cow<'a, str>>);
+struct ChunkText<'a>(Option<Cow<'a, str>>);
 struct Choices<'a>(Option<Cow<'a, str>>);
-struct Choice<'a>(Option<Cow<'a, str>>);
+struct ChoiceText<'a>(Option<Cow<'a, str>>);
 struct Delta<'a>(Option<Cow<'a, str>>);
 struct Text<'a>(Cow<'a, str>);
 /// Whether a value is null.
@@ -47,7 +47,7 @@ macro_rules! object {
     };
 }
 
-object!(Chunk, "a chunk", |key, map, found| match &*key.0 {
+object!(ChunkText, "a chunk", |key, map, found| match &*key.0 {
     "choices" => {
         found = map.next_value::<Choices<'de>>()?.0;
         found.is_some()
@@ -61,7 +61,7 @@ object!(Chunk, "a chunk", |key, map, found| match &*key.0 {
     _ => map.next_value::<IsNull>()?.0,
 });
 
-object!(Choice, "a choice", |key, map, found| match &*key.0 {
+object!(ChoiceText, "a choice", |key, map, found| match &*key.0 {
     "delta" => {
         found = map.next_value::<Delta<'de>>()?.0;
         found.is_some()
@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Choices<'de> {
             }
 
             fn visit_seq<S: SeqAccess<'de>>(self, mut choices: S) -> Result<Self::Value, S::Error> {
-                let Some(Choice(first)) = choices.next_element()? else { return Ok(Choices(None)) };
+                let Some(ChoiceText(first)) = choices.next_element()? else { return Ok(Choices(None)) };
                 let is_alone = choices.next_element::<IgnoredAny>()?.is_none();
                 while choices.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(Choices(first.filter(|_| is_alone)))

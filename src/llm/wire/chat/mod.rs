@@ -9,13 +9,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Decoder, Protocol};
-use crate::llm::{Request, SelectedModel};
+use crate::llm::{ModelRequest, SelectedModel};
 
 #[derive(Debug)]
 pub(super) struct Chat;
 
 impl Protocol for Chat {
-    fn body(&self, request: &Request, selected: &SelectedModel) -> Value {
+    fn body(&self, request: &ModelRequest, selected: &SelectedModel) -> Value {
         request::body(request, selected)
     }
 

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::llm::{AssistantMessage, Message, Provider, Request, SelectedModel, ToolCall};
+use crate::llm::{AssistantMessage, Message, ModelRequest, Provider, SelectedModel, ToolCall};
 
-pub(super) fn body(request: &Request, selected: &SelectedModel) -> Value {
+pub(super) fn body(request: &ModelRequest, selected: &SelectedModel) -> Value {
     let mut messages = Vec::with_capacity(request.messages.len() + 1);
     if !request.system.is_empty() {
         messages.push(json!({"role": "system", "content": request.system}));

@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        AnswerEnd, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage,
+        AnswerEnd, Decoder, EventPart, FinishReason, ModelFailure, RawCall, ToolCall, Usage,
         calls::arguments,
         finish,
         json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
     },
     request::call,
 };
-use crate::llm::{SelectedModel, halves::Joiner, reported};
+use crate::llm::{SelectedModel, reported, surrogates::SurrogateJoiner};
 
 /// A part, in the form in which it is sent back.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ enum SignedPart {
 }
 
 #[derive(Debug)]
-struct Call {
+struct GeminiCall {
     id: Option<String>,
     name: String,
     arguments: Map<String, Value>,
@@ -34,8 +34,8 @@ struct Call {
 pub(super) struct GeminiDecoder {
     selected: Arc<SelectedModel>,
     kept: Vec<SignedPart>,
-    calls: Vec<Call>,
-    finish: Option<Finish>,
+    calls: Vec<GeminiCall>,
+    finish: Option<FinishReason>,
     is_over: bool,
     usage: Usage,
 }
@@ -52,7 +52,12 @@ impl GeminiDecoder {
         }
     }
 
-    fn document(&mut self, name: &str, document: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn document(
+        &mut self,
+        name: &str,
+        document: &Value,
+        parts: &mut Vec<EventPart>,
+    ) -> Result<(), ModelFailure> {
         if let Some(error) = reported::in_document(name, document) {
             return Err(reported::failure(error, None, &self.selected));
         }
@@ -60,7 +65,7 @@ impl GeminiDecoder {
         if let Some(reason) =
             document.get("promptFeedback").and_then(|feedback| text(feedback, "blockReason"))
         {
-            self.finish = Some(Finish::Filtered(reason.to_owned()));
+            self.finish = Some(FinishReason::Filtered(reason.to_owned()));
         }
         let candidates: Vec<&Value> = match document.get("candidates") {
             Some(Value::Array(candidates)) => candidates.iter().collect(),
@@ -79,9 +84,15 @@ impl GeminiDecoder {
             if let Some(reason) = text(candidate, "finishReason").and_then(finish::read) {
                 let words = text(candidate, "finishMessage");
                 let reason = match (reason, words) {
-                    (Finish::Unusable(reason), Some(words)) => Finish::Unusable(format!("{reason}: {words}")),
-                    (Finish::Other(reason), Some(words)) => Finish::Other(format!("{reason}: {words}")),
-                    (Finish::Filtered(reason), Some(words)) => Finish::Filtered(format!("{reason}: {words}")),
+                    (FinishReason::Unusable(reason), Some(words)) => {
+                        FinishReason::Unusable(format!("{reason}: {words}"))
+                    }
+                    (FinishReason::Other(reason), Some(words)) => {
+                        FinishReason::Other(format!("{reason}: {words}"))
+                    }
+                    (FinishReason::Filtered(reason), Some(words)) => {
+                        FinishReason::Filtered(format!("{reason}: {words}"))
+                    }
                     (reason, _) => reason,
                 };
                 self.finish = Some(match self.finish.take() {
@@ -93,7 +104,7 @@ impl GeminiDecoder {
         Ok(())
     }
 
-    fn part(&mut self, part: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn part(&mut self, part: &Value, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         if let Some(words) = part.as_str() {
             return self.part(&json!({ "text": words }), parts);
         }
@@ -105,7 +116,7 @@ impl GeminiDecoder {
             if part.get("thought").and_then(Value::as_bool) == Some(true) {
                 // Thoughts are only a summary, which is not sent back.
                 if !words.is_empty() {
-                    parts.push(Part::Reasoning(words.to_owned()));
+                    parts.push(EventPart::Reasoning(words.to_owned()));
                 }
                 return Ok(());
             }
@@ -116,7 +127,7 @@ impl GeminiDecoder {
                 _ => self.kept.push(SignedPart::Text { words: words.to_owned(), signature }),
             }
             if !words.is_empty() {
-                parts.push(Part::Text(words.to_owned()));
+                parts.push(EventPart::Text(words.to_owned()));
             }
             return Ok(());
         }
@@ -139,7 +150,7 @@ impl GeminiDecoder {
     }
 
     /// Reads a call, or a continuation of the previous one: a part without a name, or with the same id and name.
-    fn call(&mut self, call: &Value, signature: Option<Value>) -> Result<(), Failure> {
+    fn call(&mut self, call: &Value, signature: Option<Value>) -> Result<(), ModelFailure> {
         let name = text(call, "name").unwrap_or_default();
         let id = identifier(call.get("id"));
         let arguments = match call.get("args") {
@@ -166,7 +177,7 @@ impl GeminiDecoder {
             }
             return Ok(());
         }
-        self.calls.push(Call { id, name: name.to_owned(), arguments });
+        self.calls.push(GeminiCall { id, name: name.to_owned(), arguments });
         self.kept.push(SignedPart::Call(self.calls.len() - 1, signature));
         Ok(())
     }
@@ -188,7 +199,7 @@ impl GeminiDecoder {
 }
 
 impl Decoder for GeminiDecoder {
-    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         if is_done(data) {
             self.is_over = true;
             return Ok(());
@@ -226,7 +237,7 @@ impl Decoder for GeminiDecoder {
         });
         AnswerEnd {
             calls: calls.collect(),
-            finish: self.finish.take().or(self.is_over.then_some(Finish::Natural)),
+            finish: self.finish.take().or(self.is_over.then_some(FinishReason::Natural)),
             refusal: String::new(),
         }
     }
@@ -237,7 +248,7 @@ impl Decoder for GeminiDecoder {
             let (mut part, signature) = match kept {
                 SignedPart::Text { words, signature: None } if words.is_empty() => return None,
                 SignedPart::Text { words, signature } => {
-                    (json!({"text": Joiner::whole(words.clone())}), signature)
+                    (json!({"text": SurrogateJoiner::whole(words.clone())}), signature)
                 }
                 SignedPart::Call(position, signature) => (call(calls.get(*position)?), signature),
             };

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::llm::{Message, Request, SelectedModel, ToolCall};
+use crate::llm::{Message, ModelRequest, SelectedModel, ToolCall};
 
-pub(super) fn body(request: &Request, selected: &SelectedModel) -> Value {
+pub(super) fn body(request: &ModelRequest, selected: &SelectedModel) -> Value {
     let contents: Vec<Value> = request.messages.iter().map(message).collect();
     let mut body = json!({ "contents": contents });
     if !request.system.is_empty() {

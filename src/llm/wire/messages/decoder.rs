@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        AnswerEnd, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
+        AnswerEnd, Decoder, EventPart, FinishReason, ModelFailure, RawCall, ToolCall, Usage, finish,
         json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
     },
     request::call,
 };
-use crate::llm::{SelectedModel, halves::Joiner, reported};
+use crate::llm::{SelectedModel, reported, surrogates::SurrogateJoiner};
 
 /// A block of the message, as far as it has arrived.
 #[derive(Debug)]
-enum Block {
+enum MessageBlock {
     Text(String),
     Thinking {
         words: String,
@@ -31,11 +31,11 @@ enum Block {
 pub(super) struct MessagesDecoder {
     selected: Arc<SelectedModel>,
     /// In the order in which they began, each with the number that the server gave it.
-    blocks: Vec<(Option<u64>, Block)>,
+    blocks: Vec<(Option<u64>, MessageBlock)>,
     /// Whether the call that began last arrived with its arguments.
     has_input: bool,
     calls: Vec<RawCall>,
-    finish: Option<Finish>,
+    finish: Option<FinishReason>,
     is_over: bool,
     usage: Usage,
 }
@@ -53,7 +53,12 @@ impl MessagesDecoder {
         }
     }
 
-    fn document(&mut self, name: &str, document: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn document(
+        &mut self,
+        name: &str,
+        document: &Value,
+        parts: &mut Vec<EventPart>,
+    ) -> Result<(), ModelFailure> {
         if let Some(error) = reported::in_document(name, document) {
             return Err(reported::failure(error, None, &self.selected));
         }
@@ -94,15 +99,20 @@ impl MessagesDecoder {
     }
 
     /// Begins a block. `index` is the server's number for it; some servers number every block 0.
-    fn begin(&mut self, index: Option<u64>, block: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn begin(
+        &mut self,
+        index: Option<u64>,
+        block: &Value,
+        parts: &mut Vec<EventPart>,
+    ) -> Result<(), ModelFailure> {
         let kind = text(block, "type").unwrap_or("text");
         let begun = match kind {
-            "text" => Block::Text(String::new()),
-            "thinking" => Block::Thinking {
+            "text" => MessageBlock::Text(String::new()),
+            "thinking" => MessageBlock::Thinking {
                 words: String::new(),
                 signature: text(block, "signature").unwrap_or_default().to_owned(),
             },
-            "redacted_thinking" => Block::Redacted(block.clone()),
+            "redacted_thinking" => MessageBlock::Redacted(block.clone()),
             "tool_use" => {
                 let input = block
                     .get("input")
@@ -113,7 +123,7 @@ impl MessagesDecoder {
                     name: text(block, "name").unwrap_or_default().to_owned(),
                     arguments: input.map(ToString::to_string).unwrap_or_default(),
                 });
-                Block::Call(self.calls.len() - 1)
+                MessageBlock::Call(self.calls.len() - 1)
             }
             _ => {
                 let members = block.as_object();
@@ -125,7 +135,7 @@ impl MessagesDecoder {
                 }) {
                     return Err(unreadable(&format!("a block of the type {kind}: {block}"), &self.selected));
                 }
-                Block::Empty
+                MessageBlock::Empty
             }
         };
         self.blocks.push((index, begun));
@@ -137,7 +147,12 @@ impl MessagesDecoder {
         Ok(())
     }
 
-    fn delta(&mut self, index: Option<u64>, delta: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn delta(
+        &mut self,
+        index: Option<u64>,
+        delta: &Value,
+        parts: &mut Vec<EventPart>,
+    ) -> Result<(), ModelFailure> {
         if !delta.is_object() && !says_nothing(delta) {
             return Err(unreadable(&delta.to_string(), &self.selected));
         }
@@ -153,9 +168,9 @@ impl MessagesDecoder {
                 index,
                 match kind {
                     "thinking_delta" | "signature_delta" => {
-                        Block::Thinking { words: String::new(), signature: String::new() }
+                        MessageBlock::Thinking { words: String::new(), signature: String::new() }
                     }
-                    _ => Block::Text(String::new()),
+                    _ => MessageBlock::Text(String::new()),
                 },
             ));
             0
@@ -163,21 +178,21 @@ impl MessagesDecoder {
         let Some((_, block)) = self.blocks.get_mut(position) else { return Ok(()) };
         // The members decide, because some servers omit the type.
         if let Some(piece) = text(delta, "text")
-            && let Block::Text(words) = block
+            && let MessageBlock::Text(words) = block
         {
             words.push_str(piece);
-            parts.push(Part::Text(piece.to_owned()));
+            parts.push(EventPart::Text(piece.to_owned()));
         } else if let Some(piece) = text(delta, "thinking")
-            && let Block::Thinking { words, .. } = block
+            && let MessageBlock::Thinking { words, .. } = block
         {
             words.push_str(piece);
-            parts.push(Part::Reasoning(piece.to_owned()));
+            parts.push(EventPart::Reasoning(piece.to_owned()));
         } else if let Some(piece) = text(delta, "signature")
-            && let Block::Thinking { signature, .. } = block
+            && let MessageBlock::Thinking { signature, .. } = block
         {
             signature.push_str(piece);
         } else if let Some(piece) = text(delta, "partial_json")
-            && let Block::Call(call) = block
+            && let MessageBlock::Call(call) = block
             && let Some(call) = self.calls.get_mut(*call)
         {
             if std::mem::take(&mut self.has_input) {
@@ -210,7 +225,7 @@ impl MessagesDecoder {
 }
 
 impl Decoder for MessagesDecoder {
-    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         if is_done(data) {
             self.is_over = true;
             return Ok(());
@@ -243,7 +258,7 @@ impl Decoder for MessagesDecoder {
     fn answer(&mut self) -> AnswerEnd {
         // Without a finish reason, a call without arguments may have been cut off.
         let is_whole = self.calls.iter().all(|call| !call.arguments.trim().is_empty());
-        let done = (self.is_over && is_whole).then_some(Finish::Natural);
+        let done = (self.is_over && is_whole).then_some(FinishReason::Natural);
         AnswerEnd { calls: self.calls.clone(), finish: self.finish.take().or(done), refusal: String::new() }
     }
 
@@ -251,15 +266,17 @@ impl Decoder for MessagesDecoder {
     /// is not text, so it is left out.
     fn native(&self, _: &str, calls: &[ToolCall]) -> Value {
         let content = self.blocks.iter().filter_map(|(_, block)| match block {
-            Block::Text(words) if words.trim().is_empty() => None,
-            Block::Text(words) => Some(json!({"type": "text", "text": Joiner::whole(words.clone())})),
-            Block::Thinking { signature, .. } if signature.is_empty() => None,
-            Block::Thinking { words, signature } => {
+            MessageBlock::Text(words) if words.trim().is_empty() => None,
+            MessageBlock::Text(words) => {
+                Some(json!({"type": "text", "text": SurrogateJoiner::whole(words.clone())}))
+            }
+            MessageBlock::Thinking { signature, .. } if signature.is_empty() => None,
+            MessageBlock::Thinking { words, signature } => {
                 Some(json!({"type": "thinking", "thinking": words, "signature": signature}))
             }
-            Block::Redacted(block) => Some(block.clone()),
-            Block::Call(position) => calls.get(*position).map(call),
-            Block::Empty => None,
+            MessageBlock::Redacted(block) => Some(block.clone()),
+            MessageBlock::Call(position) => calls.get(*position).map(call),
+            MessageBlock::Empty => None,
         });
         json!({"role": "assistant", "content": content.collect::<Vec<_>>()})
     }

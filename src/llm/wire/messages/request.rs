@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::llm::{Message, Request, SelectedModel, ToolCall};
+use crate::llm::{Message, ModelRequest, SelectedModel, ToolCall};
 
 /// Returns the token limit, which the wire requires: the maximum of a model's family, and a small one for unknown models.
 fn default_max_tokens(model: &str) -> u32 {
@@ -20,7 +20,7 @@ fn default_max_tokens(model: &str) -> u32 {
     families.iter().find(|(family, _)| model.starts_with(family)).map_or(4_096, |(_, most)| *most)
 }
 
-pub(super) fn body(request: &Request, selected: &SelectedModel) -> Value {
+pub(super) fn body(request: &ModelRequest, selected: &SelectedModel) -> Value {
     let mut messages: Vec<Value> = request.messages.iter().map(message).collect();
     // Two cache marks: at the end of what every command begins with, and at the current end of this conversation.
     if selected.caches_prompts

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        AnswerEnd, Decoder, Failure, Finish, Part, RawCall, ToolCall, Usage, finish,
+        AnswerEnd, Decoder, EventPart, FinishReason, ModelFailure, RawCall, ToolCall, Usage, finish,
         json::{count, documents, identifier, is_done, says_nothing, text, unreadable},
         tokens,
     },
     request::{call, said},
 };
-use crate::llm::{SelectedModel, halves::Joiner, reported};
+use crate::llm::{SelectedModel, reported, surrogates::SurrogateJoiner};
 
 /// Items of tools that the server runs itself; their results are in the text.
 const SERVERS_OWN: [&str; 7] = [
@@ -23,7 +23,7 @@ const SERVERS_OWN: [&str; 7] = [
 
 /// An item of the answer, as far as it has arrived.
 #[derive(Debug, Default)]
-struct Item {
+struct ResponseItem {
     /// The server's id for it.
     id: Option<String>,
     /// Its type at the time it was added.
@@ -37,7 +37,7 @@ struct Item {
     call: Option<RawCall>,
 }
 
-impl Item {
+impl ResponseItem {
     fn kind(&self) -> &str {
         match (&self.whole, &self.kind) {
             (Some(whole), _) => text(whole, "type").unwrap_or("message"),
@@ -51,9 +51,9 @@ impl Item {
 
 pub(super) struct ResponsesDecoder {
     selected: Arc<SelectedModel>,
-    items: BTreeMap<u64, Item>,
+    items: BTreeMap<u64, ResponseItem>,
     refusal: String,
-    finish: Option<Finish>,
+    finish: Option<FinishReason>,
     usage: Usage,
 }
 
@@ -82,14 +82,19 @@ impl ResponsesDecoder {
         count(document.get("output_index")).or_else(named).unwrap_or_else(latest)
     }
 
-    fn item(&mut self, document: &Value) -> &mut Item {
+    fn item(&mut self, document: &Value) -> &mut ResponseItem {
         let (place, id) = (self.place(document), item_id(document));
         let item = self.items.entry(place).or_default();
         item.id = item.id.take().or(id);
         item
     }
 
-    fn document(&mut self, name: &str, document: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn document(
+        &mut self,
+        name: &str,
+        document: &Value,
+        parts: &mut Vec<EventPart>,
+    ) -> Result<(), ModelFailure> {
         let kind = text(document, "type").unwrap_or(name);
         let response = document.get("response").unwrap_or(&Value::Null);
         if let Some(error) =
@@ -110,7 +115,7 @@ impl ResponsesDecoder {
                 if let Some(piece) = delta {
                     let part = count(document.get("content_index")).unwrap_or(0);
                     self.item(document).said.entry(part).or_default().push_str(piece);
-                    parts.push(Part::Text(piece.to_owned()));
+                    parts.push(EventPart::Text(piece.to_owned()));
                 }
             }
             "response.refusal.delta" => self.refusal.push_str(delta.unwrap_or_default()),
@@ -139,11 +144,11 @@ impl ResponsesDecoder {
             | "response.reasoning_summary.delta" => {
                 if let Some(piece) = delta {
                     self.item(document).reasoned = true;
-                    parts.push(Part::Reasoning(piece.to_owned()));
+                    parts.push(EventPart::Reasoning(piece.to_owned()));
                 }
             }
             "response.reasoning_summary_part.added" if self.item(document).reasoned => {
-                parts.push(Part::Reasoning("\n\n".to_owned()));
+                parts.push(EventPart::Reasoning("\n\n".to_owned()));
             }
             "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
                 self.end(kind, response, parts)?;
@@ -154,7 +159,7 @@ impl ResponsesDecoder {
         Ok(())
     }
 
-    fn added(&mut self, document: &Value) -> Result<(), Failure> {
+    fn added(&mut self, document: &Value) -> Result<(), ModelFailure> {
         let item = document.get("item").unwrap_or(&Value::Null);
         if text(item, "type") == Some("function_call") {
             let begun = raw_call(item);
@@ -167,7 +172,7 @@ impl ResponsesDecoder {
     }
 
     /// Completes an item: what it holds and has not arrived before is added now.
-    fn done(&mut self, place: u64, whole: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn done(&mut self, place: u64, whole: &Value, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         let item = self.items.entry(place).or_default();
         if item.whole.is_some() {
             return Ok(());
@@ -188,7 +193,7 @@ impl ResponsesDecoder {
                             if let Some(rest) =
                                 words.strip_prefix(said.as_str()).filter(|rest| !rest.is_empty())
                             {
-                                parts.push(Part::Text(rest.to_owned()));
+                                parts.push(EventPart::Text(rest.to_owned()));
                                 said.push_str(rest);
                             }
                         }
@@ -224,7 +229,7 @@ impl ResponsesDecoder {
                     .flatten();
                 if !item.reasoned {
                     for words in words.filter_map(|part| text(part, "text")) {
-                        parts.push(Part::Reasoning(words.to_owned()));
+                        parts.push(EventPart::Reasoning(words.to_owned()));
                     }
                 }
             }
@@ -238,7 +243,7 @@ impl ResponsesDecoder {
     }
 
     /// Ends the answer; this event repeats all of it.
-    fn end(&mut self, kind: &str, response: &Value, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn end(&mut self, kind: &str, response: &Value, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         let mut kinds = BTreeMap::new();
         for whole in response.get("output").and_then(Value::as_array).into_iter().flatten() {
             let kind = text(whole, "type").unwrap_or("message").to_owned();
@@ -254,11 +259,11 @@ impl ResponsesDecoder {
         let reason = response.get("incomplete_details").and_then(|details| text(details, "reason"));
         let status = text(response, "status").unwrap_or(kind.trim_start_matches("response."));
         self.finish = Some(match (status, reason) {
-            ("completed", _) => Finish::Natural,
+            ("completed", _) => FinishReason::Natural,
             ("incomplete", Some(reason)) => {
-                finish::read(reason).unwrap_or_else(|| Finish::Other(reason.to_owned()))
+                finish::read(reason).unwrap_or_else(|| FinishReason::Other(reason.to_owned()))
             }
-            (status, reason) => Finish::Other(reason.unwrap_or(status).to_owned()),
+            (status, reason) => FinishReason::Other(reason.unwrap_or(status).to_owned()),
         });
         Ok(())
     }
@@ -287,7 +292,7 @@ fn raw_call(item: &Value) -> RawCall {
 }
 
 impl Decoder for ResponsesDecoder {
-    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<Part>) -> Result<(), Failure> {
+    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure> {
         if is_done(data) || data.trim().is_empty() {
             return Ok(());
         }
@@ -335,7 +340,7 @@ impl Decoder for ResponsesDecoder {
                 }
                 _ => {
                     let words: String = item.said.values().map(String::as_str).collect();
-                    (!words.is_empty()).then(|| said(&Joiner::whole(words)))
+                    (!words.is_empty()).then(|| said(&SurrogateJoiner::whole(words)))
                 }
             }
         });

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Decoder, Protocol};
-use crate::llm::{Request, SelectedModel};
+use crate::llm::{ModelRequest, SelectedModel};
 
 #[derive(Debug)]
 pub(super) struct Responses;
 
 impl Protocol for Responses {
-    fn body(&self, request: &Request, selected: &SelectedModel) -> Value {
+    fn body(&self, request: &ModelRequest, selected: &SelectedModel) -> Value {
         request::body(request, selected)
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::llm::{Message, Request, SelectedModel, ToolCall, ToolDefinition};
+use crate::llm::{Message, ModelRequest, SelectedModel, ToolCall, ToolDefinition};
 
 /// Returns whether a model reasons, judging by its name: other models reject the parameters for reasoning.
 fn reasons(model: &str) -> bool {
@@ -12,7 +12,7 @@ fn reasons(model: &str) -> bool {
     is_series || ((name.starts_with("gpt-5") || name.starts_with("codex")) && !is_chat)
 }
 
-pub(super) fn body(request: &Request, selected: &SelectedModel) -> Value {
+pub(super) fn body(request: &ModelRequest, selected: &SelectedModel) -> Value {
     let mut body = json!({
         "model": selected.model,
         "input": request.messages.iter().flat_map(items).collect::<Vec<_>>(),

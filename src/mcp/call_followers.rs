@@ -39,7 +39,7 @@ impl CallFollowers {
 impl FollowerGuard {
     /// Returns when the client of a call that was cut off has not come back in time. Where another call waits for the
     /// job by then, that call decides: this one is no longer counted and never returns.
-    pub(super) async fn given_up(self) {
+    pub(super) async fn wait_until_abandoned(self) {
         tokio::time::sleep(RETURN_TIME).await;
         let is_alone = self.followed.lock().get(&self.job_id).is_none_or(|calls| *calls == 1);
         drop(self);
@@ -68,9 +68,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_calls_that_are_cut_off_the_last_one_decides() {
         let followed = CallFollowers::default();
-        let mut first = std::pin::pin!(followed.follow("job").given_up());
+        let mut first = std::pin::pin!(followed.follow("job").wait_until_abandoned());
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut first).await.is_err());
-        let second = followed.follow("job").given_up();
+        let second = followed.follow("job").wait_until_abandoned();
         let second = async { tokio::time::timeout(RETURN_TIME * 2, second).await };
         let first = async { tokio::time::timeout(RETURN_TIME * 2, &mut first).await };
         let (first, second) = tokio::join!(first, second);

@@ -28,13 +28,13 @@ const MAX_DEPTH: usize = 32;
 const MAX_COST: u64 = 10_000;
 
 /// A server's list, and why it is not complete if it is not.
-pub(super) struct Listed {
+pub(super) struct ToolListing {
     pub(super) tools: Vec<Tool>,
     pub(super) cut: Option<&'static str>,
 }
 
 /// Reads a server's tools page by page, within the bounds above.
-pub(super) async fn list(peer: &Peer<RoleClient>) -> Result<Listed, ServiceError> {
+pub(super) async fn list(peer: &Peer<RoleClient>) -> Result<ToolListing, ServiceError> {
     let (mut tools, mut bytes, mut seen) = (Vec::new(), 0, HashSet::new());
     let mut cursor: Option<String> = None;
     for _ in 0..MAX_PAGES {
@@ -44,22 +44,22 @@ pub(super) async fn list(peer: &Peer<RoleClient>) -> Result<Listed, ServiceError
         for tool in page.tools {
             bytes += serde_json::to_string(&tool).map_or(0, |text| text.len());
             if tools.len() == MAX_TOOLS {
-                return Ok(Listed { tools, cut: Some("it lists more than 512 tools") });
+                return Ok(ToolListing { tools, cut: Some("it lists more than 512 tools") });
             }
             if bytes > MAX_LIST_BYTES {
-                return Ok(Listed { tools, cut: Some("its list is longer than 4 MiB") });
+                return Ok(ToolListing { tools, cut: Some("its list is longer than 4 MiB") });
             }
             tools.push(tool);
         }
         match page.next_cursor.filter(|next| !next.is_empty()) {
-            None => return Ok(Listed { tools, cut: None }),
+            None => return Ok(ToolListing { tools, cut: None }),
             Some(next) if !seen.insert(next.clone()) => {
-                return Ok(Listed { tools, cut: Some("its list gives a cursor that it gave before") });
+                return Ok(ToolListing { tools, cut: Some("its list gives a cursor that it gave before") });
             }
             Some(next) => cursor = Some(next),
         }
     }
-    Ok(Listed { tools, cut: Some("its list has more than 100 pages") })
+    Ok(ToolListing { tools, cut: Some("its list has more than 100 pages") })
 }
 
 /// A schema as it is offered.
@@ -92,7 +92,7 @@ pub(super) fn schema(schema: &JsonObject) -> OfferedSchema {
     if depth(&whole) > MAX_DEPTH {
         return bare(format!("its schema is nested deeper than {MAX_DEPTH}"));
     }
-    let cost = Cost { root: &whole, known: HashMap::new(), open: HashSet::new() }.of(&whole);
+    let cost = SchemaCost { root: &whole, known: HashMap::new(), open: HashSet::new() }.of(&whole);
     let for_check = match cost {
         Some(cost) if cost > MAX_COST => {
             return bare(format!("checking its schema would take more than {MAX_COST} steps"));
@@ -116,13 +116,13 @@ fn depth(value: &Value) -> usize {
 
 /// Counts the schemas that a validator looks at, with references followed; `None` for a schema that refers to itself or
 /// elsewhere.
-struct Cost<'s> {
+struct SchemaCost<'s> {
     root: &'s Value,
     known: HashMap<&'s str, u64>,
     open: HashSet<&'s str>,
 }
 
-impl<'s> Cost<'s> {
+impl<'s> SchemaCost<'s> {
     fn of(&mut self, schema: &'s Value) -> Option<u64> {
         match schema {
             Value::Object(fields) => {

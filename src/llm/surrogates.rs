@@ -50,11 +50,11 @@ fn surrogate(character: char) -> Option<u16> {
 
 /// Joins surrogate halves across the pieces of a text.
 #[derive(Debug, Default)]
-pub(super) struct Joiner {
+pub(super) struct SurrogateJoiner {
     high: Option<u16>,
 }
 
-impl Joiner {
+impl SurrogateJoiner {
     /// Processes the next piece; a high surrogate at its end is held back for the next call.
     pub(super) fn push(&mut self, piece: String) -> String {
         if self.high.is_none() && !piece.chars().any(|character| surrogate(character).is_some()) {
@@ -102,12 +102,15 @@ mod tests {
 
     #[test]
     fn halves_are_joined_over_pieces_and_replaced_alone() {
-        let mut joiner = Joiner::default();
+        let mut joiner = SurrogateJoiner::default();
         assert_eq!(joiner.push(read(r#""ok \ud83d""#)) + &joiner.push(read(r#""\ude00!""#)), "ok 😀!");
-        assert_eq!(Joiner::whole(read(r#""a\ud83d b\ude00 \ud83d\ude00""#)), "a\u{fffd} b\u{fffd} 😀");
+        assert_eq!(
+            SurrogateJoiner::whole(read(r#""a\ud83d b\ude00 \ud83d\ude00""#)),
+            "a\u{fffd} b\u{fffd} 😀"
+        );
         assert_eq!(read(r#""\\ud83d \" \n""#), "\\ud83d \" \n", "an escaped backslash begins no escape");
         assert!(matches!(readable(r#""\ud83d\ude00""#), Cow::Borrowed(_)));
-        let mut joiner = Joiner::default();
+        let mut joiner = SurrogateJoiner::default();
         assert_eq!(
             (joiner.push(read(r#""\ud83d""#)).as_str(), joiner.finish().as_deref()),
             ("", Some("\u{fffd}"))

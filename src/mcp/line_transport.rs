@@ -27,7 +27,7 @@ const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 const WAITING: usize = 4;
 
 /// The transport on standard input and output; see the module's documentation.
-pub struct Lines<R> {
+pub struct LineTransport<R> {
     input: BufReader<R>,
     line: Vec<u8>,
     /// Whether the line is longer than it may be; the rest of it is skipped.
@@ -35,28 +35,28 @@ pub struct Lines<R> {
     messages: VecDeque<ClientJsonRpcMessage>,
     refusals: VecDeque<Vec<u8>>,
     output: Option<mpsc::Sender<Vec<u8>>>,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<TransportShared>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct TransportShared {
     /// The negotiated protocol version; empty before it is negotiated.
     version: String,
-    batches: Vec<Batch>,
+    batches: Vec<JsonRpcBatch>,
 }
 
 /// Requests that came as one batch; their answers are sent as one batch.
 #[derive(Debug)]
-struct Batch {
+struct JsonRpcBatch {
     waiting: Vec<RequestId>,
     answers: Vec<Value>,
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock(shared: &Mutex<TransportShared>) -> MutexGuard<'_, TransportShared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<R: AsyncRead + Send + Unpin> Lines<R> {
+impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
     /// Creates the transport that reads from `input`, and a future that writes to `output` and ends when nothing more
     /// is to be written.
     pub fn new<W: AsyncWrite + Send + Unpin>(
@@ -141,9 +141,9 @@ impl<R: AsyncRead + Send + Unpin> Lines<R> {
             let refusal = JsonRpcRefusal::no_batch(&version);
             return self.refuse(&refusal);
         }
-        let mut batch = Batch { waiting: Vec::new(), answers: Vec::new() };
+        let mut batch = JsonRpcBatch { waiting: Vec::new(), answers: Vec::new() };
         for message in messages {
-            match json_rpc::well_formed(message).and_then(typed) {
+            match json_rpc::normalize_message(message).and_then(typed) {
                 Ok(message) => {
                     if let ClientJsonRpcMessage::Request(request) = &message {
                         batch.waiting.push(request.id.clone());
@@ -172,7 +172,7 @@ fn line_of(value: &impl serde::Serialize) -> Vec<u8> {
     line
 }
 
-impl Shared {
+impl TransportShared {
     /// Returns what is to be written for a message: an answer that belongs to a batch waits for the others.
     fn say(&mut self, message: &ServerJsonRpcMessage) -> Option<Vec<u8>> {
         let id = match message {
@@ -185,7 +185,7 @@ impl Shared {
             ServerJsonRpcMessage::Error(error) => error.id.as_ref(),
             _ => None,
         };
-        let place = |batch: &Batch| batch.waiting.iter().position(|waiting| Some(waiting) == id);
+        let place = |batch: &JsonRpcBatch| batch.waiting.iter().position(|waiting| Some(waiting) == id);
         let found = self.batches.iter().enumerate().find_map(|(at, batch)| Some((at, place(batch)?)));
         let Some((at, waiting)) = found else { return Some(line_of(message)) };
         let batch = &mut self.batches[at];
@@ -202,7 +202,7 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads any more")
 }
 
-impl<R: AsyncRead + Send + Unpin + 'static> Transport<RoleServer> for Lines<R> {
+impl<R: AsyncRead + Send + Unpin + 'static> Transport<RoleServer> for LineTransport<R> {
     type Error = io::Error;
 
     fn send(

@@ -8,7 +8,7 @@ const MAX_HELD_BYTES: usize = 256;
 
 /// What a text belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum TextSegment {
     Answer,
     Reasoning,
     /// Carries no text: what was taken for the answer so far was reasoning.
@@ -25,18 +25,18 @@ pub(super) struct Splitter {
     may_close: bool,
     /// Whether the answer's last, unfinished line is not empty.
     is_within_line: bool,
-    lines: Lines,
+    lines: CodeFenceTracker,
 }
 
 /// Tracks whether the lines of the answer are code, which may show tags.
 #[derive(Debug, Default)]
-struct Lines {
+struct CodeFenceTracker {
     /// The beginning of the last line.
     beginning: String,
     is_code: bool,
 }
 
-impl Lines {
+impl CodeFenceTracker {
     /// Processes a line or a piece of one.
     fn note(&mut self, piece: &str) {
         let room = 8_usize.saturating_sub(self.beginning.len());
@@ -65,7 +65,7 @@ enum SplitterState {
 
 impl Splitter {
     /// Processes a piece and returns the parts that are decided.
-    pub(super) fn push(&mut self, piece: &str) -> Vec<(Part, String)> {
+    pub(super) fn push(&mut self, piece: &str) -> Vec<(TextSegment, String)> {
         if self.state == SplitterState::Answer {
             return self.push_answer(piece);
         }
@@ -90,11 +90,11 @@ impl Splitter {
                 let (reasoning, answer) = (reasoning.to_owned(), answer.to_owned());
                 self.held = answer;
                 self.state = SplitterState::Between;
-                out.push((Part::Reasoning, reasoning));
+                out.push((TextSegment::Reasoning, reasoning));
             } else {
                 let keep = longest_tail(&self.held, CLOSE);
                 let rest = self.held.split_off(self.held.len() - keep);
-                out.push((Part::Reasoning, std::mem::replace(&mut self.held, rest)));
+                out.push((TextSegment::Reasoning, std::mem::replace(&mut self.held, rest)));
             }
         }
         if self.state == SplitterState::Between {
@@ -102,14 +102,14 @@ impl Splitter {
             self.held.clear();
             if !answer.is_empty() {
                 self.state = SplitterState::Answer;
-                out.push((Part::Answer, answer));
+                out.push((TextSegment::Answer, answer));
             }
         }
         out.retain(|(_, text)| !text.is_empty());
         out
     }
 
-    fn push_answer(&mut self, piece: &str) -> Vec<(Part, String)> {
+    fn push_answer(&mut self, piece: &str) -> Vec<(TextSegment, String)> {
         if !self.may_close || (self.held.is_empty() && !piece.contains('<')) {
             if let Some(last) = piece.as_bytes().last() {
                 self.is_within_line = *last != b'\n';
@@ -117,7 +117,7 @@ impl Splitter {
             if self.may_close {
                 piece.split_inclusive('\n').for_each(|line| self.lines.note(line));
             }
-            return vec![(Part::Answer, piece.to_owned())];
+            return vec![(TextSegment::Answer, piece.to_owned())];
         }
         let text = std::mem::take(&mut self.held) + piece;
         let mut start = 0;
@@ -127,9 +127,12 @@ impl Splitter {
             if is_closing && !self.lines.is_code {
                 self.may_close = false;
                 self.state = SplitterState::Between;
-                let mut out = vec![(Part::Answer, text[..start].to_owned()), (Part::Break, String::new())];
+                let mut out = vec![
+                    (TextSegment::Answer, text[..start].to_owned()),
+                    (TextSegment::Break, String::new()),
+                ];
                 out.extend(self.push(&text[start + line.len()..]));
-                out.retain(|(part, text)| *part == Part::Break || !text.is_empty());
+                out.retain(|(part, text)| *part == TextSegment::Break || !text.is_empty());
                 return out;
             }
             // The line may still become a closing tag.
@@ -146,18 +149,18 @@ impl Splitter {
             self.lines.note(line);
             start += line.len();
         }
-        if start == 0 { Vec::new() } else { vec![(Part::Answer, text[..start].to_owned())] }
+        if start == 0 { Vec::new() } else { vec![(TextSegment::Answer, text[..start].to_owned())] }
     }
 
     /// Ends the answer and returns what was held back.
-    pub(super) fn finish(&mut self) -> Option<(Part, String)> {
+    pub(super) fn finish(&mut self) -> Option<(TextSegment, String)> {
         let held = std::mem::take(&mut self.held);
         let part = match self.state {
-            SplitterState::Reasoning => Part::Reasoning,
+            SplitterState::Reasoning => TextSegment::Reasoning,
             SplitterState::Answer if self.may_close && held.trim() == CLOSE => {
-                return Some((Part::Break, String::new()));
+                return Some((TextSegment::Break, String::new()));
             }
-            _ => Part::Answer,
+            _ => TextSegment::Answer,
         };
         (!held.is_empty()).then_some((part, held))
     }
@@ -183,9 +186,9 @@ mod tests {
         parts.extend(splitter.finish());
         for (part, text) in parts {
             match part {
-                Part::Answer => answer.push_str(&text),
-                Part::Reasoning => reasoning.push_str(&text),
-                Part::Break => reasoning.push_str(&std::mem::take(&mut answer)),
+                TextSegment::Answer => answer.push_str(&text),
+                TextSegment::Reasoning => reasoning.push_str(&text),
+                TextSegment::Break => reasoning.push_str(&std::mem::take(&mut answer)),
             }
         }
         (answer, reasoning)

@@ -16,7 +16,7 @@ use rmcp::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{elicit::is_sessionless, handler::McpHandler};
+use super::{elicitation::is_sessionless, handler::McpHandler};
 use crate::{json_rpc::wrong_params, lenient_json, text::quoted};
 
 /// Methods that the protocol version without sessions does not have.
@@ -46,7 +46,7 @@ fn with_arguments_read(mut params: Value) -> Value {
 }
 
 impl McpHandler {
-    pub(super) async fn read_again(
+    pub(super) async fn explain_misread(
         &self,
         request: CustomRequest,
         context: RequestContext<RoleServer>,

@@ -13,7 +13,7 @@ use super::disk::DiskFile;
 
 /// Permits to keep files open. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct KeptFiles {
+pub(super) struct OpenFilePool {
     kept: Arc<AtomicUsize>,
     most: usize,
 }
@@ -25,7 +25,7 @@ pub(super) struct PooledFile {
     place: Option<Arc<AtomicUsize>>,
 }
 
-impl KeptFiles {
+impl OpenFilePool {
     pub(super) fn at_most(most: usize) -> Self {
         Self { kept: Arc::default(), most }
     }

@@ -14,12 +14,12 @@ use crate::{
 /// The text after an event's data, up to its sequence. Kept from the previous event, because time and job are mostly the
 /// same.
 #[derive(Default)]
-pub(super) struct Tail {
+pub(super) struct EventSuffix {
     head: Vec<u8>,
     text: Vec<u8>,
 }
 
-impl Tail {
+impl EventSuffix {
     /// Returns the text for this job and this encoded time, which `head` remembers; `None` if the time needs the ordinary
     /// path.
     fn of(&mut self, job_id: &str, time: &[u8]) -> Option<&[u8]> {
@@ -79,7 +79,7 @@ fn write_flag(out: &mut Vec<u8>, flag: bool) {
 
 /// Appends an event with its id. Returns `None` if the event needs the ordinary path; the caller then discards what was
 /// written.
-pub(super) fn render(out: &mut Vec<u8>, event: &[u8], sequence: u32, tail: &mut Tail) -> Option<()> {
+pub(super) fn render(out: &mut Vec<u8>, event: &[u8], sequence: u32, tail: &mut EventSuffix) -> Option<()> {
     let (mut job_id, mut number, mut time, mut payload) = ("", 0, &[][..], None);
     for field in Fields(event) {
         let Field { tag, value, content, .. } = field.ok()?;
@@ -188,7 +188,7 @@ mod tests {
             texts in prop::collection::vec("\\PC{0,12}|[\"\\\\\n\u{7f}\u{202e}\u{9b}\u{fffd}a ]{0,8}", 1..6),
             step: u32, is_reasoning: bool, stream in 1..4, offset: u32, seconds in 0..4_000_000_000_i64, nanos in 0..1_000_000_000,
         ) {
-            let mut tail = Tail::default();
+            let mut tail = EventSuffix::default();
             for (number, text) in (1..).zip(&texts) {
                 let token = LlmNewToken { step, text: text.clone(), is_reasoning };
                 let output = ToolOutput {
@@ -210,13 +210,13 @@ mod tests {
     fn other_events_take_the_ordinary_way() {
         let end = Payload::EndOfStream(crate::pb::EndOfStream::default());
         let event = JobEvent { sequence: 1, payload: Some(end), ..JobEvent::default() };
-        assert_eq!(render(&mut Vec::new(), &event.encode_to_vec(), 1, &mut Tail::default()), None);
+        assert_eq!(render(&mut Vec::new(), &event.encode_to_vec(), 1, &mut EventSuffix::default()), None);
         // An event without a job and a time, which no journal writes.
         let token = Payload::OnLlmNewToken(LlmNewToken::default());
         let event = JobEvent { payload: Some(token), ..JobEvent::default() };
         let mut text = Vec::new();
-        render(&mut text, &event.encode_to_vec(), 0, &mut Tail::default()).unwrap();
+        render(&mut text, &event.encode_to_vec(), 0, &mut EventSuffix::default()).unwrap();
         assert_eq!(text, ordinarily(&event));
-        assert_eq!(render(&mut Vec::new(), b"\xff", 1, &mut Tail::default()), None);
+        assert_eq!(render(&mut Vec::new(), b"\xff", 1, &mut EventSuffix::default()), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use super::{
-    super::{Batch, Claim, Created, Holder, Lease},
+    super::{Claim, CreateOutcome, EventBatch, Holder, Lease},
     *,
 };
 use crate::pb::{EndOfStream, TaskOptions, Timestamp, job_event::Payload};
@@ -26,8 +26,8 @@ fn lease() -> Lease {
 async fn create(store: &EmbeddedStore) -> Claim {
     let job_id = JobId::generate().unwrap();
     match store.create(&record(&job_id), &lease()).await.unwrap() {
-        Created::New(claim) => claim,
-        Created::Existing(job_id) => panic!("{job_id} is new"),
+        CreateOutcome::New(claim) => claim,
+        CreateOutcome::Existing(job_id) => panic!("{job_id} is new"),
     }
 }
 
@@ -37,8 +37,8 @@ async fn write(
     first: u32,
     payload: Payload,
 ) -> Result<(), WriteRefusal> {
-    let batches = vec![Arc::new(Batch::encoded(&claim.job_id, first, &[payload]))];
-    store.append(vec![Append { claim: claim.clone(), batches }]).await.remove(0)
+    let batches = vec![Arc::new(EventBatch::encoded(&claim.job_id, first, &[payload]))];
+    store.append(vec![BatchAppend { claim: claim.clone(), batches }]).await.remove(0)
 }
 
 fn open(path: &Path) -> EmbeddedStore {
@@ -93,8 +93,9 @@ async fn a_file_that_fails_for_good_is_one_jobs_loss() {
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     let end = || Payload::EndOfStream(EndOfStream::default());
-    let batch = |claim: &Claim| vec![Arc::new(Batch::encoded(&claim.job_id, 1, &[end()]))];
-    let appends = [&bad, &good].map(|claim| Append { claim: claim.clone(), batches: batch(claim) }).to_vec();
+    let batch = |claim: &Claim| vec![Arc::new(EventBatch::encoded(&claim.job_id, 1, &[end()]))];
+    let appends =
+        [&bad, &good].map(|claim| BatchAppend { claim: claim.clone(), batches: batch(claim) }).to_vec();
     let answers = store.append(appends).await;
     assert!(matches!(&answers[..], [Err(WriteRefusal::Unavailable(_)), Ok(())]), "{answers:?}");
     assert!(Catalogue::check(&store).await.is_ok(), "the store takes other things");

@@ -128,7 +128,7 @@ fn bound_to(caller: &Principal, request: &CallToolRequestParams) -> Vec<u8> {
 
 impl McpHandler {
     /// Returns the state and the answer that a client sent with its call; `None` where the call has no state.
-    pub(super) fn brought(
+    pub(super) fn returned_answer(
         &self,
         caller: &Principal,
         request: &CallToolRequestParams,
