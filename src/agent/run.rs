@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Planner, QuestionSlot, Writer,
+    chain::Chain,
     direct_planner::{self, Plan, plan},
 };
 use crate::{
@@ -120,7 +121,7 @@ impl TaskExecutor<'_> {
             // A literal command line says which tool it means, so that no model is needed, or paid for.
             (Task::Command(command), Some(model)) if !direct_planner::is_command_line(command) => {
                 let identity = model.identity();
-                let mut chain = writer.chain("model", &identity.provider, &identity.model).await?;
+                let mut chain = Chain::start(writer, "model", &identity.provider, &identity.model).await?;
                 let done = self.run_with_model(model, command, &mut chain).await;
                 chain.end().await?;
                 done
@@ -130,7 +131,7 @@ impl TaskExecutor<'_> {
     }
 
     async fn plan_directly(&self, command: &str, writer: &mut Writer) -> Result<ToolResult> {
-        let mut chain = writer.chain("direct", "", "").await?;
+        let mut chain = Chain::start(writer, "direct", "", "").await?;
         // Where the agents cannot be read, the command is planned without them; the tool then says why.
         let agents = self.toolbox.agents().await.unwrap_or_default();
         let ids: Vec<String> = agents.into_iter().map(|agent| agent.agent_id).collect();

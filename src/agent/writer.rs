@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{
-    chain::Chain,
-    truncate::{cut_json, cut_text},
-};
+use super::truncate::{cut_json, cut_text};
 use crate::{
     engine::{Chunk, Exit, Stream},
     error::{Error, Reason, Result},
@@ -105,11 +102,6 @@ impl Writer {
         let task = Some(masked(task.clone()));
         let started = JobStarted { message, task, engine: engine.to_owned() };
         self.append(Payload::JobStarted(started)).await
-    }
-
-    /// Begins the agent's work on a command; its events are written through the returned [`Chain`] until that ends.
-    pub(super) async fn chain(&mut self, planner: &str, provider: &str, model: &str) -> Result<Chain<'_>> {
-        Chain::start(self, planner, provider, model).await
     }
 
     /// Returns the id that the next question will have.

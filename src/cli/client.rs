@@ -8,7 +8,7 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::arguments::GlobalArguments;
+use super::global::GlobalArguments;
 use crate::{
     error::{Error, Reason, Result},
     pb::gateway_service_client::GatewayServiceClient,

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use serde_json::Value;
 
-use super::{arguments::GlobalArguments, print};
+use super::{global::GlobalArguments, print};
 use crate::{
     config::Config,
     error::Result,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{arguments::GlobalArguments, client, print};
+use super::{client, global::GlobalArguments, print};
 use crate::{error::Result, pb};
 
 #[derive(Debug, Args)]

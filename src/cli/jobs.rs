@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 
 use super::{
     answers::value_of,
-    arguments::GlobalArguments,
     client,
+    follow::{print_frames, print_result},
+    global::GlobalArguments,
     print::{self, EventPrinter},
-    run::print_frames,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -97,19 +97,6 @@ fn show(job: &pb::Job, is_json: bool) {
     } else {
         print::to_stdout(&print::job_details(job));
     }
-}
-
-/// Prints a complete answer: unchanged for a program, without what moves the cursor on a terminal.
-pub(super) async fn print_result(client: &mut GatewayServiceClient<Channel>, job_id: String) -> Result<()> {
-    let refused = |status: tonic::Status| client::refused(&status);
-    let request = pb::GetJobResultRequest { job_id, offset: 0 };
-    let mut pieces = client.get_job_result(request).await.map_err(refused)?.into_inner();
-    let mut text = Vec::new();
-    while let Some(piece) = pieces.message().await.map_err(refused)? {
-        text.extend_from_slice(&piece.data);
-    }
-    print::answer(&String::from_utf8_lossy(&text));
-    Ok(())
 }
 
 /// Prints jobs page by page; a page contains fewer than requested if its jobs are large.

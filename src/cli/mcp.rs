@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use rmcp::{ServiceExt, transport::stdio};
 use serde_json::{Value, json};
 
-use super::{arguments::GlobalArguments, print};
+use super::{global::GlobalArguments, print};
 use crate::{
     app::Core,
     error::{Error, Reason, Result},

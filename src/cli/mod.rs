@@ -4,9 +4,12 @@
 
 mod answers;
 mod arguments;
+mod choices;
 mod client;
 mod configuration;
 mod conversations;
+mod follow;
+mod global;
 mod jobs;
 mod mcp;
 mod print;

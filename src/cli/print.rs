@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::answers::choices;
+use super::choices::choices;
 use crate::{
     edge::http::write_event,
     error::Reason,

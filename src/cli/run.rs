@@ -7,9 +7,9 @@ use prost::Message;
 
 use super::{
     answers::Answers,
-    arguments::GlobalArguments,
     client,
-    jobs::print_result,
+    follow::print_result,
+    global::GlobalArguments,
     print::{self, EventPrinter},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Reason, Result},
     job::{CancelledBy, Submission},
     pb::{
-        self, AgentRun, Door, JobEvent, Json, OnDisconnect, SendInputRequest, StreamExecuteRequest, Task,
+        AgentRun, Door, JobEvent, Json, OnDisconnect, SendInputRequest, StreamExecuteRequest, Task,
         TaskOptions, ToolCall, task,
     },
     principal::Principal,
@@ -187,17 +187,4 @@ async fn run_remotely(
             answers.observe(&event);
         }
     }
-}
-
-/// Prints a stream of frames to its end.
-pub(super) async fn print_frames(
-    mut frames: tonic::Streaming<pb::EventFrame>,
-    printer: &mut EventPrinter,
-) -> Result<()> {
-    while let Some(frame) = frames.message().await.map_err(|status| client::refused(&status))? {
-        if let Some(event) = frame.event {
-            printer.event(&JobEvent::decode(event).map_err(Error::internal)?);
-        }
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::arguments::GlobalArguments;
+use super::global::GlobalArguments;
 use crate::{
     app::App,
     error::{Error, Result},

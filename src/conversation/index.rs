@@ -14,13 +14,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::ABOUT_FILE;
 use crate::{
     files::{EntryKind, Root},
     pb::Timestamp,
 };
 
 /// A directory with more entries than this is an error.
+pub(super) const ABOUT_FILE: &str = "conversation.json";
 const MAX_ENTRIES: usize = 1_000_000;
 
 /// The `conversations` section: how long conversations are kept, and how many.

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Conversation, KeyedNames, exchanges, list::ConversationUseRecorder};
+use super::{Conversation, KeyedNames, exchanges, index::ABOUT_FILE, use_recorder::ConversationUseRecorder};
 use crate::{
     engine::{is_id, workspace::Workspace},
     files::{ReplaceDurability, Root, create_private_directory, replace},
@@ -15,7 +15,6 @@ use crate::{
     principal::Principal,
 };
 
-pub(super) const ABOUT_FILE: &str = "conversation.json";
 /// The directory within a conversation that holds its agents' roots.
 pub(super) const AGENTS: &str = "agents";
 const MAX_ABOUT_BYTES: u64 = 64 * 1024;

@@ -1,8 +1,7 @@
 //! Lists a caller's conversations, a page at a time, and removes those that retention no longer keeps.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -30,41 +29,6 @@ pub struct ConversationPage {
     pub conversations: Vec<Conversation>,
     /// The token of the next page; empty on the last page.
     pub next_page_token: String,
-}
-
-/// The index of all conversations, read from the disk when it is first needed.
-#[derive(Debug, Default)]
-pub(super) struct LazyConversationIndex {
-    pub(super) index: Arc<ConversationIndex>,
-    is_read: tokio::sync::OnceCell<()>,
-    /// Notified when there may be more conversations than retention keeps.
-    due: Arc<Notify>,
-}
-
-impl LazyConversationIndex {
-    /// Returns a handle that records uses of conversations.
-    pub(super) fn uses(&self) -> ConversationUseRecorder {
-        ConversationUseRecorder { index: self.index.clone(), due: self.due.clone() }
-    }
-}
-
-/// Records uses of conversations.
-#[derive(Clone, Debug)]
-pub(super) struct ConversationUseRecorder {
-    index: Arc<ConversationIndex>,
-    due: Arc<Notify>,
-}
-
-impl ConversationUseRecorder {
-    /// Records that a conversation is used now.
-    pub(super) fn used(&self, of_caller: &str, name: &str) {
-        self.index.used(of_caller, name);
-    }
-
-    /// Wakes retention, because there is a new conversation.
-    pub(super) fn is_new(&self) {
-        self.due.notify_one();
-    }
 }
 
 impl ConversationStore {

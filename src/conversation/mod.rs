@@ -12,7 +12,9 @@ mod list;
 mod names;
 mod settings;
 mod store;
+mod summary;
 mod upgrade;
+mod use_recorder;
 
 pub use exchanges::Exchange;
 pub use index::ConversationsConfig;
@@ -20,5 +22,6 @@ pub use layout::Layout;
 pub use list::ConversationPage;
 pub use names::KeyedNames;
 pub use settings::Settings;
-pub use store::{Conversation, ConversationStore, ConversationUse, RememberLimits};
+pub use store::{ConversationStore, ConversationUse, RememberLimits};
+pub use summary::Conversation;
 pub use upgrade::upgrade;

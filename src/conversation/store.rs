@@ -15,8 +15,9 @@ use std::{
 use super::{
     ConversationsConfig, Layout,
     exchanges::{self, Exchange},
-    layout::{ABOUT_FILE, names_of},
-    list::LazyConversationIndex,
+    index::ABOUT_FILE,
+    layout::names_of,
+    use_recorder::LazyConversationIndex,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -30,37 +31,6 @@ use crate::{
 const FILE_TIME: Duration = Duration::from_secs(10);
 /// The command and the answer of an exchange are each cut to this many bytes.
 const MAX_WORDS_BYTES: usize = 32 * 1024;
-
-/// A conversation of a caller.
-#[derive(Clone, Debug)]
-pub struct Conversation {
-    /// Its id.
-    pub conversation_id: String,
-    /// When it began.
-    pub create_time: Timestamp,
-    /// When something was last said.
-    pub update_time: Timestamp,
-    /// How many exchanges with the gateway's agent are remembered.
-    pub exchanges: u32,
-    /// The engine's agents that remember something of the conversation, each with its number of interactions.
-    pub agents: Vec<(String, u32)>,
-}
-
-impl Conversation {
-    /// Returns the conversation as the JSON doors print it.
-    pub fn to_json(&self) -> serde_json::Value {
-        let agents = self.agents.iter().map(|(agent_id, interactions)| {
-            serde_json::json!({"agent_id": agent_id, "interactions": interactions})
-        });
-        serde_json::json!({
-            "conversation_id": self.conversation_id,
-            "create_time": self.create_time.to_string(),
-            "update_time": self.update_time.to_string(),
-            "exchanges": self.exchanges,
-            "agents": agents.collect::<Vec<_>>(),
-        })
-    }
-}
 
 /// How much of a conversation is remembered.
 #[derive(Clone, Copy, Debug)]

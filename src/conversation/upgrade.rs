@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    layout::{ABOUT_FILE, AGENTS, read_about_unchecked},
+    index::ABOUT_FILE,
+    layout::{AGENTS, read_about_unchecked},
     names::{KeyedNames, without_key},
 };
 use crate::{

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
-use tokio::{sync::mpsc, time::Instant};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::Question;
 use crate::{
     engine::{Chunk, Exit},
     error::{Error, Result},
@@ -84,4 +86,26 @@ pub struct CompletedCall {
     pub exit: Option<Exit>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// A question of a running call.
+#[derive(Debug)]
+pub struct Question {
+    /// What is asked.
+    pub prompt: String,
+    /// The JSON Schema that an answer has to fit.
+    pub schema: Value,
+    /// The answer that is used when nobody answers in time.
+    pub default: Value,
+    /// How long an answer is waited for; enforced by whoever receives the question.
+    pub timeout: Duration,
+    /// The channel on which the answer is sent.
+    pub reply: oneshot::Sender<Value>,
+}
+
+impl Question {
+    /// Returns the schema of a yes-or-no question.
+    pub fn yes_or_no() -> Value {
+        json!({"type": "boolean"})
+    }
 }

@@ -4,6 +4,7 @@
 //! *Lives here:* the catalogue, the calls, the conversion of an engine's outcome into a typed result.
 //! *May import:* `conversation`, `engine`, rank 0. *May not:* know models, jobs, doors.
 
+mod agent_locks;
 mod agent_turns;
 mod agents;
 mod arguments;
@@ -29,7 +30,6 @@ mod toolbox;
 
 pub use call::{Call, Confirmation};
 pub use catalogue::{ToolName, ToolSpec, catalogue};
-pub use context::{CallContext, CompletedCall, DEFAULT_CONVERSATION, Progress, ToolResult};
+pub use context::{CallContext, CompletedCall, DEFAULT_CONVERSATION, Progress, Question, ToolResult};
 pub(crate) use numbers::read_as_written;
-pub use question::Question;
 pub use toolbox::Toolbox;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
-use super::agent_turns::AgentLocks;
+use super::agent_locks::AgentLocks;
 use crate::{
     conversation::ConversationStore,
     engine::{self, Driver, Engine, workspace::Workspace},

@@ -2,33 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{CallContext, Progress};
+use super::{CallContext, Progress, Question};
 use crate::error::{Error, Reason, Result};
-
-/// A question of a running call.
-#[derive(Debug)]
-pub struct Question {
-    /// What is asked.
-    pub prompt: String,
-    /// The JSON Schema that an answer has to fit.
-    pub schema: Value,
-    /// The answer that is used when nobody answers in time.
-    pub default: Value,
-    /// How long an answer is waited for; enforced by whoever receives the question.
-    pub timeout: Duration,
-    /// The channel on which the answer is sent.
-    pub reply: oneshot::Sender<Value>,
-}
-
-impl Question {
-    /// Returns the schema of a yes-or-no question.
-    pub fn yes_or_no() -> Value {
-        json!({"type": "boolean"})
-    }
-}
 
 impl CallContext {
     /// Asks a question and returns its answer, or `default` when the question is dropped. Without a receiver of

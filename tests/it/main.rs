@@ -19,6 +19,7 @@ mod engines;
 mod flow;
 mod golden;
 mod hostile;
+mod imports;
 mod inputs;
 mod jobs;
 mod limits;

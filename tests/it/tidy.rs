@@ -1,5 +1,6 @@
 //! The house rules that a compiler does not hold: ranks, sizes, headers, names.
 
+use crate::imports;
 use std::{
     collections::BTreeMap,
     fs,
@@ -50,7 +51,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 /// Beyond these a door may import rank 0 only.
 const MAX_LINES: usize = 500;
 
-fn rust_files(directory: &Path) -> Vec<PathBuf> {
+pub fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let path = entry.path();
@@ -283,4 +284,22 @@ fn every_reason_and_key_is_documented() {
             );
         }
     }
+}
+
+#[test]
+fn no_circle_within_a_room() {
+    let imports = imports::read();
+    assert!(imports.renamed_crate.is_empty(), "{:?} give the crate another name", imports.renamed_crate);
+    let circles = imports::circles(&imports.uses);
+    for circle in &circles {
+        eprintln!("--");
+        for module in circle {
+            let to: Vec<String> = imports.uses[module].intersection(circle).map(|to| to.join("::")).collect();
+            eprintln!("{} -> {}", module.join("::"), to.join(", "));
+            for path in imports.written[module].iter().filter(|_| std::env::var_os("PATHS").is_some()) {
+                eprintln!("      {}", path.join("::"));
+            }
+        }
+    }
+    assert!(circles.is_empty(), "{} circles", circles.len());
 }

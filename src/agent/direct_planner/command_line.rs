@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Plan, call, decline};
+use super::plan::{Plan, call, decline};
 use crate::text::quoted;
 
 /// Flags that take a value.

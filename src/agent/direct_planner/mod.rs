@@ -5,23 +5,14 @@
 //! whatever would change something.
 
 mod command_line;
+mod plan;
 mod sentence;
 #[cfg(test)]
 mod tests;
 mod words;
 
-use serde_json::Value;
-
-use crate::tool::Call;
-
-/// What a command means.
-#[derive(Debug)]
-pub enum Plan {
-    /// This call, with its arguments as an object.
-    Call(Call, Value),
-    /// Nothing that the planner is sure of; the text says what it can do instead.
-    Decline(String),
-}
+pub use plan::Plan;
+use plan::{call, decline};
 
 /// Returns whether a command is a literal command line that means one tool.
 pub fn is_command_line(command: &str) -> bool {
@@ -38,23 +29,4 @@ pub fn plan(command: &str, agents: &[String]) -> Plan {
         Some((tool, arguments)) => call(tool, arguments),
         None => Plan::Decline(decline("I am not sure what is meant, so nothing was done.")),
     }
-}
-
-fn call(tool: &str, arguments: Value) -> Plan {
-    match Call::read(tool, Some(&crate::pb::Json::from_value(&arguments))) {
-        Ok(call) => Plan::Call(call, arguments),
-        Err(error) => {
-            let field = error.field().unwrap_or_default().replace("arguments.", "");
-            Plan::Decline(decline(&format!("{field} {error}.")))
-        }
-    }
-}
-
-fn decline(why: &str) -> String {
-    format!(
-        "{why} Without a language model this gateway understands requests to list the agents, to describe one \
-         agent, to check the setup, to show the configuration or to list the templates, and literal command \
-         lines such as `conductor --info SomeAgent`. To run an agent submit `agent_id` and `input_text`; for \
-         everything else call a tool with `tool` and `arguments`."
-    )
 }

@@ -11,7 +11,7 @@ use super::{
     command_line::CommandLine,
     failure::{failed, last_words},
     find_agent,
-    report::{Conclude, PlainRun, first_number, marked, report_of},
+    report::{Conclude, PlainRun, first_number, listed, marked},
     session::{Dialect, SessionRun},
     shared::nothing_installed,
 };
@@ -236,14 +236,6 @@ fn answer(finished: &Finished, input: &str, wants_document: bool) -> Result<RunO
             None => failed(finished).because("no outcome line"),
         }),
     }
-}
-
-/// Reads a list of templates.
-pub(super) fn listed(finished: &Finished) -> Result<RunOutcome> {
-    if finished.exit != Exit::Code(0) {
-        return Err(failed(finished));
-    }
-    Ok(RunOutcome { output: report_of(finished), ..RunOutcome::default() })
 }
 
 /// Reads a report of a validation.

@@ -9,12 +9,11 @@ use tokio::time::Instant;
 use super::{
     AgentDetails, AgentRequest, Agents, Capabilities, Driver, DriverConfig, EngineRun, Findings, RunContext,
     RunOutcome,
-    bundled::listed,
     command_line::CommandLine,
     dialogue::{Dialogue, disarmed},
     failure::{failed, last_words},
     listing::EngineListing,
-    report::{Conclude, OutcomeWatch, PlainRun, first_number, marked},
+    report::{Conclude, OutcomeWatch, PlainRun, first_number, listed, marked},
     root::{RunRoot, RunRoots},
     run_directories::RunDirectories,
     session::{Dialect, PAUSE_MARGIN, SessionRun},

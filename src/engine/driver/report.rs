@@ -7,9 +7,9 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DriverConfig, Ended, EngineRun, RunOutcome, RunUpdate, command_line::Started};
+use super::{DriverConfig, Ended, EngineRun, RunOutcome, RunUpdate, command_line::Started, failure::failed};
 use crate::{
-    engine::{Finished, Stream, read_outcome},
+    engine::{Exit, Finished, Stream, read_outcome},
     error::Result,
 };
 
@@ -117,7 +117,13 @@ pub(super) fn first_number(report: &str, is_count: impl Fn(&str) -> bool) -> u32
     report.lines().find(|line| is_count(line)).and_then(number_in).unwrap_or(0)
 }
 
-/// Returns the report that a run has printed, for a run that is expected to end with status 0.
-pub(super) fn report_of(finished: &Finished) -> String {
-    String::from_utf8_lossy(&finished.stdout).trim().to_owned()
+/// Reads a list of templates.
+pub(super) fn listed(finished: &Finished) -> Result<RunOutcome> {
+    if finished.exit != Exit::Code(0) {
+        return Err(failed(finished));
+    }
+    Ok(RunOutcome {
+        output: String::from_utf8_lossy(&finished.stdout).trim().to_owned(),
+        ..RunOutcome::default()
+    })
 }
