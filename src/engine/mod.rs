@@ -11,9 +11,12 @@ mod config;
 mod documents;
 mod driver;
 mod environment;
+mod exit;
 pub mod guardian;
+mod guardian_connection;
 mod outcome;
 mod output;
+mod process;
 mod protocol;
 mod run;
 mod run_root;
@@ -30,14 +33,17 @@ pub use driver::{
     MAX_LINE_CHARACTERS, Memory, RunContext, RunOutcome, RunUpdate, driver, find_agent,
 };
 pub use environment::prepare as prepare_environment;
+pub use exit::{Exit, Limits};
 pub use outcome::{EngineOutcome, read_outcome, unreadable};
 #[cfg(any(test, fuzzing))]
 pub(crate) use output::Decoder;
 pub use output::{Chunk, Stream};
-pub use run::{Ending, Exit, Finished, Limits, Run, StdinState};
+pub use process::{OurPipes, Process};
+pub use run::{Ending, Finished, Run};
 use run_root::plain_root;
-pub use supervisor::{Command, OurPipes, Process, Supervisor};
+pub use supervisor::{Command, Supervisor};
 pub use sweep::{HOME_VARIABLE, sweep};
+pub use tree::StdinState;
 pub use workspace::{is_id, storage_kind};
 
 /// The environment variable that contains the job's id in the job's processes.

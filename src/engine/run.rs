@@ -11,9 +11,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    exit::{Exit, Limits},
     output::{Chunk, Decoder, Stream},
-    supervisor::{OurPipes, Process, StopHandle},
+    process::{OurPipes, Process, StopHandle},
     tree,
+    tree::StdinState,
 };
 
 /// The size of one read, which is the largest chunk.
@@ -23,51 +25,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// How long writing to a process's input may take; a process that does not read in time receives no further input.
 const SAY_TIME: Duration = Duration::from_secs(5);
-
-/// The limits of a run.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The maximum duration.
-    pub timeout: Duration,
-    /// The time between TERM and KILL.
-    pub kill_grace: Duration,
-    /// The output limit of each stream, in bytes; what exceeds it is read and dropped.
-    pub max_output_bytes: u32,
-    /// How many bytes of the end of standard output are kept for its reader, even beyond the output limit.
-    pub max_kept_bytes: usize,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// It exited by itself with this status.
-    Code(i32),
-    /// It was ended by this signal.
-    Signal(i32),
-    /// Unknown, because the supervisor was lost and the process with it.
-    Lost,
-}
-
-impl Exit {
-    pub(super) fn of(code: Option<i32>, signal: Option<i32>) -> Self {
-        match (code, signal) {
-            (Some(code), _) => Self::Code(code),
-            (None, Some(signal)) => Self::Signal(signal),
-            (None, None) => Self::Lost,
-        }
-    }
-}
-
-/// What a process that accepts input is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StdinState {
-    /// It sleeps in a read of its standard input: it asks something, or waits for input.
-    Reads,
-    /// It sleeps until an event occurs, has no child, and nothing shows what it waits for.
-    Idles,
-    /// It is busy, or waits for something else.
-    Elsewhere,
-}
 
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

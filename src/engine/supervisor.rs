@@ -1,7 +1,7 @@
 //! The gateway's side of the guardian: starts it, sends it requests, and receives its reports.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -9,7 +9,7 @@ use std::{
     },
     process::Stdio,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -27,8 +27,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    exit::{Exit, Limits},
+    guardian_connection::{GuardianConnection, Outgoing, Waiting},
+    process::{OurPipes, Process, StopHandle},
     protocol::{Channel, Report, Request, TimeLimit},
-    run::{Exit, Limits, Run},
+    run::Run,
     tree,
 };
 use crate::{
@@ -65,35 +68,6 @@ pub struct Command {
     pub has_input: bool,
 }
 
-/// A process that was started, with the gateway's ends of its pipes. Dropping it kills its whole tree.
-#[derive(Debug)]
-pub struct Process {
-    /// Its process id.
-    pub pid: i32,
-    /// The gateway's ends of its pipes, until they are taken.
-    pub(super) pipes: Option<OurPipes>,
-    pub(super) stop: StopHandle,
-    pub(super) ended: oneshot::Receiver<Exit>,
-}
-
-impl Process {
-    /// Returns the gateway's ends of its pipes the first time, and `None` afterwards.
-    pub fn take_pipes(&mut self) -> Option<OurPipes> {
-        self.pipes.take()
-    }
-}
-
-/// The gateway's ends of a process's pipes.
-#[derive(Debug)]
-pub struct OurPipes {
-    /// Its standard output.
-    pub stdout: Receiver,
-    /// Its standard error.
-    pub stderr: Receiver,
-    /// Its standard input; `None` if that is `/dev/null`.
-    pub stdin: Option<Sender>,
-}
-
 /// Opens the pipes of a process. Returns the gateway's ends, and the process's ends in the order in which they are sent.
 fn open_pipes(has_input: bool) -> io::Result<(OurPipes, Vec<OwnedFd>)> {
     let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -111,37 +85,6 @@ fn open_pipes(has_input: bool) -> io::Result<(OurPipes, Vec<OwnedFd>)> {
         stdin,
     };
     Ok((ours, theirs))
-}
-
-struct Outgoing {
-    request: Request,
-    fds: Vec<OwnedFd>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    started: Option<oneshot::Sender<Result<i32, String>>>,
-    ended: Option<oneshot::Sender<Exit>>,
-}
-
-/// A connection to one guardian. When it breaks, its runs are lost and the next start opens a new one.
-#[derive(Debug)]
-struct GuardianConnection {
-    requests: mpsc::Sender<Outgoing>,
-    socket: OwnedFd,
-    /// Children that this process had before it started the guardian, which are not the guardian's.
-    earlier_children: Vec<i32>,
-    /// Set when the guardian was asked to end.
-    is_closing: AtomicBool,
-    /// Cancelled when the guardian is gone and nothing of it is left.
-    is_lost: CancellationToken,
-    runs: Mutex<HashMap<u64, Waiting>>,
-}
-
-impl GuardianConnection {
-    fn runs(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Starts engines through the guardian. Clones share it.
@@ -370,37 +313,6 @@ async fn end_adopted_children(earlier_children: &[i32]) {
         tokio::time::sleep(LOOK_AGAIN).await;
         while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
             tracing::debug!(pid = pid.as_raw_nonzero().get(), "reaped");
-        }
-    }
-}
-
-/// Stops a run when asked to, and when dropped before the run has ended.
-#[derive(Debug)]
-pub(super) struct StopHandle {
-    run: u64,
-    link: Arc<GuardianConnection>,
-}
-
-impl StopHandle {
-    /// Sends TERM to the whole tree, and KILL after `grace`.
-    pub(super) fn stop(&self, grace: Duration) {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let request = Request::Stop { run: self.run, grace_ms };
-        let outgoing = Outgoing { request, fds: Vec::new() };
-        if let Err(mpsc::error::TrySendError::Full(outgoing)) = self.link.requests.try_send(outgoing) {
-            // A full queue means that hundreds of starts wait; the stop must not be lost, so it waits too.
-            let requests = self.link.requests.clone();
-            Group::new("supervisor").spawn("late_stop", async move {
-                let _lost_with_the_guardian = requests.send(outgoing).await;
-            });
-        }
-    }
-}
-
-impl Drop for StopHandle {
-    fn drop(&mut self) {
-        if self.link.runs().contains_key(&self.run) {
-            self.stop(Duration::ZERO);
         }
     }
 }

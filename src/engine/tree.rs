@@ -2,8 +2,18 @@
 
 use std::{collections::HashMap, fs};
 
-use super::run::StdinState;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// What a process that accepts input is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StdinState {
+    /// It sleeps in a read of its standard input: it asks something, or waits for input.
+    Reads,
+    /// It sleeps until an event occurs, has no child, and nothing shows what it waits for.
+    Idles,
+    /// It is busy, or waits for something else.
+    Elsewhere,
+}
 
 /// Returns the parent of every process.
 fn all_parents() -> HashMap<i32, i32> {

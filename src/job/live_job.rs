@@ -7,7 +7,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{CancelledBy, admission::Permit, disconnect_guard::ClientHolds, fold};
+use super::{CancelledBy, admission::Permit, client_holds::ClientHolds, fold};
 use crate::{
     agent::QuestionSlot,
     journal::{JobId, StorageProgress},

@@ -4,6 +4,8 @@
 //! restart, retention, the directory service. *May import:* rank 3 and below. *May not:* know tonic, hyper, rmcp.
 
 mod admission;
+mod cancelled_by;
+mod client_holds;
 mod config;
 mod directory_service;
 mod disconnect_guard;
@@ -21,6 +23,7 @@ mod service;
 mod submit;
 mod worker;
 
+pub use cancelled_by::CancelledBy;
 pub use config::Config;
 pub use directory_service::DirectoryService;
 pub use disconnect_guard::DisconnectGuard;
@@ -31,7 +34,7 @@ pub use normalization::MAX_ARGUMENTS_BYTES;
 pub(crate) use normalization::normal;
 pub use readiness::NotReadyCause;
 pub use result::{RESULT_PIECE_BYTES, WholeResult};
-pub use service::{CancelledBy, JobPage, JobService};
+pub use service::{JobPage, JobService};
 pub use submit::{Submission, Submitted};
 pub use worker::{AgentWorker, Assignment, JobRequirements, Worker};
 

@@ -11,7 +11,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Config, NotReadyCause, admission::Admission, live_job::LiveJob, readiness::Readiness, worker::Worker,
+    CancelledBy, Config, NotReadyCause, admission::Admission, live_job::LiveJob, readiness::Readiness,
+    worker::Worker,
 };
 use crate::{
     agent,
@@ -39,17 +40,6 @@ struct JobServiceInner {
     /// Notified when a job ends, so that retention runs at once.
     retention_due: Notify,
     readiness: Readiness,
-}
-
-/// Who asked a job to end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CancelledBy {
-    /// A caller, named by its subject.
-    Caller(String),
-    /// The last client that held the job disconnected.
-    Disconnect,
-    /// The gateway's shutdown.
-    Shutdown,
 }
 
 /// A page of a job listing.

@@ -4,6 +4,8 @@ use std::{ops::Range, sync::OnceLock};
 
 use bytes::Bytes;
 
+use prost::Message;
+
 use crate::pb::{self, job_event::Payload};
 
 /// Consecutive encoded events of one job. Immutable, and shared by all readers.
@@ -87,7 +89,7 @@ impl EventBatch {
 
     /// Decodes the event at `index`. Returns `None` if this build cannot decode it.
     pub fn decode(&self, index: usize) -> Option<pb::JobEvent> {
-        super::encode::decode(&self.bytes[range(&self.ends, index)]).ok()
+        pb::JobEvent::decode(&self.bytes[range(&self.ends, index)]).ok()
     }
 
     /// Returns the sequences and decoded payloads from `index` on, skipping events that this build cannot decode.

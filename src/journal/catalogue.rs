@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Damage, JobId, Retention, Unfinished};
+use super::{Claim, Damage, JobId, Retention, Unfinished};
 use crate::{
     error::{Error, Reason, Result},
     pb::{Job, JobState, storage::JobRecord},
@@ -25,15 +25,6 @@ impl Holder {
         crate::ambient::fill_random(&mut bytes).map_err(Error::internal)?;
         Ok(Self(data_encoding::HEXLOWER.encode(&bytes).into()))
     }
-}
-
-/// The right to write to a job. The epoch rises whenever the job is taken over; writes under an older epoch are refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The job.
-    pub job_id: JobId,
-    /// The epoch, counted from 1.
-    pub epoch: u64,
 }
 
 /// A lease: for how long, from now on, a holder exclusively holds its jobs.

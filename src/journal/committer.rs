@@ -2,18 +2,16 @@
 //! does not cost a write, a thread and a wakeup per job.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BatchAppend, Catalogue, EventLog, WriteRefusal,
-    high_water_mark::LogFailure,
-    live_log::{Counters, LiveLog},
+    BatchAppend, Catalogue, EventLog, WriteRefusal, commit_queue::CommitQueue, high_water_mark::LogFailure,
+    live_log::LiveLog,
 };
 
 /// An event that arrives later than this after the last commit is stored at once; events that arrive earlier are gathered.
@@ -28,16 +26,6 @@ const FAILS_FOR_GOOD: Duration = Duration::from_secs(180);
 /// The timeout of the check whether the store accepts writes at all.
 const CHECK_TIME: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Default)]
-pub(super) struct Committer {
-    /// Logs with events to store, in the order in which they were queued; each log at most once.
-    queue: Mutex<VecDeque<Arc<LiveLog>>>,
-    work: Notify,
-    /// Notified when a full batch, an end or a flush waits: the commit then starts without gathering more.
-    urgent: Notify,
-    pub(super) counters: Arc<Counters>,
-}
-
 /// A log whose write failed.
 struct Failing {
     log: Arc<LiveLog>,
@@ -45,29 +33,21 @@ struct Failing {
     again: Instant,
 }
 
+/// The one writer for all logs.
+#[derive(Debug)]
+pub(super) struct Committer {
+    queue: Arc<CommitQueue<LiveLog>>,
+}
+
 impl Committer {
-    fn queued(&self) -> MutexGuard<'_, VecDeque<Arc<LiveLog>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues a log that has events to store. Must not be called again for it before those events are published.
-    pub(super) fn queue(&self, log: Arc<LiveLog>) {
-        let mut queue = self.queued();
-        queue.push_back(log);
-        if queue.len() == 1 {
-            drop(queue);
-            self.work.notify_one();
-        }
-    }
-
-    /// Makes the next commit start without gathering more events.
-    pub(super) fn commit_now(&self) {
-        self.urgent.notify_one();
+    /// Creates the committer of what `queue` takes.
+    pub(super) fn new(queue: Arc<CommitQueue<LiveLog>>) -> Self {
+        Self { queue }
     }
 
     /// Stores what is queued, until `stop` is cancelled and nothing is left to store.
     pub(super) async fn run(
-        self: Arc<Self>,
+        self,
         catalogue: Arc<dyn Catalogue>,
         events: Arc<dyn EventLog>,
         stop: CancellationToken,
@@ -75,7 +55,7 @@ impl Committer {
         let mut failing: Vec<Failing> = Vec::new();
         let mut next_commit = Instant::now();
         loop {
-            let has_work = !self.queued().is_empty();
+            let has_work = !self.queue.queued().is_empty();
             if !has_work {
                 if failing.is_empty() && stop.is_cancelled() {
                     return;
@@ -90,7 +70,7 @@ impl Committer {
                 tokio::select! {
                     // The branches only wait and the loop checks every condition again, so that a fixed order is harmless.
                     biased;
-                    () = self.work.notified() => {}
+                    () = self.queue.has_work() => {}
                     () = is_due => {}
                     () = stop.cancelled(), if failing.is_empty() => {}
                 }
@@ -98,7 +78,7 @@ impl Committer {
             if Instant::now() < next_commit && !stop.is_cancelled() {
                 tokio::select! {
                     biased;
-                    () = self.urgent.notified() => {}
+                    () = self.queue.is_urgent() => {}
                     () = tokio::time::sleep_until(next_commit) => {}
                 }
             }
@@ -115,7 +95,7 @@ impl Committer {
             .extract_if(.., |failing| failing.again <= now)
             .map(|failing| (failing.log, Some(failing.since)))
             .collect();
-        let mut queue = self.queued();
+        let mut queue = self.queue.queued();
         due.extend(queue.drain(..).map(|log| (log, None)));
         due
     }
@@ -146,7 +126,7 @@ impl Committer {
             if appends.is_empty() {
                 return;
             }
-            self.counters.commits.fetch_add(1, Ordering::Relaxed);
+            self.queue.counters.commits.fetch_add(1, Ordering::Relaxed);
             let answers = events.append(appends).await;
             for ((log, since, batches), answer) in logs.into_iter().zip(answers) {
                 match answer {
@@ -154,7 +134,7 @@ impl Committer {
                         if since.is_some() {
                             tracing::info!(job_id = %log.job_id(), "the store takes the job's events again");
                         }
-                        self.counters.batches_stored.fetch_add(batches.len() as u64, Ordering::Relaxed);
+                        self.queue.counters.batches_stored.fetch_add(batches.len() as u64, Ordering::Relaxed);
                         let last = batches.last().map_or(0, |batch| batch.last_sequence());
                         if let Some(state) = log.state_at(last)
                             && let Err(refusal) = catalogue.set_state(&log.claim, state).await
@@ -162,7 +142,7 @@ impl Committer {
                             tracing::warn!(job_id = %log.job_id(), %refusal, "a job's state is not in the catalogue");
                         }
                         if log.publish(batches) {
-                            self.queue(log);
+                            self.queue.queue(log);
                         }
                     }
                     Err(WriteRefusal::Unavailable(error)) => {

@@ -7,7 +7,7 @@ use prost::{
 };
 
 use super::JobId;
-use crate::pb::{self, Timestamp, job_event::Payload};
+use crate::pb::{Timestamp, job_event::Payload};
 
 /// Returns the encoded size of an event without encoding it.
 pub(super) fn encoded_len(job_id: &JobId, sequence: u32, time: &Timestamp, payload: &Payload) -> usize {
@@ -33,29 +33,6 @@ pub(super) fn encode(
     uint32::encode(2, &sequence, buffer);
     message::encode(3, time, buffer);
     payload.encode(buffer);
-}
-
-impl super::EventBatch {
-    /// Encodes the first batch of a job, with the Unix epoch as the time of every event, for callers that write to a store
-    /// without a journal.
-    pub fn of_events(job_id: &JobId, payloads: &[Payload]) -> Self {
-        Self::encoded(job_id, 1, payloads)
-    }
-
-    /// Encodes a batch of these events, with the Unix epoch as their time.
-    pub(crate) fn encoded(job_id: &JobId, first_sequence: u32, payloads: &[Payload]) -> Self {
-        let (mut bytes, mut ends) = (bytes::BytesMut::new(), Vec::new());
-        for (sequence, payload) in (first_sequence..).zip(payloads) {
-            encode(job_id, sequence, &Timestamp::default(), payload, &mut bytes);
-            ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        }
-        Self::new(first_sequence, bytes.freeze(), ends.into())
-    }
-}
-
-/// Decodes an event.
-pub(super) fn decode(bytes: &[u8]) -> Result<pb::JobEvent, prost::DecodeError> {
-    pb::JobEvent::decode(bytes)
 }
 
 // Naming `string` makes the compiler notice a change of the generated field types.

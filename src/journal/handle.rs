@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Appender, Catalogue, Claim, ClaimedJobs, Counters, CreateOutcome, Damage, EventFollower, EventLog,
     Filter, Holder, JobId, JobOverview, Lease, MAX_SEQUENCE, Query, Retention, StoredJob, Unfinished,
-    WriteRefusal, catalogue::unreadable, committer::Committer, follower::Source, high_water_mark::LogFailure,
-    live_log::LiveLog, log_budget::LogBudget, read_cache::ReadCache,
+    WriteRefusal, catalogue::unreadable, commit_queue::CommitQueue, committer::Committer, follower::Source,
+    high_water_mark::LogFailure, live_log::LiveLog, log_budget::LogBudget, read_cache::ReadCache,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -48,7 +48,7 @@ struct JournalInner {
     /// The logs that this process writes, by job.
     live: Mutex<BTreeMap<JobId, Arc<LiveLog>>>,
     cache: Arc<ReadCache>,
-    committer: Arc<Committer>,
+    committer: Arc<CommitQueue<LiveLog>>,
     tasks: Group,
     max_tail_bytes: usize,
     room: Arc<LogBudget>,
@@ -107,7 +107,7 @@ impl Journal {
             room: Arc::new(LogBudget::new(max_log_bytes)),
         };
         let inner = Arc::new(inner);
-        let committing = inner.committer.clone().run(
+        let committing = Committer::new(inner.committer.clone()).run(
             inner.catalogue.clone(),
             inner.events.clone(),
             inner.tasks.stopping().clone(),

@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::{
     Claim, EventBatch, JobId,
-    committer::Committer,
+    commit_queue::CommitQueue,
     encode,
     high_water_mark::{HighWaterMark, LogFailure, PublishedPosition},
     log_budget::LogBudget,
@@ -36,17 +36,6 @@ const SMALL_BATCH: usize = 4 * 1024;
 const SMALL_BATCHES: usize = 16;
 /// Above this many unstored bytes, [`Appender::append`] waits for the store (back-pressure).
 const MAX_PENDING_BYTES: usize = 1024 * 1024;
-
-/// Counters that show that work is shared between readers.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Events encoded.
-    pub events_encoded: AtomicU64,
-    /// Batches written.
-    pub batches_stored: AtomicU64,
-    /// Commits, each of which writes the batches of all jobs that have some.
-    pub commits: AtomicU64,
-}
 
 #[derive(Debug)]
 struct LiveLogState {
@@ -86,7 +75,7 @@ pub(super) struct LiveLog {
     space: Notify,
     is_backpressure_released: AtomicBool,
     max_tail_bytes: usize,
-    committer: Arc<Committer>,
+    committer: Arc<CommitQueue<LiveLog>>,
     room: Arc<LogBudget>,
 }
 
@@ -101,7 +90,7 @@ impl LiveLog {
         (claim, owner): (Claim, Principal),
         last_sequence: u32,
         max_tail_bytes: usize,
-        (committer, room): (Arc<Committer>, Arc<LogBudget>),
+        (committer, room): (Arc<CommitQueue<LiveLog>>, Arc<LogBudget>),
     ) -> Self {
         Self {
             claim,

@@ -12,7 +12,10 @@
 //! *May import:* rank 0. *May not:* know agents or doors.
 
 mod batch;
+mod batch_encoding;
 mod catalogue;
+mod claim;
+mod commit_queue;
 mod committer;
 mod config;
 #[cfg(test)]
@@ -34,9 +37,10 @@ mod recovery;
 
 pub use batch::{EventBatch, RenderedEvents};
 pub use catalogue::{
-    Catalogue, Claim, ClaimedJobs, CreateOutcome, Filter, Holder, JobOverview, Lease, Query, StorageFault,
+    Catalogue, ClaimedJobs, CreateOutcome, Filter, Holder, JobOverview, Lease, Query, StorageFault,
     StoredJob, WriteRefusal,
 };
+pub use claim::Claim;
 pub use config::{Config, Durability, Retention, StoreKind};
 pub use embedded::EmbeddedStore;
 #[cfg(test)]
@@ -50,6 +54,7 @@ pub use handle::{Journal, JournalParts, Page, SubmitOutcome};
 pub use id::JobId;
 use id::MAX_SEQUENCE;
 
-pub use live_log::{Appender, Counters, StorageProgress};
+pub use commit_queue::Counters;
+pub use live_log::{Appender, StorageProgress};
 pub use memory::MemoryStore;
 pub use recovery::{Damage, Unfinished};

@@ -9,9 +9,10 @@ use super::{
     super::{ClaimedJobs, Damage, Durability, JobId, Lease, Unfinished, index::EndSummary},
     EmbeddedStoreInner,
     disk::OpenMode,
+    file_work::unavailable,
     job_file::JobFile,
     job_reader::{Inspection, inspect, read_job},
-    lock, unavailable,
+    lock,
 };
 use crate::error::Result;
 

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{super::JobId, disk::Disk, unavailable};
+use super::{super::JobId, disk::Disk, file_work::unavailable};
 use crate::{
     error::{Error, Reason, Result},
     files::open_private,

@@ -15,10 +15,9 @@ use super::{
     super::{Damage, JobId, LogReader, ReadChunk, StoredJob},
     directory::set_aside_once,
     disk::{Disk, OpenMode},
+    file_work::{off_runtime, unavailable},
     format::{FRAME_HEAD_LEN, FRAME_MAGIC, FrameHead, FrameKind, HEADER_LEN, Slot, read_batch},
-    off_runtime,
     open_file_pool::OpenFilePool,
-    unavailable,
     window::Window,
 };
 use crate::{

@@ -24,6 +24,7 @@ mod disk;
 mod encoded_entry;
 #[cfg(test)]
 mod fault_isolation;
+mod file_work;
 mod format;
 #[cfg(any(test, fuzzing))]
 mod hostile;
@@ -57,6 +58,7 @@ use tokio::sync::Notify;
 #[cfg(any(test, fuzzing))]
 pub(crate) use hostile::{read_catalogue, read_job_file};
 
+use self::file_work::{off_runtime, unavailable};
 use super::{
     BatchAppend, Catalogue, Claim, ClaimedJobs, CreateOutcome, Damage, Durability, EventLog, JobId,
     JobOverview, Lease, LogHead, LogReader, Query, Retention, StoredJob, WriteRefusal,
@@ -103,17 +105,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn closed() -> Error {
     Error::new(Reason::StoreUnavailable, "the store is closed: the gateway ends; try again later")
-}
-
-/// Returns the error for a failed file operation. The path of the file goes to the log only.
-fn unavailable(path: &Path, error: &io::Error) -> Error {
-    let message = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the store's disk is full; nothing was accepted, try again when there is space"
-        }
-        _ => "the store does not take or give data now; nothing was accepted, try again later",
-    };
-    Error::new(Reason::StoreUnavailable, message).because(format_args!("{}: {error}", path.display()))
 }
 
 impl EmbeddedStore {
@@ -173,17 +164,6 @@ impl EmbeddedStore {
     ) -> Result<T, E> {
         let inner = self.inner.clone();
         off_runtime(&*self.inner.directory.disk, move || work(&inner)).await
-    }
-}
-
-/// Runs file work on a blocking thread, or inline if the disk never blocks.
-async fn off_runtime<T: Send + 'static, E: From<Error> + Send + 'static>(
-    disk: &dyn Disk,
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    match disk.is_inline() {
-        true => work(),
-        false => tokio::task::spawn_blocking(work).await.map_err(Error::internal)?,
     }
 }
 

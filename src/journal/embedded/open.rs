@@ -13,8 +13,9 @@ use super::{
     catalogue::{CatalogueFile, CatalogueTail, read},
     disk::{OpenMode, Sequential},
     encoded_entry::{EncodedEntry, EndedEntryBuilder},
+    file_work::unavailable,
     job_reader::{Inspection, inspect},
-    lock, unavailable,
+    lock,
 };
 use prost::Message;
 
