@@ -31,9 +31,10 @@ use tower::ServiceExt;
 use super::{
     AuthConfig, Capacity, Config, OriginPolicy, ThroughDoor,
     access::{HeaderPolicy, caller_of, is_probe},
-    connection_table::{BusyGuard, OpenConnection},
+    connection_table::OpenConnection,
     disconnect::{DisconnectSignal, UntilDisconnectBody},
     form, grpc, problem,
+    request_guards::RequestGuards,
     requests::RequestGuard,
     stall_timeout_stream::StallTimeoutStream,
     stall_watchdog::{StreamExecutor, WatchedBody},
@@ -95,13 +96,6 @@ struct ConnectionClient {
 
 /// A response, and the request's entry in the shared quota.
 type AnsweredRequest = (Response<Body>, Option<Arc<RequestGuard>>);
-
-/// What a request occupies until its response has been read.
-#[derive(Debug)]
-pub(super) struct RequestGuards {
-    _busy: BusyGuard,
-    _in_progress: Option<Arc<RequestGuard>>,
-}
 
 impl Server {
     /// Binds a port of the configured host, at the first of its addresses that can be bound.

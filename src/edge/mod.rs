@@ -9,6 +9,7 @@ mod access;
 mod capacity;
 mod config;
 mod connection_table;
+mod context;
 mod disconnect;
 mod events;
 mod form;
@@ -16,7 +17,9 @@ pub mod grpc;
 pub mod http;
 mod listener;
 pub mod mcp;
+mod mcp_path;
 mod problem;
+mod request_guards;
 mod requests;
 mod stall_timeout_stream;
 mod stall_watchdog;
@@ -26,61 +29,13 @@ mod whole_body;
 pub use access::{HeaderPolicy, OriginPolicy};
 pub use capacity::Capacity;
 pub use config::{AuthConfig, Config};
+use context::DoorLimits;
+pub use context::{Addresses, ThroughDoor};
 pub use listener::Server;
-
-use std::net::SocketAddr;
 
 use axum::Router;
 
-use crate::{
-    job::{DirectoryService, JobService, ServerInfo},
-    pb::{Door, Limits},
-};
-
-/// A request extension that names the door through which the request came.
-#[derive(Clone, Copy, Debug)]
-pub struct ThroughDoor(pub Door);
-
-/// The size limits that the doors enforce.
-#[derive(Clone, Copy, Debug)]
-struct DoorLimits {
-    max_body_bytes: u32,
-    max_message_bytes: u32,
-}
-
-impl DoorLimits {
-    fn from_config(config: &Config) -> Self {
-        Self { max_body_bytes: config.max_body_bytes, max_message_bytes: config.max_message_bytes }
-    }
-
-    /// Returns all size limits of the gateway, those of `info` included.
-    fn with(self, info: &ServerInfo) -> Limits {
-        Limits {
-            max_command_bytes: info.max_command_bytes,
-            max_input_bytes: info.max_input_bytes,
-            max_arguments_bytes: info.max_arguments_bytes,
-            max_output_bytes: info.max_output_bytes,
-            max_body_bytes: self.max_body_bytes,
-            max_message_bytes: self.max_message_bytes,
-        }
-    }
-}
-
-/// The addresses of the two listeners.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// The listener of gRPC, grpc-web, SSE and JSON.
-    pub api: SocketAddr,
-    /// The listener of MCP; `None` if it is disabled.
-    pub mcp: Option<SocketAddr>,
-}
-
-impl Addresses {
-    /// Returns the URL of the MCP endpoint, or `None` if it is disabled.
-    pub fn mcp_url(&self) -> Option<String> {
-        self.mcp.map(|address| format!("http://{address}{}", mcp::PATH))
-    }
-}
+use crate::job::{DirectoryService, JobService};
 
 /// Returns the routes of the first port: gRPC, grpc-web, JSON and SSE.
 pub fn doors(

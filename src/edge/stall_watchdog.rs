@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::listener::RequestGuards;
+use super::request_guards::RequestGuards;
 use crate::task::Group;
 
 /// The most bytes that a body yields at once (the initial maximum frame size, RFC 9113, section 4.2), so that a client's

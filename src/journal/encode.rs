@@ -1,10 +1,7 @@
 //! Encodes an event, once, directly into the buffer that is stored and relayed.
 
 use bytes::BufMut;
-use prost::{
-    Message,
-    encoding::{encode_key, encode_varint, encoded_len_varint, message, string, uint32},
-};
+use prost::encoding::{encode_key, encode_varint, encoded_len_varint, message, string, uint32};
 
 use super::JobId;
 use crate::pb::{Timestamp, job_event::Payload};
@@ -40,7 +37,10 @@ const _: fn(u32, &String) -> usize = string::encoded_len;
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
+    use crate::pb;
 
     #[test]
     fn equals_the_generated_encoding() {
@@ -61,7 +61,7 @@ mod tests {
                 payload: Some(payload),
             };
             assert_eq!(bytes, event.encode_to_vec());
-            assert_eq!(decode(&bytes).unwrap(), event);
+            assert_eq!(pb::JobEvent::decode(&*bytes).unwrap(), event);
         }
     }
 }

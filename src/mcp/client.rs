@@ -1,36 +1,32 @@
 //! The tools as the gateway's own agent sees them: the catalogue over an in-process channel, and outside servers.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use rmcp::{
     RoleClient, ServiceExt,
-    model::{
-        CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, ProtocolVersion, ServerResult,
-    },
+    model::{CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, ProtocolVersion},
     service::{
-        ClientLifecycleMode, ClientServiceExt, PeerRequestOptions, RequestHandle, RunningService,
-        RxJsonRpcMessage, ServiceError, TxJsonRpcMessage,
+        ClientLifecycleMode, ClientServiceExt, PeerRequestOptions, RunningService, RxJsonRpcMessage,
+        TxJsonRpcMessage,
     },
 };
-use serde_json::Value;
-use tokio::{
-    sync::{mpsc, oneshot::error::RecvError},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::PollSender;
 
-use super::{McpHandler, external_servers::ExternalServers, outcome::from_mcp};
+use super::{
+    McpHandler,
+    external_call::{ExternalTool, read_answer},
+    external_servers::ExternalServers,
+};
 use crate::{
-    error::{Error, Reason, Result},
+    error::{Error, Result},
     task::Group,
     tool::{CallContext, CompletedCall, ToolName},
 };
 
 /// The capacity of the channel in each direction, in messages.
 const CHANNEL: usize = 64;
-/// How long to try to notify an outside server of a cancellation.
-const TELL_TIME: Duration = Duration::from_secs(1);
 
 /// The client of the catalogue. Its messages are never serialised as JSON.
 pub struct InProcessClient {
@@ -80,74 +76,6 @@ impl InProcessClient {
         let (result, exit) = read_answer(answer.await);
         CompletedCall { result, exit, duration: started.elapsed() }
     }
-}
-
-pub(super) fn read_answer(
-    answer: Result<ServerResult, ServiceError>,
-) -> (Result<crate::tool::ToolResult>, Option<crate::engine::Exit>) {
-    match answer {
-        Ok(ServerResult::CallToolResult(result)) => from_mcp(result),
-        Ok(_) => {
-            (Err(Error::new(Reason::ToolFailed, "the tool's server gave an answer of another kind")), None)
-        }
-        Err(ServiceError::McpError(error)) => {
-            (Err(Error::new(Reason::ToolFailed, error.message.to_string()).because(error)), None)
-        }
-        // The library's own message is not used: it holds the server's address, and with it perhaps a key.
-        Err(error) => {
-            let what = match error {
-                ServiceError::Timeout { .. } => "did not answer in time",
-                ServiceError::Cancelled { .. } => "cancelled the call",
-                ServiceError::TransportClosed => "was lost before it answered",
-                _ => "cannot be reached, or answered with no proper message",
-            };
-            (Err(Error::new(Reason::ToolFailed, format!("the tool's server {what}; try again later"))), None)
-        }
-    }
-}
-
-/// Waits for an outside server's answer, at most for `limit`, until the deadline, or until a cancellation; in these
-/// cases the server is notified.
-pub(super) async fn await_answer(
-    mut handle: RequestHandle<RoleClient>,
-    context: &CallContext,
-    limit: Duration,
-) -> Result<Result<ServerResult, ServiceError>> {
-    let deadline = context.deadline.min(Instant::now() + limit);
-    let (reason, error) = tokio::select! {
-        // Cancel safe: every branch only waits.
-        answer = &mut handle.rx => {
-            return Ok(answer.unwrap_or_else(|_: RecvError| Err(ServiceError::TransportClosed)));
-        }
-        () = context.cancel.cancelled() => ("the job was cancelled", Error::cancelled()),
-        () = tokio::time::sleep_until(deadline) => {
-            let message = format!("the tool's server did not answer within {} seconds", limit.as_secs());
-            ("the time is over", Error::new(Reason::TimedOut, message))
-        }
-    };
-    // A server that no longer reads cannot be notified.
-    let told = tokio::time::timeout(TELL_TIME, handle.cancel(Some(reason.to_owned()))).await;
-    if !matches!(told, Ok(Ok(()))) {
-        tracing::debug!("a tool's server could not be told of a cancellation");
-    }
-    Err(error)
-}
-
-/// A tool of an outside server, as the agent offers it to its model.
-#[derive(Clone, Debug)]
-pub struct ExternalTool {
-    /// The server's name.
-    pub server: Arc<str>,
-    /// The tool's name at the server.
-    pub tool: String,
-    /// The name that the model calls it by: the server's and the tool's name, unique among the offered tools.
-    pub name: String,
-    /// When to use it, for the model.
-    pub description: String,
-    /// The JSON Schema of its arguments, for the model.
-    pub input_schema: Value,
-    /// The schema that arguments are checked against; `None` where only the server can check them.
-    pub checked_schema: Option<Value>,
 }
 
 /// Every tool that the agent may call.

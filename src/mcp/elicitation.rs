@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::handler::McpHandler;
+use super::server::McpHandler;
 use crate::principal::Principal;
 
 /// The name of the one field of an answer.

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    client::{ExternalTool, await_answer, read_answer},
+    external_call::{ExternalTool, await_answer, read_answer},
     offered_tools::{self, OfferedSchema, ToolListing},
 };
 use crate::{

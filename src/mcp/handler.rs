@@ -3,7 +3,7 @@
 
 #![expect(deprecated, reason = "clients of older versions still subscribe and set a log level")]
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use rmcp::{
@@ -13,7 +13,7 @@ use rmcp::{
         CompleteResult, CustomRequest, CustomResult, GetPromptRequestParams, GetPromptResponse,
         Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult,
         ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec, ServerCapabilities, ServerConfig,
+        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
         SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
     },
     service::{RequestContext, SubscriptionContext},
@@ -22,19 +22,17 @@ use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    ToolRunner,
-    call_followers::CallFollowers,
-    outcome::{in_words, to_mcp},
+    outcome::{in_words, to_mcp, to_protocol_error},
     prompts,
     resources::watchable,
+    server::McpHandler,
     spec::{CATALOGUE_TOOLS, INSTRUCTIONS, OUTSIDE_TOOLS, SEND_SESSION_INPUT},
-    subscriptions::Subscriptions,
 };
 use crate::{
     error::{Error, Reason, Result},
     pb::Json,
     principal::Principal,
-    tool::{Call, CallContext, DEFAULT_CONVERSATION, Toolbox},
+    tool::{Call, CallContext, DEFAULT_CONVERSATION},
 };
 
 /// The time limit for a call that only reads files.
@@ -44,62 +42,7 @@ const MAX_CLIENT_BYTES: usize = 16 * 1024;
 /// How long clients may keep lists, in milliseconds.
 const LIST_TTL_MS: u64 = 60_000;
 
-/// Serves the catalogue. Cheap to share; every session and request uses the same one.
-pub struct McpHandler {
-    pub(super) toolbox: Toolbox,
-    /// Makes jobs of calls; `None` for the gateway's own agent.
-    pub(super) runner: Option<Arc<dyn ToolRunner>>,
-    pub(super) codec: RequestStateCodec,
-    pub(super) watching: Subscriptions,
-    pub(super) followed: CallFollowers,
-    /// The caller of requests that come through no door.
-    own_caller: Option<Principal>,
-}
-
 impl McpHandler {
-    /// Creates the handler for outside clients.
-    ///
-    /// # Errors
-    /// [`Reason::Internal`] when there are no random numbers.
-    pub fn for_outside(toolbox: Toolbox, runner: Arc<dyn ToolRunner>) -> Result<Self> {
-        Self::new(toolbox, Some(runner), None)
-    }
-
-    /// Creates the handler for one client on standard input and output, whose calls are all this caller's.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn for_streams(toolbox: Toolbox, runner: Arc<dyn ToolRunner>, caller: Principal) -> Result<Self> {
-        Self::new(toolbox, Some(runner), Some(caller))
-    }
-
-    /// Creates the handler for the gateway's own agent, whose calls carry the [`CallContext`] of their job among their
-    /// extensions.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn for_agent(toolbox: Toolbox) -> Result<Self> {
-        Self::new(toolbox, None, None)
-    }
-
-    fn new(
-        toolbox: Toolbox,
-        runner: Option<Arc<dyn ToolRunner>>,
-        own_caller: Option<Principal>,
-    ) -> Result<Self> {
-        let mut key = [0u8; 32];
-        getrandom::fill(&mut key).map_err(Error::internal)?;
-        let codec = RequestStateCodec::try_new(key.to_vec()).map_err(Error::internal)?;
-        Ok(Self {
-            toolbox,
-            runner,
-            codec,
-            watching: Subscriptions::default(),
-            followed: CallFollowers::default(),
-            own_caller,
-        })
-    }
-
     fn tools(&self) -> &'static [Tool] {
         if self.runner.is_some() { &OUTSIDE_TOOLS } else { &CATALOGUE_TOOLS }
     }
@@ -343,21 +286,5 @@ impl ServerHandler for McpHandler {
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
         answered(self.complete_agent_id(&request)).await
-    }
-}
-
-/// Converts an error to one of the protocol's own.
-pub(super) fn to_protocol_error(error: &Error) -> ErrorData {
-    match error.reason() {
-        Reason::AgentNotFound | Reason::ConversationNotFound | Reason::JobNotFound => {
-            ErrorData::resource_not_found(in_words(error), None)
-        }
-        Reason::InvalidArgument | Reason::NoResult | Reason::JobNotEnded => {
-            ErrorData::invalid_params(in_words(error), None)
-        }
-        _ => {
-            tracing::warn!(reason = error.reason().name(), cause = error.cause(), "MCP request failed");
-            ErrorData::internal_error(in_words(error), None)
-        }
     }
 }

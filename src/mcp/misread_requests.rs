@@ -16,7 +16,7 @@ use rmcp::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{elicitation::is_sessionless, handler::McpHandler};
+use super::{elicitation::is_sessionless, server::McpHandler};
 use crate::{json_rpc::wrong_params, lenient_json, text::quoted};
 
 /// Methods that the protocol version without sessions does not have.

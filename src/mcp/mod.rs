@@ -8,21 +8,25 @@
 mod call_followers;
 mod client;
 mod elicitation;
+mod external_call;
 mod external_servers;
 mod handler;
 mod line_transport;
 mod misread_requests;
+mod notifications;
 mod offered_tools;
 mod outcome;
 mod prompts;
 mod resources;
 mod run;
 mod runner;
+mod server;
 mod spec;
 mod subscriptions;
 
-pub use client::{AgentTools, ExternalTool, InProcessClient};
+pub use client::{AgentTools, InProcessClient};
+pub use external_call::ExternalTool;
 pub use external_servers::{ExternalServer, ExternalServers};
-pub use handler::McpHandler;
 pub use line_transport::LineTransport;
 pub use runner::{InboundCall, JobQuestion, JobUpdate, ToolRunner};
+pub use server::McpHandler;

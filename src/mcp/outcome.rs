@@ -1,6 +1,9 @@
 //! Converts the outcome of a call to MCP and back.
 
-use rmcp::model::{CallToolResult, ContentBlock, MetaObject, Resource};
+use rmcp::{
+    ErrorData,
+    model::{CallToolResult, ContentBlock, MetaObject, Resource},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -107,4 +110,20 @@ pub(super) fn from_mcp(result: CallToolResult) -> (Result<ToolResult>, Option<Ex
     let is_truncated = meta.get(IS_TRUNCATED) == Some(&Value::Bool(true));
     let value = result.structured_content.unwrap_or_else(|| json!({ "text": text }));
     (Ok(ToolResult { text, value, is_truncated }), exit)
+}
+
+/// Converts an error to one of the protocol's own.
+pub(super) fn to_protocol_error(error: &Error) -> ErrorData {
+    match error.reason() {
+        Reason::AgentNotFound | Reason::ConversationNotFound | Reason::JobNotFound => {
+            ErrorData::resource_not_found(in_words(error), None)
+        }
+        Reason::InvalidArgument | Reason::NoResult | Reason::JobNotEnded => {
+            ErrorData::invalid_params(in_words(error), None)
+        }
+        _ => {
+            tracing::warn!(reason = error.reason().name(), cause = error.cause(), "MCP request failed");
+            ErrorData::internal_error(in_words(error), None)
+        }
+    }
 }

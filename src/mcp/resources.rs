@@ -11,8 +11,9 @@ use rmcp::{
 use serde_json::{Value, json};
 
 use super::{
-    handler::{McpHandler, to_protocol_error},
+    outcome::to_protocol_error,
     outcome::{RESULT_URI, result_uri},
+    server::McpHandler,
     subscriptions::MAX_WATCHED,
 };
 use crate::{

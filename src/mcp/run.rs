@@ -18,8 +18,9 @@ use super::{
     InboundCall, JobQuestion, JobUpdate, ToolRunner,
     call_followers::FollowerGuard,
     elicitation::{self, ElicitationMode, ElicitationState, ElicitedAnswer},
-    handler::{McpHandler, refused},
+    handler::refused,
     outcome::to_mcp,
+    server::McpHandler,
 };
 use crate::{
     error::{Error, Reason},

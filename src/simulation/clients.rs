@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use super::{SimulatedGateway, world::World};
+use super::{gateway::SimulatedGateway, world::World};
 use crate::{
     error::{Error, Reason, Result},
     job::{CancelledBy, Submission, Submitted},

@@ -10,7 +10,9 @@
 
 mod backing_store;
 mod clients;
+mod gateway;
 mod store;
+mod variables;
 mod worker;
 mod world;
 
@@ -22,13 +24,20 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{backing_store::BackingKind, store::SimulatedStore, worker::SimulatedWorker, world::World};
+use self::{
+    backing_store::BackingKind,
+    gateway::{SimulatedGateway, open_over},
+    store::SimulatedStore,
+    variables::number,
+    worker::SimulatedWorker,
+    world::World,
+};
 use crate::{
     ambient::simulated::{self, Random},
     job::{Config, Filter, JobService, Submission},
-    journal::{Durability, Journal, JournalParts},
+    journal::{Durability, Journal},
     pb::JobState,
-    principal::{OwnersOnly, Principal},
+    principal::Principal,
     task::Group,
 };
 
@@ -53,52 +62,6 @@ fn config(random: &mut Random, keeps_little: bool) -> Config {
 
 async fn open(world: &Arc<World>, is_faulty: bool, max_tail_bytes: usize) -> Journal {
     open_over(SimulatedStore::new(world.clone(), 0, is_faulty), max_tail_bytes).await
-}
-
-async fn open_over(store: SimulatedStore, max_tail_bytes: usize) -> Journal {
-    let store = Arc::new(store);
-    let parts = JournalParts {
-        catalogue: store.clone(),
-        events: store,
-        policy: Arc::new(OwnersOnly),
-        max_tail_bytes,
-        max_log_bytes: crate::quota::Bounds { most: 1 << 40, most_per_caller: None },
-    };
-    Journal::open(parts).await.unwrap().0
-}
-
-/// One of the gateways that share a store.
-#[derive(Clone)]
-struct SimulatedGateway {
-    gateway: u32,
-    service: JobService,
-}
-
-impl std::ops::Deref for SimulatedGateway {
-    type Target = JobService;
-
-    fn deref(&self) -> &JobService {
-        &self.service
-    }
-}
-
-impl SimulatedGateway {
-    async fn start(world: &Arc<World>, gateway: u32, config: Config, is_faulty: bool) -> Self {
-        let store = SimulatedStore::new(world.clone(), gateway, is_faulty);
-        let journal = open_over(store, config.tail_bytes as usize).await;
-        let worker = Arc::new(SimulatedWorker::new(world.clone(), gateway, config.max_running));
-        Self { gateway, service: JobService::start(config, journal, worker).await }
-    }
-
-    /// Shuts down in order, as app.rs does.
-    async fn end(self, world: &World) {
-        let mut is_over = self.finish_running(Duration::from_millis(world.below(3_000))).await;
-        if !is_over {
-            is_over = self.interrupt_running(Duration::from_secs(2)).await;
-        }
-        self.close_streams();
-        self.journal().close(Duration::from_millis(if is_over { 5_000 } else { 700 })).await;
-    }
 }
 
 /// Runs one life, from a start to a crash or an orderly shutdown. The last life goes on until every job has ended.
@@ -203,10 +166,6 @@ impl Drop for Seed {
             let _unheard = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
         }
     }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }
 
 fn run_seeds(kind: BackingKind) {

@@ -115,7 +115,7 @@ impl World {
 
     /// Adds an event to the digest that identifies the run, and prints it if a single seed is run.
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
-        if super::number("SIMULATION_SEED").is_some() {
+        if super::variables::number("SIMULATION_SEED").is_some() {
             let text = format!("{:?} {what}\n", crate::pb::Timestamp::now().unix_millis());
             let _unheard = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
         }

@@ -171,6 +171,9 @@ impl<'ast> Visit<'ast> for Reader {
         visit::visit_path(self, path);
     }
 
+    // `pub(in …)` is no use of what it names.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     fn visit_macro(&mut self, found: &'ast syn::Macro) {
         self.tokens(found.tokens.clone());
     }
@@ -259,4 +262,50 @@ pub fn circles(uses: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<BTreeSet<Module
         found.push(back.cloned().collect());
     }
     found
+}
+
+/// What a file of this module would use, with this text.
+fn used(module: &[&str], children: &[&str], text: &str) -> Vec<String> {
+    let module = module.iter().map(|name| (*name).to_owned()).collect();
+    let children = children.iter().map(|name| (*name).to_owned()).collect();
+    let mut reader = Reader { module, children, ..Reader::default() };
+    reader.visit_file(&syn::parse_file(text).unwrap());
+    reader.paths.into_iter().map(|path| path.join("::")).collect()
+}
+
+#[test]
+fn no_spelling_of_a_path_is_missed() {
+    for text in [
+        "use crate::edge::http::render;",
+        "use super::super::http::render;",
+        "use super::super::{http::render};",
+        "fn f() { super::super::http::render() }",
+        "fn f() -> super::super::http::render { todo!() }",
+        "use super::{super::{http::render}};",
+        "mod inner { use super::super::super::http::render; }",
+        "fn f() { println!(\"{}\", super::super::http::render()) }",
+    ] {
+        assert!(
+            used(&["edge", "grpc", "service"], &[], text).contains(&"edge::http::render".to_owned()),
+            "{text}"
+        );
+    }
+    assert_eq!(used(&["a"], &["b"], "use b::C; use serde::D;"), ["a::b::C"]);
+    for text in ["// crate::cli", "#[cfg(test)] mod tests { use crate::cli; }", "use http::Request;"] {
+        assert_eq!(used(&["a", "b"], &[], text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn a_circle_is_found() {
+    let module = |name: &str| vec![name.to_owned()];
+    let uses = |arrows: &[(&str, &str)]| {
+        let mut uses: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
+        for (from, to) in arrows {
+            uses.entry(module(from)).or_default().insert(module(to));
+        }
+        circles(&uses)
+    };
+    assert!(uses(&[("a", "b"), ("b", "c"), ("a", "c")]).is_empty());
+    assert_eq!(uses(&[("a", "b"), ("b", "c"), ("c", "b")]), [BTreeSet::from([module("b"), module("c")])]);
 }

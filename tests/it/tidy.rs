@@ -1,11 +1,12 @@
 //! The house rules that a compiler does not hold: ranks, sizes, headers, names.
 
-use crate::imports;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
+
+use crate::imports;
 
 /// Rooms and their ranks; docs/architecture.md explains them. A room imports only rooms of a lower rank.
 const RANKS: &[(&str, u8)] = &[
@@ -79,111 +80,27 @@ fn room(name: &str) -> &str {
     name.split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-/// The rooms that a file names after `crate::`, also in nested `use crate::{…}`.
-fn imports(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = &text[at + "crate::".len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            let (mut depth, mut word, mut is_path) = (0, String::new(), false);
-            for c in group.chars() {
-                match c {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => is_path = false,
-                    _ if depth == 0 && !is_path && (c.is_alphanumeric() || c == '_') => word.push(c),
-                    ':' | ' ' | '\n' => {
-                        if !word.is_empty() {
-                            found.push(std::mem::take(&mut word));
-                            is_path = c == ':';
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            found.extend(Some(word).filter(|word| !word.is_empty()));
-        } else {
-            found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
-        }
-    }
-    found
-}
-
 const DOORS: [&str; 3] = ["grpc", "http", "mcp"];
-
-/// The other doors that a file of a door names: from the crate's root, or from where it stands, however its imports are nested.
-fn siblings_imported(name: &str, text: &str) -> Vec<&'static str> {
-    let Some(own) = name.strip_prefix("edge/").and_then(|rest| rest.split_once('/')) else {
-        return Vec::new();
-    };
-    // One `super` is the file's own door, or, in its root, the room of doors; each directory below adds one.
-    let depth = own.1.matches('/').count() + usize::from(!own.1.ends_with("mod.rs"));
-    let up = vec!["super"; depth + 1].join("::");
-    let paths: String = text.split_whitespace().collect();
-    let starts = [
-        "crate::edge::".to_owned(),
-        format!("{up}::"),
-        format!("{}{{{}", "super::".repeat(depth), "super::"),
-    ];
-    let mut found = Vec::new();
-    for start in starts {
-        for (at, _) in paths.match_indices(&start) {
-            // A longer chain leads further up.
-            if paths[..at].ends_with("super::") {
-                continue;
-            }
-            let rest = &paths[at + start.len()..];
-            let end = rest.find(';').unwrap_or(rest.len()).min(400);
-            let named = if rest.starts_with('{') {
-                &rest[..end]
-            } else {
-                &rest[..rest.find("::").unwrap_or(end).min(end)]
-            };
-            let words = named.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-            let siblings = DOORS.iter().filter(|door| **door != own.0);
-            let words: Vec<&str> = words.collect();
-            found.extend(siblings.filter(|door| words.contains(door)));
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-#[test]
-fn no_spelling_of_a_sibling_is_missed() {
-    for text in [
-        "use crate::edge::http::render;",
-        "use super::super::http::render;",
-        "use super::super::{events::EventStream, http::render};",
-        "fn f() { super::super::http::render() }",
-        "use super::{\n    super::{events::EventStream, http::render},\n    frames::Frames,\n};",
-    ] {
-        assert_eq!(siblings_imported("edge/grpc/service.rs", text), ["http"], "{text}");
-    }
-    assert_eq!(siblings_imported("edge/grpc/mod.rs", "use super::{Config, http::router};"), ["http"]);
-    for text in [
-        "use super::super::{events::EventStream, problem::to_response};",
-        "use super::http2;",
-        "use http::Request;",
-    ] {
-        assert_eq!(siblings_imported("edge/grpc/service.rs", text), [""; 0], "{text}");
-    }
-}
 
 #[test]
 fn rooms_import_lower_ranks_only() {
     let ranks: BTreeMap<&str, u8> = RANKS.iter().copied().collect();
+    let imports = imports::read();
     let mut wrong = Vec::new();
-    for (name, text) in source() {
-        let from = room(&name);
-        for to in imports(&text) {
-            if to == from || !(ranks.contains_key(to.as_str()) || to == "bundled") {
+    for (module, file) in &imports.files {
+        let Some(from) = module.first().map(String::as_str) else { continue };
+        // A door takes what the job room hands on, so that what it writes counts; else what holds the thing that is used.
+        let paths: BTreeSet<&Vec<String>> = match from {
+            "edge" => imports.written[module].iter().collect(),
+            _ => imports.written[module].iter().chain(&imports.uses[module]).collect(),
+        };
+        for path in paths {
+            let Some(to) = path.first().map(String::as_str) else { continue };
+            if to == from || !(ranks.contains_key(to) || to == "bundled") {
                 continue;
             }
             let is_excepted = EXCEPTIONS.iter().any(|(a, b, _)| *a == from && *b == to);
-            let is_allowed = match (ranks.get(from), ranks.get(to.as_str())) {
+            let is_allowed = match (ranks.get(from), ranks.get(to)) {
                 // A door may use the job room and rank 0, and nothing between.
                 (Some(7), Some(rank)) => *rank == 6 || *rank == 0,
                 (Some(a), Some(b)) => b < a || (*a == 0 && *b == 0),
@@ -192,11 +109,15 @@ fn rooms_import_lower_ranks_only() {
                 _ => false,
             };
             if !is_allowed && !is_excepted {
-                wrong.push(format!("{name} imports {to}"));
+                wrong.push(format!("{file} imports {}", path.join("::")));
             }
         }
-        for sibling in siblings_imported(&name, &text) {
-            wrong.push(format!("{name} imports its sibling {sibling}"));
+        let own = module.get(1).map(String::as_str).filter(|own| from == "edge" && DOORS.contains(own));
+        for path in imports.written[module].iter().filter(|path| own.is_some() && path[0] == "edge") {
+            let other = path.get(1).map(String::as_str).filter(|other| DOORS.contains(other));
+            if other.is_some() && other != own {
+                wrong.push(format!("{file} imports its sibling {}", path.join("::")));
+            }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -296,9 +217,6 @@ fn no_circle_within_a_room() {
         for module in circle {
             let to: Vec<String> = imports.uses[module].intersection(circle).map(|to| to.join("::")).collect();
             eprintln!("{} -> {}", module.join("::"), to.join(", "));
-            for path in imports.written[module].iter().filter(|_| std::env::var_os("PATHS").is_some()) {
-                eprintln!("      {}", path.join("::"));
-            }
         }
     }
     assert!(circles.is_empty(), "{} circles", circles.len());

@@ -2,6 +2,7 @@
 //!
 //! *May import:* `edge`, `job`, rank 0. *May not:* import the other doors.
 
+mod context;
 mod health;
 mod jobs;
 mod payload;
@@ -10,7 +11,7 @@ mod render;
 mod result;
 mod sse;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -26,23 +27,13 @@ pub(crate) use payload::body_task;
 pub(crate) use render::render;
 pub use render::write_event;
 
+use self::context::Context;
 use super::{Addresses, Config, DoorLimits, problem::to_response as problem};
 use crate::{
     error::{Error, Reason},
     job::{DirectoryService, JobService},
     text::quoted,
 };
-
-/// The state that every route shares.
-#[derive(Clone)]
-pub(super) struct Context {
-    service: JobService,
-    directory_service: DirectoryService,
-    heartbeat: Duration,
-    max_body_bytes: usize,
-    addresses: Addresses,
-    limits: DoorLimits,
-}
 
 /// Returns the routes of the HTTP door.
 pub(super) fn router(

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use serde_json::Value;
 
-use super::{accept, refused};
+use super::{accept, refusals::refused};
 use crate::json_rpc::{self, JsonRpcRefusal, MAX_BATCH, WITHOUT_BATCHES};
 
 /// Handles a batch and returns the combined response; `handle` answers one message.

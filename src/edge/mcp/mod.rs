@@ -8,6 +8,7 @@
 mod accept;
 mod batch;
 mod keep_alive;
+mod refusals;
 mod resumption;
 mod sessions;
 
@@ -15,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::State, routing::any};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use rmcp::{
     ServerHandler,
     transport::streamable_http_server::{
@@ -24,23 +25,22 @@ use rmcp::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use super::mcp_path::PATH;
 use super::{
     Config, access::no_caller, disconnect::DisconnectSignal, problem::to_response as problem,
     whole_body::read_whole,
 };
 use crate::{
-    error::{Error, Reason},
     json_rpc::{self, JsonRpcRefusal, ParsedMessages},
     principal::Principal,
     quota::Bounds,
     task::Group,
 };
 use accept::AcceptedFormats;
+use refusals::refused;
 use resumption::{ResumableSessionManager, WITH_PRIMING};
 use sessions::Sessions;
 
-/// The path of the endpoint.
-pub const PATH: &str = "/mcp";
 /// A call that takes longer than this becomes a stream with heartbeats, if its client accepts streams.
 const SILENCE: Duration = Duration::from_secs(8);
 /// The first version without sessions.
@@ -213,22 +213,4 @@ async fn handle_leniently<H: ServerHandler>(
         }
         Err(refusal) => refused(&refusal),
     }
-}
-
-/// Returns the response for a message that cannot be handled (JSON-RPC 2.0, section 5.1).
-fn refused(refusal: &JsonRpcRefusal) -> Response<Body> {
-    let mut response = Response::new(Body::from(refusal.to_value().to_string()));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// Returns the error for too many sessions, with a retry delay.
-fn too_many(bounds: Bounds) -> Error {
-    let Bounds { most, most_per_caller } = bounds;
-    let own = most_per_caller.map_or_else(String::new, |own| format!(", {own} of one caller"));
-    let message = format!(
-        "this gateway keeps {most} MCP sessions{own}, and none that is idle can make room; try again later, or raise server.mcp_max_sessions"
-    );
-    Error::new(Reason::TooManySessions, message).retry_after(Duration::from_secs(5))
 }

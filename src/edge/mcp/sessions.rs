@@ -14,7 +14,7 @@ use rmcp::transport::streamable_http_server::session::SessionManager;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{resumption::ResumableSessionManager, too_many};
+use super::{refusals::too_many, resumption::ResumableSessionManager};
 use crate::{
     error::{Error, Reason, Result},
     principal::Principal,

@@ -50,7 +50,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catalogue::CatalogueFile;
 use directory::Directory;
-use disk::{Disk, SystemDisk};
+#[cfg(test)]
+use disk::Disk;
+use disk::SystemDisk;
 use job_file::JobFile;
 use open_file_pool::OpenFilePool;
 use tokio::sync::Notify;

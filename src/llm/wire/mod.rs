@@ -6,6 +6,7 @@
 
 mod calls;
 mod chat;
+mod contract;
 mod endpoint;
 mod finish;
 mod gemini;
@@ -25,10 +26,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
 
 use self::{
     calls::RawCall,
+    contract::{AnswerEnd, Decoder, EventPart, Protocol, closed},
     finish::FinishReason,
     reading::{AnswerBodyReader, AnswerReader},
     turn::to_turn,
@@ -47,57 +48,6 @@ pub(super) use turn::local_id;
 
 /// How often a server that pauses its answer is asked to continue.
 const MAX_PAUSES: usize = 8;
-
-/// What an event adds to the answer.
-#[derive(Debug, PartialEq, Eq)]
-enum EventPart {
-    Text(String),
-    Reasoning(String),
-}
-
-/// What is known at the end of an answer, besides its parts.
-#[derive(Debug, Default)]
-struct AnswerEnd {
-    calls: Vec<RawCall>,
-    finish: Option<FinishReason>,
-    /// The model's words if it refused; otherwise empty.
-    refusal: String,
-}
-
-/// Decodes the events of one answer.
-trait Decoder: Send {
-    /// Processes an event.
-    ///
-    /// # Errors
-    /// When the server reports an error, or content cannot be read.
-    fn event(&mut self, name: &str, data: &str, parts: &mut Vec<EventPart>) -> Result<(), ModelFailure>;
-
-    /// Returns whether the server has said that nothing more follows.
-    fn is_over(&self) -> bool;
-
-    /// Returns whether it is known how the answer ends; what follows, such as its usage, may still be missing.
-    fn is_complete(&self) -> bool;
-
-    /// Returns how many calls have begun.
-    fn calls(&self) -> usize;
-
-    /// Returns the usage so far, as far as the server has reported it.
-    fn usage(&self) -> Usage;
-
-    /// Returns what is known at the end. Called once.
-    fn answer(&mut self) -> AnswerEnd;
-
-    /// Returns the message in the form that the server expects back, with this text and these calls.
-    fn native(&self, text: &str, calls: &[ToolCall]) -> Value;
-}
-
-/// The protocol of a provider.
-trait Protocol: Send + Sync + std::fmt::Debug {
-    /// Returns the body of a request.
-    fn body(&self, request: &ModelRequest, selected: &SelectedModel) -> Value;
-    /// Returns a decoder for its response.
-    fn decoder(&self, selected: &Arc<SelectedModel>) -> Box<dyn Decoder>;
-}
 
 /// A model that is reached through a provider's wire.
 #[derive(Debug)]
@@ -214,12 +164,4 @@ impl Model for WireModel {
         };
         pieces.boxed()
     }
-}
-
-/// Returns the failure for a body that ended before its answer did.
-fn closed() -> ModelFailure {
-    ModelFailure::new(
-        FailureKind::Unreachable,
-        "the model's server closed the connection in the middle of its answer",
-    )
 }
