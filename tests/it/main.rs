@@ -14,6 +14,7 @@ mod cli;
 mod conversations;
 mod cost;
 mod crash;
+mod dependencies;
 mod doors;
 mod engines;
 mod flow;

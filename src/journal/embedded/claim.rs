@@ -11,7 +11,10 @@ use super::{
     disk::OpenMode,
     file_work::unavailable,
     job_file::JobFile,
-    job_reader::{Inspection, inspect, read_job},
+    job_reader::{
+        inspection::{Inspection, inspect},
+        read_job,
+    },
     lock,
 };
 use crate::error::Result;

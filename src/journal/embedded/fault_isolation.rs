@@ -3,10 +3,13 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use super::{
-    super::{Claim, CreateOutcome, EventBatch, Holder, Lease},
+    super::{
+        BatchAppend, Catalogue, Claim, CreateOutcome, EventBatch, EventLog, Holder, Lease, Query,
+        WriteRefusal,
+    },
     *,
 };
-use crate::pb::{EndOfStream, TaskOptions, Timestamp, job_event::Payload};
+use crate::pb::{EndOfStream, JobState, TaskOptions, Timestamp, job_event::Payload};
 
 fn record(job_id: &JobId) -> JobRecord {
     let job = Job {

@@ -11,7 +11,10 @@ use super::{
     catalogue::{CatalogueTail, MAGIC, push_content, read},
     encoded_entry::{EncodedEntry, EndedEntryBuilder},
     format::{FRAME_MAGIC, FrameKind, HEADER_LEN, Slot, push_batch, push_frame},
-    job_reader::{Inspection, ReadPosition, find_frame, inspect_window},
+    job_reader::{
+        ReadPosition, find_frame,
+        inspection::{Inspection, inspect_window},
+    },
     window::Window,
 };
 use crate::pb::{

@@ -14,7 +14,7 @@ use super::{
     disk::{OpenMode, Sequential},
     encoded_entry::{EncodedEntry, EndedEntryBuilder},
     file_work::unavailable,
-    job_reader::{Inspection, inspect},
+    job_reader::inspection::{Inspection, inspect},
     lock,
 };
 use prost::Message;

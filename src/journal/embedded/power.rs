@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    super::{Claim, CreateOutcome, EventBatch, Holder, Lease},
+    super::{BatchAppend, Catalogue, Claim, CreateOutcome, Damage, EventBatch, EventLog, Holder, Lease},
     lossy::LossyDisk,
     *,
 };
 use crate::{
     ambient::simulated::{self, Random},
-    pb::{StatusUpdate, TaskOptions, Timestamp, job_event::Payload},
+    pb::{JobState, StatusUpdate, TaskOptions, Timestamp, job_event::Payload},
 };
 
 /// What was requested of the store for one job, and what it acknowledged.
