@@ -1,9 +1,11 @@
 //! A conversation as listings show it.
 
+use serde::{Serialize, Serializer};
+
 use crate::pb::Timestamp;
 
-/// A conversation of a caller.
-#[derive(Clone, Debug)]
+/// A conversation of a caller, as the JSON doors print it.
+#[derive(Clone, Debug, Serialize)]
 pub struct Conversation {
     /// Its id.
     pub conversation_id: String,
@@ -14,21 +16,19 @@ pub struct Conversation {
     /// How many exchanges with the gateway's agent are remembered.
     pub exchanges: u32,
     /// The engine's agents that remember something of the conversation, each with its number of interactions.
+    #[serde(serialize_with = "as_objects")]
     pub agents: Vec<(String, u32)>,
 }
 
-impl Conversation {
-    /// Returns the conversation as the JSON doors print it.
-    pub fn to_json(&self) -> serde_json::Value {
-        let agents = self.agents.iter().map(|(agent_id, interactions)| {
-            serde_json::json!({"agent_id": agent_id, "interactions": interactions})
-        });
-        serde_json::json!({
-            "conversation_id": self.conversation_id,
-            "create_time": self.create_time.to_string(),
-            "update_time": self.update_time.to_string(),
-            "exchanges": self.exchanges,
-            "agents": agents.collect::<Vec<_>>(),
-        })
+/// Prints the agents as objects.
+fn as_objects<S: Serializer>(agents: &[(String, u32)], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Remembering<'a> {
+        agent_id: &'a str,
+        interactions: u32,
     }
+    let agents = agents.iter();
+    serializer.collect_seq(
+        agents.map(|(agent_id, interactions)| Remembering { agent_id, interactions: *interactions }),
+    )
 }

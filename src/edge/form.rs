@@ -170,7 +170,7 @@ async fn as_problem(response: Response<Body>) -> Response<Body> {
     let words =
         if text.is_empty() { parts.status.canonical_reason().unwrap_or("refused").to_owned() } else { text };
     let mut problem =
-        problem::with_status(&Error::new(reason, words), parts.status.as_u16(), serde_json::json!({}));
+        problem::with_status(&Error::new(reason, words), parts.status.as_u16(), &problem::NothingFurther {});
     for (name, value) in &parts.headers {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             problem.headers_mut().insert(name, value.clone());

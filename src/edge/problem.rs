@@ -2,7 +2,7 @@
 
 use axum::{body::Body, extract::Request};
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::{
     error::{Error, Reason},
@@ -13,13 +13,36 @@ use crate::{
 const MAX_DETAIL_BYTES: usize = 4096;
 const MAX_FIELD_BYTES: usize = 256;
 
+/// A problem document.
+#[derive(Serialize)]
+struct Problem<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_sequence: Option<u32>,
+    #[serde(flatten)]
+    further: &'a T,
+}
+
+/// A problem document without members of its own.
+#[derive(Serialize)]
+pub(super) struct NothingFurther {}
+
 /// Returns the response for an error: the status of the table, the `reason`, and the message with the invalid field.
 pub(super) fn to_response(error: &Error) -> Response<Body> {
-    with_status(error, error.reason().codes().http, json!({}))
+    with_status(error, error.reason().codes().http, &NothingFurther {})
 }
 
 /// Returns the response for an error with a different status and additional members.
-pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Response<Body> {
+pub(super) fn with_status(error: &Error, status: u16, further: &impl Serialize) -> Response<Body> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(cause) = error.cause() {
         tracing::warn!(reason = error.reason().name(), cause, "request failed");
@@ -29,24 +52,17 @@ pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Respons
         _ => error.message().to_owned(),
     };
     let detail = bounded(&detail, MAX_DETAIL_BYTES);
-    let mut problem = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
-        "reason": error.reason().name(),
-    });
-    let mut add = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            problem[name] = value;
-        }
+    let problem = Problem {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or_default(),
+        status: status.as_u16(),
+        detail: &detail,
+        reason: error.reason().name(),
+        field: error.field().map(|field| bounded(field, MAX_FIELD_BYTES)),
+        job_id: error.job_id(),
+        last_sequence: error.sequence(),
+        further,
     };
-    add("field", error.field().map(|field| Value::from(bounded(field, MAX_FIELD_BYTES))));
-    add("job_id", error.job_id().map(Value::from));
-    add("last_sequence", error.sequence().map(Value::from));
-    for (name, value) in further.as_object().into_iter().flatten() {
-        add(name, Some(value.clone()));
-    }
     let mut response = json_response(status, &problem, "application/problem+json");
     if let Some(delay) = error.retry_delay() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs().max(1)));
@@ -57,7 +73,7 @@ pub(super) fn with_status(error: &Error, status: u16, further: Value) -> Respons
 /// Returns a response with a JSON document.
 pub(super) fn json_response(
     status: StatusCode,
-    document: &impl serde::Serialize,
+    document: &impl Serialize,
     kind: &'static str,
 ) -> Response<Body> {
     let mut body = Vec::new();

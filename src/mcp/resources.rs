@@ -94,7 +94,7 @@ impl McpHandler {
             }
             if let Some(conversation_id) = uri.strip_prefix(CONVERSATIONS) {
                 let found = self.toolbox.conversations().get(caller, conversation_id).await?;
-                return Ok(found.to_json());
+                return serde_json::to_value(&found).map_err(Error::internal);
             }
             Err(Error::new(
                 Reason::AgentNotFound,

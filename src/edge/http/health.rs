@@ -4,45 +4,46 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State};
 use http::{Response, StatusCode};
-use serde_json::json;
 
-use super::{super::problem::json_response, Context};
+use super::{
+    super::problem::json_response,
+    Context,
+    answers::{Endpoints, FoundServer, Health, HealthOfAgent, Probe},
+};
 
 /// `GET /health`: describes this gateway, whether or not it is ready.
 pub(super) async fn health(State(context): State<Arc<Context>>) -> Response<Body> {
     let info = context.directory_service.info();
-    let detected: Vec<_> = info
-        .detected
-        .iter()
-        .map(|(base_url, provider, models)| json!({"base_url": base_url, "provider": provider, "models": models}))
-        .collect();
-    let document = json!({
-        "status": "healthy",
-        "service": "conductor-gateway",
-        "version": info.version,
-        "mode": info.planner,
-        "agent": {
-            "planner": info.planner,
-            "provider": info.provider,
-            "model": info.model,
-            "reason": info.why,
-            "found_on_this_machine": detected,
+    let found = info.detected.iter();
+    let document = Health {
+        status: "healthy",
+        service: "conductor-gateway",
+        version: info.version,
+        mode: info.planner,
+        agent: HealthOfAgent {
+            planner: info.planner,
+            provider: &info.provider,
+            model: &info.model,
+            reason: &info.why,
+            found_on_this_machine: found
+                .map(|(base_url, provider, models)| FoundServer { base_url, provider, models })
+                .collect(),
         },
-        "engine": info.engine,
-        "running_jobs": info.running,
-        "queued_jobs": info.queued,
-        "endpoints": {
-            "api": format!("http://{}", context.addresses.api),
-            "mcp": context.addresses.mcp_url(),
-            "health": "/health",
+        engine: info.engine,
+        running_jobs: info.running,
+        queued_jobs: info.queued,
+        endpoints: Endpoints {
+            api: format!("http://{}", context.addresses.api),
+            mcp: context.addresses.mcp_url(),
+            health: "/health",
         },
-    });
+    };
     json_response(StatusCode::OK, &document, "application/json")
 }
 
 /// `GET /health/live`: 200 whenever the process responds.
 pub(super) async fn live() -> Response<Body> {
-    json_response(StatusCode::OK, &json!({"status": "live"}), "application/json")
+    json_response(StatusCode::OK, &Probe { status: "live" }, "application/json")
 }
 
 /// `GET /health/ready`: 200 while the store takes data and the engine can run; 503 with the reason otherwise, and from the
@@ -53,5 +54,5 @@ pub(super) async fn ready(State(context): State<Arc<Context>>) -> Response<Body>
         None => (StatusCode::OK, "ready".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     };
-    json_response(status, &json!({"status": word}), "application/json")
+    json_response(status, &Probe { status: &word }, "application/json")
 }

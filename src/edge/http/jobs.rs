@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     super::{
@@ -17,12 +17,13 @@ use super::{
         problem::{json_response, to_response, with_status},
     },
     Context,
+    answers::{Accepted, AskingJob, ConversationList, Executed, FailedJob, Info, JobList},
     payload::{self, Payload},
     query::Pairs,
 };
 use crate::{
     error::{Error, Reason, Result},
-    job::{CancelledBy, Conversation, Filter, JobId, Submission, Submitted},
+    job::{CancelledBy, Filter, JobId, Submission, Submitted},
     pb::{Door, Job, JobState, OnDisconnect, job::Outcome},
     principal::Principal,
     text::quoted,
@@ -123,28 +124,23 @@ fn asks(job: &Job) -> Error {
 fn executed(job: &Job) -> Response<Body> {
     match &job.outcome {
         Some(Outcome::Result(result)) if job.state() == JobState::Succeeded => {
-            let mut document = json!({
-                "status": "success",
-                "result": result.text,
-                "job_id": job.job_id,
-                "is_truncated": result.is_truncated,
-                "result_bytes": result.result_bytes,
-            });
-            if result.result_bytes as usize > result.text.len() {
-                document["result_url"] = Value::from(format!("/api/v1/jobs/{}/result", job.job_id));
-            }
-            document["structured"] = serde_json::to_value(&result.structured).unwrap_or(Value::Null);
-            ok(&document)
+            let is_longer = result.result_bytes as usize > result.text.len();
+            ok(&Executed {
+                status: "success",
+                result: &result.text,
+                job_id: &job.job_id,
+                is_truncated: result.is_truncated,
+                result_bytes: result.result_bytes,
+                result_url: is_longer.then(|| format!("/api/v1/jobs/{}/result", job.job_id)),
+                structured: result.structured.as_ref(),
+            })
         }
         outcome => {
             let (reason, message) = match outcome {
                 Some(Outcome::Error(error)) => (Reason::from_name(&error.reason), error.message.clone()),
                 None if job.state() == JobState::InputRequired => {
-                    return with_status(
-                        &asks(job),
-                        409,
-                        json!({"state": job.state(), "question": job.question}),
-                    );
+                    let asking = AskingJob { state: job.state(), question: job.question.as_ref() };
+                    return with_status(&asks(job), 409, &asking);
                 }
                 _ => (None, "the job's outcome is not known".to_owned()),
             };
@@ -160,11 +156,8 @@ fn executed(job: &Job) -> Response<Body> {
                 _ => 500,
             };
             let error = Error::new(reason, message).for_job(&job.job_id);
-            with_status(
-                &error,
-                status,
-                json!({"state": job.state(), "is_retryable": reason.codes().is_retryable}),
-            )
+            let failed = FailedJob { state: job.state(), is_retryable: reason.codes().is_retryable };
+            with_status(&error, status, &failed)
         }
     }
 }
@@ -175,7 +168,7 @@ pub(super) async fn stream_execute(State(context): SharedContext, request: Reque
         let (_, submitted) = submit(&context, request, false).await?;
         let stream_url = format!("/api/v1/stream/{}", submitted.job_id);
         let mut response =
-            ok(&json!({"job_id": submitted.job_id.as_str(), "status": "started", "stream_url": stream_url}));
+            ok(&Accepted { job_id: submitted.job_id.as_str(), status: "started", stream_url: &stream_url });
         if let Ok(location) = HeaderValue::from_str(&stream_url) {
             response.headers_mut().insert(header::LOCATION, location);
         }
@@ -243,15 +236,9 @@ pub(super) async fn list(
         let (page_size, filter) = (query.number("page_size")?, filter(&query)?);
         let (page_token, is_whole) = (query.one("page_token")?, is_whole(&query)?);
         let page = context.service.list(&caller, &filter, page_size, page_token, is_whole).await?;
-        Ok(ok(&JobListBody { jobs: &page.jobs, next_page_token: &page.next_page_token }))
+        Ok(ok(&JobList { jobs: &page.jobs, next_page_token: &page.next_page_token }))
     };
     answer(run.await)
-}
-
-#[derive(serde::Serialize)]
-struct JobListBody<'a> {
-    jobs: &'a [Job],
-    next_page_token: &'a str,
 }
 
 /// `GET /api/v1/jobs/{job_id}`.
@@ -336,8 +323,10 @@ pub(super) async fn conversations(
         let page_size = query.number("page_size")?;
         let page =
             context.directory_service.conversations(&caller, page_size, query.one("page_token")?).await?;
-        let found: Vec<Value> = page.conversations.iter().map(Conversation::to_json).collect();
-        Ok(ok(&json!({ "conversations": found, "next_page_token": page.next_page_token })))
+        Ok(ok(&ConversationList {
+            conversations: &page.conversations,
+            next_page_token: &page.next_page_token,
+        }))
     };
     answer(list.await)
 }
@@ -368,18 +357,18 @@ pub(super) async fn tools(State(context): SharedContext) -> Response<Body> {
 /// `GET /api/v1/info`.
 pub(super) async fn info(State(context): SharedContext) -> Response<Body> {
     let info = context.directory_service.info();
-    ok(&json!({
-        "version": info.version,
-        "planner": info.planner,
-        "planner_reason": info.why,
-        "provider": info.provider,
-        "model": info.model,
-        "mcp_url": context.addresses.mcp_url(),
-        "engine": info.engine,
-        "capabilities": info.capabilities,
-        "running_jobs": info.running,
-        "queued_jobs": info.queued,
-        "live_tasks": info.live_tasks,
-        "limits": context.limits.with(&info),
-    }))
+    ok(&Info {
+        version: info.version,
+        planner: info.planner,
+        planner_reason: &info.why,
+        provider: &info.provider,
+        model: &info.model,
+        mcp_url: context.addresses.mcp_url(),
+        engine: info.engine,
+        capabilities: info.capabilities,
+        running_jobs: info.running,
+        queued_jobs: info.queued,
+        live_tasks: info.live_tasks,
+        limits: context.limits.with(&info),
+    })
 }

@@ -2,6 +2,7 @@
 //!
 //! *May import:* `edge`, `job`, rank 0. *May not:* import the other doors.
 
+mod answers;
 mod context;
 mod health;
 mod jobs;

@@ -133,7 +133,7 @@ async fn exchange(
         Some((error, status)) => {
             drop(request);
             let response = match door {
-                Door::Http => problem::with_status(&error, status.as_u16(), serde_json::json!({})),
+                Door::Http => problem::with_status(&error, status.as_u16(), &problem::NothingFurther {}),
                 _ => grpc::refusal(&error),
             };
             closes = true;

@@ -1,0 +1,171 @@
+//! The JSON answers of this door that are no messages of the contract.
+
+use serde::Serialize;
+
+use crate::{
+    job::Conversation,
+    pb::{InputQuestion, Job, JobState, Json, Limits},
+};
+
+/// Of `POST /execute` for a job that succeeded.
+#[derive(Debug, Serialize)]
+pub(super) struct Executed<'a> {
+    /// Always `success`.
+    pub(super) status: &'static str,
+    /// The answer as text.
+    pub(super) result: &'a str,
+    /// The job.
+    pub(super) job_id: &'a str,
+    /// Whether the answer was cut to fit.
+    pub(super) is_truncated: bool,
+    /// The length of the whole answer, in bytes.
+    pub(super) result_bytes: u32,
+    /// Where the whole answer is, if this one is not all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) result_url: Option<String>,
+    /// The answer as data; null where it has none.
+    pub(super) structured: Option<&'a Json>,
+}
+
+/// What a problem document of `POST /execute` says of the job beside the error.
+#[derive(Debug, Serialize)]
+pub(super) struct FailedJob {
+    /// How the job ended.
+    pub(super) state: JobState,
+    /// Whether the same task may succeed later.
+    pub(super) is_retryable: bool,
+}
+
+/// The same for a job that waits for an answer.
+#[derive(Debug, Serialize)]
+pub(super) struct AskingJob<'a> {
+    /// INPUT_REQUIRED.
+    pub(super) state: JobState,
+    /// What the job asks.
+    pub(super) question: Option<&'a InputQuestion>,
+}
+
+/// Of `POST /api/v1/stream-execute`.
+#[derive(Debug, Serialize)]
+pub(super) struct Accepted<'a> {
+    /// The job.
+    pub(super) job_id: &'a str,
+    /// Always `started`.
+    pub(super) status: &'static str,
+    /// Where its events are.
+    pub(super) stream_url: &'a str,
+}
+
+/// Of `GET /api/v1/jobs`.
+#[derive(Debug, Serialize)]
+pub(super) struct JobList<'a> {
+    /// The jobs, newest first.
+    pub(super) jobs: &'a [Job],
+    /// The token of the next page; empty on the last one.
+    pub(super) next_page_token: &'a str,
+}
+
+/// Of `GET /api/v1/conversations`.
+#[derive(Debug, Serialize)]
+pub(super) struct ConversationList<'a> {
+    /// The caller's own, most recently used first.
+    pub(super) conversations: &'a [Conversation],
+    /// The token of the next page; empty on the last one.
+    pub(super) next_page_token: &'a str,
+}
+
+/// Of `GET /api/v1/info`.
+#[derive(Debug, Serialize)]
+pub(super) struct Info<'a> {
+    /// The gateway's version.
+    pub(super) version: &'a str,
+    /// `model` or `direct`.
+    pub(super) planner: &'a str,
+    /// Why that one.
+    pub(super) planner_reason: &'a str,
+    /// The model's provider; empty without one.
+    pub(super) provider: &'a str,
+    /// The model; empty without one.
+    pub(super) model: &'a str,
+    /// Where MCP is; null where it is disabled.
+    pub(super) mcp_url: Option<String>,
+    /// The engine's name.
+    pub(super) engine: &'a str,
+    /// What this build can do.
+    pub(super) capabilities: &'a [&'static str],
+    /// Jobs that run now.
+    pub(super) running_jobs: usize,
+    /// Jobs that wait.
+    pub(super) queued_jobs: usize,
+    /// Tasks of this process.
+    pub(super) live_tasks: usize,
+    /// How large things may be.
+    pub(super) limits: Limits,
+}
+
+/// Of `GET /health`.
+#[derive(Debug, Serialize)]
+pub(super) struct Health<'a> {
+    /// Always `healthy`.
+    pub(super) status: &'static str,
+    /// This program.
+    pub(super) service: &'static str,
+    /// Its version.
+    pub(super) version: &'a str,
+    /// `model` or `direct`.
+    pub(super) mode: &'a str,
+    /// The gateway's agent.
+    pub(super) agent: HealthOfAgent<'a>,
+    /// The engine's name.
+    pub(super) engine: &'a str,
+    /// Jobs that run now.
+    pub(super) running_jobs: usize,
+    /// Jobs that wait.
+    pub(super) queued_jobs: usize,
+    /// Where the doors are.
+    pub(super) endpoints: Endpoints,
+}
+
+/// The agent's part of `GET /health`.
+#[derive(Debug, Serialize)]
+pub(super) struct HealthOfAgent<'a> {
+    /// `model` or `direct`.
+    pub(super) planner: &'a str,
+    /// The model's provider; empty without one.
+    pub(super) provider: &'a str,
+    /// The model; empty without one.
+    pub(super) model: &'a str,
+    /// Why this planner and this model.
+    pub(super) reason: &'a str,
+    /// Model servers that were found here and are not used.
+    pub(super) found_on_this_machine: Vec<FoundServer<'a>>,
+}
+
+/// A model server of this machine.
+#[derive(Debug, Serialize)]
+pub(super) struct FoundServer<'a> {
+    /// Where it is.
+    pub(super) base_url: &'a str,
+    /// What speaks its protocol.
+    pub(super) provider: &'a str,
+    /// The models that it lists.
+    pub(super) models: &'a [String],
+}
+
+/// The addresses in `GET /health`.
+#[derive(Debug, Serialize)]
+pub(super) struct Endpoints {
+    /// gRPC, grpc-web, SSE and JSON.
+    pub(super) api: String,
+    /// MCP; null where it is disabled.
+    pub(super) mcp: Option<String>,
+    /// The probe's path.
+    pub(super) health: &'static str,
+}
+
+/// Of the probes.
+#[derive(Debug, Serialize)]
+pub(super) struct Probe<'a> {
+    /// `live`, `ready`, or what is against it.
+    pub(super) status: &'a str,
+}
