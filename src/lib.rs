@@ -29,6 +29,7 @@ pub mod quota;
 pub mod secret;
 #[cfg(test)]
 mod simulation;
+pub mod sync;
 pub mod task;
 pub mod telemetry;
 pub mod text;

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,6 +15,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::sync::lock;
 
 /// A named group of tasks that are stopped together. Clones share the group.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ struct RunningTaskGuard(Group, &'static str);
 
 impl Drop for RunningTaskGuard {
     fn drop(&mut self) {
-        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.0.running);
         if let Some(count) = running.get_mut(self.1) {
             *count -= 1;
             if *count == 0 {
@@ -53,7 +55,7 @@ impl Group {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default() += 1;
+        *lock(&self.running).entry(task).or_default() += 1;
         let counted = RunningTaskGuard(self.clone(), task);
         tokio::spawn(self.tracker.track_future(async move {
             let _counted = counted;
@@ -83,7 +85,7 @@ impl Group {
 
     /// Returns the number of running tasks by name.
     pub fn running(&self) -> BTreeMap<&'static str, usize> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.running).clone()
     }
 }
 

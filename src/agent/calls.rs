@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Reason, Result},
     mcp::ExternalTool,
     pb::{JobState, StatusReason},
+    sync::sleep_until,
     tool::{Call, CallContext, CompletedCall, Progress, Question, ToolName, ToolResult},
 };
 
@@ -151,7 +152,7 @@ impl TaskExecutor<'_> {
                 biased;
                 Some((index, progress)) = running_calls.told.next() => self.handle_progress(index, progress, &mut running_calls, writer).await?,
                 answer = answer_of(&mut running_calls.asked) => self.close_question(answer, &mut running_calls, writer).await?,
-                () = expiry_of(expiry) => self.close_question(None, &mut running_calls, writer).await?,
+                () = sleep_until(expiry) => self.close_question(None, &mut running_calls, writer).await?,
                 () = self.cancel.cancelled(), if !is_cancel_told => {
                     is_cancel_told = true;
                     let message = "the run is being stopped";
@@ -357,13 +358,6 @@ impl TaskExecutor<'_> {
 async fn answer_of(asked: &mut Option<AskedQuestion>) -> Option<AcceptedAnswer> {
     match asked {
         Some(asked) => (&mut asked.answer).await.ok(),
-        None => std::future::pending().await,
-    }
-}
-
-async fn expiry_of(expires: Option<Instant>) {
-    match expires {
-        Some(expires) => tokio::time::sleep_until(expires).await,
         None => std::future::pending().await,
     }
 }

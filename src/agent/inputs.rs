@@ -1,12 +1,13 @@
 //! The open question of a job, and how an answer reaches it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::{
     error::{Error, Reason, Result},
+    sync::lock,
     text::{bounded, quoted},
 };
 
@@ -37,7 +38,7 @@ pub(super) struct AcceptedAnswer {
 
 impl QuestionSlot {
     fn state(&self) -> MutexGuard<'_, Option<OpenQuestion>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Opens a question, and returns the receiver of its answer.

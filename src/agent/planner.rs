@@ -1,12 +1,13 @@
 //! What plans and makes calls: the model, if there is one, and the tools.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Config;
 use crate::{
     files::Pool,
     llm::{DetectedServer, Model, ModelIdentity},
     mcp::AgentTools,
+    sync::lock,
 };
 
 /// The model and the tools, the same for every job.
@@ -38,11 +39,11 @@ impl Planner {
 
     /// Stores the model servers that were found.
     pub fn set_detected(&self, found: Vec<DetectedServer>) {
-        *self.detected.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        *lock(&self.detected) = found;
     }
 
     /// Returns the model servers that were found on this machine, with their addresses and models.
     pub fn detected(&self) -> Vec<DetectedServer> {
-        self.detected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.detected).clone()
     }
 }

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     io,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     files::{EntryKind, Root},
     pb::Timestamp,
+    sync::lock,
 };
 
 /// A directory with more entries than this is an error.
@@ -76,7 +77,7 @@ pub(super) struct ConversationIndex(Mutex<HashMap<String, CallerConversations>>)
 
 impl ConversationIndex {
     fn callers(&self) -> MutexGuard<'_, HashMap<String, CallerConversations>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Reads the existing conversations. The time of one that is used meanwhile is kept.

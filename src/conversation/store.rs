@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     files::{Pool, remove_tree},
     pb::Timestamp,
     principal::Principal,
+    sync::lock,
     text::quoted,
 };
 
@@ -51,7 +52,7 @@ pub struct ConversationUse(Arc<Mutex<HashMap<PathBuf, usize>>>, PathBuf);
 
 impl Drop for ConversationUse {
     fn drop(&mut self) {
-        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = lock(&self.0);
         if let Some(count) = uses.get_mut(&self.1) {
             *count -= 1;
             if *count == 0 {
@@ -63,14 +64,14 @@ impl Drop for ConversationUse {
 
 impl ConversationUseCounts {
     fn begin(&self, directory: PathBuf) -> ConversationUse {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(directory.clone()).or_default() += 1;
+        *lock(&self.0).entry(directory.clone()).or_default() += 1;
         ConversationUse(self.0.clone(), directory)
     }
 
     /// Runs a short action on a conversation that nobody uses and that nobody can begin to use meanwhile. Returns
     /// `None`, without running it, when the conversation is in use.
     fn unless_used<T>(&self, directory: &Path, act: impl FnOnce() -> T) -> Option<T> {
-        let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let uses = lock(&self.0);
         (!uses.contains_key(directory)).then(act)
     }
 }

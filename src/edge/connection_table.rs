@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,6 +16,8 @@ use std::{
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::sync::lock;
 
 /// A connection that has been idle for less than this may be about to send a request and is not closed.
 const IDLE_TIME: Duration = Duration::from_secs(1);
@@ -64,10 +66,6 @@ struct ConnectionUse {
 /// Marks a connection as busy until this is dropped.
 #[derive(Debug)]
 pub(super) struct BusyGuard(Arc<OpenConnection>);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl ConnectionTable {
     pub(super) fn new(most: usize, most_beyond: usize) -> Arc<Self> {

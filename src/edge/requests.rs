@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Reason, Result},
     principal::Principal,
     quota::{Bounds, Quota},
+    sync::lock,
 };
 
 /// Readers' streams end often, so within this delay one is likely to end.
@@ -40,10 +41,6 @@ pub(super) struct RequestGuard {
     state: Arc<Mutex<RequestTable>>,
     caller: Principal,
     id: u64,
-}
-
-fn lock(state: &Mutex<RequestTable>) -> MutexGuard<'_, RequestTable> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RequestLimiter {

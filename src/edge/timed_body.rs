@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
 };
 
@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
+
+use crate::sync::lock;
 
 /// The most bytes of an unread body that are drained so that its client can read the response. A client that sends more is
 /// not waited for.
@@ -32,7 +34,7 @@ pub(super) struct UnreadBody(Arc<Mutex<Option<Incoming>>>);
 
 impl UnreadBody {
     fn take(&self) -> Option<Incoming> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 
     /// Reads and discards the rest of the body, up to `deadline` and [`MAX_DRAINED_BYTES`]. Returns whether the connection
@@ -78,7 +80,7 @@ impl TimedBody {
 impl Drop for TimedBody {
     fn drop(&mut self) {
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
-            *self.rest.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+            *lock(&self.rest.0) = Some(body);
         }
     }
 }

@@ -3,13 +3,16 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
 
-use crate::files::{CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree};
+use crate::{
+    files::{CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree},
+    sync::lock,
+};
 
 /// Limits on the size of a checkout.
 const LIMITS: CopyLimits = CopyLimits { max_entries: 50_000, max_bytes: 512 * 1024 * 1024, max_depth: 32 };
@@ -63,7 +66,7 @@ impl Code {
     /// # Errors
     /// When the checkout cannot be read or is larger than the limits, or the copy cannot be written.
     pub(super) fn current(&self) -> io::Result<PathBuf> {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = lock(&self.latest);
         if let Some((_, copy)) = latest.as_ref().filter(|(looked, _)| looked.elapsed() < FRESH) {
             return Ok(copy.clone());
         }

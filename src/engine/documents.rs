@@ -5,13 +5,14 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::Stat;
 use serde::de::DeserializeOwned;
 
+use crate::sync::lock;
 use crate::{files::Root, text::bounded};
 
 /// The maximum number of cached documents; each agent and each root has one.
@@ -69,7 +70,7 @@ pub fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(
     let stamp = Stamp::of(&root.status(relative)?);
     let key = (TypeId::of::<T>(), path.join(relative));
     let known = {
-        let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&KEPT);
         kept.get(&key).filter(|(known, _)| *known == stamp).map(|(_, document)| document.clone())
     };
     if let Some(document) = known.and_then(|document| document.downcast().ok()) {
@@ -85,7 +86,7 @@ pub fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(
         .map_err(|error| wrong(error.to_string().lines().next().unwrap_or("it is no YAML")))?;
     let document = Arc::new(document);
     if stamp.is_settled() {
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&KEPT);
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }

@@ -25,6 +25,8 @@ use super::{
     tree,
 };
 
+use crate::sync::sleep_until;
+
 /// The environment variable with the run of a process, so that an orphan can be attributed to its run.
 pub(super) const RUN_VARIABLE: &str = "CONDUCTOR_RUN_ID";
 /// The time between TERM and KILL for processes that a finished engine left behind.
@@ -124,13 +126,6 @@ pub async fn main() -> io::Result<()> {
     }
     guardian.end_everything().await;
     Ok(())
-}
-
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Guardian {

@@ -3,14 +3,14 @@
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Mutex, MutexGuard, atomic::AtomicBool},
 };
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{exit::Exit, protocol::Request};
-use crate::error::Result;
+use crate::{error::Result, sync::lock};
 
 pub(super) struct Outgoing {
     pub(super) request: Request,
@@ -39,6 +39,6 @@ pub(super) struct GuardianConnection {
 
 impl GuardianConnection {
     pub(super) fn runs(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.runs)
     }
 }

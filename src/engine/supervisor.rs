@@ -9,7 +9,7 @@ use std::{
     },
     process::Stdio,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -38,6 +38,7 @@ use crate::{
     descriptors,
     error::{Error, Reason, Result},
     files::started_umask,
+    sync::lock,
     task::Group,
 };
 
@@ -146,7 +147,7 @@ impl Supervisor {
             Error::new(Reason::EngineNotStarted, message)
         })?;
         let run = {
-            let mut next_run = self.inner.next_run.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next_run = lock(&self.inner.next_run);
             *next_run += 1;
             *next_run
         };

@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     journal::JobId,
     principal::Principal,
     quota::{self, Quota},
+    sync::lock,
 };
 
 /// The retry delay of a refusal. About one short job ends in this time; for longer jobs a client only pays for extra retries.
@@ -195,7 +196,7 @@ impl Admission {
     }
 
     fn state(&self) -> MutexGuard<'_, AdmissionState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Reserves the right to run or to queue, before anything is stored.

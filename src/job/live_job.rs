@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use crate::{
     journal::{JobId, StorageProgress},
     pb::{Job, JobState, StatusReason, Timestamp, job_event::Payload},
     principal::Principal,
+    sync::lock,
 };
 
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl LiveJob {
     }
 
     fn state(&self) -> MutexGuard<'_, LiveJobState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Returns the job's state after every event that was written, whether stored or not.
@@ -121,7 +122,7 @@ impl LiveJob {
             && let Some(permit) = state.permit.upgrade()
         {
             state.rests = rests;
-            let mut permit = permit.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut permit = lock(&permit);
             if rests { permit.suspend() } else { permit.resume() }
         }
         (before != after).then_some(after)

@@ -1,11 +1,10 @@
 //! Whether new jobs should be sent to this gateway, and if not, why: reported to probes, and to watchers when it changes.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use tokio::sync::watch;
+
+use crate::sync::lock;
 
 /// The conditions that make the gateway not ready; the first one that holds is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +27,7 @@ pub(super) struct Readiness {
 impl Readiness {
     /// Sets the reason for which a condition makes the gateway not ready, or clears it.
     pub(super) fn set(&self, condition: NotReadyCause, why: Option<String>) {
-        let mut against = self.against.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut against = lock(&self.against);
         match why {
             Some(why) => against.insert(condition, why),
             None => against.remove(&condition),

@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Reason, Result},
     journal::Appender,
     pb::{CANCELLED_BY_DISCONNECT, Job, JobError, JobState, StatusReason, Timestamp},
+    sync::sleep_until,
     tool::ToolResult,
 };
 
@@ -95,18 +96,12 @@ impl JobService {
                 Some(Instant::now() + Duration::from_secs(seconds.into()).saturating_sub(waited))
             }
         };
-        let expired = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
         let left = tokio::select! {
             // The turn first: a granted permit is used, or passed on when dropped. Cancel safe: every branch only waits.
             biased;
             given = waiting.turn() => return Ok(given.map_or(QueueOutcome::LeftQueued, QueueOutcome::Started)),
             () = live.cancel.cancelled() => QueueExit::Cancelled,
-            () = expired => QueueExit::Expired,
+            () = sleep_until(deadline) => QueueExit::Expired,
             () = self.tasks().stopping().cancelled() => QueueExit::Shutdown,
         };
         drop(waiting);

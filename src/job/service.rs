@@ -4,7 +4,7 @@ mod reads;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     journal::{JobId, Journal},
     pb::{Job, JobState},
     principal::Principal,
+    sync::lock,
     task::Group,
 };
 
@@ -119,7 +120,7 @@ impl JobService {
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<LiveJob>>> {
-        self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.live)
     }
 
     pub(super) fn insert_live(&self, live: Arc<LiveJob>) {

@@ -2,10 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
 };
 
 use tokio::sync::{Notify, futures::Notified};
+
+use crate::sync::lock;
 
 /// Counters that show that work is shared between readers.
 #[derive(Debug, Default)]
@@ -38,7 +40,7 @@ impl<L> Default for CommitQueue<L> {
 impl<L> CommitQueue<L> {
     /// Locks the queue, for a moment.
     pub(super) fn queued(&self) -> MutexGuard<'_, VecDeque<Arc<L>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// Queues a log that has events to store. Must not be called again for it before those events are published.

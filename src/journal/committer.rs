@@ -14,6 +14,8 @@ use super::{
     live_log::LiveLog,
 };
 
+use crate::sync::sleep_until;
+
 /// An event that arrives later than this after the last commit is stored at once; events that arrive earlier are gathered.
 const GATHER_TIME: Duration = Duration::from_millis(4);
 /// The approximate maximum size of one commit. The rest waits for the next one, so that a flood of events delays no other job for
@@ -61,17 +63,11 @@ impl Committer {
                     return;
                 }
                 let retry = failing.iter().map(|failing| failing.again).min();
-                let is_due = async {
-                    match retry {
-                        Some(again) => tokio::time::sleep_until(again).await,
-                        None => std::future::pending().await,
-                    }
-                };
                 tokio::select! {
                     // The branches only wait and the loop checks every condition again, so that a fixed order is harmless.
                     biased;
                     () = self.queue.has_work() => {}
-                    () = is_due => {}
+                    () = sleep_until(retry) => {}
                     () = stop.cancelled(), if failing.is_empty() => {}
                 }
             }

@@ -4,7 +4,7 @@ mod reads;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     pb::{Job, storage::JobRecord},
     principal::{Policy, Principal},
     quota,
+    sync::lock,
     task::Group,
 };
 
@@ -120,7 +121,7 @@ impl Journal {
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<LiveLog>>> {
-        self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.live)
     }
 
     /// Returns the policy that decides who may do and see what.

@@ -1,8 +1,10 @@
 //! The high-water mark of a log: how far it is stored, and the tasks that wait for more.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::Notify;
+
+use crate::sync::lock;
 
 /// Why this process will store no further events of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +46,11 @@ impl HighWaterMark {
     }
 
     pub(super) fn now(&self) -> PublishedPosition {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.now)
     }
 
     pub(super) fn set(&self, published: PublishedPosition) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = published;
+        *lock(&self.now) = published;
         self.moved.notify_waiters();
     }
 

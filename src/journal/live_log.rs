@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -24,6 +24,7 @@ use crate::{
     error::{Error, Reason, Result},
     pb::{JobState, MAX_EVENT_BYTES, Timestamp, job_event::Payload},
     principal::Principal,
+    sync::lock,
 };
 
 /// A batch is sealed at this size. Larger batches save little and delay readers.
@@ -123,7 +124,7 @@ impl LiveLog {
     }
 
     fn state(&self) -> MutexGuard<'_, LiveLogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Returns the batch of the tail that holds `sequence`, or `None` if the tail does not hold it.

@@ -5,13 +5,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use crate::{
     error::{Error, Reason, Result},
     principal::Principal,
     quota::Bounds,
+    sync::lock,
 };
 
 /// A log takes at least this many bytes at a time.
@@ -36,7 +37,7 @@ impl LogBudget {
     }
 
     fn state(&self) -> MutexGuard<'_, LogBudgetState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Takes at least `bytes` for a job of `owner` from the budget and returns how many were taken. The last quarter of the

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Result},
     pb::{Job, JobState, storage::JobRecord},
     principal::Principal,
+    sync::lock,
 };
 
 #[derive(Debug, Default)]
@@ -40,10 +41,6 @@ pub struct MemoryStore {
     state: Mutex<MemoryStoreState>,
     /// Notified whenever something was stored.
     changed: Notify,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl MemoryStoreState {

@@ -5,13 +5,15 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{EventBatch, JobId};
+
+use crate::sync::lock;
 
 /// The bound of the cache in bytes. A batch is counted [`RENDERED`] times, because its rendered form may take three times its
 /// size.
@@ -43,7 +45,7 @@ pub(super) struct SingleFlightGuard<'a> {
 impl Drop for SingleFlightGuard<'_> {
     fn drop(&mut self) {
         self.turn = None;
-        let mut reading = self.cache.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reading = lock(&self.cache.reading);
         if reading.get(&self.at).is_some_and(|turn| turn.strong_count() == 0) {
             reading.remove(&self.at);
         }
@@ -64,7 +66,7 @@ fn size(batch: &EventBatch) -> usize {
 
 impl ReadCache {
     fn kept(&self) -> MutexGuard<'_, CachedBatches> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 
     /// Returns the batch that holds this event, if it was read recently.
@@ -81,7 +83,7 @@ impl ReadCache {
     pub(super) async fn turn(&self, job_id: &JobId, sequence: u32) -> SingleFlightGuard<'_> {
         let at = (job_id.clone(), sequence);
         let turn = {
-            let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reading = lock(&self.reading);
             match reading.get(&at).and_then(Weak::upgrade) {
                 Some(turn) => turn,
                 None => {

@@ -6,9 +6,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
+
+use crate::sync::lock;
 
 /// A client that was cut off has this long to come back before its job is cancelled.
 const RETURN_TIME: Duration = Duration::from_secs(60);
@@ -26,7 +28,7 @@ pub(super) struct FollowerGuard {
 
 impl CallFollowers {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Counts a call as waiting for a job until the returned guard is dropped.

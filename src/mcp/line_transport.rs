@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use rmcp::{
@@ -19,7 +19,10 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::json_rpc::{self, JsonRpcRefusal, MAX_BATCH, ParsedMessages, WITHOUT_BATCHES};
+use crate::{
+    json_rpc::{self, JsonRpcRefusal, MAX_BATCH, ParsedMessages, WITHOUT_BATCHES},
+    sync::lock,
+};
 
 /// A line of more bytes is refused.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -50,10 +53,6 @@ struct TransportShared {
 struct JsonRpcBatch {
     waiting: Vec<RequestId>,
     answers: Vec<Value>,
-}
-
-fn lock(shared: &Mutex<TransportShared>) -> MutexGuard<'_, TransportShared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<R: AsyncRead + Send + Unpin> LineTransport<R> {

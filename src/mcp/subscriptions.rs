@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use rmcp::{
@@ -13,6 +13,8 @@ use rmcp::{
     service::{Peer, RequestContext},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::sync::lock;
 
 /// How many resources one session may subscribe to.
 pub(super) const MAX_WATCHED: usize = 100;
@@ -43,7 +45,7 @@ pub(super) fn is_sessionless(context: &RequestContext<RoleServer>) -> bool {
 
 impl Subscriptions {
     pub(super) fn sessions(&self) -> MutexGuard<'_, HashMap<String, SubscribedSession>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub(super) fn with<T>(

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use futures_util::FutureExt;
@@ -15,6 +15,7 @@ use crate::{
     ambient::simulated::Random,
     journal::{JobId, JobOverview},
     pb::{Job, JobState},
+    sync::lock,
 };
 
 /// What clients were told about a job.
@@ -102,7 +103,7 @@ impl World {
     }
 
     fn state(&self) -> MutexGuard<'_, WorldState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn below(&self, bound: u64) -> u64 {

@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
+
+use crate::sync::lock;
 
 /// By root and agent; gone when nobody runs or waits.
 type Locks = HashMap<(PathBuf, String), Weak<tokio::sync::Mutex<()>>>;
@@ -15,7 +17,7 @@ pub(super) struct AgentLocks(Mutex<Locks>);
 
 impl AgentLocks {
     pub(super) fn lock(&self, root: PathBuf, agent_id: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = lock(&self.0);
         locks.retain(|_, lock| lock.strong_count() > 0);
         let key = (root, agent_id.to_owned());
         if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,6 +12,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Call, CallContext, ToolResult};
+
+use crate::sync::lock;
 
 /// How long a result is reused. A change made through the gateway is seen at once, one made by hand after this time.
 const FRESH: Duration = Duration::from_millis(200);
@@ -45,7 +47,7 @@ impl DirectReadCache {
 
     /// Returns the result of the same call if it is recent enough.
     pub(super) fn find(&self, place: &CacheSlot) -> Option<ToolResult> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = lock(&self.answers);
         let (since, done) = answers.get(&place.key)?;
         (since.elapsed() < FRESH).then(|| done.clone())
     }
@@ -55,7 +57,7 @@ impl DirectReadCache {
         if done.text.len() > MAX_BYTES {
             return;
         }
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = lock(&self.answers);
         if self.changes.load(Ordering::Acquire) != place.changes {
             return;
         }
@@ -67,7 +69,7 @@ impl DirectReadCache {
 
     /// Drops all results, because something may have been changed.
     pub(super) fn forget(&self) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = lock(&self.answers);
         self.changes.fetch_add(1, Ordering::AcqRel);
         answers.clear();
     }

@@ -18,6 +18,7 @@ const RANKS: &[(&str, u8)] = &[
     ("principal", 0),
     ("quota", 0),
     ("secret", 0),
+    ("sync", 0),
     ("text", 0),
     ("lenient_json", 0),
     ("json_rpc", 0),

@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     io::{self, Write},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use futures_util::{Stream, StreamExt, stream};
@@ -26,7 +26,7 @@ use rmcp::{
 };
 use tokio::sync::watch;
 
-use crate::task::Group;
+use crate::{sync::lock, task::Group};
 
 /// Clients of versions before this one do not know events without data and log an error for each.
 pub(super) const WITH_PRIMING: &str = "2025-11-25";
@@ -79,10 +79,6 @@ struct KeptMessage {
     index: u64,
     message: ServerSseMessage,
     bytes: usize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Parses an event's id as the library writes it: its index, then the stream's number.

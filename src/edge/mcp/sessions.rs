@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Reason, Result},
     principal::Principal,
     quota::{Bounds, Quota},
+    sync::lock,
 };
 
 #[derive(Debug)]
@@ -63,10 +64,6 @@ impl Drop for SessionUseGuard {
             known.last_used = Instant::now();
         }
     }
-}
-
-fn lock(table: &SharedSessionTable) -> MutexGuard<'_, SessionTable> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SessionTable {

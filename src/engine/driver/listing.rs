@@ -4,7 +4,7 @@
 //! agents are files, those are read instead.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use super::{AgentDetails, Agents, DriverConfig, failure::failed};
 use crate::{
     engine::{Exit, workspace::Definition},
     error::{Error, Reason, Result},
+    sync::lock,
     text::bounded,
 };
 
@@ -57,7 +58,7 @@ impl EngineListing {
             return Ok(list.as_ref().clone());
         }
         let list = Arc::new(read_list(&said(config, "--list".to_owned(), deadline).await?)?);
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), list.clone()));
+        *lock(&self.listed) = Some((Instant::now(), list.clone()));
         Ok(list.as_ref().clone())
     }
 
@@ -72,7 +73,7 @@ impl EngineListing {
     }
 
     fn listed_lately(&self) -> Option<Arc<Agents>> {
-        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = lock(&self.listed);
         listed.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, list)| list.clone())
     }
 

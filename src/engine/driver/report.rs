@@ -11,6 +11,7 @@ use super::{DriverConfig, Ended, EngineRun, RunOutcome, RunUpdate, command_line:
 use crate::{
     engine::{Exit, Finished, Stream, read_outcome},
     error::Result,
+    sync::sleep_until,
 };
 
 /// An engine that has printed its outcome, and then nothing, gets this long to end by itself; one that goes on to print may have more to say.
@@ -44,13 +45,6 @@ pub(super) struct PlainRun {
     /// Where the output is a log that ends in an outcome.
     pub(super) watch: Option<OutcomeWatch>,
     pub(super) conclude: Conclude,
-}
-
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[async_trait]

@@ -5,11 +5,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use super::disk::{Disk, DiskFile, OpenMode};
-use crate::ambient::simulated::Random;
+use crate::{ambient::simulated::Random, sync::lock};
 
 /// The unit that the disk writes atomically.
 const SECTOR_BYTES: u64 = 512;
@@ -114,7 +114,7 @@ impl LossyDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, LossyDiskState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Limits how many more bytes may be written.

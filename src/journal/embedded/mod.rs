@@ -44,7 +44,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 use catalogue::CatalogueFile;
@@ -66,6 +66,7 @@ use crate::{
     error::{Error, Reason, Result},
     pb::{Job, storage::JobRecord},
     principal::Principal,
+    sync::lock,
 };
 
 /// How many bytes a check writes.
@@ -94,10 +95,6 @@ struct EmbeddedStoreInner {
     read_files: OpenFilePool,
     /// Notified whenever something was stored.
     changed: Notify,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn closed() -> Error {
