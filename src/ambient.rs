@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 /// Returns the time of day, for display and storage only. Waits and ages are measured with tokio's monotonic clock instead.
-pub fn time_of_day() -> SystemTime {
+pub(crate) fn time_of_day() -> SystemTime {
     #[cfg(test)]
     if let Some(time) = simulated::time_of_day() {
         return time;
@@ -15,7 +15,7 @@ pub fn time_of_day() -> SystemTime {
 ///
 /// # Errors
 /// When the system cannot provide any.
-pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     #[cfg(test)]
     if simulated::fill_random(bytes) {
         return Ok(());
@@ -25,7 +25,7 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
 
 /// The simulated environment of the current thread.
 #[cfg(test)]
-pub mod simulated {
+pub(crate) mod simulated {
     use std::{
         cell::RefCell,
         time::{Duration, SystemTime, UNIX_EPOCH},
@@ -35,11 +35,11 @@ pub mod simulated {
 
     /// SplitMix64: a small generator that yields the same numbers on every platform.
     #[derive(Clone, Debug)]
-    pub struct Random(pub u64);
+    pub(crate) struct Random(pub u64);
 
     impl Random {
         /// Returns a number below `bound`.
-        pub fn below(&mut self, bound: u64) -> u64 {
+        pub(crate) fn below(&mut self, bound: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut mixed = self.0;
             mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -48,7 +48,7 @@ pub mod simulated {
         }
 
         /// Returns true with a probability of `chance` percent.
-        pub fn percent(&mut self, chance: u64) -> bool {
+        pub(crate) fn percent(&mut self, chance: u64) -> bool {
             self.below(100) < chance
         }
     }
@@ -64,12 +64,12 @@ pub mod simulated {
     }
 
     /// Starts a simulation on this thread.
-    pub fn begin(seed: u64) {
+    pub(crate) fn begin(seed: u64) {
         SURROUNDINGS.set(Some(Surroundings { random: Random(seed), clock: None }));
     }
 
     /// Sets the simulated time of day to this time since 1970; it advances with the runtime's clock.
-    pub fn set_clock(time: Duration) {
+    pub(crate) fn set_clock(time: Duration) {
         SURROUNDINGS.with_borrow_mut(|now| {
             if let Some(now) = now {
                 now.clock = Some((Instant::now(), time));
@@ -78,7 +78,7 @@ pub mod simulated {
     }
 
     /// Ends the simulation on this thread.
-    pub fn end() {
+    pub(crate) fn end() {
         SURROUNDINGS.set(None);
     }
 

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 static STARTED_WITH: OnceLock<Option<u64>> = OnceLock::new();
 
 /// Raises the soft limit to the hard one (getrlimit(2)). Engines keep the limit that the gateway was started with.
-pub fn raise_limit() {
+pub(crate) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     STARTED_WITH.get_or_init(|| limit.current);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
@@ -22,12 +22,12 @@ pub fn raise_limit() {
 }
 
 /// Returns the soft limit that the gateway was started with; `None` means that there was none.
-pub fn started_with() -> Option<u64> {
+pub(crate) fn started_with() -> Option<u64> {
     *STARTED_WITH.get_or_init(|| getrlimit(Resource::Nofile).current)
 }
 
 /// Sets the soft limit, for a process that starts others.
-pub fn set_limit(descriptors: u64) {
+pub(crate) fn set_limit(descriptors: u64) {
     let maximum = getrlimit(Resource::Nofile).maximum;
     // If the limit cannot be set, it stays higher than wanted, which does no harm.
     let _stays = setrlimit(Resource::Nofile, Rlimit { current: Some(descriptors), maximum });
@@ -39,7 +39,7 @@ fn limit() -> u64 {
 
 /// How many descriptors connections may use.
 #[derive(Clone, Copy, Debug)]
-pub struct Share {
+pub(crate) struct Share {
     /// Connections of both ports together.
     pub connections: usize,
     /// Connections beyond that, each of which is served one response.
@@ -53,7 +53,7 @@ fn reserve() -> u64 {
 }
 
 /// Returns how many connections are allowed: `configured`, or fewer if there are not enough descriptors.
-pub fn for_connections(configured: u32) -> Share {
+pub(crate) fn for_connections(configured: u32) -> Share {
     let (descriptors, reserve) = (limit(), reserve());
     let most = usize::try_from(descriptors - reserve).unwrap_or(usize::MAX).max(1);
     if most < configured as usize {
@@ -69,6 +69,6 @@ pub fn for_connections(configured: u32) -> Share {
 }
 
 /// Returns how many files of one kind, written or read, stay open between two uses; others are opened each time.
-pub fn files_kept() -> usize {
+pub(crate) fn files_kept() -> usize {
     usize::try_from(reserve() / 4).unwrap_or(usize::MAX).min(1024)
 }

@@ -3,34 +3,34 @@
 //!
 //! Start with docs/architecture.md, which lists the modules below by rank; `tests/it/tidy.rs` enforces the ranks.
 
-pub mod agent;
-pub mod ambient;
+pub(crate) mod agent;
+pub(crate) mod ambient;
 pub mod app;
-pub mod bundled;
+pub(crate) mod bundled;
 pub mod cli;
 pub mod config;
-pub mod conversation;
-pub mod descriptors;
+pub(crate) mod conversation;
+pub(crate) mod descriptors;
 pub mod edge;
-pub mod engine;
+pub(crate) mod engine;
 pub mod error;
-pub mod files;
-pub mod job;
+pub(crate) mod files;
+pub(crate) mod job;
 pub mod journal;
 mod json_rpc;
 mod lenient_json;
-pub mod llm;
-pub mod mcp;
+pub(crate) mod llm;
+pub(crate) mod mcp;
 pub mod pb;
 pub mod principal;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod quota;
-pub mod secret;
+pub(crate) mod secret;
 #[cfg(test)]
 mod simulation;
-pub mod sync;
+pub(crate) mod sync;
 pub mod task;
-pub mod telemetry;
-pub mod text;
+pub(crate) mod telemetry;
+pub(crate) mod text;
 pub mod tool;

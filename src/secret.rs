@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The text printed in place of a secret.
-pub const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// Words that mark a name as secret wherever they occur in it; separators and letter case are ignored.
 const SECRET_WORDS: &[&str] = &[
@@ -53,7 +53,7 @@ impl fmt::Display for Secret {
 
 /// Returns whether a member of this name holds a credential: `api_key`, `accessToken`, `Authorization`. Token counts
 /// (`max_tokens`) and file paths (`api_key_file`) do not.
-pub fn is_secret_name(name: &str) -> bool {
+pub(crate) fn is_secret_name(name: &str) -> bool {
     let is_path = ["_file", "_path"].iter().any(|end| name.ends_with(end));
     let joined: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
@@ -61,7 +61,7 @@ pub fn is_secret_name(name: &str) -> bool {
 }
 
 /// Replaces every non-null value whose name marks it as a credential by [`MASK`], at any depth.
-pub fn mask_secrets(value: &mut Value) {
+pub(crate) fn mask_secrets(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
@@ -78,7 +78,7 @@ pub fn mask_secrets(value: &mut Value) {
 }
 
 /// Returns an address that is safe to print: the user information and the query, which may hold keys, are masked.
-pub fn masked_url(url: &str) -> String {
+pub(crate) fn masked_url(url: &str) -> String {
     let (address, query) = url.split_once('?').map_or((url, ""), |(address, _)| (address, "?***"));
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));

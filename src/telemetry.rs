@@ -37,7 +37,7 @@ pub enum LogFormat {
 ///
 /// # Errors
 /// A sentence if `telemetry.log` is not a valid filter, or a log was started before.
-pub fn start(config: &Config) -> Result<(), String> {
+pub(crate) fn start(config: &Config) -> Result<(), String> {
     // The MCP library logs clients' mistakes, and addresses that contain keys; what an operator needs is logged by the
     // gateway itself. A filter that names the library shows its lines.
     let filter =

@@ -14,7 +14,7 @@ const HIDDEN_MARK: char = '·';
 /// Returns whether a character is invisible or has a side effect: control characters (C0, DEL, C1), bidirectional marks
 /// (Unicode UAX 9), soft hyphens, zero-width spaces and invisible operators, line and paragraph separators, byte order marks,
 /// tags.
-pub fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{AD}' | '\u{61C}' | '\u{200B}' | '\u{2060}'..='\u{2064}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
@@ -22,14 +22,14 @@ pub fn is_hidden(c: char) -> bool {
 }
 
 /// Returns text that is safe for a terminal: newlines and tabs stay, every other hidden character becomes a dot.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let show = |c: char| if is_hidden(c) && !matches!(c, '\n' | '\t') { HIDDEN_MARK } else { c };
     text.chars().map(show).collect()
 }
 
 /// Returns untrusted text for use within a sentence: one line of at most 80 characters, with an ellipsis after them if it was
 /// cut.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quote: String =
         text.chars().take(MAX_QUOTED_CHARS).map(|c| if is_hidden(c) { HIDDEN_MARK } else { c }).collect();
     if text.chars().nth(MAX_QUOTED_CHARS).is_some() {
@@ -40,7 +40,7 @@ pub fn quoted(text: &str) -> String {
 
 /// Returns a sentence that may quote untrusted text, cut to `max_bytes` (if that is at least 3). Newlines stay. The middle of
 /// a longer one is replaced by an ellipsis, because the start says what is wrong and the end what is expected.
-pub fn bounded(text: &str, max_bytes: usize) -> String {
+pub(crate) fn bounded(text: &str, max_bytes: usize) -> String {
     let clean: String =
         text.chars().map(|c| if is_hidden(c) && c != '\n' { HIDDEN_MARK } else { c }).collect();
     if clean.len() <= max_bytes {
@@ -103,12 +103,12 @@ impl Formatter for Escaping {
 ///
 /// # Errors
 /// Those of the value's own serialisation; plain data cannot fail.
-pub fn write_json(text: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
+pub(crate) fn write_json(text: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(text, Escaping))
 }
 
 /// Appends a string as [`write_json`] does, with a fast path for text that needs no escaping.
-pub fn write_json_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_json_text(out: &mut Vec<u8>, text: &str) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\' && !may_begin_hidden(byte);
     if text.bytes().all(is_plain) {
         out.push(b'"');
@@ -124,7 +124,7 @@ pub fn write_json_text(out: &mut Vec<u8>, text: &str) {
 ///
 /// # Errors
 /// When it is not JSON, is nested more than 127 levels deep, or contains a name that serde_json reserves.
-pub fn read_json(text: &str) -> serde_json::Result<serde_json::Value> {
+pub(crate) fn read_json(text: &str) -> serde_json::Result<serde_json::Value> {
     if has_reserved_name(text) {
         return Err(serde::de::Error::custom(RESERVED_NAME_REFUSED));
     }
@@ -132,11 +132,12 @@ pub fn read_json(text: &str) -> serde_json::Result<serde_json::Value> {
 }
 
 /// The message for a reserved name.
-pub const RESERVED_NAME_REFUSED: &str = "a name that begins with `$serde_json::private::` is not taken";
+pub(crate) const RESERVED_NAME_REFUSED: &str =
+    "a name that begins with `$serde_json::private::` is not taken";
 
 /// Returns whether a JSON text contains a member name, however escaped, that serde_json reserves. serde_json parses the value
 /// of such a member again with a fresh nesting limit, so that a few kilobytes could demand any depth.
-pub fn has_reserved_name(json: &str) -> bool {
+pub(crate) fn has_reserved_name(json: &str) -> bool {
     const RESERVED: &str = "$serde_json::private::";
     // Fast path: most texts cannot contain one.
     if !json.contains("private::") && !json.contains("\\u") {

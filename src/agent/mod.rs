@@ -10,7 +10,7 @@
 mod calls;
 mod chain;
 mod config;
-pub mod direct_planner;
+pub(crate) mod direct_planner;
 mod inputs;
 mod planner;
 mod prompt;
@@ -21,8 +21,8 @@ mod turns;
 mod usage_totals;
 mod writer;
 
-pub use config::{Autodetect, Config, FewShot};
-pub use inputs::QuestionSlot;
-pub use planner::Planner;
-pub use run::{MAX_COMMAND_BYTES, Task, TaskExecutor};
-pub use writer::{AppendObserver, JobOutcome, MAX_TEXT_BYTES, Writer, masked};
+pub(crate) use config::{Autodetect, Config};
+pub(crate) use inputs::QuestionSlot;
+pub(crate) use planner::Planner;
+pub(crate) use run::{MAX_COMMAND_BYTES, Task, TaskExecutor};
+pub(crate) use writer::{JobOutcome, MAX_TEXT_BYTES, Writer, masked};

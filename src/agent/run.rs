@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The longest command, in bytes.
-pub const MAX_COMMAND_BYTES: usize = 131_000;
+pub(crate) const MAX_COMMAND_BYTES: usize = 131_000;
 
 /// A task that was checked when it was submitted.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl Task {
 }
 
 /// Runs tasks with the tools. There is one for each job.
-pub struct TaskExecutor<'a> {
+pub(crate) struct TaskExecutor<'a> {
     /// The tools.
     pub toolbox: &'a Toolbox,
     /// The model and its tools.
@@ -115,7 +115,7 @@ impl TaskExecutor<'_> {
     ///
     /// # Errors
     /// What made the task fail, with its reason.
-    pub async fn run(&self, task: &Task, writer: &mut Writer) -> Result<ToolResult> {
+    pub(crate) async fn run(&self, task: &Task, writer: &mut Writer) -> Result<ToolResult> {
         match (task, self.planner.model.as_deref()) {
             (Task::Call(call, arguments), _) => self.run_named_call(call, arguments, writer).await,
             // A literal command line says which tool it means, so that no model is needed, or paid for.

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Reason, Result},
     llm::{self, FailureKind, Model, ModelFailure, ModelRequest, ModelTurn, Piece},
     pb::{JobState, StatusReason},
+    sync::back_off,
 };
 
 /// The pause before the first retry, which then doubles, and the longest one.
@@ -67,7 +68,7 @@ impl TaskExecutor<'_> {
                 StepFailure::Failed(failure) => failure,
             };
             call.fail("error").await?;
-            let wait = failure.retry_after.unwrap_or_else(|| back_off(attempt));
+            let wait = failure.retry_after.unwrap_or_else(|| back_off(attempt, FIRST_WAIT, LONGEST_WAIT));
             let is_worth_it = failure.is_retryable()
                 && !has_forwarded
                 && attempt < config.max_attempts
@@ -143,14 +144,6 @@ impl TaskExecutor<'_> {
 
 pub(super) fn timed_out() -> Error {
     Error::new(Reason::TimedOut, "the job's time is over; give it more time, or less to do")
-}
-
-/// Returns the pause after an attempt: doubling, with jitter, so that many jobs do not retry at the same moment.
-fn back_off(attempt: u32) -> Duration {
-    let wait = FIRST_WAIT.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(LONGEST_WAIT);
-    let mut byte = [0u8];
-    let jitter = getrandom::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0);
-    wait.mul_f64(0.75 + jitter / 2.0)
 }
 
 fn to_error(failure: &ModelFailure, attempts: u32, has_forwarded: bool) -> Error {

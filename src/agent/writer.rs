@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Larger texts and documents are cut, so that an event with one of each stays within its size limit.
-pub const MAX_TEXT_BYTES: usize = 96 * 1024;
+pub(crate) const MAX_TEXT_BYTES: usize = 96 * 1024;
 
 /// How a job ended.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl JobOutcome {
 
 /// Called for every event when it has its sequence number, before it can be stored. Returns the job's new state where
 /// the event changes it. Must not block.
-pub type AppendObserver = Arc<dyn Fn(u32, &Payload) -> Option<JobState> + Send + Sync>;
+pub(crate) type AppendObserver = Arc<dyn Fn(u32, &Payload) -> Option<JobState> + Send + Sync>;
 
 /// Writes one job's events. `finish` consumes it, so that nothing can follow the last event.
 pub struct Writer {
@@ -245,7 +245,7 @@ impl Writer {
 }
 
 /// Returns a task as it may be shown: secrets in its arguments are masked, as they are in the events of its call.
-pub fn masked(mut task: Task) -> Task {
+pub(crate) fn masked(mut task: Task) -> Task {
     if let Some(crate::pb::task::Task::ToolCall(call)) = &mut task.task
         && let Some(arguments) = &mut call.arguments
         && let Ok(mut value) = arguments.to_value()

@@ -12,6 +12,7 @@ use crate::{
         SelectedModel, Timeouts,
     },
     secret::Secret,
+    sync::back_off,
 };
 
 /// The environment variable with the pause between two simulated words, in milliseconds, so that a reader sees
@@ -22,7 +23,9 @@ const DEFAULT_PACE_MS: u64 = 10;
 const MAX_PERSONA_BYTES: u64 = 1024 * 1024;
 /// How often a call is attempted, as long as nothing of its answer has been shown.
 const MAX_ATTEMPTS: u32 = 3;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// A model's server that wants to be left alone for longer is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The input of an agent and its context.
 pub(super) struct AgentPrompt<'a> {
@@ -149,12 +152,8 @@ async fn ask(
                 None => return Err(CommandFailure::failed("the model's answer ended without an end")),
             }
         };
-        let wait = failure.retry_after.unwrap_or(FIRST_WAIT * 2u32.pow(attempt));
-        if !failure.is_retryable()
-            || !text.is_empty()
-            || attempt >= MAX_ATTEMPTS
-            || wait > Duration::from_secs(60)
-        {
+        let wait = failure.retry_after.unwrap_or_else(|| back_off(attempt, FIRST_WAIT, LONGEST_WAIT));
+        if !failure.is_retryable() || !text.is_empty() || attempt >= MAX_ATTEMPTS || wait > LONGEST_WAIT {
             return Err(CommandFailure::failed(failure.message));
         }
         printer.remark(&format!("{}; trying again in {:.1} seconds", failure.message, wait.as_secs_f64()));

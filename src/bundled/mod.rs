@@ -25,7 +25,7 @@ use output::{CommandFailure, Printer};
 use crate::engine::workspace::Workspace;
 
 /// Runs the engine in the current directory. Returns its exit status: 0 done, 1 failed, 2 bad arguments.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments = match CommandLine::read(arguments) {
         Ok(arguments) => arguments,
         Err(failure) => return Printer::new(false).fail(&failure),

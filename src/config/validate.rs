@@ -41,6 +41,10 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
             &format!("agent.prices.{model}: must be US dollars for a million tokens, from 0 to 1000000"),
         );
     }
+    require(
+        config.agent.history_bytes <= 64 * 1024 * 1024,
+        "agent.history_bytes: must be at most 67108864; what a conversation remembers is read for each command",
+    );
     let host = config.server.host.as_str();
     let is_loopback =
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());

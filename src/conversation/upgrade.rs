@@ -28,7 +28,7 @@ const FORMAT: u32 = 3;
 ///
 /// # Errors
 /// When it was written by a newer build, or cannot be changed.
-pub fn upgrade(data_directory: &Path, names: &KeyedNames) -> io::Result<()> {
+pub(crate) fn upgrade(data_directory: &Path, names: &KeyedNames) -> io::Result<()> {
     let written = Root::open(data_directory)?.read_text(Path::new(FORMAT_FILE), 64);
     let version = match written {
         Ok(text) => {

@@ -88,7 +88,7 @@ impl Kind {
 }
 
 /// The environment variables of a run.
-pub type RunEnvironment = BTreeMap<String, String>;
+pub(crate) type RunEnvironment = BTreeMap<String, String>;
 
 /// An engine that can be run: its program, root directory and environment.
 #[derive(Clone, Debug)]

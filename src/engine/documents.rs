@@ -62,7 +62,7 @@ static KEPT: LazyLock<Mutex<DocumentCache>> = LazyLock::new(Mutex::default);
 /// # Errors
 /// When it cannot be read ([`io::ErrorKind::NotFound`] among others), is empty, or is not such a document
 /// ([`io::ErrorKind::InvalidData`], with line and column).
-pub fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(
+pub(crate) fn read_yaml<T: DeserializeOwned + Send + Sync + 'static>(
     root: &Root,
     path: &Path,
     relative: &Path,

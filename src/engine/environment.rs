@@ -9,7 +9,7 @@ const ALLOWED: &[&str] = &[
 
 /// Returns the variables of a run: the allowed ones that are set, those that the configuration passes on, and
 /// those that make a Python engine print UTF-8 without buffering.
-pub fn prepare(pass_environment: &[String]) -> BTreeMap<String, String> {
+pub(crate) fn prepare(pass_environment: &[String]) -> BTreeMap<String, String> {
     let mut variables: BTreeMap<String, String> = ALLOWED
         .iter()
         .copied()

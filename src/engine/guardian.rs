@@ -82,7 +82,7 @@ struct Suspect {
 /// # Errors
 /// When standard input is not a socket, or the kernel refuses to make this process a subreaper.
 #[tokio::main(flavor = "current_thread")]
-pub async fn main() -> io::Result<()> {
+pub(crate) async fn main() -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
     let open_files = std::env::var(OPEN_FILES_VARIABLE).ok().and_then(|limit| limit.parse().ok());
     open_files.into_iter().for_each(crate::descriptors::set_limit);

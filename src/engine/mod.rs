@@ -12,7 +12,7 @@ mod documents;
 mod driver;
 mod environment;
 mod exit;
-pub mod guardian;
+pub(crate) mod guardian;
 mod guardian_connection;
 mod outcome;
 mod output;
@@ -23,32 +23,32 @@ mod run_root;
 mod supervisor;
 mod sweep;
 mod tree;
-pub mod workspace;
+pub(crate) mod workspace;
 
 use code::Code;
-pub use config::{Config, Engine, Kind, RunEnvironment};
-pub use documents::read_yaml;
-pub use driver::{
-    AgentDetails, AgentRequest, Agents, Capabilities, Driver, DriverConfig, Ended, EngineRun, Findings,
-    MAX_LINE_CHARACTERS, Memory, RunContext, RunOutcome, RunUpdate, driver, find_agent,
+pub(crate) use config::{Config, Engine, Kind};
+pub(crate) use documents::read_yaml;
+pub(crate) use driver::{
+    AgentDetails, AgentRequest, Agents, Driver, DriverConfig, EngineRun, Findings, MAX_LINE_CHARACTERS,
+    Memory, RunContext, RunOutcome, RunUpdate, driver, find_agent,
 };
-pub use environment::prepare as prepare_environment;
-pub use exit::{Exit, Limits};
-pub use outcome::{EngineOutcome, read_outcome, unreadable};
+pub(crate) use environment::prepare as prepare_environment;
+pub(crate) use exit::{Exit, Limits};
+pub(crate) use outcome::{read_outcome, unreadable};
 #[cfg(any(test, fuzzing))]
 pub(crate) use output::Decoder;
-pub use output::{Chunk, Stream};
-pub use process::{OurPipes, Process};
-pub use run::{Ending, Finished, Run};
+pub(crate) use output::{Chunk, Stream};
+pub(crate) use process::{OurPipes, Process};
+pub(crate) use run::{Ending, Finished, Run};
 use run_root::plain_root;
-pub use supervisor::{Command, Supervisor};
-pub use sweep::{HOME_VARIABLE, sweep};
-pub use tree::StdinState;
-pub use workspace::{is_id, storage_kind};
+pub(crate) use supervisor::{Command, Supervisor};
+pub(crate) use sweep::{HOME_VARIABLE, sweep};
+pub(crate) use tree::StdinState;
+pub(crate) use workspace::{is_id, storage_kind};
 
 /// The environment variable that contains the job's id in the job's processes.
-pub const JOB_VARIABLE: &str = "CONDUCTOR_JOB_ID";
+pub(crate) const JOB_VARIABLE: &str = "CONDUCTOR_JOB_ID";
 
 /// The maximum length of an argument, in bytes: Linux refuses one of 131,072 (`MAX_ARG_STRLEN`), and the flag's
 /// own name takes up a part.
-pub const MAX_ARGUMENT_BYTES: usize = 131_000;
+pub(crate) const MAX_ARGUMENT_BYTES: usize = 131_000;

@@ -9,7 +9,7 @@ use crate::lenient_json;
 
 /// What a real engine reported about its run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EngineOutcome {
+pub(crate) struct EngineOutcome {
     /// Whether its status is `success`.
     pub is_success: bool,
     /// The answer, or a description of the error.
@@ -29,7 +29,7 @@ const BYTE_ORDER_MARK: char = '\u{FEFF}';
 /// Returns the outcome: the *last* object with `status`, `output` and `metadata`; earlier ones may be log lines. The engine
 /// echoes `input` above it, so documents that occur in the input are ignored: a real outcome contains a task id that no caller
 /// can know. `None` means that there is no outcome, which is a failure whatever the exit status.
-pub fn read_outcome(stdout: &[u8], input: &str) -> Option<EngineOutcome> {
+pub(crate) fn read_outcome(stdout: &[u8], input: &str) -> Option<EngineOutcome> {
     let echoed = bare(&plain(input.as_bytes()));
     let is_echo = |text: &str| !echoed.is_empty() && echoed.contains(&bare(text));
     let (mut tries, mut budget) = (0, stdout.len().saturating_mul(MAX_TIMES_READ));
@@ -62,7 +62,7 @@ pub fn read_outcome(stdout: &[u8], input: &str) -> Option<EngineOutcome> {
 }
 
 /// Returns why there is no outcome although a line near the end of the output looks like one. Echoed input is ignored.
-pub fn unreadable(stdout: &[u8], input: &str) -> Option<String> {
+pub(crate) fn unreadable(stdout: &[u8], input: &str) -> Option<String> {
     let echoed = bare(&plain(input.as_bytes()));
     let text = plain(&stdout[stdout.len().saturating_sub(MAX_UNREAD_BYTES)..]);
     let (line, says) = text.lines().rev().find_map(|line| {

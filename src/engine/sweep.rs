@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use super::{guardian::RUN_VARIABLE, tree};
 
 /// The environment variable with the gateway's store, so that a start ends only strays of its own store.
-pub const HOME_VARIABLE: &str = "CONDUCTOR_GATEWAY_HOME";
+pub(crate) const HOME_VARIABLE: &str = "CONDUCTOR_GATEWAY_HOME";
 
 /// How long the previous guardian may take to end its processes before the sweep does.
 const GUARDIAN_TIME: Duration = Duration::from_millis(500);
@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Ends every process that an earlier gateway on the same store has left behind, for at most 10 seconds. Returns
 /// the number of KILL signals that it sent.
-pub async fn sweep(home: &Path) -> usize {
+pub(crate) async fn sweep(home: &Path) -> usize {
     let home = home.to_string_lossy();
     // The processes that started this gateway may carry the variable too; only what a guardian started is swept.
     let own_line = tree::ancestors();

@@ -16,9 +16,9 @@ use super::documents::read_yaml;
 use crate::files::{EntryKind, Root};
 
 /// The path of the workspace unless the engine's own configuration sets another.
-pub const DEFAULT_STORAGE_PATH: &str = ".conductor_workspace";
+pub(crate) const DEFAULT_STORAGE_PATH: &str = ".conductor_workspace";
 /// The files of an agent's memory; the rest of its directory is its definition.
-pub const HISTORY_FILES: [&str; 3] = ["session.json", "knowledge.json", "history.log"];
+pub(crate) const HISTORY_FILES: [&str; 3] = ["session.json", "knowledge.json", "history.log"];
 /// A workspace with more entries than this is not listed.
 const MAX_AGENTS: usize = 10_000;
 /// Interactions are counted in at most this many bytes of a log.
@@ -92,7 +92,7 @@ pub(super) fn read_config(root: &Path) -> io::Result<Arc<EngineConfig>> {
 ///
 /// # Errors
 /// When its configuration cannot be read.
-pub fn storage_kind(root: &Path) -> io::Result<String> {
+pub(crate) fn storage_kind(root: &Path) -> io::Result<String> {
     Ok(read_config(root)?.storage.kind.clone().unwrap_or_else(|| "filesystem".to_owned()))
 }
 
@@ -239,7 +239,7 @@ impl Workspace {
 
 /// Returns whether `id` may name an agent or a conversation: `^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$`. Such an id is never a flag,
 /// a path or a pattern.
-pub fn is_id(id: &str) -> bool {
+pub(crate) fn is_id(id: &str) -> bool {
     let mut bytes = id.bytes();
     id.len() <= 128
         && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())

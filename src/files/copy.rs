@@ -9,7 +9,7 @@ use super::guarded::{EntryKind, Root};
 
 /// The limits of a copy.
 #[derive(Clone, Copy, Debug)]
-pub struct CopyLimits {
+pub(crate) struct CopyLimits {
     /// The maximum number of directory entries, those left out included.
     pub max_entries: usize,
     /// The maximum number of bytes of all files together.
@@ -20,7 +20,7 @@ pub struct CopyLimits {
 
 /// The result of a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
+pub(crate) struct Copied {
     /// The number of files copied.
     pub files: u32,
     /// The number of bytes copied.
@@ -39,7 +39,7 @@ const MAX_NAMED: usize = 20;
 ///
 /// # Errors
 /// If something cannot be read or written, or the limits are exceeded.
-pub fn copy_tree(
+pub(crate) fn copy_tree(
     from: &Root,
     to: &Root,
     limits: CopyLimits,

@@ -15,10 +15,10 @@ mod guarded;
 mod pool;
 mod replace;
 
-pub use copy::{Copied, CopyLimits, copy_tree};
-pub use guarded::{DirectoryEntry, EntryKind, Root};
-pub use pool::{DeadlineElapsed, Pool};
-pub use replace::{
-    ReplaceDurability, append_private, create_private_directory, keep_private, narrow, open_private,
-    remove_tree, replace, set_umask, started_umask, swap_directory,
+pub(crate) use copy::{Copied, CopyLimits, copy_tree};
+pub(crate) use guarded::{DirectoryEntry, EntryKind, Root};
+pub(crate) use pool::Pool;
+pub(crate) use replace::{
+    ReplaceDurability, create_private_directory, keep_private, narrow, open_private, remove_tree, replace,
+    set_umask, started_umask, swap_directory,
 };

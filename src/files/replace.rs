@@ -18,7 +18,7 @@ use rustix::{
 
 /// Which failures a replacement survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplaceDurability {
+pub(crate) enum ReplaceDurability {
     /// The end of the process at any instant.
     Process,
     /// A power loss too: the file and its directory are synced.
@@ -37,23 +37,15 @@ fn beside(path: &Path, what: &str) -> PathBuf {
 ///
 /// # Errors
 /// If the file cannot be opened or created.
-pub fn open_private(path: &Path) -> io::Result<File> {
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Opens a file for appending, and creates it private if it does not exist.
-///
-/// # Errors
-/// If the file cannot be opened or created.
-pub fn append_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 /// Creates a directory and its missing parents, all private.
 ///
 /// # Errors
 /// If a directory cannot be created.
-pub fn create_private_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -62,7 +54,7 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If the new file cannot be written, and the old one is unchanged; or if the directory cannot be synced after the replacement.
-pub fn replace(path: &Path, bytes: &[u8], durability: ReplaceDurability) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], durability: ReplaceDurability) -> io::Result<()> {
     let new = beside(path, "new");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
@@ -87,7 +79,7 @@ pub fn replace(path: &Path, bytes: &[u8], durability: ReplaceDurability) -> io::
 ///
 /// # Errors
 /// If the directories cannot be exchanged, and `target` is unchanged; or if the old directory cannot be removed afterwards.
-pub fn swap_directory(new: &Path, target: &Path) -> io::Result<()> {
+pub(crate) fn swap_directory(new: &Path, target: &Path) -> io::Result<()> {
     match renameat_with(CWD, new, CWD, target, RenameFlags::EXCHANGE) {
         Ok(()) => return remove_tree(new),
         Err(rustix::io::Errno::NOENT) if !target.exists() => return fs::rename(new, target),
@@ -109,7 +101,7 @@ pub fn swap_directory(new: &Path, target: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If something cannot be removed.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
@@ -125,17 +117,17 @@ static STARTED_WITH: OnceLock<Mode> = OnceLock::new();
 
 /// Makes everything that this process creates from now on private: files 0600, directories 0700. Processes that it starts for
 /// others get the original umask back.
-pub fn keep_private() {
+pub(crate) fn keep_private() {
     STARTED_WITH.get_or_init(|| umask(Mode::RWXG | Mode::RWXO));
 }
 
 /// Returns the umask with which the process was started, if [`keep_private`] has changed it.
-pub fn started_umask() -> Option<u32> {
+pub(crate) fn started_umask() -> Option<u32> {
     STARTED_WITH.get().map(|mode| mode.bits())
 }
 
 /// Sets the umask. Used in processes that the gateway starts, to restore the umask with which the gateway was started.
-pub fn set_umask(mode: u32) {
+pub(crate) fn set_umask(mode: u32) {
     umask(Mode::from_bits_truncate(mode));
 }
 
@@ -144,7 +136,7 @@ pub fn set_umask(mode: u32) {
 ///
 /// # Errors
 /// If an entry cannot be read or changed.
-pub fn narrow(path: &Path) -> io::Result<u64> {
+pub(crate) fn narrow(path: &Path) -> io::Result<u64> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
         return Ok(0);

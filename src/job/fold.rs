@@ -28,7 +28,7 @@ pub(super) fn changes_snapshot(payload: &Payload) -> bool {
 }
 
 /// Applies one event, which was written at `time`, to the job's state.
-pub fn apply(job: &mut Job, sequence: u32, time: Timestamp, payload: &Payload) {
+pub(crate) fn apply(job: &mut Job, sequence: u32, time: Timestamp, payload: &Payload) {
     job.last_sequence = sequence;
     match payload {
         Payload::JobStarted(_) => {

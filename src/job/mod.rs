@@ -21,23 +21,22 @@ mod result;
 mod run;
 mod service;
 mod submit;
-mod worker;
+pub(crate) mod worker;
 
-pub use cancelled_by::CancelledBy;
-pub use config::Config;
-pub use directory_service::DirectoryService;
-pub use disconnect_guard::DisconnectGuard;
-pub use fold::apply;
-pub use info::ServerInfo;
-pub use normalization::MAX_ARGUMENTS_BYTES;
+pub(crate) use cancelled_by::CancelledBy;
+pub(crate) use config::Config;
+pub(crate) use directory_service::DirectoryService;
+pub(crate) use disconnect_guard::DisconnectGuard;
+pub(crate) use info::ServerInfo;
+pub(crate) use normalization::MAX_ARGUMENTS_BYTES;
 #[cfg(any(test, fuzzing))]
 pub(crate) use normalization::normal;
-pub use readiness::NotReadyCause;
-pub use result::{RESULT_PIECE_BYTES, WholeResult};
-pub use service::{JobPage, JobService};
-pub use submit::{Submission, Submitted};
-pub use worker::{AgentWorker, Assignment, JobRequirements, Worker};
+pub(crate) use readiness::NotReadyCause;
+pub(crate) use result::WholeResult;
+pub(crate) use service::JobService;
+pub(crate) use submit::{Submission, Submitted};
+pub(crate) use worker::{AgentWorker, Assignment};
 
 // The journal types that doors name, re-exported so that doors import nothing below this module.
-pub use crate::conversation::Conversation;
-pub use crate::journal::{EventBatch, EventFollower, EventSlice, Filter, JobId, RenderedEvents};
+pub(crate) use crate::conversation::Conversation;
+pub(crate) use crate::journal::{EventBatch, EventFollower, EventSlice, Filter, JobId, RenderedEvents};

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The longest arguments of a tool call, as compact JSON, in bytes; with the rest of the task they fit one event.
-pub const MAX_ARGUMENTS_BYTES: usize = 192 * 1024;
+pub(crate) const MAX_ARGUMENTS_BYTES: usize = 192 * 1024;
 
 /// A checked and normalised task.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The most bytes that are read at a time.
-pub const RESULT_PIECE_BYTES: usize = 256 * 1024;
+pub(crate) const RESULT_PIECE_BYTES: usize = 256 * 1024;
 
 /// A complete answer that can be read in pieces.
 #[derive(Clone, Debug)]

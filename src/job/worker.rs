@@ -58,7 +58,7 @@ pub trait Worker: Send + Sync {
 }
 
 /// The worker that runs agents: a planner and its tools.
-pub struct AgentWorker {
+pub(crate) struct AgentWorker {
     /// The tools.
     pub toolbox: Toolbox,
     /// The planner: the model and the tools that it may call.

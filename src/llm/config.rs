@@ -35,7 +35,7 @@ impl Timeouts {
 
 /// A model and how to reach it. It is passed to the bundled engine as JSON in one environment variable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SelectedModel {
+pub(crate) struct SelectedModel {
     /// The provider, which determines the protocol.
     pub provider: Provider,
     /// Which of the provider's protocols is used.
@@ -77,7 +77,7 @@ impl SelectedModel {
 
     /// Returns the text with the key, the header values (4 bytes or more) and single words of header and query values (8
     /// bytes or more) masked.
-    pub fn scrub(&self, text: &str) -> String {
+    pub(crate) fn scrub(&self, text: &str) -> String {
         let secrets = std::iter::once(&self.api_key).chain(self.headers.values()).map(Secret::expose);
         // Servers also echo a header's token without its `Bearer ` prefix, and values from the URL's query.
         let words = self

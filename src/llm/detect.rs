@@ -43,7 +43,7 @@ const PLACES: &[(u16, Provider)] = &[
 
 /// Probes the usual loopback ports and returns the servers found. An open port is not enough: a server counts if it
 /// lists its models as JSON and, for Ollama and llama.cpp, responds on a path that only they have.
-pub async fn detect() -> Vec<DetectedServer> {
+pub(crate) async fn detect() -> Vec<DetectedServer> {
     install_tls_provider();
     let Ok(client) = reqwest::Client::builder().timeout(PROBE_TIME).no_proxy().build() else {
         return Vec::new();

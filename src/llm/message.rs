@@ -134,9 +134,9 @@ pub enum Piece {
 }
 
 /// The maximum number of tool calls in one answer.
-pub const MAX_CALLS: usize = 64;
+pub(crate) const MAX_CALLS: usize = 64;
 /// The finish reason of an answer that began more calls than [`MAX_CALLS`]; none of them may be made.
-pub const TOO_MANY_CALLS: &str = "too_many_calls";
+pub(crate) const TOO_MANY_CALLS: &str = "too_many_calls";
 
 /// A complete answer.
 #[derive(Clone, Debug, Default)]

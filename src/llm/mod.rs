@@ -22,30 +22,30 @@ mod surrogates;
 mod usage;
 mod wire;
 
-pub use config::{SelectedModel, Timeouts};
-pub use detect::{DetectedServer, detect};
-pub use failure::{FailureKind, ModelFailure};
-pub use message::{
+pub(crate) use config::{SelectedModel, Timeouts};
+pub(crate) use detect::{DetectedServer, detect};
+pub(crate) use failure::{FailureKind, ModelFailure};
+pub(crate) use message::{
     AssistantMessage, MAX_CALLS, Message, ModelRequest, ModelTurn, Piece, TOO_MANY_CALLS, ToolCall,
     ToolDefinition, ToolOutcome,
 };
-pub use model::{Model, ModelIdentity, Pieces};
-pub use provider::{Api, Provider};
-pub use repair::repair;
-pub use select::{ModelChoice, ModelPreferences, choose};
-pub use usage::{Cost, Price, Usage, dollars};
+pub(crate) use model::{Model, ModelIdentity, Pieces};
+pub(crate) use provider::{Api, Provider};
+pub(crate) use repair::repair;
+pub(crate) use select::{ModelChoice, ModelPreferences, choose};
+pub(crate) use usage::{Cost, Price, Usage, dollars};
 #[cfg(any(test, fuzzing))]
 pub(crate) use wire::replay;
 
 use std::sync::Arc;
 
 /// The environment variable that passes a [`SelectedModel`] model from the gateway to the bundled engine's agents, as JSON.
-pub const MODEL_VARIABLE: &str = "CONDUCTOR_MODEL";
+pub(crate) const MODEL_VARIABLE: &str = "CONDUCTOR_MODEL";
 
 /// Creates the client of a chosen model. Nothing is sent before the first request.
 ///
 /// # Errors
 /// A sentence if the base URL, a header or the TLS configuration cannot be used.
-pub fn connect(selected: &SelectedModel) -> Result<Arc<dyn Model>, String> {
+pub(crate) fn connect(selected: &SelectedModel) -> Result<Arc<dyn Model>, String> {
     Ok(Arc::new(wire::WireModel::new(selected)?))
 }

@@ -8,7 +8,7 @@ use super::{ModelFailure, ModelRequest, Piece};
 
 /// An answer as it arrives. It ends with one [`Piece::End`] or with one failure; dropping it cancels the request,
 /// which the server notices.
-pub type Pieces = BoxStream<'static, Result<Piece, ModelFailure>>;
+pub(crate) type Pieces = BoxStream<'static, Result<Piece, ModelFailure>>;
 
 /// Identifies a model.
 #[derive(Clone, Debug, PartialEq, Eq)]

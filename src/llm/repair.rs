@@ -45,7 +45,7 @@ type ParsedCall = (String, Map<String, Value>);
 ///
 /// # Errors
 /// [`FailureKind::Malformed`] where calls came as text and cannot be made.
-pub fn repair(turn: &mut ModelTurn, request: &ModelRequest) -> Result<u32, ModelFailure> {
+pub(crate) fn repair(turn: &mut ModelTurn, request: &ModelRequest) -> Result<u32, ModelFailure> {
     let mut repaired = 0;
     for call in &mut turn.message.calls {
         if let Some(name) = offered(&call.name, &request.tools).filter(|name| *name != call.name) {

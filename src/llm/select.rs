@@ -37,7 +37,7 @@ pub struct ModelPreferences {
 
 /// The result of the choice.
 #[derive(Clone, Debug)]
-pub struct ModelChoice {
+pub(crate) struct ModelChoice {
     /// The model; with `None`, commands are planned directly.
     pub selected: Option<SelectedModel>,
     /// The reason, in a sentence.
@@ -49,7 +49,7 @@ pub struct ModelChoice {
 /// # Errors
 /// A sentence if something is configured, or a key is found, and the provider lacks a key or a model, or the base
 /// URL holds credentials.
-pub fn choose(
+pub(crate) fn choose(
     wanted: &ModelPreferences,
     variable: impl Fn(&str) -> Option<String>,
     detected: &[DetectedServer],

@@ -127,7 +127,7 @@ impl Price {
 }
 
 /// Parses an amount of dollars: decimal text, with or without an exponent. `None` if it is not a number, or negative.
-pub fn dollars(text: &str) -> Option<Decimal> {
+pub(crate) fn dollars(text: &str) -> Option<Decimal> {
     let text = text.trim();
     if text.len() > 40 {
         return None;

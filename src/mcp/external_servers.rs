@@ -25,6 +25,7 @@ use crate::{
     engine::Supervisor,
     error::{Error, Reason, Result},
     secret::{Secret, masked_url},
+    sync::back_off,
     task::Group,
     tool::{CallContext, CompletedCall},
 };
@@ -235,7 +236,7 @@ struct ExternalServerConnection {
 
 impl ExternalServerConnection {
     async fn keep(self) {
-        let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         let mut last_error = String::new();
         while !self.tasks.stopping().is_cancelled() {
             let listener = Listener::default();
@@ -248,7 +249,7 @@ impl ExternalServerConnection {
             match opened {
                 Ok(service) => {
                     if self.serve(service, &listener.0).await {
-                        pause = FIRST_PAUSE;
+                        failures = 0;
                     }
                     tracing::warn!(server = &*self.name, "an MCP server was lost");
                 }
@@ -266,11 +267,11 @@ impl ExternalServerConnection {
                 }
             }
             self.state.send_replace(ExternalServerState::Lost);
+            failures += 1;
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(back_off(failures, FIRST_PAUSE, LONGEST_PAUSE)) => {}
                 () = self.tasks.stopping().cancelled() => return,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -30,7 +30,7 @@ const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 const WAITING: usize = 4;
 
 /// The transport on standard input and output; see the module's documentation.
-pub struct LineTransport<R> {
+pub(crate) struct LineTransport<R> {
     input: BufReader<R>,
     line: Vec<u8>,
     /// Whether the line is longer than it may be; the rest of it is skipped.
@@ -58,7 +58,7 @@ struct JsonRpcBatch {
 impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
     /// Creates the transport that reads from `input`, and a future that writes to `output` and ends when nothing more
     /// is to be written.
-    pub fn new<W: AsyncWrite + Send + Unpin>(
+    pub(crate) fn new<W: AsyncWrite + Send + Unpin>(
         input: R,
         mut output: W,
     ) -> (Self, impl Future<Output = io::Result<()>> + Send) {

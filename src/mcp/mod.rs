@@ -24,9 +24,9 @@ mod server;
 mod spec;
 mod subscriptions;
 
-pub use client::{AgentTools, InProcessClient};
-pub use external_call::ExternalTool;
-pub use external_servers::{ExternalServer, ExternalServers};
-pub use line_transport::LineTransport;
-pub use runner::{InboundCall, JobQuestion, JobUpdate, ToolRunner};
-pub use server::McpHandler;
+pub(crate) use client::{AgentTools, InProcessClient};
+pub(crate) use external_call::ExternalTool;
+pub(crate) use external_servers::{ExternalServer, ExternalServers};
+pub(crate) use line_transport::LineTransport;
+pub(crate) use runner::{InboundCall, JobQuestion, JobUpdate, ToolRunner};
+pub(crate) use server::McpHandler;

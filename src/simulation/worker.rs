@@ -10,7 +10,7 @@ use crate::{
     agent::{self, Writer},
     engine::{Chunk, Stream},
     error::{Error, Reason, Result},
-    job::{Assignment, JobRequirements, Worker},
+    job::worker::{Assignment, JobRequirements, Worker},
     pb::Job,
     principal::Principal,
     tool::ToolResult,

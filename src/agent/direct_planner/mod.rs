@@ -11,16 +11,16 @@ mod sentence;
 mod tests;
 mod words;
 
-pub use plan::Plan;
+pub(crate) use plan::Plan;
 use plan::{call, decline};
 
 /// Returns whether a command is a literal command line that means one tool.
-pub fn is_command_line(command: &str) -> bool {
+pub(crate) fn is_command_line(command: &str) -> bool {
     matches!(command_line::plan(command.trim()), Some(Plan::Call(..)))
 }
 
 /// Plans a command. `agents` are the ids of the installed agents.
-pub fn plan(command: &str, agents: &[String]) -> Plan {
+pub(crate) fn plan(command: &str, agents: &[String]) -> Plan {
     let command = command.trim();
     if let Some(plan) = command_line::plan(command) {
         return plan;

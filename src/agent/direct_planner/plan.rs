@@ -6,7 +6,7 @@ use crate::tool::Call;
 
 /// What a command means.
 #[derive(Debug)]
-pub enum Plan {
+pub(crate) enum Plan {
     /// This call, with its arguments as an object.
     Call(Call, Value),
     /// Nothing that the planner is sure of; the text says what it can do instead.

@@ -16,7 +16,7 @@ use crate::{
 
 /// The longest line that a session asks for, in characters. An answer has at most 64 KiB, which fit a pipe, so that writing a line does
 /// not wait for the engine.
-pub const MAX_LINE_CHARACTERS: u32 = 60_000;
+pub(crate) const MAX_LINE_CHARACTERS: u32 = 60_000;
 
 /// What a driver can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct RunContext {
 }
 
 /// Makes the directory in which an agent remembers, and returns its path. Called on a thread that may block, after the agent was found.
-pub type Memory = Box<dyn FnOnce() -> io::Result<PathBuf> + Send>;
+pub(crate) type Memory = Box<dyn FnOnce() -> io::Result<PathBuf> + Send>;
 
 /// A run of an agent.
 pub struct AgentRequest {
@@ -224,7 +224,7 @@ pub trait Driver: Send + Sync + fmt::Debug {
 
 /// What a driver is given.
 #[derive(Clone, Debug)]
-pub struct DriverConfig {
+pub(crate) struct DriverConfig {
     /// The engine.
     pub engine: Engine,
     /// Limits of its runs.

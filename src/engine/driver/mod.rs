@@ -19,7 +19,7 @@ mod shared;
 
 use std::sync::Arc;
 
-pub use self::{
+pub(crate) use self::{
     contract::{
         AgentDetails, AgentRequest, Agents, Capabilities, Driver, DriverConfig, Ended, EngineRun, Findings,
         MAX_LINE_CHARACTERS, Memory, RunContext, RunOutcome, RunUpdate,
@@ -33,7 +33,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// [`Reason::StoreUnavailable`](crate::error::Reason::StoreUnavailable) when the data directory cannot be written.
-pub fn driver(config: DriverConfig) -> Result<Arc<dyn Driver>> {
+pub(crate) fn driver(config: DriverConfig) -> Result<Arc<dyn Driver>> {
     Ok(match config.engine.kind {
         Kind::Bundled => Arc::new(bundled::BundledDriver::new(config)),
         Kind::Conductor => Arc::new(conductor::ConductorDriver::new(config)?),

@@ -100,7 +100,7 @@ impl DriverConfig {
 ///
 /// # Errors
 /// [`Reason::AgentNotFound`], with the nearest id; [`Reason::ToolFailed`] where its definition cannot be read.
-pub fn find_agent(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definition>> {
+pub(crate) fn find_agent(workspace: &Workspace, agent_id: &str) -> Result<Arc<Definition>> {
     let Some(agent) = workspace.agent(agent_id) else {
         let agents = workspace.agents().unwrap_or_default();
         let nearest = agents
