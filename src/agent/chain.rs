@@ -117,8 +117,10 @@ impl LlmCall<'_, '_> {
     /// Ends the call without an answer, as "error" or "cancelled". Its usage is counted nevertheless.
     pub(super) async fn fail(self, finish_reason: &str) -> Result<()> {
         let used = self.used;
-        // Readers saw text of it, so the provider has counted it, even if it reports no usage.
-        let used = used.or(self.has_forwarded.then(llm::Usage::default));
+        if used.is_none() && self.has_forwarded {
+            // Readers saw words of it, so its provider has counted it, whatever it says of that.
+            self.chain.spent.add(&llm::Usage::default());
+        }
         self.ended(finish_reason, used.as_ref(), 0).await
     }
 

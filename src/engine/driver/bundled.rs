@@ -11,14 +11,12 @@ use super::{
     command_line::CommandLine,
     failure::{failed, last_words},
     find_agent,
-    report::{Conclude, PlainRun, first_number, listed, marked},
+    report::{Conclude, PlainRun, answer_in_outcome, first_number, listed, marked},
     session::{Dialect, SessionRun},
     shared::nothing_installed,
 };
 use crate::{
-    engine::{
-        Chunk, Exit, Finished, MAX_ARGUMENT_BYTES, read_outcome, unreadable, workspace::DEFAULT_STORAGE_PATH,
-    },
+    engine::{Chunk, Exit, Finished, MAX_ARGUMENT_BYTES, workspace::DEFAULT_STORAGE_PATH},
     error::{Error, Reason, Result},
 };
 
@@ -131,11 +129,16 @@ impl Driver for BundledDriver {
         let AgentRequest { agent_id, memory, input, wants_document, context, .. } = request;
         let root = self.root(&agent_id, memory).await?;
         let started = self.config.start_in(&context, &root, command_line).await?;
-        let (config, input) = (self.config.clone(), input.unwrap_or_default());
+        let (config, kept) = (self.config.clone(), self.config.clone());
+        let input = input.unwrap_or_default();
         let conclude = Box::new(move |finished| -> futures_util::future::BoxFuture<'static, _> {
-            Box::pin(async move { answer(&finished, &input, wants_document) })
+            Box::pin(async move {
+                let max_bytes = config.limits.max_answer_bytes() as usize;
+                // An answer may be long, and is read off the runtime.
+                config.files(move |_| answer(&finished, &input, wants_document, max_bytes)).await
+            })
         });
-        Ok(Box::new(PlainRun { started, config, cancel: context.cancel, watch: None, conclude }))
+        Ok(Box::new(PlainRun { started, config: kept, cancel: context.cancel, watch: None, conclude }))
     }
 
     async fn start_session(&self, request: AgentRequest) -> Result<Box<dyn EngineRun>> {
@@ -215,7 +218,7 @@ impl Driver for BundledDriver {
 }
 
 /// Reads the answer of a run.
-fn answer(finished: &Finished, input: &str, wants_document: bool) -> Result<RunOutcome> {
+fn answer(finished: &Finished, input: &str, wants_document: bool, max_bytes: usize) -> Result<RunOutcome> {
     if finished.exit != Exit::Code(0) {
         return Err(failed(finished));
     }
@@ -223,19 +226,7 @@ fn answer(finished: &Finished, input: &str, wants_document: bool) -> Result<RunO
         let output = String::from_utf8_lossy(&finished.stdout).trim_end().to_owned();
         return Ok(RunOutcome { output, is_truncated: finished.is_stdout_cut, ..RunOutcome::default() });
     }
-    match read_outcome(&finished.stdout, input) {
-        Some(outcome) => Ok(RunOutcome {
-            output: outcome.output,
-            document: Some(outcome.document),
-            ..RunOutcome::default()
-        }),
-        None => Err(match unreadable(&finished.stdout, input) {
-            Some(why) => {
-                Error::new(Reason::EngineFailed, format!("the engine ended without an outcome: {why}"))
-            }
-            None => failed(finished).because("no outcome line"),
-        }),
-    }
+    answer_in_outcome(finished, input, wants_document, max_bytes)
 }
 
 /// Reads a report of a validation.

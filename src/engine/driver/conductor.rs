@@ -13,17 +13,14 @@ use super::{
     dialogue::{Dialogue, disarmed},
     failure::{failed, last_words},
     listing::EngineListing,
-    report::{Conclude, OutcomeWatch, PlainRun, first_number, listed, marked},
+    report::{Conclude, OutcomeWatch, PlainRun, answer_in_outcome, first_number, listed, marked},
     root::{RunRoot, RunRoots},
     run_directories::RunDirectories,
     session::{Dialect, PAUSE_MARGIN, SessionRun},
     shared::nothing_installed,
 };
 use crate::{
-    engine::{
-        Chunk, Code, Exit, Finished, MAX_ARGUMENT_BYTES, read_outcome, storage_kind, unreadable,
-        workspace::Workspace,
-    },
+    engine::{Chunk, Code, Exit, Finished, MAX_ARGUMENT_BYTES, storage_kind, workspace::Workspace},
     error::{Error, Reason, Result},
     files::{EntryKind, Root},
     text::bounded,
@@ -267,32 +264,7 @@ fn answer(finished: &Finished, input: &str, wants_document: bool, max_bytes: usi
     if finished.exit != Exit::Code(0) && !finished.is_concluded() {
         return Err(failed(finished));
     }
-    let too_long = || {
-        let message = format!(
-            "the engine answered more than {max_bytes} bytes, which is all that is kept; raise conductor.max_output_bytes, or let the agent write a file"
-        );
-        Error::new(Reason::EngineFailed, message)
-    };
-    match read_outcome(&finished.stdout, input) {
-        Some(outcome) if outcome.output.len() > max_bytes => Err(too_long()),
-        Some(outcome) if outcome.is_success => Ok(RunOutcome {
-            output: outcome.output,
-            document: wants_document.then_some(outcome.document),
-            ..RunOutcome::default()
-        }),
-        Some(outcome) => {
-            let message = outcome.output.trim();
-            let message = if message.is_empty() { "the engine failed and did not say why" } else { message };
-            Err(Error::new(Reason::EngineFailed, message))
-        }
-        None if finished.is_stdout_cut => Err(too_long()),
-        None => Err(match unreadable(&finished.stdout, input) {
-            Some(why) => {
-                Error::new(Reason::EngineFailed, format!("the engine ended without an outcome: {why}"))
-            }
-            None => failed(finished).because("no outcome line"),
-        }),
-    }
+    answer_in_outcome(finished, input, wants_document, max_bytes)
 }
 
 /// Reads a report of a validation. The exit status is 0 for a broken configuration too; only the last section says which.

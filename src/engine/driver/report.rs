@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DriverConfig, Ended, EngineRun, RunOutcome, RunUpdate, command_line::Started, failure::failed};
 use crate::{
-    engine::{Exit, Finished, Stream, read_outcome},
-    error::Result,
+    engine::{Exit, Finished, Stream, read_outcome, unreadable},
+    error::{Error, Reason, Result},
     sync::sleep_until,
 };
 
@@ -120,4 +120,74 @@ pub(super) fn listed(finished: &Finished) -> Result<RunOutcome> {
         output: String::from_utf8_lossy(&finished.stdout).trim().to_owned(),
         ..RunOutcome::default()
     })
+}
+
+/// Reads the answer in the outcome that an engine has printed, of at most `max_bytes`.
+///
+/// # Errors
+/// [`Reason::EngineFailed`] where the outcome is a failure, or there is none that can be read, or it is too long.
+pub(super) fn answer_in_outcome(
+    finished: &Finished,
+    input: &str,
+    wants_document: bool,
+    max_bytes: usize,
+) -> Result<RunOutcome> {
+    let too_long = || {
+        let message = format!(
+            "the engine answered more than {max_bytes} bytes, which is all that is kept; raise conductor.max_output_bytes, or let the agent write a file"
+        );
+        Error::new(Reason::EngineFailed, message)
+    };
+    match read_outcome(&finished.stdout, input) {
+        Some(outcome) if outcome.output.len() > max_bytes => Err(too_long()),
+        Some(outcome) if outcome.is_success => Ok(RunOutcome {
+            output: outcome.output,
+            document: wants_document.then_some(outcome.document),
+            ..RunOutcome::default()
+        }),
+        Some(outcome) => {
+            let message = outcome.output.trim();
+            let message = if message.is_empty() { "the engine failed and did not say why" } else { message };
+            Err(Error::new(Reason::EngineFailed, message))
+        }
+        None if finished.is_stdout_cut => Err(too_long()),
+        None => Err(match unreadable(&finished.stdout, input) {
+            Some(why) => {
+                Error::new(Reason::EngineFailed, format!("the engine ended without an outcome: {why}"))
+            }
+            None => failed(finished).because("no outcome line"),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Ending;
+
+    #[test]
+    fn what_is_no_whole_success_is_none_whatever_the_exit_status() {
+        let read = |stdout: &str, is_stdout_cut: bool, max_bytes: usize| {
+            let stdout = stdout.into();
+            let finished = Finished {
+                exit: Exit::Code(0),
+                ending: Ending::Natural,
+                stdout,
+                is_stdout_cut,
+                stderr: Vec::new(),
+            };
+            answer_in_outcome(&finished, "", true, max_bytes)
+        };
+        let outcome = |status: &str| {
+            format!(
+                "{{\"status\": \"{status}\", \"output\": \"said\", \"metadata\": {{}}, \"history_entry\": null}}\n"
+            )
+        };
+        let answer = read(&outcome("success"), false, 100).unwrap();
+        assert!(answer.output == "said" && answer.document.is_some());
+        assert_eq!(read(&outcome("error"), false, 100).unwrap_err().message(), "said");
+        assert!(read(&outcome("success"), false, 3).unwrap_err().message().contains("more than 3 bytes"));
+        assert!(read("x", true, 100).unwrap_err().message().contains("more than 100 bytes"));
+        assert!(read("x", false, 100).is_err());
+    }
 }
