@@ -83,8 +83,8 @@ async def progress_and_cancellation(mode):
             running.set()
 
     async with Client(url, mode=mode) as client:
-        # The simulated answer is printed word by word: slow enough to be cancelled in the middle.
-        arguments = {"agent_id": "CodeReviewer_Agent", "input_text": "word " * 100}
+        # The simulated answer is printed word by word, for over ten seconds: a busy machine still cancels it in the middle.
+        arguments = {"agent_id": "CodeReviewer_Agent", "input_text": "w " * 250}
         async with anyio.create_task_group() as group:
 
             async def call():

@@ -84,13 +84,14 @@ fn every_client_sees_the_same_job() {
     client("same_job.py", &Gateway::start());
 }
 
-/// Simulated answers at the pace of a model, so that there is something to cancel.
+/// Simulated answers at the pace of a slow model, so that there is something to cancel on a busy machine too.
 fn slowly() -> Gateway {
-    slowly_with(Options::default())
+    let passed = Options::default().set("conductor.pass_environment", "[CONDUCTOR_SIMULATE_PACE_MS]");
+    slowly_with(passed, "50")
 }
 
-fn slowly_with(mut options: Options) -> Gateway {
-    options.environment.push(("CONDUCTOR_SIMULATE_PACE_MS", "20".to_owned()));
+fn slowly_with(mut options: Options, pace_ms: &str) -> Gateway {
+    options.environment.push(("CONDUCTOR_SIMULATE_PACE_MS", pace_ms.to_owned()));
     Gateway::start_with(options)
 }
 
@@ -104,7 +105,7 @@ fn official_mcp_client() {
 #[test]
 #[ignore = "needs Python and Node packages"]
 fn mcp_clients_that_are_cut_off_get_their_answers() {
-    client("mcp_cut.py", &slowly_with(Options::default().set("jobs.max_running", 32)));
+    client("mcp_cut.py", &slowly_with(Options::default().set("jobs.max_running", 32), "20"));
 }
 
 #[test]
