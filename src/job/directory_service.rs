@@ -3,10 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    JobService, MAX_ARGUMENTS_BYTES,
-    info::{CAPABILITIES, ServerInfo},
-};
+use super::{JobService, MAX_ARGUMENTS_BYTES};
 use crate::{
     agent::{self, Planner},
     conversation::ConversationPage,
@@ -16,6 +13,12 @@ use crate::{
     secret::masked_url,
     tool::{Toolbox, catalogue},
 };
+
+/// The features that every gateway of this version supports.
+const CAPABILITIES: &[&str] = &[
+    "cancel", "contextual_runs", "conversations", "idempotency", "input", "interactive_sessions", "mcp",
+    "queue", "resume", "tool_calls",
+];
 
 /// The directory service. Clones share its state.
 #[derive(Clone)]
@@ -89,31 +92,37 @@ impl DirectoryService {
         catalogue().iter().map(to_wire).collect()
     }
 
-    /// Returns what this gateway is, can do and is doing.
-    pub fn info(&self) -> ServerInfo {
+    /// Returns what this gateway is, can do and is doing. The doors add where MCP is and the bounds of their own.
+    pub fn info(&self) -> pb::GetServerInfoResponse {
         let (running, queued) = self.service.counts();
-        let planner = &self.planner;
-        let identity = planner.identity();
-        let detected = planner.detected().into_iter();
-        ServerInfo {
-            version: env!("CARGO_PKG_VERSION"),
-            planner: planner.kind(),
+        let identity = self.planner.identity();
+        let count = |jobs: usize| u32::try_from(jobs).unwrap_or(u32::MAX);
+        let driver = self.toolbox.driver();
+        pb::GetServerInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            planner: self.planner.kind().to_owned(),
             provider: identity.map(|identity| identity.provider.clone()).unwrap_or_default(),
             model: identity.map(|identity| identity.model.clone()).unwrap_or_default(),
-            why: planner.why.clone(),
-            detected: detected
-                .map(|found| (masked_url(&found.base_url), found.provider.name(), found.models))
-                .collect(),
-            engine: self.toolbox.driver().name(),
-            capabilities: CAPABILITIES,
-            running,
-            queued,
-            live_tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
-            max_command_bytes: agent::MAX_COMMAND_BYTES as u32,
-            max_input_bytes: u32::try_from(self.toolbox.driver().capabilities().max_input_bytes)
-                .unwrap_or(u32::MAX),
-            max_arguments_bytes: MAX_ARGUMENTS_BYTES as u32,
-            max_output_bytes: self.toolbox.max_answer_bytes(),
+            planner_reason: self.planner.why.clone(),
+            engine: driver.name().to_owned(),
+            capabilities: CAPABILITIES.iter().map(|name| (*name).to_owned()).collect(),
+            mcp_url: String::new(),
+            running_jobs: count(running),
+            queued_jobs: count(queued),
+            live_tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64,
+            limits: Some(pb::Limits {
+                max_command_bytes: agent::MAX_COMMAND_BYTES as u32,
+                max_input_bytes: u32::try_from(driver.capabilities().max_input_bytes).unwrap_or(u32::MAX),
+                max_arguments_bytes: MAX_ARGUMENTS_BYTES as u32,
+                max_output_bytes: self.toolbox.max_answer_bytes(),
+                ..pb::Limits::default()
+            }),
         }
+    }
+
+    /// Returns the model servers that were found on this machine: masked address, provider, models.
+    pub fn detected_models(&self) -> Vec<(String, &'static str, Vec<String>)> {
+        let detected = self.planner.detected().into_iter();
+        detected.map(|found| (masked_url(&found.base_url), found.provider.name(), found.models)).collect()
     }
 }

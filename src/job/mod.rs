@@ -11,7 +11,6 @@ mod directory_service;
 mod disconnect_guard;
 mod fold;
 mod inbound_calls;
-mod info;
 mod live_job;
 mod normalization;
 mod queue;
@@ -27,16 +26,17 @@ pub(crate) use cancelled_by::CancelledBy;
 pub(crate) use config::Config;
 pub(crate) use directory_service::DirectoryService;
 pub(crate) use disconnect_guard::DisconnectGuard;
-pub(crate) use info::ServerInfo;
 pub(crate) use normalization::MAX_ARGUMENTS_BYTES;
 #[cfg(any(test, fuzzing))]
 pub(crate) use normalization::normal;
 pub(crate) use readiness::NotReadyCause;
 pub(crate) use result::WholeResult;
-pub(crate) use service::JobService;
+pub(crate) use service::{JobPage, JobService};
 pub(crate) use submit::{Submission, Submitted};
 pub(crate) use worker::{AgentWorker, Assignment};
 
 // The journal types that doors name, re-exported so that doors import nothing below this module.
 pub(crate) use crate::conversation::Conversation;
-pub(crate) use crate::journal::{EventBatch, EventFollower, EventSlice, Filter, JobId, RenderedEvents};
+pub(crate) use crate::journal::{
+    EventBatch, EventFollower, EventSlice, Filter, JobId, RenderedEvents, TextForm,
+};

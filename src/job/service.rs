@@ -36,6 +36,8 @@ struct JobServiceInner {
     worker: Arc<dyn Worker>,
     admission: Arc<Admission>,
     live: Mutex<BTreeMap<JobId, Arc<LiveJob>>>,
+    /// The jobs that are being stored and are not live yet. Their idempotency keys may be found meanwhile.
+    launching: Mutex<BTreeMap<JobId, CancellationToken>>,
     tasks: Group,
     closing: CancellationToken,
     /// Notified when a job ends, so that retention runs at once.
@@ -79,6 +81,7 @@ impl JobService {
             worker,
             admission,
             live: Mutex::default(),
+            launching: Mutex::default(),
             tasks: Group::new("jobs"),
             closing: CancellationToken::new(),
             retention_due: Notify::new(),
@@ -129,6 +132,10 @@ impl JobService {
 
     pub(super) fn remove_live(&self, job_id: &JobId) {
         self.live().remove(job_id);
+    }
+
+    pub(super) fn launching(&self) -> MutexGuard<'_, BTreeMap<JobId, CancellationToken>> {
+        lock(&self.inner.launching)
     }
 
     pub(super) fn find_live(&self, caller: &Principal, job_id: &JobId) -> Option<Arc<LiveJob>> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     CancelledBy, DisconnectGuard, JobService,
@@ -67,6 +68,7 @@ impl JobService {
             if self.is_given_up(&submission.caller, &job_id).await {
                 continue;
             }
+            self.wait_until_launched(&job_id).await;
             let held = self.join(&submission.caller, &job_id, submission.is_held);
             return Ok(Submitted { job_id, is_new: false, held });
         }
@@ -89,6 +91,9 @@ impl JobService {
             let record =
                 JobRecord { job: Some(job), request_digest: digest, principal: Some(caller.to_stored()) };
             let accepted = service.accept(job_id, &caller, record, read).await;
+            if let Ok((job_id, false)) = &accepted {
+                service.wait_until_launched(job_id).await;
+            }
             let submitted = accepted.map(|(job_id, is_new)| {
                 let held = service.join(&caller, &job_id, is_held);
                 Submitted { held, job_id, is_new }
@@ -112,6 +117,15 @@ impl JobService {
             && tokio::time::timeout(STORE_DEADLINE, live.ended.cancelled()).await.is_ok()
     }
 
+    /// Waits until a job that was found by its key is live, up to [`STORE_DEADLINE`]: who joins it has to be counted.
+    async fn wait_until_launched(&self, job_id: &JobId) {
+        let launched = self.launching().get(job_id).cloned();
+        if let Some(launched) = launched {
+            // After the deadline the client is answered without being counted.
+            let _late = tokio::time::timeout(STORE_DEADLINE, launched.cancelled()).await;
+        }
+    }
+
     /// Reserves admission, stores the job and launches it. Returns the job and whether it is new.
     async fn accept(
         &self,
@@ -122,6 +136,7 @@ impl JobService {
     ) -> Result<(JobId, bool)> {
         let promise = self.admission().reserve(caller)?;
         let job = record.job.clone().unwrap_or_default();
+        let _launching = Launching::begin(self, &job_id);
         match self.journal().submit(record).await? {
             journal::SubmitOutcome::Existing(job_id) => Ok((job_id, false)),
             journal::SubmitOutcome::New(appender) => {
@@ -139,5 +154,27 @@ impl JobService {
         let needs = self.worker().needs(&owner, &job, &task);
         let turn: Admitted = self.admission().admit(&owner, &job_id, needs);
         self.launch(LiveJob::new(job, appender.stored()), task, appender, turn);
+    }
+}
+
+/// Marks a job as being stored and not live yet, until this is dropped.
+struct Launching<'a> {
+    service: &'a JobService,
+    job_id: JobId,
+}
+
+impl<'a> Launching<'a> {
+    fn begin(service: &'a JobService, job_id: &JobId) -> Self {
+        service.launching().insert(job_id.clone(), CancellationToken::new());
+        Self { service, job_id: job_id.clone() }
+    }
+}
+
+impl Drop for Launching<'_> {
+    fn drop(&mut self) {
+        let launched = self.service.launching().remove(&self.job_id);
+        if let Some(launched) = launched {
+            launched.cancel();
+        }
     }
 }

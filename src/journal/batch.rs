@@ -15,7 +15,28 @@ pub struct EventBatch {
     bytes: Bytes,
     /// The offset in `bytes` at which each event ends.
     ends: Box<[u32]>,
-    rendered: OnceLock<RenderedEvents>,
+    /// What the batch was rendered to, by the slot of the form.
+    rendered: [OnceLock<RenderedEvents>; TEXT_FORMS],
+}
+
+/// The number of text forms that a batch is kept in.
+const TEXT_FORMS: usize = 2;
+
+/// A form of text that batches are rendered to. Each form has a slot of its own, so that readers of different forms share
+/// what their own form was rendered to.
+#[derive(Debug)]
+pub struct TextForm {
+    /// Below [`TEXT_FORMS`], and no other form's.
+    slot: usize,
+    render: fn(&EventBatch) -> RenderedEvents,
+}
+
+impl TextForm {
+    /// Creates the form of a slot. A slot that does not exist does not compile, where the form is a constant.
+    pub const fn new(slot: usize, render: fn(&EventBatch) -> RenderedEvents) -> Self {
+        assert!(slot < TEXT_FORMS, "there is no such slot");
+        Self { slot, render }
+    }
 }
 
 /// A batch rendered for a text protocol, at most once however many readers share it.
@@ -31,7 +52,7 @@ impl EventBatch {
     /// Creates a batch of at least one event. `ends` must be ascending, and its last value must be the length of `bytes`.
     pub(super) fn new(first_sequence: u32, bytes: Bytes, ends: Box<[u32]>) -> Self {
         debug_assert_eq!(ends.last().copied().unwrap_or(0) as usize, bytes.len());
-        Self { first_sequence, bytes, ends, rendered: OnceLock::new() }
+        Self { first_sequence, bytes, ends, rendered: Default::default() }
     }
 
     /// Joins consecutive batches into one. There must be at least one batch, and no gap between them.
@@ -100,9 +121,9 @@ impl EventBatch {
         })
     }
 
-    /// Returns the batch in its text form. The first call renders it; the result is kept for the lifetime of the batch.
-    pub fn rendered(&self, render: impl FnOnce(&Self) -> RenderedEvents) -> &RenderedEvents {
-        self.rendered.get_or_init(|| render(self))
+    /// Returns the batch in a text form. The first call renders it; the result is kept for the lifetime of the batch.
+    pub fn rendered(&self, form: &TextForm) -> &RenderedEvents {
+        self.rendered[form.slot].get_or_init(|| (form.render)(self))
     }
 }
 

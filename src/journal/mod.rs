@@ -35,7 +35,7 @@ mod memory;
 mod read_cache;
 mod recovery;
 
-pub use batch::{EventBatch, RenderedEvents};
+pub use batch::{EventBatch, RenderedEvents, TextForm};
 pub use catalogue::{
     Catalogue, ClaimedJobs, CreateOutcome, Filter, Holder, JobOverview, Lease, Query, StorageFault,
     StoredJob, WriteRefusal,

@@ -216,34 +216,60 @@ fn execute(
     })
 }
 
+/// Calls `StreamExecute` with a key on a connection of its own and waits for the first event, after which this client counts
+/// among those of the job. Dropping the stream is leaving.
+async fn joined(
+    gateway: &Gateway,
+    input: &str,
+    key: &str,
+    on_disconnect: pb::OnDisconnect,
+) -> tonic::Streaming<pb::EventFrame> {
+    let request = stream_request(input, key, on_disconnect);
+    let mut client = pb::gateway_service_client::GatewayServiceClient::connect(gateway.url()).await.unwrap();
+    let mut stream = client.stream_execute(request).await.unwrap().into_inner();
+    stream.message().await.unwrap().expect("an event");
+    stream
+}
+
+fn stream_request(input: &str, key: &str, on_disconnect: pb::OnDisconnect) -> pb::StreamExecuteRequest {
+    let task =
+        pb::task::Task::AgentRun(pb::AgentRun { agent_id: "Mean_Agent".into(), input_text: input.into() });
+    let options = pb::TaskOptions {
+        idempotency_key: key.into(),
+        on_disconnect: on_disconnect as i32,
+        ..pb::TaskOptions::default()
+    };
+    pb::StreamExecuteRequest { task: Some(pb::Task { task: Some(task) }), options: Some(options) }
+}
+
+/// Waits until a job with this input runs.
+async fn running(gateway: &Gateway, input: &str) -> String {
+    let mut job_id = String::new();
+    eventually(Duration::from_secs(10), "the job runs", async || {
+        let jobs = gateway.get("/api/v1/jobs?state=running&view=full").await.json();
+        let jobs = jobs["jobs"].as_array().unwrap().clone();
+        let found: Vec<_> = jobs.iter().filter(|job| job["task"].to_string().contains(input)).collect();
+        assert!(found.len() <= 1, "one key is one job");
+        job_id = found.first().map_or(String::new(), |job| job["job_id"].as_str().unwrap().to_owned());
+        !job_id.is_empty()
+    })
+    .await;
+    job_id
+}
+
 /// What several clients hold ends with the last of them, and not while somebody wants it to go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_several_hold_ends_with_the_last_of_them() {
-    use pb::OnDisconnect::{Cancel, Continue, Unspecified};
+    use pb::OnDisconnect::{Cancel, Unspecified};
     let gateway = Gateway::mean(Options::default());
-    let found = async |input: &str, count: usize| {
-        let mut job_id = String::new();
-        eventually(Duration::from_secs(10), "the job runs", async || {
-            let jobs = gateway.get("/api/v1/jobs?state=running&view=full").await.json();
-            let jobs = jobs["jobs"].as_array().unwrap().clone();
-            let found: Vec<_> = jobs.iter().filter(|job| job["task"].to_string().contains(input)).collect();
-            assert!(found.len() <= 1, "one key is one job");
-            job_id = found.first().map_or(String::new(), |job| job["job_id"].as_str().unwrap().to_owned());
-            !job_id.is_empty()
-        })
-        .await;
-        // The others have joined when they are counted among the streams; a second of their calls tells it as well.
-        tokio::time::sleep(Duration::from_millis(300 * count as u64)).await;
-        job_id
-    };
     // The first leaves, then the second: cancelled only then. Asked again with the key, it is done anew.
-    let (first, second) =
-        (execute(&gateway, "hang", "k1", Unspecified), execute(&gateway, "hang", "k1", Cancel));
-    let job_id = found("hang", 2).await;
+    let first = execute(&gateway, "hang", "k1", Unspecified);
+    let job_id = running(&gateway, "hang").await;
+    let second = joined(&gateway, "hang", "k1", Cancel).await;
     first.abort();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(gateway.job(&job_id).await["state"], "RUNNING", "the second still waits");
-    second.abort();
+    drop(second);
     eventually(Duration::from_secs(10), "the last has left", async || {
         gateway.job(&job_id).await["state"] == "CANCELLED"
     })
@@ -251,17 +277,25 @@ async fn a_job_that_several_hold_ends_with_the_last_of_them() {
     let again = execute(&gateway, "hang", "k1", Cancel);
     assert_eq!(gateway.job(&job_id).await["error"]["cancelled_by"], "disconnect");
     assert_ne!(
-        found("hang", 0).await,
+        running(&gateway, "hang").await,
         job_id,
         "a retry finds no job that was cancelled because nobody was there"
     );
     again.abort();
-    // Whoever joins without a hold wants it to go on, in whichever order they come.
-    for (key, kinds) in [("k2", [Cancel, Continue]), ("k3", [Continue, Cancel])] {
-        let input = format!("sleep 300{}", &key[1..]);
-        let calls: Vec<_> = kinds.map(|kind| execute(&gateway, &input, key, kind)).into();
-        let job_id = found(&input, 2).await;
-        calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// Whoever joins without a hold wants the job to go on, also where both come in the same moment and one finds the key of a job
+/// that is only just being stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_while_the_job_is_being_stored_counts() {
+    use pb::OnDisconnect::{Cancel, Continue};
+    let gateway = Gateway::mean(Options::default());
+    for round in 0..20 {
+        let (key, input) = (format!("both-{round}"), format!("sleep {}", 700 + round));
+        let clients =
+            tokio::join!(joined(&gateway, &input, &key, Cancel), joined(&gateway, &input, &key, Continue));
+        let job_id = running(&gateway, &input).await;
+        drop(clients);
         let events = gateway.events(&job_id).await;
         assert_eq!(events.last().unwrap()["data"]["state"], "SUCCEEDED", "{key}");
     }

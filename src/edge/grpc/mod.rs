@@ -4,6 +4,7 @@
 
 mod deadline;
 mod frames;
+mod health;
 mod service;
 mod status;
 
@@ -11,31 +12,22 @@ use axum::{Router, body::Body, middleware};
 use http::Response;
 use tonic::service::Routes;
 
-use super::{Addresses, Config, DoorLimits};
+use super::Operations;
 use crate::{
     error::Error,
-    job::{DirectoryService, JobService},
     pb::{DESCRIPTORS, gateway_service_server::GatewayServiceServer},
 };
 
 /// Returns the gRPC routes. grpc-web is layered on these only, because it refuses every other HTTP/1.1 request.
-pub(super) fn router(
-    (service, directory_service): (JobService, DirectoryService),
-    config: &Config,
-    addresses: Addresses,
-) -> Router {
-    let limit = config.max_message_bytes as usize;
-    let gateway = service::GrpcGateway::new(
-        (service.clone(), directory_service),
-        config.heartbeat(),
-        addresses,
-        DoorLimits::from_config(config),
-    );
-    let gateway =
-        GatewayServiceServer::new(gateway).max_decoding_message_size(limit).max_encoding_message_size(limit);
+pub(super) fn router(operations: Operations, max_message_bytes: usize) -> Router {
+    let health = health::health(operations.service());
+    let gateway = service::GrpcGateway::new(operations);
+    let gateway = GatewayServiceServer::new(gateway)
+        .max_decoding_message_size(max_message_bytes)
+        .max_encoding_message_size(max_message_bytes);
     let mut routes = Routes::builder();
     routes.add_service(gateway);
-    routes.add_service(service::health(&service));
+    routes.add_service(health);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     job::Conversation,
-    pb::{InputQuestion, Job, JobState, Json, Limits},
+    pb::{Agent, InputQuestion, Job, JobState, Json, Limits},
 };
 
 /// Of `POST /execute` for a job that succeeded.
@@ -65,6 +65,16 @@ pub(super) struct JobList<'a> {
     pub(super) next_page_token: &'a str,
 }
 
+/// Of `GET /api/v1/agents`.
+#[derive(Debug, Serialize)]
+pub(super) struct AgentList<'a> {
+    /// The agents, by id.
+    pub(super) agents: &'a [Agent],
+    /// The token of the next page; absent on the last one, because most engines have one page of agents.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) next_page_token: &'a str,
+}
+
 /// Of `GET /api/v1/conversations`.
 #[derive(Debug, Serialize)]
 pub(super) struct ConversationList<'a> {
@@ -92,13 +102,13 @@ pub(super) struct Info<'a> {
     /// The engine's name.
     pub(super) engine: &'a str,
     /// What this build can do.
-    pub(super) capabilities: &'a [&'static str],
+    pub(super) capabilities: &'a [String],
     /// Jobs that run now.
-    pub(super) running_jobs: usize,
+    pub(super) running_jobs: u32,
     /// Jobs that wait.
-    pub(super) queued_jobs: usize,
+    pub(super) queued_jobs: u32,
     /// Tasks of this process.
-    pub(super) live_tasks: usize,
+    pub(super) live_tasks: u64,
     /// How large things may be.
     pub(super) limits: Limits,
 }
@@ -119,9 +129,9 @@ pub(super) struct Health<'a> {
     /// The engine's name.
     pub(super) engine: &'a str,
     /// Jobs that run now.
-    pub(super) running_jobs: usize,
+    pub(super) running_jobs: u32,
     /// Jobs that wait.
-    pub(super) queued_jobs: usize,
+    pub(super) queued_jobs: u32,
     /// Where the doors are.
     pub(super) endpoints: Endpoints,
 }

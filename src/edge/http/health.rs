@@ -6,35 +6,35 @@ use axum::{body::Body, extract::State};
 use http::{Response, StatusCode};
 
 use super::{
-    super::problem::json_response,
-    Context,
+    super::{Operations, problem::json_response},
     answers::{Endpoints, FoundServer, Health, HealthOfAgent, Probe},
 };
 
 /// `GET /health`: describes this gateway, whether or not it is ready.
-pub(super) async fn health(State(context): State<Arc<Context>>) -> Response<Body> {
-    let info = context.directory_service.info();
-    let found = info.detected.iter();
+pub(super) async fn health(State(operations): State<Arc<Operations>>) -> Response<Body> {
+    let info = operations.info();
+    let detected = operations.directory_service().detected_models();
+    let found = detected.iter();
     let document = Health {
         status: "healthy",
         service: "conductor-gateway",
-        version: info.version,
-        mode: info.planner,
+        version: &info.version,
+        mode: &info.planner,
         agent: HealthOfAgent {
-            planner: info.planner,
+            planner: &info.planner,
             provider: &info.provider,
             model: &info.model,
-            reason: &info.why,
+            reason: &info.planner_reason,
             found_on_this_machine: found
                 .map(|(base_url, provider, models)| FoundServer { base_url, provider, models })
                 .collect(),
         },
-        engine: info.engine,
-        running_jobs: info.running,
-        queued_jobs: info.queued,
+        engine: &info.engine,
+        running_jobs: info.running_jobs,
+        queued_jobs: info.queued_jobs,
         endpoints: Endpoints {
-            api: format!("http://{}", context.addresses.api),
-            mcp: context.addresses.mcp_url(),
+            api: format!("http://{}", operations.addresses().api),
+            mcp: operations.addresses().mcp_url(),
             health: "/health",
         },
     };
@@ -48,8 +48,8 @@ pub(super) async fn live() -> Response<Body> {
 
 /// `GET /health/ready`: 200 while the store takes data and the engine can run; 503 with the reason otherwise, and from the
 /// first moment of a shutdown.
-pub(super) async fn ready(State(context): State<Arc<Context>>) -> Response<Body> {
-    let against = context.service.readiness().borrow().clone();
+pub(super) async fn ready(State(operations): State<Arc<Operations>>) -> Response<Body> {
+    let against = operations.service().readiness().borrow().clone();
     let (status, word) = match against {
         None => (StatusCode::OK, "ready".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),

@@ -1,6 +1,6 @@
 //! The JSON routes: translate, call the job service, translate back.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     body::Body,
@@ -12,26 +12,25 @@ use serde_json::Value;
 
 use super::{
     super::{
+        Operations,
         access::no_caller,
         disconnect::DisconnectSignal,
+        operations::ClientConnection,
         problem::{json_response, to_response, with_status},
     },
-    Context,
-    answers::{Accepted, AskingJob, ConversationList, Executed, FailedJob, Info, JobList},
+    answers::{Accepted, AgentList, AskingJob, ConversationList, Executed, FailedJob, Info, JobList},
     payload::{self, Payload},
     query::Pairs,
 };
 use crate::{
     error::{Error, Reason, Result},
-    job::{CancelledBy, Filter, JobId, Submission, Submitted},
-    pb::{Door, Job, JobState, OnDisconnect, job::Outcome},
+    job::{Filter, Submitted},
+    pb::{Door, Job, JobState, JobView, job::Outcome},
     principal::Principal,
     text::quoted,
 };
 
-const MAX_CANCEL_WAIT_SECONDS: u32 = 300;
-
-type SharedContext = State<Arc<Context>>;
+type SharedOperations = State<Arc<Operations>>;
 type CallerExtension = Extension<Principal>;
 
 /// Returns the caller that the listener identified.
@@ -60,30 +59,25 @@ fn flat(error: Error) -> Error {
 }
 
 async fn submit(
-    context: &Context,
+    operations: &Operations,
     request: Request,
-    holds_connection: bool,
+    connection: ClientConnection,
 ) -> Result<(Principal, Submitted)> {
     let caller = caller_of(&request)?;
     let headers = request.headers().clone();
-    let body: Payload = payload::read(request, context.max_body_bytes).await?;
+    let body: Payload = payload::read(request, operations.max_body_bytes()).await?;
     let (task, options) = body.into_task(&headers)?;
-    if !holds_connection && options.on_disconnect() != OnDisconnect::Unspecified {
-        let message = "means nothing here: the answer comes at once and no connection is held; leave it out";
-        return Err(Error::invalid("on_disconnect", message));
-    }
-    let is_held = options.on_disconnect() == OnDisconnect::Cancel;
-    let submission =
-        Submission { caller: caller.clone(), door: Door::Http, task: Some(task), options, is_held };
-    Ok((caller, context.service.submit(submission).await.map_err(flat)?))
+    let submitted =
+        operations.submit(&caller, Door::Http, Some(task), options, connection).await.map_err(flat)?;
+    Ok((caller, submitted))
 }
 
 /// `POST /execute`: submits a task and waits for its job. 200 means that the job succeeded.
-pub(super) async fn execute(State(context): SharedContext, request: Request) -> Response<Body> {
+pub(super) async fn execute(State(operations): SharedOperations, request: Request) -> Response<Body> {
     let departed = request.extensions().get::<DisconnectSignal>().cloned();
     let run = async {
-        let (caller, submitted) = submit(&context, request, true).await?;
-        let job = context.service.wait_or_question(&caller, &submitted.job_id);
+        let (caller, submitted) = submit(&operations, request, ClientConnection::LeavesJob).await?;
+        let job = operations.service().wait_or_question(&caller, &submitted.job_id);
         let job = match submitted.held {
             None => job.await?,
             // A client that asked for its job to end with it counts as gone once it half-closes the connection.
@@ -163,9 +157,9 @@ fn executed(job: &Job) -> Response<Body> {
 }
 
 /// `POST /api/v1/stream-execute`: submits a task and returns the URL of its events.
-pub(super) async fn stream_execute(State(context): SharedContext, request: Request) -> Response<Body> {
+pub(super) async fn stream_execute(State(operations): SharedOperations, request: Request) -> Response<Body> {
     let run = async {
-        let (_, submitted) = submit(&context, request, false).await?;
+        let (_, submitted) = submit(&operations, request, ClientConnection::NotHeld).await?;
         let stream_url = format!("/api/v1/stream/{}", submitted.job_id);
         let mut response =
             ok(&Accepted { job_id: submitted.job_id.as_str(), status: "started", stream_url: &stream_url });
@@ -215,27 +209,27 @@ fn filter(query: &Pairs) -> Result<Filter> {
     Ok(Filter { states, labels, conversation_id: query.one("conversation_id")?.to_owned() })
 }
 
-/// Returns whether a listing should contain whole jobs.
-fn is_whole(query: &Pairs) -> Result<bool> {
+/// Returns how much of each job a listing should contain.
+fn view(query: &Pairs) -> Result<JobView> {
     match query.one("view")? {
-        "" => Ok(false),
-        view if view.eq_ignore_ascii_case("summary") => Ok(false),
-        view if view.eq_ignore_ascii_case("full") => Ok(true),
+        "" => Ok(JobView::Summary),
+        view if view.eq_ignore_ascii_case("summary") => Ok(JobView::Summary),
+        view if view.eq_ignore_ascii_case("full") => Ok(JobView::Full),
         _ => Err(Error::invalid("view", "must be summary or full")),
     }
 }
 
 /// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=&view=`.
 pub(super) async fn list(
-    State(context): SharedContext,
+    State(operations): SharedOperations,
     Extension(caller): CallerExtension,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
     let run = async {
         let query = Pairs::of(query.as_deref());
         let (page_size, filter) = (query.number("page_size")?, filter(&query)?);
-        let (page_token, is_whole) = (query.one("page_token")?, is_whole(&query)?);
-        let page = context.service.list(&caller, &filter, page_size, page_token, is_whole).await?;
+        let (page_token, view) = (query.one("page_token")?, view(&query)?);
+        let page = operations.jobs(&caller, &filter, (page_size, page_token), view).await?;
         Ok(ok(&JobList { jobs: &page.jobs, next_page_token: &page.next_page_token }))
     };
     answer(run.await)
@@ -243,22 +237,22 @@ pub(super) async fn list(
 
 /// `GET /api/v1/jobs/{job_id}`.
 pub(super) async fn get(
-    State(context): SharedContext,
+    State(operations): SharedOperations,
     Extension(caller): CallerExtension,
     Path(job_id): Path<String>,
 ) -> Response<Body> {
-    let run = async { Ok(ok(&context.service.get(&caller, &JobId::parse(&job_id)?).await?)) };
+    let run = async { Ok(ok(&operations.job(&caller, &job_id).await?)) };
     answer(run.await)
 }
 
 /// `DELETE /api/v1/jobs/{job_id}`.
 pub(super) async fn delete(
-    State(context): SharedContext,
+    State(operations): SharedOperations,
     Extension(caller): CallerExtension,
     Path(job_id): Path<String>,
 ) -> Response<Body> {
     let run = async {
-        context.service.delete(&caller, &JobId::parse(&job_id)?).await?;
+        operations.delete(&caller, &job_id).await?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         Ok(response)
@@ -274,19 +268,14 @@ struct CancelBody {
 
 /// `POST /api/v1/jobs/{job_id}/cancel`, with an optional `{"wait_seconds": n}`.
 pub(super) async fn cancel(
-    State(context): SharedContext,
+    State(operations): SharedOperations,
     Path(job_id): Path<String>,
     request: Request,
 ) -> Response<Body> {
     let run = async {
         let caller = caller_of(&request)?;
-        let body: CancelBody = payload::read(request, context.max_body_bytes).await?;
-        if body.wait_seconds > MAX_CANCEL_WAIT_SECONDS {
-            return Err(Error::invalid("wait_seconds", format!("must be at most {MAX_CANCEL_WAIT_SECONDS}")));
-        }
-        let by = CancelledBy::Caller(caller.name().to_owned());
-        let wait = Duration::from_secs(body.wait_seconds.into());
-        Ok(ok(&context.service.cancel(&caller, &JobId::parse(&job_id)?, by, wait).await?))
+        let body: CancelBody = payload::read(request, operations.max_body_bytes()).await?;
+        Ok(ok(&operations.cancel(&caller, &job_id, body.wait_seconds).await?))
     };
     answer(run.await)
 }
@@ -299,30 +288,31 @@ struct InputBody {
 
 /// `POST /api/v1/jobs/{job_id}/input` with `{"input_id": …, "value": …}`.
 pub(super) async fn input(
-    State(context): SharedContext,
+    State(operations): SharedOperations,
     Path(job_id): Path<String>,
     request: Request,
 ) -> Response<Body> {
     let run = async {
         let caller = caller_of(&request)?;
-        let body: InputBody = payload::read(request, context.max_body_bytes).await?;
-        let job_id = JobId::parse(&job_id)?;
-        Ok(ok(&context.service.send_input(&caller, &job_id, &body.input_id, body.value).await?))
+        let body: InputBody = payload::read(request, operations.max_body_bytes()).await?;
+        Ok(ok(&operations.send_input(&caller, &job_id, &body.input_id, body.value).await?))
     };
     answer(run.await)
 }
 
 /// `GET /api/v1/conversations?page_size=&page_token=`: the caller's own, most recently used first.
 pub(super) async fn conversations(
-    State(context): SharedContext,
+    State(operations): SharedOperations,
     Extension(caller): CallerExtension,
     RawQuery(query): RawQuery,
 ) -> Response<Body> {
     let list = async {
         let query = Pairs::of(query.as_deref());
         let page_size = query.number("page_size")?;
-        let page =
-            context.directory_service.conversations(&caller, page_size, query.one("page_token")?).await?;
+        let page = operations
+            .directory_service()
+            .conversations(&caller, page_size, query.one("page_token")?)
+            .await?;
         Ok(ok(&ConversationList {
             conversations: &page.conversations,
             next_page_token: &page.next_page_token,
@@ -333,42 +323,47 @@ pub(super) async fn conversations(
 
 /// `DELETE /api/v1/conversations/{conversation_id}`.
 pub(super) async fn delete_conversation(
-    State(context): SharedContext,
+    State(operations): SharedOperations,
     Extension(caller): CallerExtension,
     Path(conversation_id): Path<String>,
 ) -> Response<Body> {
-    answer(context.directory_service.delete_conversation(&caller, &conversation_id).await.map(|()| {
+    answer(operations.directory_service().delete_conversation(&caller, &conversation_id).await.map(|()| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         response
     }))
 }
 
-/// `GET /api/v1/agents`.
-pub(super) async fn agents(State(context): SharedContext) -> Response<Body> {
-    answer(context.directory_service.agents().await.map(|agents| ok(&BTreeMap::from([("agents", agents)]))))
+/// `GET /api/v1/agents?page_size=&page_token=`: by id; at most 500, and the token of the next page where there are more.
+pub(super) async fn agents(State(operations): SharedOperations, RawQuery(query): RawQuery) -> Response<Body> {
+    let list = async {
+        let query = Pairs::of(query.as_deref());
+        let page = operations.agents(query.number("page_size")?, query.one("page_token")?).await?;
+        Ok(ok(&AgentList { agents: &page.agents, next_page_token: &page.next_page_token }))
+    };
+    answer(list.await)
 }
 
 /// `GET /api/v1/tools`.
-pub(super) async fn tools(State(context): SharedContext) -> Response<Body> {
-    ok(&BTreeMap::from([("tools", context.directory_service.tools())]))
+pub(super) async fn tools(State(operations): SharedOperations) -> Response<Body> {
+    ok(&BTreeMap::from([("tools", operations.directory_service().tools())]))
 }
 
 /// `GET /api/v1/info`.
-pub(super) async fn info(State(context): SharedContext) -> Response<Body> {
-    let info = context.directory_service.info();
+pub(super) async fn info(State(operations): SharedOperations) -> Response<Body> {
+    let info = operations.info();
     ok(&Info {
-        version: info.version,
-        planner: info.planner,
-        planner_reason: &info.why,
+        version: &info.version,
+        planner: &info.planner,
+        planner_reason: &info.planner_reason,
         provider: &info.provider,
         model: &info.model,
-        mcp_url: context.addresses.mcp_url(),
-        engine: info.engine,
-        capabilities: info.capabilities,
-        running_jobs: info.running,
-        queued_jobs: info.queued,
+        mcp_url: operations.addresses().mcp_url(),
+        engine: &info.engine,
+        capabilities: &info.capabilities,
+        running_jobs: info.running_jobs,
+        queued_jobs: info.queued_jobs,
         live_tasks: info.live_tasks,
-        limits: context.limits.with(&info),
+        limits: info.limits.unwrap_or_default(),
     })
 }

@@ -3,7 +3,6 @@
 //! *May import:* `edge`, `job`, rank 0. *May not:* import the other doors.
 
 mod answers;
-mod context;
 mod health;
 mod jobs;
 mod payload;
@@ -28,28 +27,14 @@ pub(crate) use payload::body_task;
 pub(crate) use render::render;
 pub use render::write_event;
 
-use self::context::Context;
-use super::{Addresses, Config, DoorLimits, problem::to_response as problem};
+use super::{Operations, problem::to_response as problem};
 use crate::{
     error::{Error, Reason},
-    job::{DirectoryService, JobService},
     text::quoted,
 };
 
 /// Returns the routes of the HTTP door.
-pub(super) fn router(
-    (service, directory_service): (JobService, DirectoryService),
-    config: &Config,
-    addresses: Addresses,
-) -> Router {
-    let context = Context {
-        service,
-        directory_service,
-        heartbeat: config.heartbeat(),
-        max_body_bytes: config.max_body_bytes as usize,
-        addresses,
-        limits: DoorLimits::from_config(config),
-    };
+pub(super) fn router(operations: Operations) -> Router {
     Router::new()
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
@@ -68,7 +53,7 @@ pub(super) fn router(
         .route("/api/v1/tools", get(jobs::tools))
         .route("/api/v1/info", get(jobs::info))
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Arc::new(context))
+        .with_state(Arc::new(operations))
 }
 
 async fn wrong_method(request: Request) -> Response<Body> {

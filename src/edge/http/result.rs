@@ -9,10 +9,10 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::{super::problem::to_response, Context};
+use super::super::{Operations, problem::to_response};
 use crate::{
     error::{Error, Reason},
-    job::{JobId, JobService, WholeResult},
+    job::{JobService, WholeResult},
     principal::Principal,
 };
 
@@ -51,13 +51,12 @@ fn wanted(range: Option<&str>, length: u64) -> RequestedRange {
 
 /// Serves the answer, with ranges, an ETag and conditional requests.
 pub(super) async fn result(
-    State(context): State<Arc<Context>>,
+    State(operations): State<Arc<Operations>>,
     Extension(caller): Extension<Principal>,
     Path(job_id): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let found = async { context.service.result(&caller, &JobId::parse(&job_id)?).await };
-    let result = match found.await {
+    let result = match operations.result(&caller, &job_id).await {
         Ok(result) => result,
         Err(error) => return to_response(&error),
     };
@@ -86,7 +85,7 @@ pub(super) async fn result(
         (_, Some((first, end))) => {
             // The first piece is read before the headers are sent, so that a lost answer is reported as an error, not as a
             // broken body.
-            let piece = match context.service.result_piece(&result, first).await {
+            let piece = match operations.service().result_piece(&result, first).await {
                 Ok(piece) if !piece.is_empty() || first == end => piece,
                 Ok(_) => {
                     return to_response(&Error::new(Reason::DataLoss, "the answer is lost").for_job(&job_id));
@@ -94,7 +93,7 @@ pub(super) async fn result(
                 Err(error) => return to_response(&error),
             };
             let mut response = Response::new(Body::from_stream(pieces(
-                context.service.clone(),
+                operations.service().clone(),
                 result.clone(),
                 piece,
                 first,

@@ -18,18 +18,17 @@ use tokio_stream::Stream;
 
 use super::{
     super::{
+        Operations,
         disconnect::{DisconnectProbe, DisconnectSignal, PING},
         events::{EventStream, StreamItem},
         problem::to_response,
         requests::RequestGuard,
     },
-    Context,
     query::Pairs,
-    render::render,
+    render::SERVER_SENT_EVENTS,
 };
 use crate::{
     error::{Error, Reason, Result},
-    job::JobId,
     principal::Principal,
     text::{bounded, quoted},
 };
@@ -60,7 +59,7 @@ fn after_sequence(headers: &HeaderMap, query: Option<&str>) -> Result<u32> {
 
 /// Serves a job's events after the cursor.
 pub(super) async fn stream(
-    State(context): State<Arc<Context>>,
+    State(operations): State<Arc<Operations>>,
     Extension(caller): Extension<Principal>,
     Path(job_id): Path<String>,
     RawQuery(query): RawQuery,
@@ -69,9 +68,8 @@ pub(super) async fn stream(
     headers: HeaderMap,
 ) -> Response<Body> {
     let follow = async {
-        let job_id = JobId::parse(&job_id)?;
         let after = after_sequence(&headers, query.as_deref())?;
-        context.service.follow(&caller, &job_id, after).await
+        operations.follow(&caller, &job_id, after).await
     };
     let follower = match follow.await {
         Ok(follower) => follower,
@@ -83,7 +81,7 @@ pub(super) async fn stream(
         *response.status_mut() = StatusCode::NO_CONTENT;
         return response;
     }
-    let events = EventStream::new(&context.service, follower, context.heartbeat, request.as_deref());
+    let events = operations.stream(follower, request.as_deref(), None);
     // Sent within the first event's block, because some readers take a separate block for an empty event.
     let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
     let mut response = Response::new(Body::new(SseBody {
@@ -123,7 +121,7 @@ impl http_body::Body for SseBody {
             return Poll::Ready(Some(Ok(Frame::data(PING))));
         }
         let bytes = match ready!(next) {
-            Some(Ok(StreamItem::Slice(slice))) => slice.batch.rendered(render).from(slice.from),
+            Some(Ok(StreamItem::Slice(slice))) => slice.batch.rendered(&SERVER_SENT_EVENTS).from(slice.from),
             Some(Ok(StreamItem::Heartbeat(_))) => PING,
             // The stream ends without `end_of_stream`, so the reason is sent as a comment.
             Some(Err(error)) => comment(&error),

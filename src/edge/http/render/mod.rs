@@ -7,10 +7,13 @@ use std::io::Write;
 use bytes::Bytes;
 
 use crate::{
-    job::{EventBatch, RenderedEvents},
+    job::{EventBatch, RenderedEvents, TextForm},
     pb::{self, JobEvent, job_event::Payload},
     text::write_json,
 };
+
+/// The events as the SSE stream of this gateway has them.
+pub(super) static SERVER_SENT_EVENTS: TextForm = TextForm::new(0, render);
 
 /// The typical size of a rendered token or output event beyond its encoded form: names, id, time and job.
 const FRAME_BYTES: usize = 160;
