@@ -20,6 +20,7 @@ pub mod journal;
 mod json_rpc;
 mod lenient_json;
 pub(crate) mod llm;
+pub(crate) mod logging;
 pub(crate) mod mcp;
 pub mod pb;
 pub mod principal;

@@ -204,6 +204,7 @@ impl TaskExecutor<'_> {
         let context = CallContext {
             caller: self.caller.clone(),
             job_id: self.job_id.clone(),
+            trace: self.trace,
             conversation_id: self.conversation_id.clone(),
             cancel: cancel.clone(),
             deadline: self.deadline,

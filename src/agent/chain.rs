@@ -11,6 +11,7 @@ use crate::{
     error::Result,
     llm::{self, ModelTurn},
     pb::{ChainEnd, ChainStart, LlmEnd, LlmNewToken, LlmStart, job_event::Payload},
+    telemetry::{TokenKind, count_tokens},
 };
 
 /// A longer text is split over several events.
@@ -127,6 +128,8 @@ impl LlmCall<'_, '_> {
     async fn ended(self, finish_reason: &str, used: Option<&llm::Usage>, repaired_calls: u32) -> Result<()> {
         if let Some(used) = used {
             self.chain.spent.add(used);
+            count_tokens(TokenKind::Input, used.input.unwrap_or(0));
+            count_tokens(TokenKind::Output, used.output.unwrap_or(0));
         }
         let end = LlmEnd {
             step: self.step,

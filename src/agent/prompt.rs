@@ -151,5 +151,5 @@ pub(super) fn request(
         messages.push(Message::Assistant(AssistantMessage::new(exchange.answer.clone(), Vec::new())));
     }
     messages.push(Message::User(command.to_owned()));
-    ModelRequest { system, messages, tools: offer.definitions.clone() }
+    ModelRequest { system, messages, tools: offer.definitions.clone(), trace: None }
 }

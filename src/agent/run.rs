@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Reason, Result},
     pb::{self, Json},
     principal::Principal,
+    telemetry::TraceContext,
     tool::{Call, ToolName, ToolResult, Toolbox},
 };
 
@@ -92,6 +93,8 @@ pub(crate) struct TaskExecutor<'a> {
     pub caller: Principal,
     /// The job's id.
     pub job_id: String,
+    /// The span of the job.
+    pub trace: TraceContext,
     /// The conversation that the caller named, if any.
     pub named_conversation: Option<String>,
     /// The named conversation, or the caller's default one.
@@ -121,7 +124,7 @@ impl TaskExecutor<'_> {
             // A literal command line says which tool it means, so that no model is needed, or paid for.
             (Task::Command(command), Some(model)) if !direct_planner::is_command_line(command) => {
                 let identity = model.identity();
-                let mut chain = Chain::start(writer, "model", &identity.provider, &identity.model).await?;
+                let mut chain = Chain::start(writer, "model", identity.provider, &identity.model).await?;
                 let done = self.run_with_model(model, command, &mut chain).await;
                 chain.end().await?;
                 done

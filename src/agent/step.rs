@@ -14,6 +14,7 @@ use crate::{
     llm::{self, FailureKind, Model, ModelFailure, ModelRequest, ModelTurn, Piece},
     pb::{JobState, StatusReason},
     sync::back_off,
+    telemetry::{Activity, Span},
 };
 
 /// The pause before the first retry, which then doubles, and the longest one.
@@ -30,6 +31,25 @@ enum StepFailure {
     Broken(Error),
 }
 
+impl StepFailure {
+    /// Returns the name of the reason, for the span of the call.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Failed(failure) => reason_of(failure.kind).name(),
+            Self::Ended(error) | Self::Broken(error) => error.reason().name(),
+        }
+    }
+}
+
+fn reason_of(kind: FailureKind) -> Reason {
+    match kind {
+        FailureKind::Unreachable | FailureKind::Unavailable => Reason::ModelUnavailable,
+        FailureKind::TimedOut => Reason::ModelTimedOut,
+        FailureKind::Refused => Reason::ModelRefused,
+        FailureKind::Malformed => Reason::ModelFailed,
+    }
+}
+
 impl TaskExecutor<'_> {
     /// Asks the model, and retries where that is worth it, within the time limit of one step.
     pub(super) async fn step(
@@ -44,7 +64,12 @@ impl TaskExecutor<'_> {
         let mut attempt = 1;
         loop {
             let mut call = chain.llm(step, attempt).await?;
-            let stopped = match self.ask_once(model, request.clone(), until, &mut call).await {
+            let provider = model.identity().provider;
+            let span = Span::begin(Activity::Chat, provider, self.trace, &self.job_id);
+            let asked = ModelRequest { trace: Some(span.context()), ..request.clone() };
+            let answered = self.ask_once(model, asked, until, &mut call).await;
+            span.end(answered.as_ref().map_or_else(StepFailure::name, |_| "ok"));
+            let stopped = match answered {
                 Ok(mut turn) => match llm::repair(&mut turn, request) {
                     Ok(repaired) => {
                         call.end(&turn, repaired).await?;
@@ -147,12 +172,7 @@ pub(super) fn timed_out() -> Error {
 }
 
 fn to_error(failure: &ModelFailure, attempts: u32, has_forwarded: bool) -> Error {
-    let reason = match failure.kind {
-        FailureKind::Unreachable | FailureKind::Unavailable => Reason::ModelUnavailable,
-        FailureKind::TimedOut => Reason::ModelTimedOut,
-        FailureKind::Refused => Reason::ModelRefused,
-        FailureKind::Malformed => Reason::ModelFailed,
-    };
+    let reason = reason_of(failure.kind);
     let mut message = failure.message.clone();
     if let Some(wait) = failure.retry_after {
         message += &format!("; it asks to be left alone for {} seconds", wait.as_secs());

@@ -33,6 +33,14 @@ pub enum JobOutcome {
 }
 
 impl JobOutcome {
+    /// Returns `ok`, or the name of the reason.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Succeeded(_) => "ok",
+            Self::Failed(error, _) | Self::Interrupted(error) => error.reason().name(),
+        }
+    }
+
     /// Returns the job's terminal state.
     pub fn state(&self) -> JobState {
         match self {

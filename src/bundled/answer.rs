@@ -13,6 +13,7 @@ use crate::{
     },
     secret::Secret,
     sync::back_off,
+    telemetry::TraceContext,
 };
 
 /// The environment variable with the pause between two simulated words, in milliseconds, so that a reader sees
@@ -120,7 +121,7 @@ fn request(persona: &str, asked: &AgentPrompt<'_>) -> ModelRequest {
         "" => format!("You are {}: {}", asked.definition.name, asked.definition.description),
         persona => persona.to_owned(),
     };
-    ModelRequest { system, messages, tools: Vec::new().into() }
+    ModelRequest { system, messages, tools: Vec::new().into(), trace: TraceContext::of_process() }
 }
 
 async fn ask(

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::{
     config::{Config, Loaded, Sources, load},
     error::{Error, Reason, Result},
-    journal, telemetry,
+    journal, logging,
 };
 
 #[derive(Clone, Debug, Args)]
@@ -52,11 +52,10 @@ impl GlobalArguments {
     pub(super) fn load_for_one_process(&self) -> Result<Config> {
         let mut config = self.load(&[])?.config;
         config.storage.kind = journal::StoreKind::Memory;
-        if config.telemetry == telemetry::Config::default() {
+        if config.telemetry == logging::Config::default() {
             config.telemetry.log = "warn".into();
         }
-        telemetry::start(&config.telemetry)
-            .map_err(|message| Error::new(Reason::InvalidArgument, message))?;
+        logging::start(&config.telemetry).map_err(|message| Error::new(Reason::InvalidArgument, message))?;
         Ok(config)
     }
 }

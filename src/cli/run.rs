@@ -22,6 +22,7 @@ use crate::{
     },
     principal::Principal,
     task::Termination,
+    telemetry::TraceContext,
 };
 
 #[derive(Debug, Args)]
@@ -111,6 +112,7 @@ async fn follow(
         task: Some(arguments.task()?),
         options: arguments.options(),
         is_held: false,
+        trace: TraceContext::of_process(),
     };
     let submitted = core.service.submit(submission).await?;
     let mut follower = core.service.follow(&caller, &submitted.job_id, 0).await?;

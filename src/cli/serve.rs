@@ -8,8 +8,8 @@ use super::global::GlobalArguments;
 use crate::{
     app::App,
     error::{Error, Result},
+    logging,
     task::{HANG_UP, Termination, has_terminal},
-    telemetry,
 };
 
 #[derive(Debug, Default, Args)]
@@ -32,7 +32,7 @@ pub(super) async fn serve(global: &GlobalArguments, arguments: &Arguments) -> Re
         ("server.mcp_port", arguments.mcp_port.map(|port| port.to_string())),
     ];
     let config = global.load(&flags)?.config;
-    telemetry::start(&config.telemetry)
+    logging::start(&config.telemetry)
         .map_err(|message| Error::new(crate::error::Reason::InvalidArgument, message))?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let app = tokio::select! {

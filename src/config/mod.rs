@@ -31,5 +31,5 @@ pub struct Config {
     /// Where jobs and events are kept.
     pub storage: crate::journal::Config,
     /// What is logged.
-    pub telemetry: crate::telemetry::Config,
+    pub telemetry: crate::logging::Config,
 }

@@ -3,7 +3,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Config, events::EventStream, mcp_path::PATH, requests::RequestGuard};
+use super::{
+    Config, ThroughDoor, access::no_caller, events::EventStream, mcp_path::PATH, requests::RequestGuard,
+};
 use crate::{
     error::{Error, Result},
     job::{
@@ -12,6 +14,7 @@ use crate::{
     },
     pb::{self, Door, OnDisconnect},
     principal::Principal,
+    telemetry::TraceContext,
 };
 
 /// The longest wait that a cancellation accepts, in seconds.
@@ -33,6 +36,26 @@ impl Addresses {
     /// Returns the URL of the MCP endpoint, or `None` if it is disabled.
     pub fn mcp_url(&self) -> Option<String> {
         self.mcp.map(|address| format!("http://{address}{PATH}"))
+    }
+}
+
+/// Where a request comes from: who sent it, through which door, and the trace that it belongs to.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) caller: Principal,
+    pub(super) door: Door,
+    pub(super) trace: Option<TraceContext>,
+}
+
+impl Origin {
+    /// Returns the origin that the listener noted with a request.
+    ///
+    /// # Errors
+    /// `Reason::Unauthenticated` if the request does not identify its caller.
+    pub(super) fn of(extensions: &http::Extensions, default_door: Door) -> Result<Self> {
+        let caller = extensions.get::<Principal>().cloned().ok_or_else(no_caller)?;
+        let door = extensions.get::<ThroughDoor>().map_or(default_door, |door| door.0);
+        Ok(Self { caller, door, trace: extensions.get().copied() })
     }
 }
 
@@ -95,8 +118,7 @@ impl Operations {
     /// Those of [`JobService::submit`]; `Reason::InvalidArgument` for `on_disconnect` where no connection is held.
     pub(super) async fn submit(
         &self,
-        caller: &Principal,
-        door: Door,
+        origin: &Origin,
         task: Option<pb::Task>,
         options: pb::TaskOptions,
         connection: ClientConnection,
@@ -112,7 +134,8 @@ impl Operations {
                 return Err(Error::invalid("options.on_disconnect", message));
             }
         };
-        self.service.submit(Submission { caller: caller.clone(), door, task, options, is_held }).await
+        let Origin { caller, door, trace } = origin.clone();
+        self.service.submit(Submission { caller, door, task, options, is_held, trace }).await
     }
 
     /// Starts to follow a job's events after a sequence.

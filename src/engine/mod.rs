@@ -46,6 +46,9 @@ pub(crate) use sweep::{HOME_VARIABLE, sweep};
 pub(crate) use tree::StdinState;
 pub(crate) use workspace::{is_id, storage_kind};
 
+/// The environment variable with the W3C trace context of a run, which instrumented programs go on with.
+pub(crate) const TRACE_VARIABLE: &str = "TRACEPARENT";
+
 /// The environment variable that contains the job's id in the job's processes.
 pub(crate) const JOB_VARIABLE: &str = "CONDUCTOR_JOB_ID";
 

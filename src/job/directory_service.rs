@@ -101,7 +101,7 @@ impl DirectoryService {
         pb::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             planner: self.planner.kind().to_owned(),
-            provider: identity.map(|identity| identity.provider.clone()).unwrap_or_default(),
+            provider: identity.map(|identity| identity.provider.to_owned()).unwrap_or_default(),
             model: identity.map(|identity| identity.model.clone()).unwrap_or_default(),
             planner_reason: self.planner.why.clone(),
             engine: driver.name().to_owned(),

@@ -102,6 +102,7 @@ impl ToolRunner for JobService {
             task: Some(Task { task: Some(task::Task::ToolCall(tool_call)) }),
             options: TaskOptions { idempotency_key: call.idempotency_key, ..TaskOptions::default() },
             is_held: false,
+            trace: call.trace,
         };
         Ok(self.submit(submission).await?.job_id.to_string())
     }

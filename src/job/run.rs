@@ -21,6 +21,7 @@ use crate::{
     journal::Appender,
     pb::{CANCELLED_BY_DISCONNECT, Job, JobError, JobState, StatusReason, Timestamp},
     sync::sleep_until,
+    telemetry::{self, Activity, Span, TraceContext},
     tool::ToolResult,
 };
 
@@ -40,12 +41,14 @@ impl JobService {
 
     async fn run_job_task(&self, live: Arc<LiveJob>, task: agent::Task, appender: Appender, turn: Admitted) {
         let mut writer = self.writer(&live, appender);
+        let (span, launched) = (begin_span(&live.job()), Instant::now());
         let waited = self.wait_for_turn(&live, &mut writer, turn).await;
+        telemetry::observe_queue_wait(launched.elapsed());
         let outcome = match waited {
             Ok(QueueOutcome::Started(permit)) => {
                 let permit = Arc::new(Mutex::new(permit));
                 live.set_permit(&permit);
-                let outcome = self.start_and_run(&live, &task, &mut writer).await;
+                let outcome = self.start_and_run(&live, &task, &mut writer, span.context()).await;
                 // The work is done, so the next job may start without waiting for the store.
                 drop(permit);
                 Some(outcome)
@@ -54,6 +57,7 @@ impl JobService {
             Err(error) => Some(self.outcome(&live, Err(error))),
         };
         let has_ended = outcome.is_some();
+        span.end(outcome.as_ref().map_or("left_queued", JobOutcome::name));
         if let Some(outcome) = outcome {
             live.release_backpressure();
             self.end(&live, writer, &outcome).await;
@@ -131,10 +135,16 @@ impl JobService {
         Ok(QueueOutcome::LeftQueued)
     }
 
-    async fn start_and_run(&self, live: &LiveJob, task: &agent::Task, writer: &mut Writer) -> JobOutcome {
+    async fn start_and_run(
+        &self,
+        live: &LiveJob,
+        task: &agent::Task,
+        writer: &mut Writer,
+        trace: TraceContext,
+    ) -> JobOutcome {
         let deadline = Instant::now() + self.timeout(&live.job());
         // A panic in a job ends only that job, with an error event.
-        let run = AssertUnwindSafe(self.try_run(live, task, writer, deadline)).catch_unwind();
+        let run = AssertUnwindSafe(self.try_run(live, task, writer, deadline, trace)).catch_unwind();
         // Once the job is cancelled or past its deadline, a stalled store must not delay its end.
         let relief = async {
             let _late = tokio::time::timeout_at(deadline, live.cancel.cancelled()).await;
@@ -155,6 +165,7 @@ impl JobService {
         task: &agent::Task,
         writer: &mut Writer,
         deadline: Instant,
+        trace: TraceContext,
     ) -> Result<ToolResult> {
         let job = live.job();
         let cancelled = || Error::new(Reason::Cancelled, "the job was cancelled before it started");
@@ -175,6 +186,7 @@ impl JobService {
             inputs: &live.inputs,
             cancel: live.cancel.clone(),
             owner: live.caller.clone(),
+            trace,
             deadline,
         };
         self.worker().work(assignment, writer).await
@@ -250,6 +262,13 @@ impl JobService {
             }
         }
     }
+}
+
+/// Begins the span of a job, in the trace that came with its submission or in one of its own.
+fn begin_span(job: &Job) -> Span {
+    let given = job.trace_parent.as_deref().and_then(TraceContext::parse);
+    let parent = given.unwrap_or_else(|| TraceContext::of_job(&job.job_id));
+    Span::begin(Activity::Job, job.door().short_name(), parent, &job.job_id)
 }
 
 /// Returns the job as it ends when its log has failed for good: interrupted, with DATA_LOSS.

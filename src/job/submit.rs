@@ -17,6 +17,7 @@ use crate::{
     journal::{self, JobId},
     pb::{Door, Job, JobState, Task, TaskOptions, Timestamp, storage::JobRecord},
     principal::Principal,
+    telemetry::TraceContext,
 };
 
 /// How long a submission waits for the store.
@@ -36,6 +37,8 @@ pub struct Submission {
     /// Whether to cancel the job when this client leaves before its end, unless other clients hold it too or want it to go
     /// on.
     pub is_held: bool,
+    /// The trace that the request belongs to, if it named one.
+    pub trace: Option<TraceContext>,
 }
 
 /// The result of a submission.
@@ -81,6 +84,7 @@ impl JobService {
             caller: submission.caller.name().to_owned(),
             door: submission.door as i32,
             create_time: Some(Timestamp::now()),
+            trace_parent: submission.trace.map(|trace| trace.to_string()),
             ..Job::default()
         };
         // Runs in its own task: a client that disconnects now must not leave a stored job that nobody runs. The result

@@ -11,6 +11,7 @@ use crate::{
     error::Result,
     pb::Job,
     principal::Principal,
+    telemetry::TraceContext,
     tool::{DEFAULT_CONVERSATION, ToolResult, Toolbox},
 };
 
@@ -21,6 +22,8 @@ pub struct Assignment<'a> {
     pub job: &'a Job,
     /// The job's owner.
     pub owner: Principal,
+    /// The span of the job.
+    pub trace: TraceContext,
     /// The job's task, parsed and checked.
     pub task: &'a agent::Task,
     /// Receives the answers to the job's questions.
@@ -82,7 +85,7 @@ impl Worker for AgentWorker {
     }
 
     async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<ToolResult> {
-        let Assignment { job, owner, task, inputs, cancel, deadline } = assignment;
+        let Assignment { job, owner, trace, task, inputs, cancel, deadline } = assignment;
         let options = job.options.clone().unwrap_or_default();
         let named = Some(options.conversation_id).filter(|id| !id.is_empty());
         let agent = TaskExecutor {
@@ -90,6 +93,7 @@ impl Worker for AgentWorker {
             planner: &self.planner,
             caller: owner,
             job_id: job.job_id.clone(),
+            trace,
             named_conversation: named.clone(),
             conversation_id: named.unwrap_or_else(|| DEFAULT_CONVERSATION.to_owned()),
             max_steps: options.max_steps,

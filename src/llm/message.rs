@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::telemetry::TraceContext;
+
 use serde_json::{Map, Value};
 
 use super::usage::Usage;
@@ -118,6 +120,8 @@ pub struct ModelRequest {
     pub messages: Vec<Message>,
     /// The tools it may call.
     pub tools: Arc<[ToolDefinition]>,
+    /// The span of the call, for the server's own traces.
+    pub trace: Option<TraceContext>,
 }
 
 /// A piece of an answer as it arrives.

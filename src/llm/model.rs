@@ -14,7 +14,7 @@ pub(crate) type Pieces = BoxStream<'static, Result<Piece, ModelFailure>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelIdentity {
     /// The provider's name.
-    pub provider: String,
+    pub provider: &'static str,
     /// The model's name.
     pub model: String,
 }

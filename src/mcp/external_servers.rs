@@ -27,6 +27,7 @@ use crate::{
     secret::{Secret, masked_url},
     sync::back_off,
     task::Group,
+    telemetry::{Activity, Span},
     tool::{CallContext, CompletedCall},
 };
 
@@ -165,6 +166,8 @@ impl ExternalServers {
         idempotency_key: &str,
     ) -> CompletedCall {
         let started = Instant::now();
+        let span = Span::begin(Activity::ExecuteTool, "external", context.trace, &context.job_id);
+        let context = CallContext { trace: span.context(), ..context };
         let answer = self.try_call(tool, arguments, &context, idempotency_key).await;
         let (result, exit) = match answer {
             Ok(answer) => read_answer(answer),
@@ -175,6 +178,7 @@ impl ExternalServers {
             Ok(_) => ("ok", None),
             Err(error) => (error.reason().name(), error.cause()),
         };
+        span.end(outcome);
         tracing::info!(
             target: "audit", caller = %context.caller, job_id = context.job_id, server = &*tool.server,
             tool = tool.tool, outcome, cause,
@@ -199,6 +203,7 @@ impl ExternalServers {
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let mut meta = RequestMetaObject::default();
         meta.insert("idempotencyKey".to_owned(), Value::from(idempotency_key));
+        meta.insert("traceparent".to_owned(), Value::from(context.trace.to_string()));
         let options = PeerRequestOptions::no_options().with_meta(meta);
         let limit = server.config.timeout();
         let latest = context.deadline.min(Instant::now() + limit);

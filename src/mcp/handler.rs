@@ -32,6 +32,7 @@ use crate::{
     error::{Error, Reason, Result},
     pb::Json,
     principal::Principal,
+    telemetry::TraceContext,
     tool::{Call, CallContext, DEFAULT_CONVERSATION},
 };
 
@@ -103,6 +104,7 @@ impl McpHandler {
         let context = CallContext {
             caller,
             job_id: String::new(),
+            trace: trace(context).unwrap_or_else(TraceContext::new_trace),
             conversation_id: DEFAULT_CONVERSATION.to_owned(),
             cancel: context.ct.clone(),
             deadline: Instant::now() + DIRECT_TIME,
@@ -116,6 +118,13 @@ impl McpHandler {
             }
         }
     }
+}
+
+/// Returns the trace that a request belongs to: the one that its metadata names, else the one of the HTTP request that carried it.
+pub(super) fn trace(context: &RequestContext<RoleServer>) -> Option<TraceContext> {
+    let named = context.meta.get("traceparent").and_then(Value::as_str).and_then(TraceContext::parse);
+    let parts = context.extensions.get::<http::request::Parts>();
+    named.or_else(|| parts?.extensions.get().copied())
 }
 
 /// Waits for an answer, and returns an internal error where computing it panics.

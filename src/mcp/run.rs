@@ -18,7 +18,7 @@ use super::{
     InboundCall, JobQuestion, JobUpdate, ToolRunner,
     call_followers::FollowerGuard,
     elicitation::{self, ElicitationMode, ElicitationState, ElicitedAnswer},
-    handler::refused,
+    handler::{refused, trace},
     outcome::to_mcp,
     server::McpHandler,
 };
@@ -195,6 +195,7 @@ impl McpHandler {
             arguments: Value::Object(request.arguments.clone().unwrap_or_default()),
             call: call.clone(),
             idempotency_key: idempotency_key(&context),
+            trace: trace(&context),
         };
         let job_id = match runner.submit(outside).await {
             Ok(job_id) => job_id,

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     error::Result,
     principal::Principal,
+    telemetry::TraceContext,
     tool::{Call, CompletedCall},
 };
 
@@ -21,6 +22,8 @@ pub struct InboundCall {
     pub arguments: Value,
     /// The caller's idempotency key; empty where it gave none.
     pub idempotency_key: String,
+    /// The trace that the call belongs to, if it named one.
+    pub trace: Option<TraceContext>,
 }
 
 /// What is reported of such a job while it runs.

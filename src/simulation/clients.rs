@@ -31,6 +31,7 @@ fn submission(world: &World, client: u64) -> Submission {
             ..TaskOptions::default()
         },
         is_held: world.percent(15),
+        trace: None,
     }
 }
 

@@ -214,6 +214,7 @@ fn submission() -> Submission {
         task: Some(crate::pb::Task { task: Some(crate::pb::task::Task::Command("x".into())) }),
         options: crate::pb::TaskOptions::default(),
         is_held: false,
+        trace: None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     engine::{Chunk, Exit},
     error::{Error, Result},
     principal::Principal,
+    telemetry::TraceContext,
 };
 
 /// The conversation of calls that name none; each caller has one of their own.
@@ -26,6 +27,8 @@ pub struct CallContext {
     pub caller: Principal,
     /// The job's id, with which its processes are marked; empty for a call without a job.
     pub job_id: String,
+    /// The span within which the call is made.
+    pub trace: TraceContext,
     /// The conversation's id; `default` where the caller named none.
     pub conversation_id: String,
     /// Cancels the call and ends its process tree.

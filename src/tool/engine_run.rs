@@ -14,7 +14,12 @@ impl CallContext {
 
     /// Returns for which job a run of this call is, and what ends it.
     pub(super) fn run_context(&self) -> RunContext {
-        RunContext { job_id: self.job_id.clone(), cancel: self.cancel.clone(), deadline: self.deadline }
+        RunContext {
+            job_id: self.job_id.clone(),
+            trace: self.trace,
+            cancel: self.cancel.clone(),
+            deadline: self.deadline,
+        }
     }
 }
 

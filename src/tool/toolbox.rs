@@ -15,6 +15,7 @@ use crate::{
     error::Result,
     files::Pool,
     principal::{Policy, Principal},
+    telemetry::{Activity, Span},
 };
 
 /// The tools, ready to be called. Clones share everything.
@@ -81,6 +82,8 @@ impl Toolbox {
     pub async fn call(&self, call: &Call, context: &CallContext) -> CompletedCall {
         let started = Instant::now();
         let mut exit = None;
+        let span = Span::begin(Activity::ExecuteTool, call.tool().as_str(), context.trace, &context.job_id);
+        let context = &CallContext { trace: span.context(), ..context.clone() };
         // Engine runs watch deadline and cancellation themselves, so that their processes are gone before the call
         // returns. Work on files is bounded by its pool.
         let tool = call.tool().as_str();
@@ -100,6 +103,7 @@ impl Toolbox {
             Ok(_) => ("ok", None),
             Err(error) => (error.reason().name(), error.cause()),
         };
+        span.end(outcome);
         tracing::info!(
             target: "audit", caller = %context.caller, job_id = context.job_id, tool, outcome, cause,
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "tool call"

@@ -34,6 +34,7 @@ mod readme;
 mod real_engine;
 mod shutdown;
 mod soak;
+mod telemetry;
 mod tidy;
 mod tools;
 mod undead;

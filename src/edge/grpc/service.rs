@@ -7,7 +7,10 @@ use tonic::{Request, Response, Status};
 
 use super::{
     super::{
-        Operations, ThroughDoor, access::no_caller, operations::ClientConnection, requests::RequestGuard,
+        Operations,
+        access::no_caller,
+        operations::{ClientConnection, Origin},
+        requests::RequestGuard,
     },
     frames::EventFrameStream,
     status::to_status,
@@ -28,16 +31,10 @@ impl GrpcGateway {
         Self { operations }
     }
 
-    async fn try_execute(
-        &self,
-        caller: Principal,
-        door: Door,
-        request: pb::ExecuteRequest,
-    ) -> Result<pb::Job> {
+    async fn try_execute(&self, origin: Origin, request: pb::ExecuteRequest) -> Result<pb::Job> {
         let (task, options) = (request.task, request.options.unwrap_or_default());
-        let submitted =
-            self.operations.submit(&caller, door, task, options, ClientConnection::EndsJob).await?;
-        let job = self.operations.service().wait(&caller, &submitted.job_id).await;
+        let submitted = self.operations.submit(&origin, task, options, ClientConnection::EndsJob).await?;
+        let job = self.operations.service().wait(&origin.caller, &submitted.job_id).await;
         if let Some(held) = submitted.held {
             held.release();
         }
@@ -46,28 +43,21 @@ impl GrpcGateway {
 
     async fn try_stream(
         &self,
-        (caller, door): (Principal, Door),
+        origin: Origin,
         in_progress: Option<Arc<RequestGuard>>,
         request: pb::StreamExecuteRequest,
     ) -> Result<EventFrameStream> {
         let (task, options) = (request.task, request.options.unwrap_or_default());
-        let submitted =
-            self.operations.submit(&caller, door, task, options, ClientConnection::LeavesJob).await?;
-        let follower = self.operations.follow(&caller, submitted.job_id.as_str(), 0).await?;
+        let submitted = self.operations.submit(&origin, task, options, ClientConnection::LeavesJob).await?;
+        let follower = self.operations.follow(&origin.caller, submitted.job_id.as_str(), 0).await?;
         let events = self.operations.stream(follower, in_progress.as_ref(), submitted.held);
         Ok(EventFrameStream::new(events))
     }
 
-    async fn try_submit(
-        &self,
-        caller: Principal,
-        door: Door,
-        request: pb::SubmitJobRequest,
-    ) -> Result<pb::Job> {
+    async fn try_submit(&self, origin: Origin, request: pb::SubmitJobRequest) -> Result<pb::Job> {
         let (task, options) = (request.task, request.options.unwrap_or_default());
-        let submitted =
-            self.operations.submit(&caller, door, task, options, ClientConnection::NotHeld).await?;
-        self.operations.job(&caller, submitted.job_id.as_str()).await
+        let submitted = self.operations.submit(&origin, task, options, ClientConnection::NotHeld).await?;
+        self.operations.job(&origin.caller, submitted.job_id.as_str()).await
     }
 
     async fn try_list(
@@ -96,8 +86,8 @@ fn caller_of<T>(request: &Request<T>) -> Result<Principal, Status> {
     request.extensions().get::<Principal>().cloned().ok_or_else(|| to_status(&no_caller()))
 }
 
-fn door<T>(request: &Request<T>) -> Door {
-    request.extensions().get::<ThroughDoor>().map_or(Door::Grpc, |door| door.0)
+fn origin<T>(request: &Request<T>) -> Result<Origin, Status> {
+    Origin::of(request.extensions(), Door::Grpc).map_err(|error| to_status(&error))
 }
 
 fn answer<T>(result: Result<T>) -> Result<Response<T>, Status> {
@@ -114,8 +104,8 @@ impl GatewayService for GrpcGateway {
         &self,
         request: Request<pb::ExecuteRequest>,
     ) -> Result<Response<pb::ExecuteResponse>, Status> {
-        let (caller, door) = (caller_of(&request)?, door(&request));
-        let job = self.try_execute(caller, door, request.into_inner()).await;
+        let origin = origin(&request)?;
+        let job = self.try_execute(origin, request.into_inner()).await;
         answer(job.map(|job| pb::ExecuteResponse { job: Some(job) }))
     }
 
@@ -123,7 +113,7 @@ impl GatewayService for GrpcGateway {
         &self,
         request: Request<pb::StreamExecuteRequest>,
     ) -> Result<Response<EventFrameStream>, Status> {
-        let origin = (caller_of(&request)?, door(&request));
+        let origin = origin(&request)?;
         let in_progress = request.extensions().get::<Arc<RequestGuard>>().cloned();
         answer(self.try_stream(origin, in_progress, request.into_inner()).await)
     }
@@ -132,8 +122,8 @@ impl GatewayService for GrpcGateway {
         &self,
         request: Request<pb::SubmitJobRequest>,
     ) -> Result<Response<pb::SubmitJobResponse>, Status> {
-        let (caller, door) = (caller_of(&request)?, door(&request));
-        let job = self.try_submit(caller, door, request.into_inner()).await;
+        let origin = origin(&request)?;
+        let job = self.try_submit(origin, request.into_inner()).await;
         answer(job.map(|job| pb::SubmitJobResponse { job: Some(job) }))
     }
 

@@ -1,14 +1,15 @@
-//! The health probes.
+//! The health probes and the metrics.
 
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use super::{
     super::{Operations, problem::json_response},
     answers::{Endpoints, FoundServer, Health, HealthOfAgent, Probe},
 };
+use crate::telemetry;
 
 /// `GET /health`: describes this gateway, whether or not it is ready.
 pub(super) async fn health(State(operations): State<Arc<Operations>>) -> Response<Body> {
@@ -55,4 +56,19 @@ pub(super) async fn ready(State(operations): State<Arc<Operations>>) -> Response
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     };
     json_response(status, &Probe { status: &word }, "application/json")
+}
+
+/// `GET /metrics`: the metrics of this process as OpenMetrics text. They name no caller.
+pub(super) async fn metrics(State(operations): State<Arc<Operations>>) -> Response<Body> {
+    let info = operations.info();
+    let text = telemetry::exposition(&[
+        ("running_jobs", "Jobs that run now", info.running_jobs.into()),
+        ("queued_jobs", "Jobs that wait for their turn", info.queued_jobs.into()),
+        ("live_tasks", "Tasks of the asynchronous runtime", info.live_tasks),
+    ]);
+    let mut response = Response::new(Body::from(text));
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

@@ -15,7 +15,7 @@ use super::{
         Operations,
         access::no_caller,
         disconnect::DisconnectSignal,
-        operations::ClientConnection,
+        operations::{ClientConnection, Origin},
         problem::{json_response, to_response, with_status},
     },
     answers::{Accepted, AgentList, AskingJob, ConversationList, Executed, FailedJob, Info, JobList},
@@ -63,13 +63,12 @@ async fn submit(
     request: Request,
     connection: ClientConnection,
 ) -> Result<(Principal, Submitted)> {
-    let caller = caller_of(&request)?;
+    let origin = Origin::of(request.extensions(), Door::Http)?;
     let headers = request.headers().clone();
     let body: Payload = payload::read(request, operations.max_body_bytes()).await?;
     let (task, options) = body.into_task(&headers)?;
-    let submitted =
-        operations.submit(&caller, Door::Http, Some(task), options, connection).await.map_err(flat)?;
-    Ok((caller, submitted))
+    let submitted = operations.submit(&origin, Some(task), options, connection).await.map_err(flat)?;
+    Ok((origin.caller, submitted))
 }
 
 /// `POST /execute`: submits a task and waits for its job. 200 means that the job succeeded.

@@ -39,6 +39,7 @@ pub(super) fn router(operations: Operations) -> Router {
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .route("/execute", post(jobs::execute))
         .route("/api/v1/stream-execute", post(jobs::stream_execute))
         .route("/api/v1/stream/{job_id}", get(sse::stream))

@@ -21,6 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 use crate::{
     error::{Error, Reason},
     pb::Door,
+    telemetry::{self, TraceContext},
 };
 use axum::body::Body;
 use futures_util::FutureExt;
@@ -42,7 +43,7 @@ pub(super) async fn answer(
         request.extensions_mut().insert(departed.clone());
     }
     let busy = open.busy();
-    // The panic itself is logged as one line (`telemetry::start`) and ends only this request.
+    // The panic itself is logged as one line (`logging::start`) and ends only this request.
     let answering = AssertUnwindSafe(exchange(request, door, &shared, &open)).catch_unwind();
     // After a half-close, JSON and SSE requests are still answered, while a gRPC client means that it has left. An MCP call
     // ends with its client, but whether that has left shows only in an event stream; until one begins, the call has a short
@@ -144,6 +145,13 @@ async fn exchange(
     if door == Door::Http {
         response = form::finalize(response).await;
     }
+    let name = match (shared.headers, door) {
+        (HeaderPolicy::Mcp, _) => "mcp",
+        (_, Door::Http) => "http",
+        (_, Door::GrpcWeb) => "grpc_web",
+        _ => "grpc",
+    };
+    telemetry::count_request(name, response.status().as_u16());
     if is_http1 && (!rest.drain(deadline, is_asked_for).await || closes || open.is_beyond()) {
         close(&mut response);
     }
@@ -177,6 +185,12 @@ async fn route(
         form::remove_from_preflight(request.headers_mut(), header);
     }
     request.extensions_mut().insert(ThroughDoor(door));
+    // Two different contexts are none (W3C Trace Context, section 3.2).
+    let mut contexts = request.headers().get_all("traceparent").iter();
+    let context = contexts.next().filter(|_| contexts.next().is_none());
+    if let Some(trace) = context.and_then(|value| TraceContext::parse(value.to_str().ok()?)) {
+        request.extensions_mut().insert(trace);
+    }
     let response = shared.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
     (response, in_progress)
 }

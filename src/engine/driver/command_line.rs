@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::{DriverConfig, RunContext};
 use crate::{
-    engine::{Command, Ending, Exit, Finished, HOME_VARIABLE, JOB_VARIABLE, Limits, Run},
+    engine::{Command, Ending, Exit, Finished, HOME_VARIABLE, JOB_VARIABLE, Limits, Run, TRACE_VARIABLE},
     error::{Error, Reason, Result},
+    telemetry::{Activity, Span, TraceContext},
 };
 
 /// What is to be run.
@@ -32,6 +33,7 @@ pub(super) struct CommandLine {
 pub(super) struct Started {
     pub(super) run: Run,
     timeout: Duration,
+    span: Span,
 }
 
 impl Started {
@@ -64,6 +66,7 @@ impl Started {
                 Ok(finished)
             }
         };
+        self.span.end(concluded.as_ref().map_or_else(|error| error.reason().name(), |_| "ok"));
         (exit, concluded)
     }
 }
@@ -83,9 +86,12 @@ impl DriverConfig {
         let timeout_seconds = command_line.timeout_seconds.unwrap_or(u32::MAX).min(limits.timeout_seconds);
         let own_limit = Duration::from_secs(timeout_seconds.into());
         let timeout = own_limit.min(context.deadline.saturating_duration_since(Instant::now()));
+        let subject = self.engine.kind.name();
+        let span = Span::begin(Activity::EngineRun, subject, context.trace, &context.job_id);
         let mut environment = self.engine.environment.clone();
         if !context.job_id.is_empty() {
             environment.insert(JOB_VARIABLE.into(), context.job_id.clone());
+            environment.insert(TRACE_VARIABLE.into(), span.context().to_string());
         }
         environment.insert(HOME_VARIABLE.into(), self.home.clone());
         let mut flags = command_line.flags;
@@ -128,7 +134,7 @@ impl DriverConfig {
         if !command_line.keeps_input_open {
             run.close_input();
         }
-        Ok(Started { run, timeout })
+        Ok(Started { run, timeout, span })
     }
 
     /// Runs the engine with one flag in its own root to its end, for no job. Its output goes to nobody.
@@ -137,7 +143,8 @@ impl DriverConfig {
     /// As [`start_in`](Self::start_in) and [`Started::conclude`].
     pub(super) async fn run_quietly(&self, flag: String, deadline: Instant) -> Result<Finished> {
         let cancel = tokio_util::sync::CancellationToken::new();
-        let context = RunContext { job_id: String::new(), cancel, deadline };
+        let context =
+            RunContext { job_id: String::new(), trace: TraceContext::new_trace(), cancel, deadline };
         let command_line = CommandLine { flags: vec![flag], ..CommandLine::default() };
         let mut started = self.start_in(&context, &self.engine.root, command_line).await?;
         while started.run.next(&context.cancel).await.is_some() {}

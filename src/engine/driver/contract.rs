@@ -12,6 +12,7 @@ use crate::{
     error::Result,
     files::Pool,
     secret::Secret,
+    telemetry::TraceContext,
 };
 
 /// The longest line that a session asks for, in characters. An answer has at most 64 KiB, which fit a pipe, so that writing a line does
@@ -38,6 +39,8 @@ pub struct Capabilities {
 pub struct RunContext {
     /// The job, by which its processes are marked; empty for none.
     pub job_id: String,
+    /// The span within which it runs.
+    pub trace: TraceContext,
     /// Ends the run, its process tree first.
     pub cancel: CancellationToken,
     /// The run ends at this time at the latest.

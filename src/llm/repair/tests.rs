@@ -18,6 +18,7 @@ fn request(told: &str) -> ModelRequest {
         system: String::new(),
         messages: vec![Message::User(told.to_owned())],
         tools: ["get_agent_info", "backup_agents"].map(tool).into(),
+        trace: None,
     }
 }
 

@@ -104,8 +104,7 @@ impl WireModel {
         for name in selected.headers.keys() {
             headers.remove(name.as_str());
         }
-        let identity =
-            ModelIdentity { provider: selected.provider.name().to_owned(), model: selected.model.clone() };
+        let identity = ModelIdentity { provider: selected.provider.name(), model: selected.model.clone() };
         let (selected, protocol) = (Arc::new(selected.clone()), protocol(wire));
         Ok(Self { identity, selected, connection, protocol, url, headers })
     }
@@ -119,6 +118,10 @@ impl Model for WireModel {
     fn ask(&self, mut request: ModelRequest) -> Pieces {
         let (selected, protocol) = (self.selected.clone(), self.protocol.clone());
         let (connection, url, headers) = (self.connection.clone(), self.url.clone(), self.headers.clone());
+        let mut headers = headers;
+        if let Some(trace) = request.trace.and_then(|trace| HeaderValue::from_str(&trace.to_string()).ok()) {
+            headers.insert("traceparent", trace);
+        }
         let pieces = async_stream::try_stream! {
             let mut answer = AnswerReader::new(protocol.decoder(&selected));
             for _ in 0..=MAX_PAUSES {
