@@ -354,9 +354,16 @@ impl App {
 }
 
 async fn bind(config: &Config, key: &str, port: u16) -> Result<TcpListener> {
-    Server::bind(&config.server, port).await.map_err(|error| {
-        let place = format!("{}:{port}", config.server.host);
+    let place = format!("{}:{port}", config.server.host);
+    let listener = Server::bind(&config.server, port).await.map_err(|error| {
         let message = format!("{place} cannot be bound: {error}; stop what uses it, or choose another {key}");
         Error::new(Reason::Unreachable, message)
-    })
+    })?;
+    // A name that is meant for this machine may be resolved to an address beyond it.
+    let address = listener.local_addr().map_err(Error::internal)?;
+    if !address.ip().to_canonical().is_loopback() && !config.server.allow_anonymous_remote {
+        let message = format!("{place} is {address}, which is beyond this machine; bind 127.0.0.1");
+        return Err(Error::invalid("server.host", message));
+    }
+    Ok(listener)
 }

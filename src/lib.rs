@@ -21,6 +21,7 @@ mod json_rpc;
 mod lenient_json;
 pub(crate) mod llm;
 pub(crate) mod logging;
+pub(crate) mod loopback;
 pub(crate) mod mcp;
 pub mod pb;
 pub mod principal;

@@ -46,8 +46,7 @@ pub(super) fn validate(config: &Config) -> Vec<String> {
         "agent.history_bytes: must be at most 67108864; what a conversation remembers is read for each command",
     );
     let host = config.server.host.as_str();
-    let is_loopback =
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_loopback = crate::loopback::is_loopback_host(host);
     require(
         is_loopback || config.server.allow_anonymous_remote,
         "server.host: an address beyond this machine lets anybody who reaches it run agents; bind 127.0.0.1, or say server.allow_anonymous_remote: true",

@@ -9,6 +9,7 @@ use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 use super::form::split_host;
 use crate::{
     error::{Error, Reason, Result},
+    loopback::is_loopback_host,
     principal::Principal,
     text::quoted,
 };
@@ -75,13 +76,6 @@ pub struct OriginPolicy {
     hosts: Vec<String>,
     /// Additional headers that pages may send.
     headers: Vec<HeaderName>,
-}
-
-fn is_loopback_host(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost")
-        || name.to_ascii_lowercase().ends_with(".localhost")
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Returns the scheme, host and port of an origin that a browser can send (RFC 6454, section 6.2).

@@ -12,7 +12,7 @@ use super::{
     failure::retry_after,
     reported::{self, shown},
 };
-use crate::secret::masked_url;
+use crate::{loopback::is_loopback_host, secret::masked_url};
 
 /// Larger answers are refused, however they are split.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -39,12 +39,6 @@ pub(crate) fn install_tls_provider() {
     });
 }
 
-fn is_loopback(url: &http::Uri) -> bool {
-    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 impl ProviderConnection {
     pub(super) fn new(selected: &SelectedModel, url: &http::Uri) -> Result<Self, String> {
         install_tls_provider();
@@ -65,7 +59,7 @@ impl ProviderConnection {
             // The headers hold keys, which are meant for this server only.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("conductor-gateway/", env!("CARGO_PKG_VERSION")));
-        let is_loopback = is_loopback(url);
+        let is_loopback = url.host().is_some_and(is_loopback_host);
         if is_loopback {
             // A proxy cannot reach the loopback interface of this machine.
             builder = builder.no_proxy();

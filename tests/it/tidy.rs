@@ -24,6 +24,7 @@ const RANKS: &[(&str, u8)] = &[
     ("lenient_json", 0),
     ("json_rpc", 0),
     ("files", 0),
+    ("loopback", 0),
     ("journal", 1),
     ("llm", 1),
     ("engine", 1),

@@ -167,7 +167,7 @@ async fn serve<H: ServerHandler>(
             },
             (in_use, _) => in_use,
         };
-        let response = response.map(|body| Body::new(sessions::SessionGuardedBody::new(body, in_use)));
+        let response = response.map(|body| sessions::guarded(body, in_use));
         if is_post {
             accept::negotiated(response, takes).await.unwrap_or_else(|error| problem(&error))
         } else {

@@ -2,14 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::body::{Body, Bytes};
-use http_body::{Frame, SizeHint};
+use axum::body::Body;
+use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::session::SessionManager;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -214,34 +212,10 @@ impl Sessions {
     }
 }
 
-/// A response body that keeps its session in use.
-pub(super) struct SessionGuardedBody {
-    body: Body,
-    _in_use: Option<SessionUseGuard>,
-}
-
-impl SessionGuardedBody {
-    pub(super) fn new(body: Body, in_use: Option<SessionUseGuard>) -> Self {
-        Self { body, _in_use: in_use }
-    }
-}
-
-impl http_body::Body for SessionGuardedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// Makes a response body keep its session in use until it is dropped.
+pub(super) fn guarded(body: Body, in_use: Option<SessionUseGuard>) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _in_use = &in_use;
+        frame
+    }))
 }
