@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::print;
+use super::{choices::choices, print};
 use crate::{
     error::Reason,
     pb::{InputRequired, JobEvent, Json, job_event::Payload},
@@ -29,6 +29,12 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    /// Creates answers of which there are none: each question gets its default.
+    pub(super) fn ended() -> Self {
+        let (_sender, lines) = mpsc::channel(1);
+        Self { lines: Some(lines), ..Self::default() }
+    }
+
     /// Records that a question was asked, or that it has ended.
     pub(super) fn observe(&mut self, event: &JobEvent) {
         match &event.payload {
@@ -45,18 +51,31 @@ impl Answers {
         }
     }
 
-    /// Returns the next answer to the open question, or its default at the end of the input. Stays pending while no
-    /// question is open. Cancel safe.
+    /// Returns the next answer to the open question, or its default at the end of the input. A line that is no answer is
+    /// asked again. Stays pending while no question is open. Cancel safe.
     pub(super) async fn next(&mut self) -> TypedAnswer {
-        let Some((job_id, asked)) = self.open.clone() else { return std::future::pending().await };
-        let line = self.lines.get_or_insert_with(lines).recv().await;
-        let value = match line {
-            Some(line) => value_of(&line, asked.schema.as_ref()),
-            None => asked.default_value.clone().unwrap_or_else(|| Json { text: "null".to_owned() }),
-        };
-        // The question is opened again if the answer is refused.
-        self.given = self.open.take();
-        TypedAnswer { job_id, input_id: asked.input_id, value }
+        loop {
+            let Some((job_id, asked)) = self.open.clone() else { return std::future::pending().await };
+            let default = || asked.default_value.clone().unwrap_or_else(|| Json { text: "null".to_owned() });
+            let line = self.lines.get_or_insert_with(lines).recv().await;
+            let value = match line.as_deref() {
+                None => {
+                    let default = default();
+                    print::to_stderr(&format!("standard input has ended; the answer is {}\n", default.text));
+                    default
+                }
+                Some(line) => match typed(line, &asked) {
+                    Ok(value) => value,
+                    Err(message) => {
+                        print::to_stderr(&format!("{message}\n"));
+                        continue;
+                    }
+                },
+            };
+            // The question is opened again if the answer is refused.
+            self.given = self.open.take();
+            return TypedAnswer { job_id, input_id: asked.input_id, value };
+        }
     }
 
     /// Handles the refusal of the last answer. After an answer that does not fit, the question may be answered again.
@@ -81,6 +100,32 @@ fn lines() -> mpsc::Receiver<String> {
         }
     });
     receiver
+}
+
+/// Returns the answer that a line is: an empty one is the question's default.
+///
+/// # Errors
+/// What to type instead, if it is none.
+fn typed(line: &str, asked: &InputRequired) -> Result<Json, String> {
+    if line.trim().is_empty() {
+        return match asked.default_value.clone().filter(|default| default.text != "null") {
+            Some(default) => {
+                print::to_stderr(&format!("the answer is {}\n", default.text));
+                Ok(default)
+            }
+            None => Err("that is no answer; type one, or end the input with Ctrl-D".to_owned()),
+        };
+    }
+    let value = value_of(line, asked.schema.as_ref());
+    let choices = choices(asked.schema.as_ref());
+    let schema = asked.schema.as_ref().and_then(|schema| schema.to_value().ok()).unwrap_or_default();
+    let given = value.to_value().unwrap_or_default();
+    let is_one = match (schema["enum"].as_array(), schema["type"].as_str()) {
+        (Some(values), _) => values.contains(&given),
+        (None, Some("boolean")) => given.is_boolean(),
+        _ => true,
+    };
+    if is_one { Ok(value) } else { Err(format!("that is none of the answers{choices}; type one of them")) }
 }
 
 /// Converts what a person typed as an answer: to text if the question takes text; to a boolean for yes or no if it

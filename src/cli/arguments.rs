@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::{configuration, conversations, global::GlobalArguments, jobs, mcp, run, serve};
+use super::{configuration, conversations, doctor, global::GlobalArguments, jobs, mcp, overview, run, serve};
 use crate::error::Result;
 
 /// One streaming, durable gateway in front of the conductor engine of AI agents.
@@ -25,6 +25,14 @@ pub(super) enum Command {
     Run(run::Arguments),
     /// Look at and act on the jobs of a running gateway
     Jobs(jobs::Arguments),
+    /// List the agents of a running gateway
+    Agents(overview::Arguments),
+    /// List the tools of a running gateway
+    Tools(overview::Arguments),
+    /// Show what a running gateway is and is doing
+    Status(overview::Arguments),
+    /// Check this machine, the configuration, the engine and the model
+    Doctor(doctor::Arguments),
     /// Look at and delete conversations of a running gateway
     Conversations(conversations::Arguments),
     /// Serve the tools to an MCP client on standard input and output
@@ -51,6 +59,10 @@ pub(super) async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Serve(arguments)) => serve::serve(&global, &arguments).await,
         Some(Command::Run(arguments)) => run::run(&global, arguments).await,
         Some(Command::Jobs(arguments)) => jobs::jobs(&global, arguments).await,
+        Some(Command::Agents(arguments)) => overview::agents(&global, arguments).await,
+        Some(Command::Tools(arguments)) => overview::tools(&global, arguments).await,
+        Some(Command::Status(arguments)) => overview::status(&global, arguments).await,
+        Some(Command::Doctor(arguments)) => doctor::doctor(&global, &arguments).await,
         Some(Command::Conversations(arguments)) => conversations::conversations(&global, arguments).await,
         Some(Command::Mcp(arguments)) => Box::pin(mcp::mcp(&global, &arguments)).await,
         Some(Command::Config(arguments)) => configuration::configuration(&global, &arguments),

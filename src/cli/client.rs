@@ -53,9 +53,13 @@ pub(super) async fn connect(
     Ok(GatewayServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024))
 }
 
+/// Returns the reason that a gateway gave; `None` if the answer is not a gateway's.
+pub(super) fn reason(status: &Status) -> Option<Reason> {
+    let details = status.get_error_details();
+    details.error_info().and_then(|info| Reason::from_name(&info.reason))
+}
+
 /// Returns the error that a gateway responded with.
 pub(super) fn refused(status: &Status) -> Error {
-    let details = status.get_error_details();
-    let reason = details.error_info().and_then(|info| Reason::from_name(&info.reason));
-    Error::new(reason.unwrap_or(Reason::Unreachable), bounded(status.message(), 4096))
+    Error::new(reason(status).unwrap_or(Reason::Unreachable), bounded(status.message(), 4096))
 }

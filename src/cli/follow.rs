@@ -1,29 +1,12 @@
-//! Printing what a running gateway streams: a job's events, a whole answer.
+//! Printing a whole answer of a running gateway's job.
 
-use prost::Message;
 use tonic::transport::Channel;
 
-use super::{
-    client,
-    print::{self, EventPrinter},
-};
+use super::{client, print};
 use crate::{
-    error::{Error, Result},
-    pb::{self, JobEvent, gateway_service_client::GatewayServiceClient},
+    error::Result,
+    pb::{self, gateway_service_client::GatewayServiceClient},
 };
-
-/// Prints a stream of frames to its end.
-pub(super) async fn print_frames(
-    mut frames: tonic::Streaming<pb::EventFrame>,
-    printer: &mut EventPrinter,
-) -> Result<()> {
-    while let Some(frame) = frames.message().await.map_err(|status| client::refused(&status))? {
-        if let Some(event) = frame.event {
-            printer.event(&JobEvent::decode(event).map_err(Error::internal)?);
-        }
-    }
-    Ok(())
-}
 
 /// Prints a complete answer: unchanged for a program, without what moves the cursor on a terminal.
 pub(super) async fn print_result(client: &mut GatewayServiceClient<Channel>, job_id: String) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `jobs list|show|result|watch|cancel|answer|delete`.
+//! `jobs list|show|result|watch|cancel|answer|rerun|delete`.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,13 @@ use clap::{Args, Subcommand};
 use super::{
     answers::value_of,
     client,
-    follow::{print_frames, print_result},
+    event_printer::{EventFormat, EventPrinter},
+    follow::print_result,
     global::GlobalArguments,
-    print::{self, EventPrinter},
+    job_ids::resolve,
+    job_table,
+    output::{OutputArguments, OutputFormat},
+    print, remote_run,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -25,54 +29,64 @@ pub(super) struct Arguments {
     /// The running gateway to use, such as http://127.0.0.1:5006
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArguments,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Debug, Args)]
+struct ListArguments {
+    /// Only jobs in this state, such as running; may be repeated
+    #[arg(long, value_name = "STATE")]
+    state: Vec<String>,
+    /// Only jobs with this label; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Only jobs of this conversation
+    #[arg(long, default_value = "", value_name = "ID")]
+    conversation: String,
+    /// The most jobs to print
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+}
+
+/// A job, by its id or the last characters of it.
+#[derive(Debug, Args)]
+struct JobArgument {
+    /// The job: its id, or the last characters of it
+    #[arg(value_name = "JOB")]
+    job_id: String,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the jobs, newest first
-    List {
-        /// Only jobs in this state, such as running
-        #[arg(long)]
-        state: Vec<String>,
-        /// The most jobs to print
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-    },
+    List(ListArguments),
     /// Show one job
-    Show {
-        /// The job
-        job_id: String,
-    },
+    Show(JobArgument),
     /// Print the whole answer of a job
-    Result {
-        /// The job
-        job_id: String,
-    },
+    Result(JobArgument),
     /// Print a job's events to its end
     Watch {
-        /// The job
-        job_id: String,
+        #[command(flatten)]
+        job: JobArgument,
         /// Begin behind this sequence
         #[arg(long, default_value_t = 0)]
         after: u32,
     },
     /// Cancel a job
     Cancel {
-        /// The job
-        job_id: String,
+        #[command(flatten)]
+        job: JobArgument,
         /// How long to wait for its end, in seconds
         #[arg(long, default_value_t = 30)]
         wait: u32,
     },
     /// Answer the open question of a job
     Answer {
-        /// The job
-        job_id: String,
+        #[command(flatten)]
+        job: JobArgument,
         /// The answer: text where the question takes text, yes or no where it takes that, else a JSON value
         #[arg(required_unless_present = "none")]
         answer: Option<String>,
@@ -83,73 +97,123 @@ enum Command {
         #[arg(long, conflicts_with = "answer")]
         none: bool,
     },
+    /// Submit the task of a job again, as a new job
+    Rerun(JobArgument),
     /// Delete an ended job and its events
-    Delete {
-        /// The job
-        job_id: String,
-    },
+    Delete(JobArgument),
 }
 
-fn show(job: &pb::Job, is_json: bool) {
-    if is_json {
-        // A job can always be rendered; an empty line would show a defect.
-        print::to_stdout(&print::json_line(job));
-    } else {
-        print::to_stdout(&print::job_details(job));
+fn show(job: &pb::Job, format: OutputFormat) {
+    match format {
+        OutputFormat::Table => print::to_stdout(&job_table::details(job)),
+        OutputFormat::Json | OutputFormat::JsonLines => print::to_stdout(&print::json_line(job)),
     }
+}
+
+/// Reads the filter of a listing.
+fn request(arguments: &ListArguments) -> Result<pb::ListJobsRequest> {
+    let mut states = Vec::new();
+    for name in &arguments.state {
+        let state = JobState::from_short_name(name).ok_or_else(|| {
+            let names = JobState::short_names().join(", ").to_lowercase();
+            let name = crate::text::quoted(name);
+            Error::invalid("--state", format!("`{name}` is no state of a job; there are {names}"))
+        })?;
+        states.push(state as i32);
+    }
+    let mut labels = std::collections::BTreeMap::new();
+    for label in &arguments.labels {
+        let (key, value) = label.split_once('=').ok_or_else(|| {
+            Error::invalid("--label", format!("`{}` is no KEY=VALUE", crate::text::quoted(label)))
+        })?;
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let (conversation_id, view) = (arguments.conversation.clone(), pb::JobView::Full as i32);
+    Ok(pb::ListJobsRequest { states, labels, conversation_id, view, ..Default::default() })
 }
 
 /// Prints jobs page by page; a page contains fewer than requested if its jobs are large.
 async fn list(
     client: &mut GatewayServiceClient<Channel>,
-    states: Vec<i32>,
-    limit: u32,
-    is_json: bool,
+    arguments: &ListArguments,
+    format: OutputFormat,
 ) -> Result<()> {
-    let mut request = pb::ListJobsRequest { states, view: pb::JobView::Full as i32, ..Default::default() };
-    let mut left = limit;
-    while left > 0 {
+    let mut request = request(arguments)?;
+    let mut left = arguments.limit;
+    let (mut count, mut all) = (0, Vec::new());
+    loop {
         request.page_size = left.min(MAX_PAGE_SIZE);
         let page =
             client.list_jobs(request.clone()).await.map_err(|status| client::refused(&status))?.into_inner();
-        for job in &page.jobs {
-            match is_json {
-                true => show(job, true),
-                false => print::to_stdout(&print::job_line(job)),
+        for job in page.jobs {
+            if count == 0 && format == OutputFormat::Table {
+                print::to_stdout(&job_table::heading());
+            }
+            count += 1;
+            match format {
+                OutputFormat::Table => print::to_stdout(&job_table::row(&job)),
+                OutputFormat::JsonLines => print::to_stdout(&print::json_line(&job)),
+                OutputFormat::Json => all.push(job),
             }
         }
-        left = left.saturating_sub(u32::try_from(page.jobs.len()).unwrap_or(u32::MAX));
-        if page.next_page_token.is_empty() {
+        left = arguments.limit.saturating_sub(count);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || left == 0 {
             break;
         }
-        request.page_token = page.next_page_token;
+    }
+    match format {
+        OutputFormat::Json => print::to_stdout(&print::json_line(&all)),
+        OutputFormat::Table if count == 0 => {
+            print::to_stderr("there are no such jobs; ended ones are removed after jobs.retention_seconds\n");
+        }
+        OutputFormat::Table if !request.page_token.is_empty() => {
+            print::to_stderr(&format!(
+                "there are more; --limit {} shows them\n",
+                arguments.limit.saturating_mul(10)
+            ));
+        }
+        _ => {}
     }
     Ok(())
 }
 
+/// Submits the task of a job again, with its options but its key.
+async fn rerun(client: &mut GatewayServiceClient<Channel>, job_id: String) -> Result<pb::Job> {
+    let refused = |status: tonic::Status| client::refused(&status);
+    let job = client.get_job(pb::GetJobRequest { job_id }).await.map_err(refused)?.into_inner().job;
+    let pb::Job { task, options, .. } = job.unwrap_or_default();
+    let options = pb::TaskOptions {
+        idempotency_key: String::new(),
+        on_disconnect: pb::OnDisconnect::Unspecified as i32,
+        ..options.unwrap_or_default()
+    };
+    let request = pb::SubmitJobRequest { task, options: Some(options) };
+    Ok(client.submit_job(request).await.map_err(refused)?.into_inner().job.unwrap_or_default())
+}
+
 pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { server, json, command } = arguments;
-    let mut client = client::connect(global, server).await?;
+    let Arguments { server, output, command } = arguments;
+    let format = output.format();
+    let client = &mut client::connect(global, server).await?;
     let refused = |status: tonic::Status| client::refused(&status);
     match command {
-        Command::List { state, limit } => {
-            let states = state
-                .iter()
-                .map(|name| JobState::from_short_name(name).map(|state| state as i32).ok_or(name))
-                .collect::<Result<_, _>>()
-                .map_err(|name| Error::invalid("--state", format!("`{name}` is no state of a job")))?;
-            list(&mut client, states, limit, json).await?;
-        }
-        Command::Show { job_id } => {
+        Command::List(arguments) => list(client, &arguments, format).await?,
+        Command::Show(job) => {
+            let job_id = resolve(client, &job.job_id).await?;
             let job = client.get_job(pb::GetJobRequest { job_id }).await.map_err(refused)?.into_inner().job;
-            show(&job.unwrap_or_default(), json);
+            show(&job.unwrap_or_default(), format);
         }
-        Command::Result { job_id } => print_result(&mut client, job_id).await?,
-        Command::Watch { job_id, after } => {
-            let request = pb::WatchJobRequest { job_id: job_id.clone(), after_sequence: after };
-            let frames = client.watch_job(request).await.map_err(refused)?.into_inner();
-            let mut printer = EventPrinter::new(json);
-            print_frames(frames, &mut printer).await?;
+        Command::Result(job) => {
+            let job_id = resolve(client, &job.job_id).await?;
+            print_result(client, job_id).await?;
+        }
+        Command::Watch { job, after } => {
+            let job_id = resolve(client, &job.job_id).await?;
+            let is_json = format != OutputFormat::Table;
+            let events = if is_json { EventFormat::Json } else { EventFormat::Human };
+            let mut printer = EventPrinter::new(events).after(after);
+            remote_run::follow(client, &job_id, &mut printer, None, false).await?;
             if !printer.has_ended() {
                 // The last event was not among those that were requested.
                 let job =
@@ -160,12 +224,14 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
             }
             return Ok(ExitCode::from(printer.exit_status()));
         }
-        Command::Cancel { job_id, wait } => {
+        Command::Cancel { job, wait } => {
+            let job_id = resolve(client, &job.job_id).await?;
             let request = pb::CancelJobRequest { job_id, wait_seconds: wait };
             let job = client.cancel_job(request).await.map_err(refused)?.into_inner().job;
-            show(&job.unwrap_or_default(), json);
+            show(&job.unwrap_or_default(), format);
         }
-        Command::Answer { job_id, answer, input_id, .. } => {
+        Command::Answer { job, answer, input_id, .. } => {
+            let job_id = resolve(client, &job.job_id).await?;
             let request = pb::GetJobRequest { job_id: job_id.clone() };
             let job = client.get_job(request).await.map_err(refused)?.into_inner().job.unwrap_or_default();
             let question = job.question.clone().ok_or_else(|| {
@@ -179,9 +245,18 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
             let input_id = if input_id.is_empty() { question.input_id } else { input_id };
             let request = pb::SendInputRequest { job_id, input_id, value: Some(value) };
             let job = client.send_input(request).await.map_err(refused)?.into_inner().job;
-            show(&job.unwrap_or_default(), json);
+            show(&job.unwrap_or_default(), format);
         }
-        Command::Delete { job_id } => {
+        Command::Rerun(job) => {
+            let job_id = resolve(client, &job.job_id).await?;
+            let job = rerun(client, job_id).await?;
+            match format {
+                OutputFormat::Table => print::to_stdout(&format!("{}\n", job.job_id)),
+                _ => show(&job, format),
+            }
+        }
+        Command::Delete(job) => {
+            let job_id = resolve(client, &job.job_id).await?;
             client.delete_job(pb::DeleteJobRequest { job_id: job_id.clone() }).await.map_err(refused)?;
             print::to_stdout(&format!("{job_id} deleted\n"));
         }

@@ -8,13 +8,22 @@ mod choices;
 mod client;
 mod configuration;
 mod conversations;
+mod doctor;
+mod event_printer;
 mod follow;
 mod global;
+mod job_ids;
+mod job_table;
 mod jobs;
 mod mcp;
+mod output;
+mod overview;
 mod print;
+mod remote_run;
 mod run;
 mod serve;
+mod task_arguments;
+mod terminal;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 

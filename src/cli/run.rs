@@ -3,23 +3,20 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
-use prost::Message;
 
 use super::{
     answers::Answers,
     client,
-    follow::print_result,
+    event_printer::{EventFormat, EventPrinter},
     global::GlobalArguments,
-    print::{self, EventPrinter},
+    print, remote_run,
+    task_arguments::TaskArguments,
 };
 use crate::{
     app::Core,
     error::{Error, Reason, Result},
     job::{CancelledBy, Submission},
-    pb::{
-        AgentRun, Door, JobEvent, Json, OnDisconnect, SendInputRequest, StreamExecuteRequest, Task,
-        TaskOptions, ToolCall, task,
-    },
+    pb::{Door, OnDisconnect, Task, TaskOptions},
     principal::Principal,
     task::Termination,
     telemetry::TraceContext,
@@ -27,97 +24,87 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// What is to be done; with --agent what the agent is told; with --tool its arguments as JSON
-    input: Option<String>,
-    /// Run this agent, without planning
-    #[arg(long, conflicts_with = "tool")]
-    agent: Option<String>,
-    /// Call this tool
-    #[arg(long)]
-    tool: Option<String>,
+    #[command(flatten)]
+    task: TaskArguments,
     /// The running gateway to use, such as http://127.0.0.1:5006; without it the task runs in this process
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Submit the task to the running gateway, print its job's id, and leave
+    #[arg(long, conflicts_with = "quiet")]
+    detach: bool,
     /// Print the events as JSON lines
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Longest time for the job, in seconds; 0 is the configured limit
-    #[arg(long, default_value_t = 0)]
-    timeout: u32,
-    /// The conversation that it belongs to
-    #[arg(long, default_value = "")]
-    conversation: String,
-}
-
-impl Arguments {
-    fn task(&self) -> Result<Task> {
-        let input = self.input.clone();
-        let task = match (&self.agent, &self.tool) {
-            (Some(agent_id), _) => task::Task::AgentRun(AgentRun {
-                agent_id: agent_id.clone(),
-                input_text: input.unwrap_or_default(),
-            }),
-            (None, Some(tool)) => {
-                let arguments = Json::compact(input.as_deref().unwrap_or("{}"))
-                    .map_err(|error| Error::invalid("arguments", error.to_string()))?;
-                task::Task::ToolCall(ToolCall { tool: tool.clone(), arguments: Some(arguments) })
-            }
-            (None, None) => task::Task::Command(input.unwrap_or_default()),
-        };
-        Ok(Task { task: Some(task) })
-    }
-
-    fn options(&self) -> TaskOptions {
-        TaskOptions {
-            timeout_seconds: self.timeout,
-            conversation_id: self.conversation.clone(),
-            on_disconnect: OnDisconnect::Cancel as i32,
-            ..TaskOptions::default()
-        }
-    }
+    /// Print the answer only
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 pub(super) async fn run(global: &GlobalArguments, arguments: Arguments) -> Result<ExitCode> {
-    let mut printer = EventPrinter::new(arguments.json).answered_here();
-    match &arguments.server {
-        Some(_) => run_remotely(global, &arguments, &mut printer).await?,
-        None => run_in_process(global, &arguments, &mut printer).await?,
+    let format = match (arguments.json, arguments.quiet) {
+        (true, _) => EventFormat::Json,
+        (_, true) => EventFormat::Quiet,
+        _ => EventFormat::Human,
+    };
+    let (task, has_read_stdin) = arguments.task.task()?;
+    let options = arguments.task.options()?;
+    // What was read as the task holds no answers.
+    let answers = if has_read_stdin { Answers::ended() } else { Answers::default() };
+    if arguments.detach {
+        let client = client::connect(global, arguments.server).await?;
+        return remote_run::detach(client, task, options, arguments.json).await;
+    }
+    let mut printer = EventPrinter::new(format).answered_here();
+    match arguments.server {
+        Some(server) => {
+            let client = client::connect(global, Some(server)).await?;
+            remote_run::run(client, task, options, &mut printer, answers).await?;
+        }
+        None => run_in_process(global, (task, options), &mut printer, answers).await?,
     }
     Ok(ExitCode::from(printer.exit_status()))
 }
 
 async fn run_in_process(
     global: &GlobalArguments,
-    arguments: &Arguments,
+    (task, options): (Task, TaskOptions),
     printer: &mut EventPrinter,
+    answers: Answers,
 ) -> Result<()> {
     let config = global.load_for_one_process()?;
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
-    let followed = follow(&core, arguments, printer, &mut termination).await;
+    let options = TaskOptions { on_disconnect: OnDisconnect::Cancel as i32, ..options };
+    let submission = Submission {
+        caller: Principal::local(),
+        door: Door::Local,
+        task: Some(task),
+        options,
+        is_held: false,
+        trace: TraceContext::of_process(),
+    };
+    let followed = follow(&core, submission, printer, answers, &mut termination).await;
     core.shut_down(Duration::from_secs(config.conductor.kill_grace_seconds.into()), async {}).await;
     followed
 }
 
 async fn follow(
     core: &Core,
-    arguments: &Arguments,
+    submission: Submission,
     printer: &mut EventPrinter,
+    mut answers: Answers,
     termination: &mut Termination,
 ) -> Result<()> {
-    let caller = Principal::local();
-    let submission = Submission {
-        caller: caller.clone(),
-        door: Door::Local,
-        task: Some(arguments.task()?),
-        options: arguments.options(),
-        is_held: false,
-        trace: TraceContext::of_process(),
-    };
+    let caller = submission.caller.clone();
     let submitted = core.service.submit(submission).await?;
     let mut follower = core.service.follow(&caller, &submitted.job_id, 0).await?;
-    let mut is_cancelled = false;
-    let mut answers = Answers::default();
+    let (mut is_cancelled, mut has_lost_reader) = (false, false);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut reader_is_gone = Box::pin(print::until_reader_is_gone());
+    let cancel = || {
+        let by = CancelledBy::Caller(caller.name().to_owned());
+        core.service.cancel_now(&caller, &submitted.job_id, by);
+    };
     loop {
         tokio::select! {
             slice = follower.next() => match slice? {
@@ -142,51 +129,19 @@ async fn follow(
                     answers.refused(error.reason(), error.message());
                 }
             }
+            _ = ticks.tick() => printer.tick(),
             // Dropping the signal's branch loses nothing: a signal stays pending until it is received.
             signal = termination.next() => {
-                if is_cancelled {
+                if std::mem::replace(&mut is_cancelled, true) {
                     return Err(Error::new(Reason::Cancelled, format!("ended by {signal}")));
                 }
-                is_cancelled = true;
-                core.service.cancel_now(&caller, &submitted.job_id, CancelledBy::Caller(caller.name().to_owned()));
+                printer.warn("cancelling; the same key again ends at once");
+                cancel();
             }
-        }
-    }
-}
-
-async fn run_remotely(
-    global: &GlobalArguments,
-    arguments: &Arguments,
-    printer: &mut EventPrinter,
-) -> Result<()> {
-    let mut client = client::connect(global, arguments.server.clone()).await?;
-    let request = StreamExecuteRequest { task: Some(arguments.task()?), options: Some(arguments.options()) };
-    let frames = client.stream_execute(request).await.map_err(|status| client::refused(&status))?;
-    let mut frames = frames.into_inner();
-    let mut answers = Answers::default();
-    loop {
-        let frame = tokio::select! {
-            frame = frames.message() => frame.map_err(|status| client::refused(&status))?,
-            given = answers.next() => {
-                let request =
-                    SendInputRequest { job_id: given.job_id, input_id: given.input_id, value: Some(given.value) };
-                if let Err(status) = client.send_input(request).await {
-                    let error = client::refused(&status);
-                    answers.refused(error.reason(), error.message());
-                }
-                continue;
+            () = &mut reader_is_gone, if !has_lost_reader => {
+                has_lost_reader = true;
+                cancel();
             }
-        };
-        let Some(frame) = frame else {
-            if let Some(job_id) = printer.wants_whole() {
-                print_result(&mut client, job_id).await?;
-            }
-            return Ok(());
-        };
-        if let Some(event) = frame.event {
-            let event = JobEvent::decode(event).map_err(Error::internal)?;
-            printer.event(&event);
-            answers.observe(&event);
         }
     }
 }

@@ -26,7 +26,8 @@ pub struct Sources {
     pub text: Option<String>,
     /// The environment.
     pub environment: BTreeMap<String, String>,
-    /// `key=value` from the command line.
+    /// Settings from the command line: a configuration key, such as `agent.base_url`, and its value as text. They override
+    /// the file and the environment; of two pairs with the same key, the later one applies.
     pub flags: Vec<(String, String)>,
 }
 

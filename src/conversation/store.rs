@@ -143,7 +143,11 @@ impl ConversationStore {
         &self.inner.layout
     }
 
-    /// Runs work on files on a thread of the pool, for at most 10 seconds.
+    /// Runs blocking file work on the store's thread pool and returns its result within 10 seconds, which include the wait
+    /// for a free thread.
+    ///
+    /// # Errors
+    /// Those of the work; [`Reason::ToolFailed`] if it panicked or was late. Work that has begun continues when it is late.
     pub(super) async fn files<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Layout) -> Result<T> + Send + 'static,

@@ -79,7 +79,9 @@ const SOON: Duration = Duration::from_millis(100);
 /// The longest pause between pings to a reader that has half-closed.
 const OFTEN: Duration = Duration::from_secs(1);
 
-/// A watchdog for the reader of an event stream that may be gone.
+/// Determines when an event stream has to send a ping. No ping is due before the client closes its sending side; then one
+/// is due at once, the next after 100 milliseconds, and each later pause is twice as long, up to 1 second. A write to a
+/// client that is gone fails, which ends the stream.
 pub(super) struct DisconnectProbe {
     seen: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     again: Pin<Box<Sleep>>,

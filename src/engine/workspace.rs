@@ -197,7 +197,8 @@ impl Workspace {
         Root::open(&self.root)?.create_directory(Path::new(".locks"))?.append(Path::new(agent_id))
     }
 
-    /// Waits until no other run of the agent is active in this root; none can begin while the returned file is open.
+    /// Takes the agent's exclusive lock in this workspace's root, and holds it until the returned file is closed. Blocks the
+    /// thread, without a time limit, while another run holds the lock.
     ///
     /// # Errors
     /// When the lock cannot be taken.

@@ -29,7 +29,8 @@ pub struct Root {
 pub struct DirectoryEntry {
     /// Its name.
     pub name: OsString,
-    /// Its kind.
+    /// Whether the entry is a directory, a regular file or anything else. A symbolic link is not followed: it is
+    /// [`EntryKind::Other`].
     pub kind: EntryKind,
 }
 

@@ -162,7 +162,9 @@ impl QueuedJob {
         }
     }
 
-    /// Waits until the job may start; returns `None` if it never will, or if its turn was taken already. Cancel safe.
+    /// Waits until the job may start and returns its permit; waits forever if the admission is closed before that. Returns
+    /// `None` if an earlier call has returned the permit, or if the job's entry is no longer in the queue. Cancel safe: a
+    /// permit that was granted meanwhile is returned by the next call.
     pub(super) async fn turn(&mut self) -> Option<Permit> {
         let given = self.turn.as_mut()?.await;
         self.turn = None;

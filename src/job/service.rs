@@ -72,7 +72,9 @@ const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 const DELETE_TIME: Duration = Duration::from_secs(10);
 
 impl JobService {
-    /// Creates the service and recovers the jobs that the previous process left unfinished.
+    /// Creates the service, starts its background tasks and claims the unfinished jobs that no process holds: a queued job
+    /// is queued again, and a running job ends as interrupted without being run again. Waits at most 10 seconds for the
+    /// store; what it cannot do by then is logged and retried in the background.
     pub async fn start(config: Config, journal: Journal, worker: Arc<dyn Worker>) -> Self {
         let admission = Arc::new(Admission::new(config.bounds()));
         let inner = JobServiceInner {

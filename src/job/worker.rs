@@ -37,7 +37,8 @@ pub struct Assignment<'a> {
 /// What a job needs in order to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobRequirements {
-    /// The agent, within its conversation, that the job uses exclusively while it runs.
+    /// A key for the agent that the job uses exclusively while it runs, or `None` if it needs none. A process
+    /// never runs two jobs with equal keys at the same time. In a conversation, the key is specific to that conversation.
     pub agent: Option<String>,
     /// Whether the job only reads what the gateway has at hand, without starting a process.
     pub is_reading: bool,

@@ -16,7 +16,8 @@ pub struct Counters {
     pub events_encoded: AtomicU64,
     /// Batches written.
     pub batches_stored: AtomicU64,
-    /// Commits, each of which writes the batches of all jobs that have some.
+    /// Commits attempted, including those that failed. Each one writes the waiting batches of one or more jobs in a single
+    /// call of the event log.
     pub commits: AtomicU64,
 }
 

@@ -56,7 +56,7 @@ struct JournalInner {
     room: Arc<LogBudget>,
 }
 
-/// The parts that a journal is made of.
+/// What [`Journal::open`] needs: the job catalogue, the event log, the access policy, and the bounds in bytes.
 pub struct JournalParts {
     /// The catalogue of jobs.
     pub catalogue: Arc<dyn Catalogue>,
@@ -129,7 +129,8 @@ impl Journal {
         &*self.inner.policy
     }
 
-    /// Returns the counters of work that readers share.
+    /// Returns the counts of events encoded, batches stored and commits attempted since the journal was opened. Additional
+    /// readers do not increase them.
     pub fn counters(&self) -> &Counters {
         &self.inner.committer.counters
     }

@@ -19,7 +19,8 @@ pub struct DetectedServer {
     pub provider: Provider,
     /// Its base URL, in the form that `agent.base_url` takes.
     pub base_url: String,
-    /// The models that it lists; many of them may be unable to call tools.
+    /// The ids of the models that the server lists, in the server's order: at least one and at most 50. A listed model may
+    /// be unable to call tools.
     pub models: Vec<String>,
 }
 

@@ -65,6 +65,11 @@ macro_rules! enum_names_without_prefix {
                 name.strip_prefix($prefix).unwrap_or(name)
             }
 
+            /// Returns every name but the one of the unspecified value.
+            pub fn short_names() -> Vec<&'static str> {
+                (1..64).map_while(|number| Self::try_from(number).ok()).map(Self::short_name).collect()
+            }
+
             /// Parses a name with or without its prefix, ignoring letter case.
             pub fn from_short_name(name: &str) -> Option<Self> {
                 let upper = name.to_ascii_uppercase();

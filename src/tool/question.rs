@@ -9,8 +9,8 @@ use super::{CallContext, Progress, Question};
 use crate::error::{Error, Reason, Result};
 
 impl CallContext {
-    /// Asks a question and returns its answer, or `default` when the question is dropped. Without a receiver of
-    /// progress, returns `default` at once.
+    /// Asks a question and returns the answer. Returns `default` when the question is dropped unanswered, and at once when
+    /// nobody receives the call's progress. The receiver of the progress answers with `default` once `timeout` has passed.
     ///
     /// # Errors
     /// [`Reason::Cancelled`]; [`Reason::TimedOut`] when the job's own deadline passes first.
@@ -23,13 +23,15 @@ impl CallContext {
     ) -> Result<Value> {
         let (reply, answer) = oneshot::channel();
         let question = Question { prompt: prompt.into(), schema, default: default.clone(), timeout, reply };
-        if self.progress.send(Progress::Question(question)).await.is_err() {
-            return Ok(default);
-        }
+        // Nobody receives a question that was not sent, and so it is dropped without an answer.
+        let answered = async {
+            let _unheard = self.progress.send(Progress::Question(question)).await;
+            answer.await
+        };
         tokio::select! {
-            // Cancel safe: every branch only waits.
+            // Cancel safe: what is dropped here is asked no more.
             biased;
-            answer = answer => Ok(answer.unwrap_or(default)),
+            answer = answered => Ok(answer.unwrap_or(default)),
             () = self.cancel.cancelled() => Err(Error::cancelled()),
             () = tokio::time::sleep_until(self.deadline) => {
                 Err(Error::new(Reason::TimedOut, "the job's time was over before there was an answer"))

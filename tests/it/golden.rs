@@ -38,8 +38,10 @@ impl Normal {
             (r"events: \d+", "events: N"),
             (r"127\.0\.0\.1:\d+", "ADDRESS"),
             (r"backup_\d+[-_\d]*", "backup_TIME"),
-            (r"\b\d+(\.\d+)? (ms|seconds)\b", "DURATION"),
-            (r"in \d+(\.\d+)? s\b", "in DURATION"),
+            (r" *\b\d+(\.\d+)? (ms|seconds|s)\b", " DURATION"),
+            // Ids in their short form, in tables and remarks.
+            (r"(?m)^[0-9a-z]{8}  ([A-Z_]+) +", "SHORT  $1  "),
+            (r"\bjob [0-9a-z]{8}\b", "job SHORT"),
             (r"\(\d+(\.\d+)?m?s\)", "(DURATION)"),
             (r#""(live_tasks|resident_bytes|open_files|pid|log_bytes|memory_bytes)":\d+"#, r#""$1":NUMBER"#),
             (r#""[0-9a-f]{16,64}""#, "\"HASH\""),

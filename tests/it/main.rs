@@ -11,6 +11,7 @@ mod agent;
 mod bad_input;
 mod capacity;
 mod cli;
+mod command_line;
 mod conversations;
 mod cost;
 mod crash;

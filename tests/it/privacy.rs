@@ -230,12 +230,13 @@ async fn a_closed_terminal_ends_a_run_and_is_a_line_for_a_service() {
         .env("CONDUCTOR_SIMULATE_PACE_MS", "200")
         .env("AGENT_AUTODETECT", "off")
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    // What comes first on standard error is that the job has started.
     let mut first = [0; 1];
-    std::io::Read::read_exact(run.stdout.as_mut().unwrap(), &mut first).unwrap();
+    std::io::Read::read_exact(run.stderr.as_mut().unwrap(), &mut first).unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(130));

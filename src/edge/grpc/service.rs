@@ -71,7 +71,11 @@ impl GrpcGateway {
             match JobState::try_from(state) {
                 Ok(JobState::Unspecified) => {}
                 Ok(state) => states.push(state),
-                Err(_) => return Err(Error::invalid("states", format!("{state} is no state of a job"))),
+                Err(_) => {
+                    let names = JobState::short_names().join(", ");
+                    let message = format!("{state} is no state of a job; there are {names}");
+                    return Err(Error::invalid("states", message));
+                }
             }
         }
         let filter = Filter { states, labels: request.labels, conversation_id: request.conversation_id };

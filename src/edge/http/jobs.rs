@@ -177,8 +177,12 @@ fn filter(query: &Pairs) -> Result<Filter> {
     let states = names
         .filter(|name| !name.is_empty())
         .map(|name| {
-            JobState::from_short_name(name)
-                .ok_or_else(|| Error::invalid("state", format!("`{}` is no state of a job", quoted(name))))
+            JobState::from_short_name(name).ok_or_else(|| {
+                Error::invalid("state", {
+                    let names = JobState::short_names().join(", ").to_lowercase();
+                    format!("`{}` is no state of a job; there are {names}", quoted(name))
+                })
+            })
         })
         .collect::<Result<_>>()?;
     let mut labels: BTreeMap<String, String> = BTreeMap::new();

@@ -52,7 +52,8 @@ impl Window {
         Some(Self { file: kept_files.keep(self.file)?, ..self })
     }
 
-    /// Drops the bytes in memory, because a file that grows must be read again.
+    /// Discards the bytes in memory, so that the next [`Window::get`] reads the file again. Call it when the file may have
+    /// grown, because the buffered bytes may end before the new end of the file. The file stays open.
     pub(super) fn forget(&mut self) {
         self.bytes = Bytes::new();
     }

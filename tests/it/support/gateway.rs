@@ -125,11 +125,11 @@ impl Gateway {
     pub fn start_in(directory: Arc<tempfile::TempDir>, options: Options) -> Self {
         let mut words = options.started_by.iter().map(String::as_str).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap());
-        command
-            .args(words)
-            .current_dir(directory.path())
-            .arg("serve")
-            .args(["--port", "0", "--mcp-port", "0"]);
+        command.args(words).current_dir(directory.path()).arg("serve").args(["--mcp-port", "0"]);
+        // A flag would win over the setting of a test that needs a port which stays.
+        if options.settings.iter().all(|(key, _)| *key != "server.port") {
+            command.args(["--port", "0"]);
+        }
         command
             .env("TELEMETRY_LOG", "info")
             .env("CONDUCTOR_SIMULATE_PACE_MS", "0")
