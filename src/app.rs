@@ -1,6 +1,6 @@
 //! The composition root: the only place that names concrete stores and engines.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io::ErrorKind, path::Path, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use crate::{
     edge::{self, Addresses, Capacity, HeaderPolicy, Server},
     engine::{DriverConfig, Engine, Supervisor, driver, sweep},
     error::{Error, Reason, Result},
-    files::Pool,
+    files::{Pool, create_private_directory},
     job::{AgentWorker, DirectoryService, JobService, NotReadyCause},
     journal::{self, Catalogue, EmbeddedStore, EventLog, Journal, JournalParts, MemoryStore},
     llm,
@@ -51,7 +51,8 @@ impl Core {
     /// Returns what could not be opened or started, with a message that says what to do about it.
     pub async fn build(config: &Config) -> Result<Self> {
         let data_directory = std::path::absolute(&config.storage.path)
-            .map_err(|error| Error::new(Reason::StoreUnavailable, format!("storage.path: {error}")))?;
+            .map_err(|error| Error::new(Reason::Misconfigured, format!("storage.path: {error}")))?;
+        require_directory("storage.path", &data_directory)?;
         // Raised before anything that counts towards the limit is opened: recovery may reopen as many jobs as the previous
         // process had.
         descriptors::raise_limit();
@@ -83,7 +84,7 @@ impl Core {
         }
         let own_program = own_program()?;
         let engine = Engine::configured(&config.conductor, &own_program)
-            .map_err(|message| Error::new(Reason::EngineNotStarted, message))?;
+            .map_err(|message| Error::new(Reason::Misconfigured, message))?;
         let guardian = vec![own_program, "guardian".to_owned()];
         let supervisor = Supervisor::start_guardian(guardian, Group::new("supervisor")).await?;
         let max_tail_bytes = config.jobs.tail_bytes as usize;
@@ -366,4 +367,26 @@ async fn bind(config: &Config, key: &str, port: u16) -> Result<TcpListener> {
         return Err(Error::invalid("server.host", message));
     }
     Ok(listener)
+}
+
+/// Makes sure that a directory exists, or can be made, and can be written by this user. A disk that is full, or a system
+/// that is out of something, is not this: it may be better when it is tried again.
+fn require_directory(key: &str, path: &Path) -> Result<()> {
+    let unusable = |error: std::io::Error| {
+        let reason = match error.kind() {
+            ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::AlreadyExists
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename => Reason::Misconfigured,
+            _ => Reason::StoreUnavailable,
+        };
+        let message = format!("{key}: {} cannot be used as a directory for data: {error}", path.display());
+        Error::new(reason, message)
+    };
+    create_private_directory(path).map_err(unusable)?;
+    let access = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(path, access).map_err(|error| unusable(error.into()))
 }

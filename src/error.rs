@@ -124,6 +124,8 @@ reasons! {
     ShuttingDown => "SHUTTING_DOWN", Unavailable, 503, 75, true;
     /// The store cannot read or write now.
     StoreUnavailable => "STORE_UNAVAILABLE", Unavailable, 503, 75, true;
+    /// The gateway cannot start with what its configuration names, now or later.
+    Misconfigured => "MISCONFIGURED", FailedPrecondition, 500, 78, false;
     /// The gateway cannot be reached.
     Unreachable => "UNREACHABLE", Unavailable, 503, 69, true;
     // Broken streams.
@@ -137,11 +139,11 @@ reasons! {
     /// The supervisor of the engine's processes was lost; the run was stopped.
     SupervisorLost => "SUPERVISOR_LOST", Aborted, 502, 1, true;
     /// The engine has no agent with this id.
-    AgentNotFound => "AGENT_NOT_FOUND", NotFound, 502, 66, false;
+    AgentNotFound => "AGENT_NOT_FOUND", NotFound, 422, 66, false;
     /// The tool ran and failed.
     ToolFailed => "TOOL_FAILED", Aborted, 502, 1, false;
     /// The command was not understood, or would have changed something.
-    CommandNotUnderstood => "COMMAND_NOT_UNDERSTOOD", FailedPrecondition, 502, 65, false;
+    CommandNotUnderstood => "COMMAND_NOT_UNDERSTOOD", FailedPrecondition, 422, 65, false;
     /// The model's server could not be reached or is overloaded, even after retries.
     ModelUnavailable => "MODEL_UNAVAILABLE", Aborted, 502, 69, true;
     /// The model's server rejected the request.
@@ -178,6 +180,17 @@ impl Reason {
     /// Returns the stable name.
     pub const fn name(self) -> &'static str {
         self.codes().name
+    }
+
+    /// Returns the HTTP status for a job that failed for this reason: 422 where the caller can mend it, 504 where it took too
+    /// long, 502 where the engine, the model or a tool failed.
+    pub const fn http_of_failed_job(self) -> u16 {
+        let codes = self.codes();
+        match codes.http {
+            504 => 504,
+            400 | 404 | 409 | 413 | 422 if !codes.is_retryable => 422,
+            _ => 502,
+        }
     }
 
     /// Returns the reason with this stable name.

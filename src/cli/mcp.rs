@@ -1,6 +1,6 @@
 //! `mcp`: serves the tools on standard input and output, for desktop clients; `mcp config` prints what such a client needs.
 
-use std::{net::IpAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{io::IsTerminal, net::IpAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use rmcp::{ServiceExt, transport::stdio};
@@ -64,6 +64,11 @@ async fn serve(global: &GlobalArguments) -> Result<ExitCode> {
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let core = Core::build(&config).await?;
     let handler = Arc::new(core.mcp_handler_for_streams(Principal::local())?);
+    if std::io::stdin().is_terminal() {
+        print::to_stderr(
+            "this speaks MCP, for a program at the other end of standard input; `mcp config` prints what a client needs\n",
+        );
+    }
     let (input, output) = stdio();
     let (lines, writing) = LineTransport::new(input, output);
     let serving = async {

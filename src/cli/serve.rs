@@ -1,10 +1,10 @@
 //! `serve`: starts the gateway, waits for a signal, and shuts down in order.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Args;
 
-use super::global::GlobalArguments;
+use super::{global::GlobalArguments, print};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -45,6 +45,10 @@ pub(super) async fn serve(global: &GlobalArguments, arguments: &Arguments) -> Re
     };
     let addresses = app.addresses();
     tracing::info!(address = %addresses.api, mcp = addresses.mcp_url(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
+    if std::io::stderr().is_terminal() {
+        let mcp = addresses.mcp_url().map(|url| format!("; MCP at {url}")).unwrap_or_default();
+        print::to_stderr(&format!("\n  open http://{}/{mcp}\n  Ctrl-C ends it\n\n", addresses.api));
+    }
     let signal = loop {
         let signal = termination.next().await;
         // From a closed terminal this signal means the end; from a service manager it would mean reloading the configuration.
@@ -54,6 +58,9 @@ pub(super) async fn serve(global: &GlobalArguments, arguments: &Arguments) -> Re
         tracing::info!(signal, "there is nothing to read again; the configuration is read at the start");
     };
     tracing::info!(signal, "shutting down");
+    if std::io::stderr().is_terminal() {
+        print::to_stderr("waiting for running jobs to end; the same key again ends them at once\n");
+    }
     let status = tokio::select! {
         () = app.shut_down() => ExitCode::SUCCESS,
         // A second signal exits at once; the guardian kills what is left.

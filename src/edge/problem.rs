@@ -12,6 +12,8 @@ use crate::{
 /// The most bytes of an error's message and field that a response carries.
 const MAX_DETAIL_BYTES: usize = 4096;
 const MAX_FIELD_BYTES: usize = 256;
+/// How many segments of a path a link goes up at most.
+const MAX_DEPTH: usize = 16;
 
 /// A problem document.
 #[derive(Serialize)]
@@ -64,10 +66,25 @@ pub(super) fn with_status(error: &Error, status: u16, further: &impl Serialize) 
         further,
     };
     let mut response = json_response(status, &problem, "application/problem+json");
+    response.extensions_mut().insert(ProblemReason(error.reason()));
     if let Some(delay) = error.retry_delay() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs().max(1)));
     }
     response
+}
+
+/// The reason of a problem document, kept with its response until the path of the request is known.
+#[derive(Clone, Copy, Debug)]
+struct ProblemReason(Reason);
+
+/// Adds the link from a problem document to the page that explains it. It is relative to the path of the request, so that it
+/// holds behind a proxy that adds a path of its own.
+pub(super) fn link_to_page(path: &str, response: &mut Response<Body>) {
+    let Some(ProblemReason(reason)) = response.extensions_mut().remove() else { return };
+    let up = "../".repeat(path.matches('/').count().saturating_sub(1).min(MAX_DEPTH));
+    if let Ok(link) = HeaderValue::from_str(&format!("<{up}docs/errors/{}>; rel=\"help\"", reason.name())) {
+        response.headers_mut().insert(header::LINK, link);
+    }
 }
 
 /// Returns a response with a JSON document.

@@ -66,6 +66,13 @@ fn exit_statuses_tell_the_outcome() {
         (&["--set", "server.prot=1", "config", "check"], 64, "server.port"),
         (&["--config", "/nope.yaml", "config", "check"], 64, "/nope.yaml"),
         (&["serve", "--host", "0.0.0.0"], 64, "allow_anonymous_remote"),
+        // What will not be better when it is tried again is not 75.
+        (
+            &["--set", "storage.path=/proc/x", "serve", "--port", "0", "--mcp-port", "0"],
+            78,
+            "storage.path: /proc/x",
+        ),
+        (&["--set", "storage.path=/etc/passwd", "run", "conductor --list"], 78, "storage.path: /etc/passwd"),
         (&["frobnicate"], 64, "frobnicate"),
     ];
     for (arguments, status, text) in cases {

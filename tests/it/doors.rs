@@ -110,3 +110,35 @@ async fn unknown_methods_are_unimplemented() {
     let both = gateway.post("/execute", &json!({"command": "conductor --list"})).await;
     assert_eq!(both.status, 200);
 }
+
+/// The page at `/` names the doors; a problem leads to the page of its reason, relative to its own path.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_say_what_is_here_and_what_an_error_means() {
+    let gateway = Gateway::start();
+    let start = gateway.get("/").await;
+    assert_eq!(start.status, 200);
+    let policy = start.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    for part in ["api/v1/jobs", "docs/errors", &gateway.mcp, "bundled"] {
+        assert!(start.text().contains(part), "{part} is missing in {}", start.text());
+    }
+    for (path, link) in [
+        ("/api/v1/jobs/nope", "<../../../docs/errors/JOB_NOT_FOUND>; rel=\"help\""),
+        ("/nope", "<docs/errors/ROUTE_NOT_FOUND>; rel=\"help\""),
+    ] {
+        let answer = gateway.get(path).await;
+        assert_eq!(answer.headers["link"], link, "{}", answer.text());
+        let base = reqwest::Url::parse(&format!("http://proxy.example/some/path{path}")).unwrap();
+        let target = base.join(link[1..].split('>').next().unwrap()).unwrap();
+        let page = gateway.get(target.path().strip_prefix("/some/path").unwrap()).await;
+        assert_eq!(page.status, 200, "{target}");
+        assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html"));
+    }
+    for reason in conductor_gateway::error::Reason::ALL {
+        let page = gateway.get(&format!("/docs/errors/{}", reason.name())).await;
+        assert!(page.status == 200 && page.text().contains("exit status"), "{}", reason.name());
+    }
+    let strange = gateway.get("/docs/errors/%3Cscript%3E").await;
+    assert_eq!(strange.status, 404);
+    assert!(!strange.text().contains("<script>"));
+}

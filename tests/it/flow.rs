@@ -71,7 +71,7 @@ async fn every_form_of_a_task_is_taken() {
     }
     // A command that is not understood changes nothing and says what can be done.
     let declined = gateway.post("/execute", &json!({"command": "list all agents and delete them"})).await;
-    assert_eq!((declined.status, &declined.json()["reason"]), (502, &json!("COMMAND_NOT_UNDERSTOOD")));
+    assert_eq!((declined.status, &declined.json()["reason"]), (422, &json!("COMMAND_NOT_UNDERSTOOD")));
     let events = gateway.events(declined.json()["job_id"].as_str().unwrap()).await;
     assert_eq!(names(&events), ["job_started", "on_chain_start", "on_chain_end", "error", "end_of_stream"]);
 }

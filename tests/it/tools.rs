@@ -27,7 +27,7 @@ async fn agents_are_listed_described_installed_and_checked() {
     assert!(info["persona"].as_str().unwrap().contains("# Persona"));
     assert_eq!(info["interactions"], 0);
     let unknown = call(&gateway, "get_agent_info", json!({"agent_id": "CodeReviewer"})).await;
-    assert_eq!((unknown.status, &unknown.json()["reason"]), (502, &json!("AGENT_NOT_FOUND")));
+    assert_eq!((unknown.status, &unknown.json()["reason"]), (422, &json!("AGENT_NOT_FOUND")));
     assert!(unknown.text().contains("CodeReviewer_Agent"), "the nearest is named");
 
     assert_eq!(done(&gateway, "validate_conductor_system", json!({})).await["is_valid"], true);
@@ -99,7 +99,7 @@ async fn backups_are_made_confined_and_restored() {
     for path in ["/etc", "../../x", "/tmp/elsewhere", "link", "link/sub", "a/../../.."] {
         for tool in ["backup_agents", "restore_agents"] {
             let refused = call(&gateway, tool, json!({"backup_path": path})).await;
-            assert_eq!(refused.status, 502, "{tool} {path}: {}", refused.text());
+            assert_eq!(refused.status, 422, "{tool} {path}: {}", refused.text());
             assert_eq!(refused.json()["reason"], "INVALID_ARGUMENT", "{tool} {path}");
         }
     }
@@ -117,10 +117,10 @@ async fn storage_is_migrated_with_its_history() {
         done(&gateway, "list_available_agents", json!({})).await["agents"].as_array().unwrap().len(),
         8
     );
-    assert_eq!(call(&gateway, "migrate_storage", to).await.status, 502, "never over what is there");
+    assert_eq!(call(&gateway, "migrate_storage", to).await.status, 422, "never over what is there");
     let mongo =
         call(&gateway, "migrate_storage", json!({"from_type": "filesystem", "to_type": "mongodb"})).await;
-    assert_eq!((mongo.status, &mongo.json()["reason"]), (502, &json!("UNSUPPORTED")));
+    assert_eq!((mongo.status, &mongo.json()["reason"]), (422, &json!("UNSUPPORTED")));
 }
 
 #[tokio::test]

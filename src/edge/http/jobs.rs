@@ -140,12 +140,7 @@ fn executed(job: &Job) -> Response<Body> {
             let reason = reason.unwrap_or(Reason::Internal);
             let status = match job.state() {
                 JobState::Cancelled | JobState::InputRequired => 409,
-                JobState::Failed
-                    if matches!(reason, Reason::TimedOut | Reason::QueueTimedOut | Reason::ModelTimedOut) =>
-                {
-                    504
-                }
-                JobState::Failed => 502,
+                JobState::Failed => reason.http_of_failed_job(),
                 _ => 500,
             };
             let error = Error::new(reason, message).for_job(&job.job_id);

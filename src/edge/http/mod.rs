@@ -5,6 +5,7 @@
 mod answers;
 mod health;
 mod jobs;
+mod pages;
 mod payload;
 mod query;
 mod render;
@@ -36,6 +37,9 @@ use crate::{
 /// Returns the routes of the HTTP door.
 pub(super) fn router(operations: Operations) -> Router {
     Router::new()
+        .route("/", get(pages::start))
+        .route("/docs/errors", get(pages::errors))
+        .route("/docs/errors/{reason}", get(pages::error))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))

@@ -128,6 +128,7 @@ async fn exchange(
     let is_asked_for = request.headers().contains_key(header::EXPECT);
     let deadline = Instant::now() + shared.config.request_timeout();
     let is_misformed = form::check(&request).err();
+    let path = request.uri().path().to_owned();
     let request = request.map(|body| Body::new(TimedBody::new(body, deadline, rest.clone())));
     let mut closes = false;
     let (mut response, in_progress) = match is_misformed {
@@ -144,6 +145,7 @@ async fn exchange(
     };
     if door == Door::Http {
         response = form::finalize(response).await;
+        problem::link_to_page(&path, &mut response);
     }
     let name = match (shared.headers, door) {
         (HeaderPolicy::Mcp, _) => "mcp",
