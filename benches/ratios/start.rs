@@ -37,6 +37,8 @@ impl Process {
 
     pub async fn start_in(directory: tempfile::TempDir, settings: &[&str]) -> Self {
         let started = Instant::now();
+        // What is there already is the data root.
+        std::fs::create_dir_all(directory.path().join("conductor-data")).unwrap();
         let mut command = Command::new(BINARY);
         command.current_dir(directory.path()).args(["serve", "--port", "0", "--mcp-port", "0"]);
         command.env("AGENT_AUTODETECT", "off");

@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 
 use serde_json::Value;
 
-use super::{global::GlobalArguments, print};
+use super::{
+    global::{GlobalArguments, not_valid},
+    print,
+};
 use crate::{
     config::Config,
     error::Result,
@@ -73,18 +76,26 @@ fn open_to_others(config: &Config) -> Vec<String> {
 }
 
 pub(super) fn configuration(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
-    let loaded = global.load(&[])?;
     match arguments.command {
         Command::Check => {
+            let loaded = global.load(&[])?;
             print::to_stdout("the configuration is valid\n");
             for note in open_to_others(&loaded.config) {
                 print::to_stdout(&format!("note: {note}\n"));
             }
         }
         Command::Show => {
-            for (path, value, origin) in &loaded.explained {
+            let resolved = global.resolve()?;
+            for (path, value, origin) in &resolved.explained {
                 let value = masked(path.rsplit('.').next().unwrap_or_default(), value);
                 print::to_stdout(&format!("{path}: {value}  # {origin}\n"));
+            }
+            for note in &resolved.notes {
+                print::to_stderr(&format!("note: {note}\n"));
+            }
+            // What can be shown is shown, and what is wrong is said.
+            if !resolved.mistakes.0.is_empty() {
+                return Err(not_valid(&resolved.mistakes));
             }
         }
     }

@@ -61,7 +61,7 @@ impl Report {
 
 pub(super) async fn doctor(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
     let mut report = Report::default();
-    let loaded = global.load(&[])?;
+    let loaded = global.load_quietly()?;
     report.say(Finding::Good, "configuration", "every value is valid");
     let variables: BTreeMap<&str, usize> = loaded
         .explained

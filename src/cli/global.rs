@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::print;
 use crate::{
-    config::{Config, Loaded, Sources, load},
+    config::{Config, Loaded, Mistakes, Resolved, Sources, load, resolve},
     error::{Error, Reason, Result},
     journal, logging,
 };
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct GlobalArguments {
-    /// Read this configuration file instead of ./config.yaml
+    /// Read this configuration file, and no other
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Set a configuration key, such as server.port=5007
@@ -21,11 +22,38 @@ pub(super) struct GlobalArguments {
 }
 
 impl GlobalArguments {
-    /// Loads the configuration with additional settings from the command's own flags.
+    /// Loads the configuration with additional settings from the command's own flags, for a command that obeys the
+    /// directory in which it is typed. What was passed over is said on standard error.
     ///
     /// # Errors
     /// All mistakes at once.
     pub(super) fn load(&self, further: &[(&str, Option<String>)]) -> Result<Loaded> {
+        let loaded = self.load_from(true, further)?;
+        say(&loaded.notes);
+        Ok(loaded)
+    }
+
+    /// Loads the configuration as [`Self::load_for_one_process`] does, without saying what was passed over.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub(super) fn load_quietly(&self) -> Result<Loaded> {
+        self.load_from(false, &[])
+    }
+
+    fn load_from(&self, obeys_directory: bool, further: &[(&str, Option<String>)]) -> Result<Loaded> {
+        load(&self.sources(obeys_directory, further)?).map_err(|mistakes| not_valid(&mistakes))
+    }
+
+    /// Returns what every source says, also where something is wrong with it.
+    ///
+    /// # Errors
+    /// When `--set` is not written as `KEY=VALUE`.
+    pub(super) fn resolve(&self) -> Result<Resolved> {
+        Ok(resolve(&self.sources(true, &[])?))
+    }
+
+    fn sources(&self, obeys_directory: bool, further: &[(&str, Option<String>)]) -> Result<Sources> {
         let mut flags = Vec::new();
         for setting in &self.set {
             let (key, value) = setting.split_once('=').ok_or_else(|| {
@@ -35,27 +63,42 @@ impl GlobalArguments {
         }
         let given = further.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));
         flags.extend(given);
-        let sources =
-            Sources { file: self.config.clone(), text: None, environment: std::env::vars().collect(), flags };
-        load(&sources).map_err(|mistakes| {
-            Error::new(Reason::InvalidArgument, format!("the configuration is not valid:\n{mistakes}"))
+        Ok(Sources {
+            file: self.config.clone(),
+            obeys_directory,
+            text: None,
+            environment: std::env::vars().collect(),
+            flags,
         })
     }
 }
 
+/// Returns the error that lists every mistake.
+pub(super) fn not_valid(mistakes: &Mistakes) -> Error {
+    Error::new(Reason::InvalidArgument, format!("the configuration is not valid:\n{mistakes}"))
+}
+
 impl GlobalArguments {
     /// Loads the configuration of a process whose jobs end with it, and starts its log. The store is in memory, because
-    /// a running gateway may hold the one on disk; only warnings are logged, unless the configuration says otherwise.
+    /// a running gateway may hold the one on disk; only warnings are logged, unless the configuration says otherwise. A file that
+    /// was only found in the working directory starts no program and says not where keys are sent.
     ///
     /// # Errors
     /// All mistakes at once.
     pub(super) fn load_for_one_process(&self) -> Result<Config> {
-        let mut config = self.load(&[])?.config;
+        let Loaded { mut config, notes, .. } = self.load_from(false, &[])?;
+        say(&notes);
         config.storage.kind = journal::StoreKind::Memory;
         if config.telemetry == logging::Config::default() {
             config.telemetry.log = "warn".into();
         }
         logging::start(&config.telemetry).map_err(|message| Error::new(Reason::InvalidArgument, message))?;
         Ok(config)
+    }
+}
+
+fn say(notes: &[String]) {
+    for note in notes {
+        print::to_stderr(&format!("note: {note}\n"));
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::{global::GlobalArguments, print};
 use crate::{
     app::App,
+    config::Loaded,
     error::{Error, Result},
     logging,
     task::{HANG_UP, Termination, has_terminal},
@@ -31,9 +32,15 @@ pub(super) async fn serve(global: &GlobalArguments, arguments: &Arguments) -> Re
         ("server.port", arguments.port.map(|port| port.to_string())),
         ("server.mcp_port", arguments.mcp_port.map(|port| port.to_string())),
     ];
-    let config = global.load(&flags)?.config;
+    let Loaded { config, explained, .. } = global.load(&flags)?;
     logging::start(&config.telemetry)
         .map_err(|message| Error::new(crate::error::Reason::InvalidArgument, message))?;
+    // These names are often set for something else.
+    for (key, value, origin) in &explained {
+        if let Some(name @ ("HOST" | "PORT")) = origin.strip_prefix("environment ") {
+            tracing::warn!(key, %value, "taken from the environment variable {name}; CONDUCTOR_GATEWAY_{name} would win");
+        }
+    }
     let mut termination = Termination::listen().map_err(Error::internal)?;
     let app = tokio::select! {
         app = App::start(&config) => app?,
@@ -44,7 +51,7 @@ pub(super) async fn serve(global: &GlobalArguments, arguments: &Arguments) -> Re
         }
     };
     let addresses = app.addresses();
-    tracing::info!(address = %addresses.api, mcp = addresses.mcp_url(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
+    tracing::info!(address = %addresses.api, mcp = addresses.mcp_url(), data = %config.storage.path.display(), version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
     if std::io::stderr().is_terminal() {
         let mcp = addresses.mcp_url().map(|url| format!("; MCP at {url}")).unwrap_or_default();
         print::to_stderr(&format!("\n  open http://{}/{mcp}\n  Ctrl-C ends it\n\n", addresses.api));

@@ -8,20 +8,29 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{Config, tree, validate};
+use super::{
+    Config, data_root,
+    files::{self, ConfigFile},
+    tree, validate, values,
+};
 use crate::{
     secret::is_secret_name,
     text::{bounded, quoted},
 };
 
-/// The file that is read when no other is named.
-const DEFAULT_FILE: &str = "config.yaml";
+/// The prefix with which every variable may be written; such a one wins over the short one.
+const PREFIX: &str = "CONDUCTOR_GATEWAY_";
 
 /// Where values come from besides the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// A file that must exist; if unset, `config.yaml` in the working directory is read if it exists.
+    /// A file that must exist, and is the only one then. If unset, those that exist are read:
+    /// `/etc/conductor-gateway/config.yaml`, the same below the user's directory for configuration, `config.yaml` in the
+    /// working directory; the later ones win.
     pub file: Option<PathBuf>,
+    /// Whether a file in the working directory may start programs and say where keys are sent. False for commands that are
+    /// typed in a directory, which may be a stranger's.
+    pub obeys_directory: bool,
     /// The content of the file, if it has been read already.
     pub text: Option<String>,
     /// The environment.
@@ -38,6 +47,8 @@ pub struct Loaded {
     pub config: Config,
     /// Each value and where it came from.
     pub explained: Explained,
+    /// What is to be said of files and values that were not taken.
+    pub notes: Vec<String>,
 }
 
 /// Each key with its value and where that came from.
@@ -66,11 +77,34 @@ struct Setting {
 /// # Errors
 /// All mistakes together: unknown keys with the nearest name, values of a wrong type, values that contradict each other.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+    let Resolved { config, explained, notes, mistakes } = resolve(sources);
+    match config {
+        Some(config) if mistakes.0.is_empty() => Ok(Loaded { config, explained, notes }),
+        _ => Err(mistakes),
+    }
+}
+
+/// What sources say, as far as it can be understood.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The values, if all of them have the right types.
+    pub config: Option<Config>,
+    /// Each value that could be taken, and where it came from.
+    pub explained: Explained,
+    /// What is to be said of files and values that were not taken.
+    pub notes: Vec<String>,
+    /// What is wrong.
+    pub mistakes: Mistakes,
+}
+
+/// Reads every source and explains each value, also where something is wrong with others.
+pub fn resolve(sources: &Sources) -> Resolved {
     let mut mistakes = Vec::new();
-    let defaults =
-        serde_json::to_value(Config::default()).map_err(|error| Mistakes(vec![error.to_string()]))?;
+    // The defaults are written by this program, and have names for keys.
+    let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
     let known = tree::paths(&defaults);
-    let mut settings = from_file(sources, &defaults, &known, &mut mistakes);
+    let mut notes = Vec::new();
+    let mut settings = from_files(sources, &defaults, &known, (&mut mistakes, &mut notes));
     settings.extend(from_environment(sources, &defaults, &known));
     settings.extend(from_flags(sources, &defaults, &known, &mut mistakes));
     let mut merged = defaults.clone();
@@ -92,7 +126,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
         let value = match value {
             Ok(value) => value,
             Err(error) => {
-                let error = in_words(&setting.path, &error);
+                let error = in_words(&setting.path, &error, tree::get(&defaults, &setting.path));
                 mistakes.push(format!("{} ({}): {error}", setting.path, setting.origin));
                 continue;
             }
@@ -100,34 +134,49 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
         tree::set(&mut merged, &setting.path, value);
         origins.insert(&setting.path, &setting.origin);
     }
-    let config = match serde_json::from_value::<Config>(merged.clone()) {
-        Ok(config) => config,
-        Err(error) => {
-            mistakes.push(without_value(&error.to_string()));
-            return Err(Mistakes(mistakes));
+    let mut config = serde_json::from_value::<Config>(merged.clone());
+    let mut places = BTreeMap::new();
+    match &mut config {
+        Ok(config) => {
+            let (filled, said) = data_root::fill(config, &sources.environment);
+            notes.extend(said);
+            merged = serde_json::to_value(&*config).unwrap_or(merged);
+            places = filled;
+            mistakes.extend(validate::validate(config));
+            mistakes.extend(validate::model(config, &sources.environment));
         }
-    };
-    mistakes.extend(validate::validate(&config));
-    mistakes.extend(validate::model(&config, &sources.environment));
-    if !mistakes.is_empty() {
-        return Err(Mistakes(mistakes));
+        Err(error) => mistakes.push(without_value(&error.to_string())),
     }
     let explained = known
         .iter()
         .map(|path| {
             let value = tree::get(&merged, path).cloned().unwrap_or_default();
-            (path.clone(), value, (*origins.get(path.as_str()).unwrap_or(&"default")).to_owned())
+            let origin =
+                places.get(path.as_str()).or_else(|| origins.get(path.as_str())).unwrap_or(&"default");
+            (path.clone(), value, (*origin).to_owned())
         })
         .collect();
-    Ok(Loaded { config, explained })
+    Resolved { config: config.ok(), explained, notes, mistakes: Mistakes(mistakes) }
 }
 
 /// Describes what is wrong with a value. A value that may be, or contain, a secret is not quoted.
-fn in_words(path: &str, error: &serde_json::Error) -> String {
+fn in_words(path: &str, error: &serde_json::Error, default: Option<&Value>) -> String {
     let holds_secrets =
         |name: &str| is_secret_name(name) || matches!(name, "headers" | "environment" | "mcp_servers");
     let sentence = error.to_string();
-    if path.split('.').any(holds_secrets) { without_value(&sentence) } else { bounded(&sentence, 300) }
+    if path.split('.').any(holds_secrets) {
+        return without_value(&sentence);
+    }
+    // The names of types mean nothing to whoever wrote the value.
+    let is_number = ["u8", "u16", "u32", "u64", "usize", "f64"].iter().any(|name| sentence.ends_with(name));
+    match sentence.rsplit_once(", expected ") {
+        Some((found, _))
+            if is_number || sentence.contains("expected a boolean") || sentence.contains("sequence") =>
+        {
+            format!("{}; expected {}", bounded(found, 200), values::wanted(path, default))
+        }
+        _ => bounded(&sentence, 300),
+    }
 }
 
 fn without_value(sentence: &str) -> String {
@@ -146,21 +195,56 @@ fn unknown_key(path: &str, origin: &str, known: &[String]) -> String {
     }
 }
 
-fn from_file(
+/// Reads every file, the least important first.
+fn from_files(
     sources: &Sources,
+    defaults: &Value,
+    known: &[String],
+    (mistakes, notes): (&mut Vec<String>, &mut Vec<String>),
+) -> Vec<Setting> {
+    let files = match (&sources.file, &sources.text) {
+        (Some(path), _) => vec![ConfigFile { path: path.clone(), is_local: false }],
+        (None, Some(_)) => vec![ConfigFile { path: PathBuf::from("text"), is_local: false }],
+        (None, None) => {
+            let sections: Vec<String> =
+                defaults.as_object().map(|sections| sections.keys().cloned().collect()).unwrap_or_default();
+            let (files, passed_over) = files::found(&sources.environment, &sections);
+            notes.extend(passed_over);
+            files
+        }
+    };
+    let mut settings = Vec::new();
+    for file in &files {
+        let mut set = from_file(&file.path, sources.text.as_deref(), defaults, known, mistakes);
+        if file.is_local && !sources.obeys_directory {
+            set.retain(|setting| {
+                let is_strange = files::STRANGE.contains(&setting.path.as_str());
+                let says_something = tree::get(defaults, &setting.path) != Some(&setting.value);
+                if is_strange && says_something {
+                    notes.push(format!(
+                        "{} of ./{} is not taken, because it starts programs or says where keys go, and the file was only found here; \
+                         --config {} obeys it",
+                        setting.path, file.path.display(), file.path.display()
+                    ));
+                }
+                !is_strange
+            });
+        }
+        settings.extend(set);
+    }
+    settings
+}
+
+fn from_file(
+    path: &Path,
+    text: Option<&str>,
     defaults: &Value,
     known: &[String],
     mistakes: &mut Vec<String>,
 ) -> Vec<Setting> {
-    let path = match &sources.file {
-        Some(path) => path.as_path(),
-        None if sources.text.is_some() => Path::new("text"),
-        None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
-        None => return Vec::new(),
-    };
     let origin = path.display().to_string();
-    let text = match &sources.text {
-        Some(text) => Ok(text.clone()),
+    let text = match text {
+        Some(text) => Ok(text.to_owned()),
         None => fs::read_to_string(path).map_err(|error| error.to_string()),
     };
     let parsed = text.and_then(|text| {
@@ -179,19 +263,33 @@ fn from_file(
             return Vec::new();
         }
     };
+    // A dotted key is its path, as `config show` prints it.
+    let (dotted, nested): (Map<String, Value>, Map<String, Value>) =
+        fields.into_iter().partition(|(name, _)| known.contains(name) && name.contains('.'));
     let (mut set, mut unknown) = (Vec::new(), Vec::new());
-    tree::compare(defaults, &fields, "", &mut set, &mut unknown);
+    tree::compare(defaults, &nested, "", &mut set, &mut unknown);
+    set.extend(dotted);
     mistakes.extend(unknown.iter().map(|path| unknown_key(path, &origin, known)));
-    set.into_iter().map(|(path, value)| Setting { path, value, origin: origin.clone() }).collect()
+    let settings = set.into_iter().map(|(path, value)| {
+        let value = values::with_unit(&path, value);
+        Setting { path, value, origin: origin.clone() }
+    });
+    settings.collect()
 }
 
+/// Reads the variables: with the prefix, else without. An empty one counts as not set.
 fn from_environment(sources: &Sources, defaults: &Value, known: &[String]) -> Vec<Setting> {
+    let set = |name: &str| sources.environment.get(name).filter(|value| !value.is_empty());
     known
         .iter()
         .filter_map(|path| {
-            let name = tree::variable(path);
-            let text = sources.environment.get(&name)?;
-            let value = parse(text, tree::get(defaults, path));
+            let short = tree::variable(path);
+            let long = format!("{PREFIX}{short}");
+            let (name, text) = match set(&long) {
+                Some(text) => (long, text),
+                None => (short.clone(), set(&short)?),
+            };
+            let value = values::parse(path, text, tree::get(defaults, path));
             Some(Setting { path: path.clone(), value, origin: format!("environment {name}") })
         })
         .collect()
@@ -206,7 +304,7 @@ fn from_flags(
     let mut settings = Vec::new();
     for (path, text) in &sources.flags {
         if known.contains(path) {
-            let value = parse(text, tree::get(defaults, path));
+            let value = values::parse(path, text, tree::get(defaults, path));
             settings.push(Setting { path: path.clone(), value, origin: "command line".to_owned() });
         } else {
             mistakes.push(unknown_key(path, "command line", known));
@@ -215,90 +313,5 @@ fn from_flags(
     settings
 }
 
-/// Converts text to a value: unchanged if the default is text, as YAML otherwise (lists in flow form).
-fn parse(text: &str, default: Option<&Value>) -> Value {
-    match default {
-        Some(Value::String(_)) => Value::String(text.to_owned()),
-        // "null" removes a value that the file sets.
-        Some(Value::Null) if text.trim() == "null" => Value::Null,
-        Some(Value::Null) => Value::String(text.to_owned()),
-        _ => serde_saphyr::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(environment: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Mistakes> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("c.yaml");
-        fs::write(&path, file.unwrap_or_default()).unwrap();
-        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        load(&Sources { file: Some(path), text: None, environment, flags: Vec::new() })
-    }
-
-    #[test]
-    fn the_environment_beats_the_file_and_says_so() {
-        let loaded = with(
-            &[
-                ("PORT", "7000"),
-                ("STORAGE_PATH", "/x"),
-                ("CORS_ORIGINS", "[https://a.example]"),
-                ("CONDUCTOR_TIMEOUT", "5"),
-            ],
-            Some("server:\n  port: 1\n  host: localhost\n"),
-        )
-        .unwrap();
-        assert_eq!((loaded.config.server.port, loaded.config.server.host.as_str()), (7000, "localhost"));
-        assert_eq!(loaded.config.storage.path, Path::new("/x"));
-        assert_eq!(
-            (loaded.config.server.cors_origins.len(), loaded.config.conductor.timeout_seconds),
-            (1, 5)
-        );
-        let origin = |path: &str| loaded.explained.iter().find(|(p, ..)| p == path).unwrap().2.clone();
-        assert_eq!(origin("server.port"), "environment PORT");
-        assert_eq!(origin("jobs.max_running"), "default");
-    }
-
-    #[test]
-    fn every_mistake_is_reported_at_once() {
-        let Mistakes(mistakes) = with(
-            &[("JOBS_MAX_RUNNING", "many")],
-            Some("server:\n  prot: 1\n  host: 0.0.0.0\nstorage:\n  kind: floppy\nnonsense: 1\n"),
-        )
-        .unwrap_err();
-        let all = mistakes.join("\n");
-        for part in [
-            "server.prot", "`server.port`", "jobs.max_running", "storage.kind", "nonsense",
-            "allow_anonymous_remote",
-        ] {
-            assert!(all.contains(part), "{part} is missing in {all}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_not_quoted_when_their_values_are_wrong() {
-        for (environment, file) in [
-            (("AGENT_HEADERS", "canary"), ""),
-            (("AGENT_HEADERS", "{a: {b: canary}}"), ""),
-            (("AGENT_MCP_SERVERS", "{a: {url: 'http://x', headers: canary}}"), ""),
-            (("X", ""), "agent:\n  headers: [canary]\n"),
-            (("X", ""), "agent:\n  api_key: {secret: canary}\n"),
-            (("X", ""), "agent:\n  api_key: \"canary\n  model: x\n"),
-            (("X", ""), "agent:\n  base_url: 'http://u:canary@h/v1'\n  model: m\n"),
-        ] {
-            let Mistakes(mistakes) = with(&[environment], Some(file)).unwrap_err();
-            let all = mistakes.join("\n");
-            assert!(!all.contains("canary") && !all.is_empty(), "{all}");
-        }
-    }
-
-    #[test]
-    fn the_shipped_file_holds_every_key_with_its_default() {
-        let loaded = load(&Sources { file: Some("config.yaml".into()), ..Sources::default() }).unwrap();
-        assert_eq!(loaded.config, Config::default());
-        let silent: Vec<_> = loaded.explained.iter().filter(|(_, _, origin)| origin == "default").collect();
-        assert!(silent.is_empty(), "config.yaml does not list {silent:?}");
-    }
-}
+mod tests;

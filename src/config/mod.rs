@@ -4,13 +4,16 @@
 //!
 //! *Lives here:* loading and explaining. *May import:* the rooms whose sections it combines. *May not:* contain behaviour.
 
+mod data_root;
+mod files;
 mod load;
 mod tree;
 mod validate;
+mod values;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::{Explained, Loaded, Mistakes, Sources, load};
+pub use load::{Explained, Loaded, Mistakes, Resolved, Sources, load, resolve};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

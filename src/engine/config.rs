@@ -44,7 +44,7 @@ impl Default for Config {
         Self {
             project_path: None,
             command: Vec::new(),
-            workspace: "conductor-data/engine".into(),
+            workspace: PathBuf::new(),
             timeout_seconds: 1800,
             kill_grace_seconds: 5,
             max_output_bytes: 16 * 1024 * 1024,
@@ -53,7 +53,7 @@ impl Default for Config {
             session_default_input: None,
             session_pause_seconds: 5,
             session_commands: false,
-            backup_roots: vec!["conductor-data/backups".into()],
+            backup_roots: Vec::new(),
         }
     }
 }

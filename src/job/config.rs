@@ -57,7 +57,7 @@ impl Default for Config {
             max_queued: 1000,
             max_queued_per_caller: None,
             timeout_seconds: 3600,
-            retention_seconds: 24 * 3600,
+            retention_seconds: 7 * 24 * 3600,
             retention_max_bytes: 10 * 1024 * 1024 * 1024,
             retention_max_bytes_per_caller: None,
             retention_max_jobs: 100_000,

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// `embedded` stores them on disk; `memory` loses them when the process ends.
     pub kind: StoreKind,
-    /// The directory of the embedded store.
+    /// The data root: the embedded store, the bundled engine's workspace, backups. Empty: `conductor-data` in the working
+    /// directory if it is there already, else `conductor-gateway` below the user's directory for data.
     pub path: PathBuf,
     /// Which failures an acknowledged event survives.
     pub durability: Durability,
@@ -18,7 +19,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { kind: StoreKind::Embedded, path: "conductor-data".into(), durability: Durability::Process }
+        Self { kind: StoreKind::Embedded, path: PathBuf::new(), durability: Durability::Process }
     }
 }
 

@@ -21,6 +21,7 @@ pub fn run(arguments: &[&str], directory: Option<&Path>) -> Printed {
     let output = Command::new(env!("CARGO_BIN_EXE_conductor-gateway"))
         .args(arguments)
         .current_dir(directory.unwrap_or(own.path()))
+        .env("XDG_DATA_HOME", directory.unwrap_or(own.path()))
         .env("AGENT_PROVIDER", "none")
         .stdin(Stdio::null())
         .output()
@@ -215,6 +216,7 @@ fn run_answers_from_standard_input() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_conductor-gateway"))
         .args(["run", "--tool", "start_interactive_session", r#"{"agent_id": "SqlExpert_Agent"}"#])
         .current_dir(directory.path())
+        .env("XDG_DATA_HOME", directory.path())
         .env("AGENT_PROVIDER", "none")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -235,9 +237,11 @@ fn run_answers_from_standard_input() {
 
 #[test]
 fn a_full_disk_is_no_success() {
+    let directory = tempfile::tempdir().unwrap();
     let output = Command::new("sh")
         .args(["-c", "\"$GATEWAY\" run 'list all available agents' > /dev/full"])
-        .current_dir(tempfile::tempdir().unwrap().path())
+        .current_dir(directory.path())
+        .env("XDG_DATA_HOME", directory.path())
         .env("GATEWAY", env!("CARGO_BIN_EXE_conductor-gateway"))
         .env("AGENT_PROVIDER", "none")
         .output()

@@ -20,6 +20,7 @@ fn start(arguments: &[&str], directory: &Path, stdin: Stdio) -> Child {
     Command::new(BINARY)
         .args(arguments)
         .current_dir(directory)
+        .env("XDG_DATA_HOME", directory)
         .env("AGENT_PROVIDER", "none")
         .env("AGENT_AUTODETECT", "off")
         .stdin(stdin)
@@ -163,9 +164,11 @@ fn a_reader_that_leaves_ends_the_run() {
     let command = format!(
         "\"$GATEWAY\" run --json --set 'conductor.pass_environment=[CONDUCTOR_SIMULATE_PACE_MS]' --agent SqlExpert_Agent '{input}' | head -1; echo \"${{PIPESTATUS[0]}}\""
     );
+    let directory = tempfile::tempdir().unwrap();
     let output = Command::new("bash")
         .args(["-c", &command])
-        .current_dir(tempfile::tempdir().unwrap().path())
+        .current_dir(directory.path())
+        .env("XDG_DATA_HOME", directory.path())
         .env("GATEWAY", BINARY)
         .env("AGENT_PROVIDER", "none")
         .env("CONDUCTOR_SIMULATE_PACE_MS", "200")

@@ -326,7 +326,7 @@ async fn files_that_hang_or_have_no_end_hold_up_nobody() {
     std::fs::create_dir_all(&trick).unwrap();
     std::os::unix::fs::symlink(&agents, trick.join("agents")).unwrap();
     let restore = json!({"tool": "restore_agents", "arguments": {"backup_path": "trick"}});
-    assert_eq!(gateway.post("/execute", &restore).await.status, 502);
+    assert_eq!(gateway.post("/execute", &restore).await.status, 422);
     gateway.signal(rustix::process::Signal::TERM);
     assert!(gateway.wait(Duration::from_secs(31)).is_some());
 }

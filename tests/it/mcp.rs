@@ -423,6 +423,7 @@ async fn standard_streams_serve_a_desktop_client() {
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_conductor-gateway"))
         .arg("mcp")
         .current_dir(directory.path())
+        .env("XDG_DATA_HOME", directory.path())
         .env("AGENT_PROVIDER", "none")
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())

@@ -38,6 +38,7 @@ impl Streams {
         let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_conductor-gateway"))
             .arg("mcp")
             .current_dir(directory.path())
+            .env("XDG_DATA_HOME", directory.path())
             .env("AGENT_PROVIDER", "none")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -40,6 +40,7 @@ fn client(script: &str, gateway: &Gateway) {
 fn client_with(script: &str, gateway: &Gateway, more: &[String]) {
     let outside = outside();
     let root = env!("CARGO_MANIFEST_DIR");
+    let data = tempfile::tempdir().unwrap();
     succeeds(
         script,
         Command::new(format!("{outside}/venv/bin/python"))
@@ -48,6 +49,7 @@ fn client_with(script: &str, gateway: &Gateway, more: &[String]) {
             .arg(env!("CARGO_BIN_EXE_conductor-gateway"))
             .arg(&gateway.mcp)
             .args(more)
+            .env("XDG_DATA_HOME", data.path())
             .env("NODE_PATH", format!("{outside}/node_modules")),
     );
 }

@@ -227,6 +227,7 @@ async fn a_closed_terminal_ends_a_run_and_is_a_line_for_a_service() {
             "conductor.pass_environment=[CONDUCTOR_SIMULATE_PACE_MS]",
         ])
         .current_dir(directory.path())
+        .env("XDG_DATA_HOME", directory.path())
         .env("CONDUCTOR_SIMULATE_PACE_MS", "200")
         .env("AGENT_AUTODETECT", "off")
         .stdin(Stdio::null())

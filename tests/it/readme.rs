@@ -64,8 +64,12 @@ fn run(block: &Block, gateway: &Gateway) -> String {
         }
     };
     let directory = tempfile::tempdir().unwrap();
-    let Output { status, stdout, stderr } =
-        command.current_dir(directory.path()).env("PATH", path).output().unwrap();
+    let Output { status, stdout, stderr } = command
+        .current_dir(directory.path())
+        .env("XDG_DATA_HOME", directory.path())
+        .env("PATH", path)
+        .output()
+        .unwrap();
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(status.success(), "{text}\n{stderr}");
     String::from_utf8_lossy(&stdout).into_owned()

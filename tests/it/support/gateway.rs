@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, OnceLock},
@@ -123,6 +124,9 @@ impl Gateway {
     }
 
     pub fn start_in(directory: Arc<tempfile::TempDir>, options: Options) -> Self {
+        // What is there already is the data root.
+        let data = directory.path().join("conductor-data");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).unwrap();
         let mut words = options.started_by.iter().map(String::as_str).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).current_dir(directory.path()).arg("serve").args(["--mcp-port", "0"]);
