@@ -190,6 +190,7 @@ pub fn command_line(bytes: &[u8]) {
     match plan(&line, &agents) {
         Plan::Call(_, arguments) => assert_eq!(arguments["input_text"].as_str(), Some(command)),
         Plan::Decline(why) => assert!(command.len() > 100_000, "{line:?}: {why}"),
+        other => panic!("{line:?}: {other:?}"),
     }
 }
 

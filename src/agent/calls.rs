@@ -187,6 +187,15 @@ impl TaskExecutor<'_> {
             .map_or_else(|| Err(Error::internal("a call without an outcome")), |made| made.result)
     }
 
+    /// Asks whoever follows the job for a yes or a no; nobody's answer is a no.
+    pub(super) async fn agrees(&self, question: &str, writer: &mut Writer) -> Result<bool> {
+        let asked = json!({"question": question, "choices": ["yes", "no"]});
+        let arguments = asked.as_object().cloned().unwrap_or_default();
+        let made = self.run_calls(vec![PlannedCall::AskUser(arguments)], 1, writer).await?;
+        let answer = made.into_iter().next().map(|made| made.result).transpose()?;
+        Ok(answer.is_some_and(|answer| answer.value["answer"] == "yes"))
+    }
+
     async fn begin<'a>(
         &'a self,
         wish: PlannedCall,

@@ -144,6 +144,19 @@ impl TaskExecutor<'_> {
                 chain.count_tool_calls(1);
                 self.run_named_call(&call, &arguments.to_string(), chain.tools()).await
             }
+            Plan::Ask { question, call, arguments } => {
+                chain.count_step();
+                if self.agrees(&question, chain.tools()).await? {
+                    chain.count_tool_calls(1);
+                    self.run_named_call(&call, &arguments.to_string(), chain.tools()).await
+                } else {
+                    let message = "nobody agreed, so nothing was installed";
+                    Err(Error::new(Reason::ConfirmationRequired, message))
+                }
+            }
+            Plan::Answer(text) => {
+                Ok(ToolResult { text, value: serde_json::Value::Null, is_truncated: false })
+            }
             Plan::Decline(why) => Err(Error::new(Reason::CommandNotUnderstood, why)),
         };
         chain.end().await?;

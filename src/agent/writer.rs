@@ -223,7 +223,12 @@ impl Writer {
                 let mut result = done.text.clone();
                 let is_text_cut = cut_text(&mut result, MAX_TEXT_BYTES);
                 let (text, is_cut) = cut_json(done.value.clone(), MAX_TEXT_BYTES);
-                let message = "the job has succeeded".to_owned();
+                let message = match done.is_truncated {
+                    false => "the job has succeeded".to_owned(),
+                    true => "the job has succeeded, but its answer is cut: the model reached the most tokens of one answer \
+                             (agent.max_tokens), or the output its limit"
+                        .to_owned(),
+                };
                 let result = ResultEvent {
                     result,
                     structured: Some(Json { text }),

@@ -136,8 +136,17 @@ pub(super) fn value_of(answer: &str, schema: Option<&Json>) -> Json {
         schema["type"] == wanted
             || schema["type"].as_array().is_some_and(|types| types.iter().any(|kind| kind == wanted))
     };
-    if takes("string") {
-        return Json::from_value(&Value::String(answer.to_owned()));
+    let is_choice = |choice: &str| {
+        schema["enum"].as_array().is_some_and(|values| values.iter().any(|value| value == choice))
+    };
+    // A yes and a no have their first letters, in any case of letters.
+    let choice = match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" if is_choice("yes") => Some("yes"),
+        "n" | "no" if is_choice("no") => Some("no"),
+        _ => Some(answer.trim()).filter(|answer| is_choice(answer)),
+    };
+    if choice.is_some() || takes("string") {
+        return Json::from_value(&Value::String(choice.unwrap_or(answer).to_owned()));
     }
     if takes("boolean") {
         match answer.trim().to_lowercase().as_str() {

@@ -284,7 +284,10 @@ impl EventPrinter {
                 self.remark(&format!("{} {outcome} in {took}", end.tool));
             }
             Payload::Result(result) => {
-                self.remark(&result.message);
+                match result.is_truncated && result.result_bytes as usize <= result.result.len() {
+                    true => self.warn(&result.message),
+                    false => self.remark(&result.message),
+                }
                 self.result(job_id, &result.result, result.result_bytes);
             }
             Payload::Error(error) => {

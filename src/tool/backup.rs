@@ -25,6 +25,9 @@ pub(super) const COPY_TIME: Duration = Duration::from_secs(600);
 pub(super) const AGENT_LIMITS: CopyLimits =
     CopyLimits { max_entries: 100_000, max_bytes: 4 * 1024 * 1024 * 1024, max_depth: 32 };
 const MAX_BACKUPS: usize = 100_000;
+/// The beginning of the names under which a restore puts aside what was there, and how many of these are kept.
+const PUT_ASIDE: &str = "before_restore_";
+const MAX_PUT_ASIDE: usize = 5;
 
 fn failed(error: std::io::Error) -> Error {
     Error::new(Reason::ToolFailed, format!("the agents could not be copied: {error}"))
@@ -81,25 +84,73 @@ fn is_backup(directory: &Root) -> bool {
     matches!(directory.kind(Path::new("agents")), Ok(Some(EntryKind::Directory)))
 }
 
-/// Finds the backup that is meant: the directory itself, or the newest backup in it.
+/// Returns when a backup was made, in milliseconds since 1970, which its name says.
+fn made_at(name: &str) -> Option<u64> {
+    name.strip_prefix("backup_")?.parse().ok()
+}
+
+/// Returns the newest backup in a directory, and in the directories in it if `depth` allows.
+fn newest(directory: &Confined, depth: u8) -> Option<(u64, Confined)> {
+    let root = directory.open().ok()?;
+    let names = root.entries(MAX_BACKUPS).ok()?.into_iter();
+    let names = names
+        .filter(|entry| entry.kind == EntryKind::Directory)
+        .filter_map(|entry| entry.name.into_string().ok());
+    let found = names.filter_map(|name| match made_at(&name) {
+        Some(time) => {
+            let is_one = root.directory(Path::new(&name)).is_ok_and(|backup| is_backup(&backup));
+            is_one.then(|| (time, directory.join(&name)))
+        }
+        // What a restore has put aside is no backup that somebody made.
+        None if name.starts_with(PUT_ASIDE) || depth == 0 => None,
+        None => newest(&directory.join(&name), depth - 1),
+    });
+    found.max_by_key(|(time, _)| *time)
+}
+
+/// Finds the backup that is meant: the directory itself, or the newest backup in it or in the directories in it.
 fn find_backup(directory: &Confined) -> Result<Confined> {
-    let root = directory.open();
-    if root.as_ref().is_ok_and(is_backup) {
+    if directory.open().as_ref().is_ok_and(is_backup) {
         return Ok(directory.clone());
     }
-    let entries = root.and_then(|root| Ok((root.entries(MAX_BACKUPS)?, root)));
-    let newest = entries.ok().and_then(|(entries, root)| {
-        let names = entries.into_iter().rev().filter_map(|entry| entry.name.into_string().ok());
-        names
-            .filter(|name| name.starts_with("backup_"))
-            .find(|name| root.directory(Path::new(name)).is_ok_and(|backup| is_backup(&backup)))
-    });
-    newest.map(|name| directory.join(&name)).ok_or_else(|| {
+    newest(directory, 1).map(|(_, backup)| backup).ok_or_else(|| {
         Error::invalid(
             "arguments.backup_path",
             format!("{} holds no backup; backup_agents makes one", directory.path().display()),
         )
     })
+}
+
+/// Removes what earlier restores have put aside, but for the latest ones. What cannot be removed stays.
+fn forget_put_aside(directory: &Confined) {
+    let Some(entries) = directory.open().ok().and_then(|root| root.entries(MAX_BACKUPS).ok()) else { return };
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .filter(|entry| entry.kind == EntryKind::Directory)
+        .filter_map(|entry| entry.name.into_string().ok())
+        .filter(|name| name.strip_prefix(PUT_ASIDE).is_some_and(|time| time.parse::<u64>().is_ok()))
+        .collect();
+    // The names end with their time, which has as many digits in each of them.
+    names.sort_unstable();
+    let surplus = names.len().saturating_sub(MAX_PUT_ASIDE);
+    for name in &names[..surplus] {
+        if let Err(error) = remove_tree(&directory.join(name).path()) {
+            tracing::warn!(name, %error, "what an earlier restore had put aside could not be removed");
+        }
+    }
+}
+
+/// Returns how old a backup is, in words.
+fn age_of(backup_path: &str) -> String {
+    let name = Path::new(backup_path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some(time) = made_at(name) else { return String::new() };
+    let minutes = Timestamp::from_unix_millis(time).elapsed().as_secs() / 60;
+    match minutes {
+        0 => ", made a moment ago".to_owned(),
+        1..=119 => format!(", made {minutes} minutes ago"),
+        120..=2879 => format!(", made {} hours ago", minutes / 60),
+        _ => format!(", made {} days ago", minutes / 1440),
+    }
 }
 
 /// Returns the ids of the agents that a backup holds.
@@ -144,6 +195,7 @@ fn restore_into(config: &EngineFiles, path: Option<&str>, is_dry_run: bool) -> R
         };
         left_out.extend(names_left_out(agent_id, &put().map_err(failed)?));
     }
+    forget_put_aside(&safety_root);
     Ok(Restored { backup_path, restored, safety_backup_path: Some(safety.backup_path), left_out, is_dry_run })
 }
 
@@ -156,16 +208,16 @@ pub(super) async fn restore(parts: &Parts, arguments: &RestoreArguments) -> Resu
             restore_into(config, path.as_deref(), is_dry_run)
         })
         .await?;
-    let count = result.restored.len();
+    let (count, age) = (result.restored.len(), age_of(&result.backup_path));
     let text = match &result.safety_backup_path {
         None => format!(
-            "{count} agents would be restored from {}: {}",
+            "{count} agents would be restored from {}{age}: {}",
             result.backup_path,
             result.restored.join(", ")
         ),
         Some(kept) => {
             format!(
-                "{count} agents were restored from {}; what was there is kept in {kept}{}",
+                "{count} agents were restored from {}{age}; what was there is kept in {kept}{}",
                 result.backup_path,
                 say_left_out(&result.left_out),
             )

@@ -95,6 +95,18 @@ async fn backups_are_made_confined_and_restored() {
     let safety = std::path::Path::new(restored["safety_backup_path"].as_str().unwrap())
         .join("agents/SqlExpert_Agent/persona.md");
     assert_eq!(std::fs::read_to_string(safety).unwrap(), "broken", "what was there is kept");
+    // Left out, the newest of all is meant, also one with a name; it is said which, and how old it is.
+    let tried = call(&gateway, "restore_agents", json!({"dry_run": true})).await.json();
+    assert_eq!(tried["structured"]["backup_path"], named["backup_path"]);
+    assert!(tried["result"].as_str().unwrap().contains("made a moment ago"), "{tried}");
+    // What restores put aside does not grow for ever, and is none of the backups.
+    for _ in 0..6 {
+        let restored = done(&gateway, "restore_agents", json!({"confirm": "newest"})).await;
+        assert_eq!(restored["backup_path"], named["backup_path"]);
+    }
+    let kept = std::fs::read_dir(gateway.path("conductor-data/backups")).unwrap().flatten();
+    let kept = kept.filter(|entry| entry.file_name().to_string_lossy().starts_with("before_restore_"));
+    assert_eq!(kept.count(), 5);
     std::os::unix::fs::symlink("/etc", gateway.path("conductor-data/backups/link")).unwrap();
     for path in ["/etc", "../../x", "/tmp/elsewhere", "link", "link/sub", "a/../../.."] {
         for tool in ["backup_agents", "restore_agents"] {

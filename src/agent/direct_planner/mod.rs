@@ -1,10 +1,11 @@
 //! The direct planner: finds the one tool call that a command plainly means, without a model.
 //!
 //! A literal command line is run through the same typed tools. A sentence is understood only when it means one
-//! read-only tool, with a margin over every other reading; the planner declines whatever it is not sure of, and
-//! whatever would change something.
+//! read-only tool, with a margin over every other reading; some whole phrases of newcomers are answered. The planner declines
+//! whatever it is not sure of, and does nothing that changes something but what is named literally, or agreed to.
 
 mod command_line;
+mod plain_request;
 mod plan;
 mod sentence;
 #[cfg(test)]
@@ -23,6 +24,9 @@ pub(crate) fn is_command_line(command: &str) -> bool {
 pub(crate) fn plan(command: &str, agents: &[String]) -> Plan {
     let command = command.trim();
     if let Some(plan) = command_line::plan(command) {
+        return plan;
+    }
+    if let Some(plan) = plain_request::plan(command, agents) {
         return plan;
     }
     match sentence::meaning(command, agents) {

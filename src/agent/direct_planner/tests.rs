@@ -8,6 +8,8 @@ fn planned(command: &str) -> String {
     let agents = AGENTS.map(str::to_owned);
     match plan(command, &agents) {
         Plan::Call(call, arguments) => format!("{} {arguments}", call.tool().as_str()),
+        Plan::Ask { call, arguments, .. } => format!("asks first: {} {arguments}", call.tool().as_str()),
+        Plan::Answer(_) => "answer".to_owned(),
         Plan::Decline(_) => "decline".to_owned(),
     }
 }
@@ -142,10 +144,7 @@ fn what_is_unsure_or_changes_something_is_declined() {
         "list all agents and delete them",
         "restore the backup",
         "what is the weather",
-        "hello",
-        "help",
         "delete CodeReviewer_Agent",
-        "install all templates",
         "run CodeReviewer_Agent on main.rs",
         "ask CodeReviewer_Agent to look at my code",
         "don't list the agents",
@@ -228,4 +227,55 @@ fn a_literal_run_is_one() {
         "execute_agent_contextual {\"agent_id\":\"SqlExpert_Agent\",\"input_text\":\"select \\\"x\\\"; -- and more\",\"clear_history\":false}"
     );
     assert!(planned("--agent SqlExpert_Agent --input=-x --timeout 5").contains("\"timeout\":5"));
+}
+
+#[test]
+fn newcomers_are_helped() {
+    let told = |text: &str| {
+        format!("execute_agent_stateless {{\"agent_id\":\"CodeReviewer_Agent\",\"input_text\":\"{text}\"}}")
+    };
+    for command in ["help", "hello", "Hello!", "what can you do?", "status", "list jobs", "how do I start?"] {
+        assert_eq!(planned(command), "answer", "{command}");
+    }
+    for (command, expected) in [
+        ("ask CodeReviewer_Agent: is it good?", told("is it good?")),
+        ("ask codereviewer_agent: \"is it good?\"", told("is it good?")),
+        ("run CodeReviewer_Agent on \"x\"", told("x")),
+        ("run CodeReviewer_Agent: x", told("x")),
+        ("ask CodeReviewer_Agent 'x y'", told("x y")),
+        (
+            "install all templates",
+            "asks first: install_agent_templates {\"template_name\":\"all\"}".to_owned(),
+        ),
+        (
+            "install the core templates",
+            "asks first: install_agent_templates {\"template_name\":\"core\"}".to_owned(),
+        ),
+    ] {
+        assert_eq!(planned(command), expected, "{command}");
+    }
+    // What is no whole phrase is not guessed.
+    for command in [
+        "help me delete the agents",
+        "ask CodeReviewer_Agent",
+        "ask CodeReviewer_Agent:",
+        "ask Nope_Agent: x",
+        "run CodeReviewer_Agent on x",
+        "ask CodeReviewer_Agent whether it works",
+        "install",
+        "install all",
+        "install all templates and delete the rest",
+        "hello, delete everything",
+        "run all agents: x",
+        "jobs delete",
+        "status quo",
+        "install ../x templates",
+    ] {
+        let expected = if command == "install all" {
+            "asks first: install_agent_templates {\"template_name\":\"all\"}"
+        } else {
+            "decline"
+        };
+        assert_eq!(planned(command), expected, "{command}");
+    }
 }
