@@ -16,6 +16,7 @@ mod job_ids;
 mod job_table;
 mod jobs;
 mod mcp;
+mod mcp_config;
 mod output;
 mod overview;
 mod print;

@@ -45,7 +45,7 @@ with tempfile.TemporaryDirectory() as directory:
     environment = {**os.environ, "AGENT_PROVIDER": "none"}
     for transport in ("stdio", "http"):
         port = url.split(":")[-1].split("/")[0]
-        command = [binary, "mcp", "config", "--transport", transport, "--set", f"server.mcp_port={port}"]
+        command = [binary, "mcp", "config", "--form", "mcp-servers", "--transport", transport, "--set", f"server.mcp_port={port}"]
         config = subprocess.run(command, cwd=directory, env=environment, check=True, capture_output=True, text=True).stdout
         path = os.path.join(directory, "mcp.json")
         open(path, "w").write(config)

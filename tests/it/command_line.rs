@@ -240,3 +240,62 @@ async fn what_a_gateway_has_is_listed() {
         doctor.stdout.contains("engine: The system is valid.") && doctor.stdout.contains("note  model: none")
     );
 }
+
+/// Clients start the gateway in a directory of their own, with few variables: every path is absolute, and what the
+/// environment says is written down, but for secrets.
+#[test]
+fn mcp_clients_are_given_their_own_form() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("conductor-data")).unwrap();
+    std::fs::write(directory.path().join("config.yaml"), "jobs:\n  max_running: 3\n").unwrap();
+    let config = |client: &str, further: &[&str]| {
+        let output = Command::new(BINARY)
+            .args(["mcp", "config", "--client", client])
+            .args(further)
+            .current_dir(directory.path())
+            .env_clear()
+            .env("AGENT_MODEL", "m")
+            .env("AGENT_API_KEY", "canary")
+            .env("AGENT_PROVIDER", "openai")
+            .output()
+            .unwrap();
+        let (stdout, stderr) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(
+            output.status.success() && !stdout.contains("canary") && !stderr.contains("canary"),
+            "{stderr}"
+        );
+        (stdout, stderr)
+    };
+    let (printed, said) = config("claude-desktop", &[]);
+    let document: Value = serde_json::from_str(&printed).unwrap();
+    let server = &document["mcpServers"]["conductor"];
+    assert!(server.get("cwd").is_none(), "most clients ignore it");
+    assert_eq!(server["env"], json!({"AGENT_MODEL": "m", "AGENT_PROVIDER": "openai"}));
+    assert!(said.contains("AGENT_API_KEY") && said.contains("claude_desktop_config.json"), "{said}");
+    let arguments: Vec<&str> =
+        server["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
+    let root = directory.path().canonicalize().unwrap();
+    let root = root.to_str().unwrap();
+    assert!(arguments.contains(&format!("{root}/config.yaml").as_str()), "{arguments:?}");
+    assert!(arguments.contains(&format!("storage.path={root}/conductor-data").as_str()), "{arguments:?}");
+    for (client, place, kind) in [
+        ("claude-code", "mcpServers", json!("stdio")),
+        ("vscode", "servers", json!("stdio")),
+        ("cursor", "mcpServers", Value::Null),
+        ("gemini", "mcpServers", Value::Null),
+    ] {
+        let document: Value = serde_json::from_str(&config(client, &[]).0).unwrap();
+        assert_eq!(document[place]["conductor"]["type"], kind, "{client}");
+    }
+    for (client, member) in [("vscode", "url"), ("gemini", "httpUrl"), ("windsurf", "serverUrl")] {
+        let (printed, _) = config(client, &["--transport", "http"]);
+        assert!(
+            printed.contains(&format!("\"{member}\": \"http://127.0.0.1:8006/mcp\"")),
+            "{client}: {printed}"
+        );
+    }
+    let (printed, _) = config("codex", &[]);
+    assert!(printed.starts_with("[mcp_servers.conductor]\ncommand = \"/"), "{printed}");
+    assert!(printed.contains("[mcp_servers.conductor.env]\nAGENT_MODEL = \"m\""), "{printed}");
+}
