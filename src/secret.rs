@@ -17,7 +17,7 @@ const SECRET_WORDS: &[&str] = &[
 
 /// A credential, masked by `Debug` and `Display`. Serialisation yields the plain value, because configuration is loaded, and
 /// passed to the bundled engine, through serde; serialised configuration must never be logged.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 

@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{configuration, conversations, doctor, global::GlobalArguments, jobs, mcp, overview, run, serve};
+use super::{
+    configuration, conversations, doctor, global::GlobalArguments, jobs, mcp, overview, reference, run, serve,
+};
 use crate::error::Result;
 
 /// One streaming, durable gateway in front of the conductor engine of AI agents.
@@ -39,6 +41,10 @@ pub(super) enum Command {
     Mcp(mcp::Arguments),
     /// Look at the configuration
     Config(configuration::Arguments),
+    /// Print the completions for a shell
+    Completions(reference::CompletionsArguments),
+    /// Write the manual pages
+    Man(reference::ManArguments),
     /// The bundled engine: `engine --help` explains it
     #[command(disable_help_flag = true)]
     Engine {
@@ -66,9 +72,26 @@ pub(super) async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Conversations(arguments)) => conversations::conversations(&global, arguments).await,
         Some(Command::Mcp(arguments)) => Box::pin(mcp::mcp(&global, &arguments)).await,
         Some(Command::Config(arguments)) => configuration::configuration(&global, &arguments),
+        Some(Command::Completions(arguments)) => Ok(reference::completions(&arguments, Arguments::command())),
+        Some(Command::Man(arguments)) => reference::man(&arguments, Arguments::command()),
         // Normally handled before this parser, unless a global flag came first.
         Some(Command::Engine { arguments }) => {
             Ok(ExitCode::from(crate::bundled::main(arguments.into_iter().map(Into::into))))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_what_the_program_says() {
+        let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
+        let page = reference::page(Arguments::command());
+        if std::env::var("GOLDEN").is_ok_and(|value| value == "write") {
+            std::fs::write(&path, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "GOLDEN=write writes docs/cli.md");
     }
 }

@@ -11,8 +11,8 @@ use super::{
     print,
 };
 use crate::{
-    config::Config,
-    error::Result,
+    config::{self, Config},
+    error::{Error, Result},
     secret::{MASK, is_secret_name, masked_url},
     text::shown,
 };
@@ -29,6 +29,8 @@ enum Command {
     Show,
     /// Report every mistake at once
     Check,
+    /// Print the JSON Schema of a configuration file, for editors
+    Schema,
 }
 
 /// Returns a value with its secrets masked: text under a secret's name, secrets in URLs, and every value of
@@ -83,6 +85,10 @@ pub(super) fn configuration(global: &GlobalArguments, arguments: &Arguments) -> 
             for note in open_to_others(&loaded.config) {
                 print::to_stdout(&format!("note: {note}\n"));
             }
+        }
+        Command::Schema => {
+            let schema = serde_json::to_string_pretty(&config::schema()).map_err(Error::internal)?;
+            print::to_stdout(&format!("{schema}\n"));
         }
         Command::Show => {
             let resolved = global.resolve()?;

@@ -20,6 +20,7 @@ mod mcp_config;
 mod output;
 mod overview;
 mod print;
+mod reference;
 mod remote_run;
 mod run;
 mod serve;

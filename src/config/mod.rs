@@ -7,16 +7,19 @@
 mod data_root;
 mod files;
 mod load;
+mod schema;
 mod tree;
 mod validate;
 mod values;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use load::{Explained, Loaded, Mistakes, Resolved, Sources, load, resolve};
+pub use schema::schema;
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the gateway listens.

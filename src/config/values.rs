@@ -39,6 +39,16 @@ fn unit(path: &str) -> Option<&'static str> {
     }
 }
 
+/// Returns the pattern of the texts that a key takes beside numbers, if it takes any.
+pub(super) fn pattern(path: &str) -> Option<&'static str> {
+    Some(match unit(path)? {
+        "seconds" => {
+            "^[0-9]+ ?([Ss]|[Ss]ec|[Ss]econds?|[Mm]|[Mm]in|[Mm]inutes?|[Hh]|[Hh]ours?|[Dd]|[Dd]ays?)$"
+        }
+        _ => "^[0-9]+ ?([Bb]|[Bb]ytes?|[KkMmGg]|[KkMmGg][Ii]|[KkMmGg][Ii][Bb]|[KkMmGg][Bb])$",
+    })
+}
+
 /// Reads a number with a unit, in the unit of the key. `None` if it is none, or not a whole number of that unit.
 fn quantity(path: &str, text: &str) -> Option<Value> {
     let text = text.trim();

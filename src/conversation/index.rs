@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,7 +26,7 @@ pub(super) const ABOUT_FILE: &str = "conversation.json";
 const MAX_ENTRIES: usize = 1_000_000;
 
 /// The `conversations` section: how long conversations are kept, and how many.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConversationsConfig {
     /// A conversation that nobody has used for this many seconds is removed.

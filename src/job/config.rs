@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::admission::AdmissionBounds;
 use crate::{journal::Retention, quota};
 
 /// How many jobs run and wait, for how long, and how long ended ones are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The most jobs that run at the same time. The last quarter, rounded down, is reserved for callers that have none

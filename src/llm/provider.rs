@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A model's provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// OpenAI, and every server that implements its chat completions under `base_url`.
@@ -27,7 +27,7 @@ pub enum Provider {
 }
 
 /// Which protocol is used with a provider that has several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Api {
     /// Chat completions, which every compatible server has.

@@ -77,18 +77,22 @@ impl Usage {
 }
 
 /// The price of a model's tokens, in US dollars per million tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     /// For input tokens.
+    #[schemars(with = "f64")]
     pub input: Decimal,
     /// For output tokens.
+    #[schemars(with = "f64")]
     pub output: Decimal,
     /// For tokens read from the provider's cache; unset, they cost as much as other input.
     #[serde(default)]
+    #[schemars(with = "Option<f64>")]
     pub cached_input: Option<Decimal>,
     /// For tokens written to the provider's cache; unset, they cost as much as other input.
     #[serde(default)]
+    #[schemars(with = "Option<f64>")]
     pub cache_write: Option<Decimal>,
 }
 

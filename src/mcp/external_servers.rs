@@ -46,7 +46,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 const MAX_NAME_BYTES: usize = 64;
 
 /// An outside MCP server: a URL, or a command line.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExternalServer {
     /// Its address, for a server over streamable HTTP.

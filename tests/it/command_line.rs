@@ -299,3 +299,18 @@ fn mcp_clients_are_given_their_own_form() {
     assert!(printed.starts_with("[mcp_servers.conductor]\ncommand = \"/"), "{printed}");
     assert!(printed.contains("[mcp_servers.conductor.env]\nAGENT_MODEL = \"m\""), "{printed}");
 }
+
+#[test]
+fn the_command_line_describes_itself() {
+    for shell in ["bash", "zsh", "fish"] {
+        let printed = run(&["completions", shell], None);
+        assert!(printed.status == 0 && printed.stdout.contains("conversations"), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    assert_eq!(run(&["man", path], None).status, 0);
+    let page = std::fs::read_to_string(directory.path().join("conductor-gateway-run.1")).unwrap();
+    assert!(page.contains("idempotency"), "{page}");
+    let schema: Value = serde_json::from_str(&run(&["config", "schema"], None).stdout).unwrap();
+    assert_eq!(schema["properties"]["server"]["properties"]["port"]["type"], "integer");
+}

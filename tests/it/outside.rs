@@ -244,3 +244,33 @@ async fn a_real_model_calls_a_tool_and_streams() {
         assert!(["CANCELLED", "SUCCEEDED", "FAILED"].iter().any(|known| state == *known), "{state}");
     }
 }
+
+/// The files of docs/deploy, by the checkers that others use.
+#[test]
+#[ignore = "needs a Python package and systemd"]
+fn deployment_files_are_as_their_checkers_want_them() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/deploy");
+    succeeds(
+        "hadolint",
+        Command::new(format!("{}/venv/bin/hadolint", outside())).arg(directory.join("Dockerfile")),
+    );
+    // The unit names where the binary is installed; here it is where it was built.
+    let unit = std::fs::read_to_string(directory.join("conductor-gateway.service")).unwrap();
+    let installed = "/usr/local/bin/conductor-gateway";
+    assert!(unit.contains(installed));
+    let copy = tempfile::tempdir().unwrap();
+    let path = copy.path().join("conductor-gateway.service");
+    std::fs::write(&path, unit.replace(installed, env!("CARGO_BIN_EXE_conductor-gateway"))).unwrap();
+    succeeds(
+        "systemd-analyze verify",
+        Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path),
+    );
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=yes", "--threshold=40"]).arg(&path);
+    succeeds("systemd-analyze security", &mut security);
+    let compose = std::fs::read_to_string(directory.join("compose.yaml")).unwrap();
+    let compose: Value = serde_saphyr::from_str(&compose).unwrap();
+    for port in compose["services"]["gateway"]["ports"].as_array().unwrap() {
+        assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "reachable from this machine only");
+    }
+}
