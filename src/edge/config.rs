@@ -52,6 +52,8 @@ pub struct Config {
     pub shutdown_delay_seconds: u32,
     /// The grace period that running jobs have at shutdown, in seconds.
     pub shutdown_grace_seconds: u32,
+    /// Whether paths and bodies of the earlier gateway are served as its clients know them.
+    pub compatibility: bool,
 }
 
 impl Default for Config {
@@ -77,6 +79,7 @@ impl Default for Config {
             max_streams_per_caller: None,
             shutdown_delay_seconds: 0,
             shutdown_grace_seconds: 30,
+            compatibility: true,
         }
     }
 }

@@ -79,6 +79,7 @@ pub(super) struct Operations {
     addresses: Addresses,
     max_body_bytes: u32,
     max_message_bytes: u32,
+    is_compatible: bool,
 }
 
 impl Operations {
@@ -90,7 +91,16 @@ impl Operations {
     ) -> Self {
         let heartbeat = config.heartbeat();
         let (max_body_bytes, max_message_bytes) = (config.max_body_bytes, config.max_message_bytes);
-        Self { service, directory_service, heartbeat, addresses, max_body_bytes, max_message_bytes }
+        let is_compatible = config.compatibility;
+        Self {
+            service,
+            directory_service,
+            heartbeat,
+            addresses,
+            max_body_bytes,
+            max_message_bytes,
+            is_compatible,
+        }
     }
 
     /// Returns the service, for what only one door does.
@@ -105,6 +115,11 @@ impl Operations {
 
     pub(super) fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Returns whether clients of the earlier gateway are served as they know it.
+    pub(super) fn is_compatible(&self) -> bool {
+        self.is_compatible
     }
 
     /// Returns the most bytes of a body of the HTTP door.

@@ -133,6 +133,11 @@ fn range(ends: &[u32], index: usize) -> Range<usize> {
 }
 
 impl RenderedEvents {
+    /// Returns the rendered event at `index`.
+    pub fn event(&self, index: usize) -> &[u8] {
+        &self.bytes[range(&self.ends, index)]
+    }
+
     /// Returns the rendered events from `index` on, sharing the buffer.
     pub fn from(&self, index: usize) -> Bytes {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };

@@ -12,6 +12,7 @@ mod bad_input;
 mod capacity;
 mod cli;
 mod command_line;
+mod compatibility;
 mod configuration;
 mod conversations;
 mod cost;

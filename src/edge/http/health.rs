@@ -34,7 +34,7 @@ pub(super) async fn health(State(operations): State<Arc<Operations>>) -> Respons
         running_jobs: info.running_jobs,
         queued_jobs: info.queued_jobs,
         endpoints: Endpoints {
-            api: format!("http://{}", operations.addresses().api),
+            api: format!("http://{}/api/v1", operations.addresses().api),
             mcp: operations.addresses().mcp_url(),
             health: "/health",
         },

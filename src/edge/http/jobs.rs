@@ -58,14 +58,32 @@ fn flat(error: Error) -> Error {
     }
 }
 
+/// How a body is read.
+#[derive(Debug)]
+enum BodyForm {
+    /// As it is written: as for the earlier gateway if it looks so, and that is allowed.
+    Any,
+    /// As for the earlier gateway, whose path names the agent, or none.
+    Compatible(Option<String>),
+}
+
 async fn submit(
     operations: &Operations,
     request: Request,
     connection: ClientConnection,
+    form: BodyForm,
 ) -> Result<(Principal, Submitted)> {
-    let origin = Origin::of(request.extensions(), Door::Http)?;
+    let mut origin = Origin::of(request.extensions(), Door::Http)?;
     let headers = request.headers().clone();
-    let body: Payload = payload::read(request, operations.max_body_bytes()).await?;
+    let mut body: Payload = payload::read(request, operations.max_body_bytes()).await?;
+    let compatible = match form {
+        BodyForm::Compatible(agent_id) => Some(agent_id),
+        BodyForm::Any => (operations.is_compatible() && body.is_compatible()).then_some(None),
+    };
+    if let Some(agent_id) = compatible {
+        body = body.compatible(agent_id);
+        origin.door = Door::Compatibility;
+    }
     let (task, options) = body.into_task(&headers)?;
     let submitted = operations.submit(&origin, Some(task), options, connection).await.map_err(flat)?;
     Ok((origin.caller, submitted))
@@ -73,9 +91,22 @@ async fn submit(
 
 /// `POST /execute`: submits a task and waits for its job. 200 means that the job succeeded.
 pub(super) async fn execute(State(operations): SharedOperations, request: Request) -> Response<Body> {
+    execute_in(operations, request, BodyForm::Any).await
+}
+
+/// The same for the paths of the earlier gateway, which may name the agent.
+pub(super) async fn execute_compatible(
+    State(operations): SharedOperations,
+    request: Request,
+    agent_id: Option<String>,
+) -> Response<Body> {
+    execute_in(operations, request, BodyForm::Compatible(agent_id)).await
+}
+
+async fn execute_in(operations: Arc<Operations>, request: Request, form: BodyForm) -> Response<Body> {
     let departed = request.extensions().get::<DisconnectSignal>().cloned();
     let run = async {
-        let (caller, submitted) = submit(&operations, request, ClientConnection::LeavesJob).await?;
+        let (caller, submitted) = submit(&operations, request, ClientConnection::LeavesJob, form).await?;
         let job = operations.service().wait_or_question(&caller, &submitted.job_id);
         let job = match submitted.held {
             None => job.await?,
@@ -153,7 +184,7 @@ fn executed(job: &Job) -> Response<Body> {
 /// `POST /api/v1/stream-execute`: submits a task and returns the URL of its events.
 pub(super) async fn stream_execute(State(operations): SharedOperations, request: Request) -> Response<Body> {
     let run = async {
-        let (_, submitted) = submit(&operations, request, ClientConnection::NotHeld).await?;
+        let (_, submitted) = submit(&operations, request, ClientConnection::NotHeld, BodyForm::Any).await?;
         let stream_url = format!("/api/v1/stream/{}", submitted.job_id);
         let mut response =
             ok(&Accepted { job_id: submitted.job_id.as_str(), status: "started", stream_url: &stream_url });

@@ -3,6 +3,7 @@
 //! *May import:* `edge`, `job`, rank 0. *May not:* import the other doors.
 
 mod answers;
+mod compatibility;
 mod health;
 mod jobs;
 mod pages;
@@ -36,7 +37,8 @@ use crate::{
 
 /// Returns the routes of the HTTP door.
 pub(super) fn router(operations: Operations) -> Router {
-    Router::new()
+    let routes = if operations.is_compatible() { compatibility::routes() } else { Router::new() };
+    routes
         .route("/", get(pages::start))
         .route("/docs/errors", get(pages::errors))
         .route("/docs/errors/{reason}", get(pages::error))

@@ -36,6 +36,10 @@ pub(super) struct Payload {
     max_steps: Option<u32>,
     max_total_tokens: Option<u32>,
     max_cost: Option<Value>,
+    /// Of the earlier gateway: the conversation.
+    instance_id: Option<String>,
+    /// Of the earlier gateway: a directory of the client's machine, which is not looked at.
+    cwd: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,6 +116,32 @@ pub(crate) fn body_task(bytes: &[u8]) -> Result<(Task, TaskOptions)> {
 }
 
 impl Payload {
+    /// Returns whether the body is written as for the earlier gateway.
+    pub(super) fn is_compatible(&self) -> bool {
+        let is_both = self.command.is_some() && self.input.is_some();
+        self.text_entries.is_some() || self.instance_id.is_some() || self.cwd.is_some() || is_both
+    }
+
+    /// Reads the body as the earlier gateway did: `input` before `command`, entries of text as the input of an agent, the
+    /// instance as the conversation. `agent_id` is the agent that the path names.
+    pub(super) fn compatible(mut self, agent_id: Option<String>) -> Self {
+        if self.input.is_some() {
+            self.command = None;
+        }
+        if let Some(named) = agent_id {
+            self.agent_id = Some(named);
+        }
+        if self.agent_id.is_some() && self.input_text.is_none() {
+            let entries = self.text_entries.take().unwrap_or_default();
+            let entries: Vec<String> = entries.into_iter().filter_map(|entry| entry.content).collect();
+            let entries = Some(entries.join("\n\n")).filter(|text| !text.is_empty());
+            let given = [entries, self.input.take(), self.command.take()].into_iter().flatten().next();
+            self.input_text = Some(given.unwrap_or_default());
+        }
+        self.conversation_id = self.conversation_id.or(self.instance_id.take());
+        self
+    }
+
     /// Returns the single task of the body.
     ///
     /// # Errors

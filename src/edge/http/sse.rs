@@ -24,11 +24,14 @@ use super::{
         problem::to_response,
         requests::RequestGuard,
     },
+    compatibility::COMPATIBLE_EVENTS,
     query::Pairs,
     render::SERVER_SENT_EVENTS,
 };
 use crate::{
     error::{Error, Reason, Result},
+    job::TextForm,
+    pb::Door,
     principal::Principal,
     text::{bounded, quoted},
 };
@@ -67,6 +70,7 @@ pub(super) async fn stream(
     request: Option<Extension<Arc<RequestGuard>>>,
     headers: HeaderMap,
 ) -> Response<Body> {
+    let mut form = &SERVER_SENT_EVENTS;
     let follow = async {
         let after = after_sequence(&headers, query.as_deref())?;
         operations.follow(&caller, &job_id, after).await
@@ -81,11 +85,19 @@ pub(super) async fn stream(
         *response.status_mut() = StatusCode::NO_CONTENT;
         return response;
     }
+    if operations.is_compatible() {
+        // What the earlier gateway's clients look for is written for jobs that came from them.
+        let job = operations.job(&caller, &job_id).await;
+        if job.is_ok_and(|job| job.door() == Door::Compatibility) {
+            form = &COMPATIBLE_EVENTS;
+        }
+    }
     let events = operations.stream(follower, request.as_deref(), None);
     // Sent within the first event's block, because some readers take a separate block for an empty event.
     let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
     let mut response = Response::new(Body::new(SseBody {
         events,
+        form,
         preamble: Some(preamble),
         departure: departed.map(|Extension(departed)| DisconnectProbe::of(departed)),
     }));
@@ -99,6 +111,7 @@ pub(super) async fn stream(
 
 struct SseBody {
     events: EventStream,
+    form: &'static TextForm,
     preamble: Option<Bytes>,
     departure: Option<DisconnectProbe>,
 }
@@ -121,7 +134,7 @@ impl http_body::Body for SseBody {
             return Poll::Ready(Some(Ok(Frame::data(PING))));
         }
         let bytes = match ready!(next) {
-            Some(Ok(StreamItem::Slice(slice))) => slice.batch.rendered(&SERVER_SENT_EVENTS).from(slice.from),
+            Some(Ok(StreamItem::Slice(slice))) => slice.batch.rendered(self.form).from(slice.from),
             Some(Ok(StreamItem::Heartbeat(_))) => PING,
             // The stream ends without `end_of_stream`, so the reason is sent as a comment.
             Some(Err(error)) => comment(&error),

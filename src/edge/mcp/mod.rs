@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::State, routing::any};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use rmcp::{
     ServerHandler,
     transport::streamable_http_server::{
@@ -27,10 +27,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use super::mcp_path::PATH;
 use super::{
-    Config, access::no_caller, disconnect::DisconnectSignal, problem::to_response as problem,
+    Config,
+    access::no_caller,
+    disconnect::DisconnectSignal,
+    problem::{NothingFurther, to_response as problem, with_status},
     whole_body::read_whole,
 };
 use crate::{
+    error::{Error, Reason},
     json_rpc::{self, JsonRpcRefusal, ParsedMessages},
     principal::Principal,
     quota::Bounds,
@@ -95,7 +99,18 @@ pub fn router<H: ServerHandler>(
     Router::new()
         .route(PATH, any(serve::<H>))
         .route(&format!("{PATH}/"), any(serve::<H>))
+        .route("/sse", any(gone))
+        .route("/messages", any(gone))
         .with_state(Arc::new(shared))
+}
+
+/// Answers clients of the older transport, which had an address of its own for its event stream.
+async fn gone() -> Response<Body> {
+    let message = format!("the transport with an event stream of its own is gone; use {PATH}");
+    let error = Error::new(Reason::RouteNotFound, message);
+    let mut response = with_status(&error, 410, &NothingFurther {});
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(PATH));
+    response
 }
 
 fn header_text<'r>(request: &'r Request<Body>, name: &str) -> Option<&'r str> {
