@@ -11,43 +11,40 @@ use crate::{
     text::write_json_text,
 };
 
-/// The text after an event's data, up to its sequence. Kept from the previous event, because time and job are mostly the
-/// same.
+/// The text after an event's data, up to its sequence. It is kept from the previous event, because the job is the same and
+/// many events have the same millisecond.
 #[derive(Default)]
 pub(super) struct EventSuffix {
-    head: Vec<u8>,
+    seconds: i64,
+    milliseconds: u32,
+    job_id: Vec<u8>,
     text: Vec<u8>,
 }
 
 impl EventSuffix {
-    /// Returns the text for this job and this encoded time, which `head` remembers; `None` if the time needs the ordinary
-    /// path.
+    /// Returns the text for this job and this encoded time; `None` if the time needs the ordinary path.
     fn of(&mut self, job_id: &str, time: &[u8]) -> Option<&[u8]> {
-        if self.text.is_empty()
-            || self.head.len() != time.len() + job_id.len()
-            || !self.head.starts_with(time)
-            || !self.head.ends_with(job_id.as_bytes())
-        {
-            let (mut seconds, mut nanos) = (0, 0);
-            for field in Fields(time) {
-                let Field { tag, value, .. } = field.ok()?;
-                match tag {
-                    1 => seconds = value,
-                    2 => nanos = value,
-                    _ => {}
-                }
+        let (mut seconds, mut nanos) = (0, 0);
+        for field in Fields(time) {
+            let Field { tag, value, .. } = field.ok()?;
+            match tag {
+                1 => seconds = value,
+                2 => nanos = value,
+                _ => {}
             }
-            // Times before 1970 need the ordinary path.
-            let seconds = i64::try_from(seconds).ok()?;
-            let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-            self.head.clear();
-            self.head.extend_from_slice(time);
-            self.head.extend_from_slice(job_id.as_bytes());
+        }
+        // Times before 1970 need the ordinary path.
+        let seconds = i64::try_from(seconds).ok()?;
+        let milliseconds = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)? / 1_000_000;
+        let is_same = self.seconds == seconds && self.milliseconds == milliseconds;
+        if self.text.is_empty() || !is_same || self.job_id != job_id.as_bytes() {
+            (self.seconds, self.milliseconds) = (seconds, milliseconds);
+            self.job_id.clear();
+            self.job_id.extend_from_slice(job_id.as_bytes());
             self.text.clear();
             write!(
                 self.text,
-                ",\"timestamp\":{seconds}.{:03},\"job_id\":\"{job_id}\",\"sequence\":",
-                nanos / 1_000_000
+                ",\"timestamp\":{seconds}.{milliseconds:03},\"job_id\":\"{job_id}\",\"sequence\":"
             )
             .ok()?;
         }
