@@ -66,6 +66,13 @@ fn python_sse_client() {
     client("sse.py", &Gateway::start());
 }
 
+/// The Python package, from its built archive.
+#[test]
+#[ignore = "needs Python packages"]
+fn python_package() {
+    client("python_package.py", &Gateway::start());
+}
+
 /// What an agent prints cannot break out of its event, whoever parses it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python and Node packages"]
