@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, OnceLock},
@@ -126,7 +126,10 @@ impl Gateway {
     pub fn start_in(directory: Arc<tempfile::TempDir>, options: Options) -> Self {
         // What is there already is the data root.
         let data = directory.path().join("conductor-data");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).unwrap();
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data).unwrap();
+        // It belongs to whoever the directory belongs to, which need not be who runs the tests.
+        let owner = std::fs::metadata(directory.path()).unwrap();
+        std::os::unix::fs::chown(&data, Some(owner.uid()), Some(owner.gid())).unwrap();
         let mut words = options.started_by.iter().map(String::as_str).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).current_dir(directory.path()).arg("serve").args(["--mcp-port", "0"]);
