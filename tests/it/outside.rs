@@ -73,6 +73,13 @@ fn python_package() {
     client("python_package.py", &Gateway::start());
 }
 
+/// The TypeScript package, from its built archive.
+#[test]
+#[ignore = "needs Python and Node packages"]
+fn typescript_package() {
+    client("typescript_package.py", &Gateway::start());
+}
+
 /// What an agent prints cannot break out of its event, whoever parses it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python and Node packages"]

@@ -88,8 +88,10 @@ class AsyncClient:
                             raise error
                         cause = str(error)
                     else:
-                        reader, since = SseReader(), time.monotonic()
+                        reader = SseReader()
                         async for piece in answer.aiter_bytes():
+                            # A heartbeat counts too; a proxy that only opens streams does not.
+                            since = time.monotonic()
                             for event in reader.feed(piece):
                                 if event.sequence <= after:
                                     continue

@@ -87,8 +87,10 @@ class Client:
                             raise error
                         cause = str(error)
                     else:
-                        reader, since = SseReader(), time.monotonic()
+                        reader = SseReader()
                         for piece in answer.iter_bytes():
+                            # A heartbeat counts too; a proxy that only opens streams does not.
+                            since = time.monotonic()
                             for event in reader.feed(piece):
                                 if event.sequence <= after:
                                     continue
