@@ -44,7 +44,7 @@ fn run(block: &Block, gateway: &Gateway) -> String {
     let outside = std::env::var("OUTSIDE").unwrap_or_default();
     let text = block
         .text
-        .replace("cargo run --release -- ", "conductor-gateway ")
+        .replace("cargo run --profile quick -- ", "conductor-gateway ")
         .replace("localhost:5006", &gateway.address.replace("127.0.0.1", "localhost"));
     let path = format!(
         "{}:{outside}/venv/bin:{}",
@@ -83,7 +83,7 @@ fn check(wants: impl Fn(&Block) -> bool) -> usize {
     for (block, next) in all.iter().zip(all.iter().skip(1)) {
         let is_command = matches!(block.language.as_str(), "sh" | "python");
         // The one that serves is what the harness does.
-        if !is_command || block.text.trim() == "cargo run --release" || !wants(block) {
+        if !is_command || block.text.trim() == "cargo run --profile quick" || !wants(block) {
             continue;
         }
         let output = run(block, &gateway);
@@ -101,7 +101,7 @@ fn needs_others(block: &Block) -> bool {
 
 #[test]
 fn its_own_commands() {
-    assert_eq!(check(|block| !needs_others(block)), 3);
+    assert_eq!(check(|block| !needs_others(block)), 4);
 }
 
 #[test]
