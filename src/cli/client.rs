@@ -15,6 +15,9 @@ use crate::{
     text::bounded,
 };
 
+/// How often a connection is asked for a sign of life, and how long one may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
 /// Connects to `server`, or to the address at which the configured gateway listens.
 pub(super) async fn connect(
     global: &GlobalArguments,
@@ -48,7 +51,11 @@ pub(super) async fn connect(
     };
     let endpoint = Endpoint::from_shared(url.clone())
         .map_err(|error| Error::invalid("--server", format!("`{url}` is no address: {error}")))?
-        .connect_timeout(Duration::from_secs(5));
+        .connect_timeout(Duration::from_secs(5))
+        // A network that is gone closes nothing; a stream over it would be silent for ever.
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
     let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
     Ok(GatewayServiceClient::new(channel).max_decoding_message_size(16 * 1024 * 1024))
 }

@@ -91,9 +91,9 @@ pub(super) async fn doctor(global: &GlobalArguments, arguments: &Arguments) -> R
             return Ok(ExitCode::from(error.reason().codes().exit));
         }
     };
-    check(&core, arguments, &mut report).await?;
+    let checked = check(&core, arguments, &mut report).await;
     core.shut_down(Duration::from_secs(config.conductor.kill_grace_seconds.into()), async {}).await;
-    Ok(ExitCode::from(u8::from(report.is_bad)))
+    checked.map(|()| ExitCode::from(u8::from(report.is_bad)))
 }
 
 async fn check(core: &Core, arguments: &Arguments, report: &mut Report) -> Result<()> {

@@ -47,6 +47,8 @@ pub(super) struct EventPrinter {
     has_live_line: bool,
     /// What was streamed since the last step or call began, and whether it is all of it.
     streamed: String,
+    /// How many bytes were streamed since then.
+    streamed_bytes: usize,
     answered_here: bool,
     outcome: Option<(JobState, Option<Reason>)>,
     last_reason: Option<Reason>,
@@ -69,6 +71,7 @@ impl EventPrinter {
             is_in_line: false,
             has_live_line: false,
             streamed: String::new(),
+            streamed_bytes: 0,
             answered_here: false,
             outcome: None,
             last_reason: None,
@@ -202,6 +205,7 @@ impl EventPrinter {
 
     /// Prints a part of what may become the answer.
     fn stream(&mut self, text: &str) {
+        self.streamed_bytes += text.len();
         if self.streamed.len() + text.len() <= MAX_STREAMED_BYTES {
             self.streamed.push_str(text);
         }
@@ -210,6 +214,11 @@ impl EventPrinter {
             to_stdout(&shown(text));
             self.is_in_line = !text.ends_with('\n');
         }
+    }
+
+    fn begin_streaming(&mut self) {
+        self.streamed.clear();
+        self.streamed_bytes = 0;
     }
 
     /// Prints what is no answer: dim, on standard error.
@@ -229,10 +238,13 @@ impl EventPrinter {
         }
         self.begin_output();
         // On a terminal the answer was shown as it came.
-        if self.streams && self.streamed.trim() == text.trim() {
+        let is_cut = whole_bytes as usize > text.len();
+        // Of a longer one the event has the beginning only; an engine may end it with a line feed of its own.
+        let is_whole = is_cut && self.streamed_bytes.abs_diff(whole_bytes as usize) <= 2;
+        if self.streams && (is_whole || self.streamed.trim() == text.trim()) {
             return;
         }
-        match whole_bytes as usize > text.len() {
+        match is_cut {
             // It is read completely, and printed, once the job has ended.
             true => self.wants_whole = Some(job_id.to_owned()),
             false => answer(text),
@@ -256,11 +268,11 @@ impl EventPrinter {
                 self.remark(&format!("planner: {} ({}: {})", start.planner, start.provider, start.model));
             }
             Payload::OnLlmStart(_) => {
-                self.streamed.clear();
+                self.begin_streaming();
                 self.now_doing("the model is thinking");
             }
             Payload::OnToolStart(start) => {
-                self.streamed.clear();
+                self.begin_streaming();
                 let arguments = start.arguments.as_ref().map(|json| json.text.as_str()).unwrap_or_default();
                 let arguments: String = arguments.chars().take(200).collect();
                 self.now_doing(&start.tool);
@@ -319,11 +331,9 @@ impl EventPrinter {
         }
     }
 
-    /// Returns the exit status for the job's outcome; 75 (EX_TEMPFAIL) if its end was not seen; 141, as of SIGPIPE, if the
-    /// reader of standard output has left.
+    /// Returns the exit status for the job's outcome; 75 (EX_TEMPFAIL) if its end was not seen.
     pub(super) fn exit_status(&self) -> u8 {
         match self.outcome {
-            _ if super::print::is_unread() => 141,
             Some((JobState::Succeeded, _)) => 0,
             Some((_, Some(reason))) => reason.codes().exit,
             Some((_, None)) => 1,

@@ -41,6 +41,14 @@ impl GlobalArguments {
         self.load_from(false, &[])
     }
 
+    /// Loads the configuration of a service, which says in its log what was passed over.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub(super) fn load_for_service(&self, further: &[(&str, Option<String>)]) -> Result<Loaded> {
+        self.load_from(true, further)
+    }
+
     fn load_from(&self, obeys_directory: bool, further: &[(&str, Option<String>)]) -> Result<Loaded> {
         load(&self.sources(obeys_directory, further)?).map_err(|mistakes| not_valid(&mistakes))
     }

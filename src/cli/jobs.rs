@@ -158,7 +158,7 @@ async fn list(
         }
         left = arguments.limit.saturating_sub(count);
         request.page_token = page.next_page_token;
-        if request.page_token.is_empty() || left == 0 {
+        if request.page_token.is_empty() || left == 0 || print::is_unread() {
             break;
         }
     }

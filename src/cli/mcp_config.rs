@@ -9,7 +9,7 @@ use super::{global::GlobalArguments, print};
 use crate::{
     config::Loaded,
     error::{Error, Reason, Result},
-    secret::is_secret_name,
+    secret::{is_secret_name, masked_url},
 };
 
 #[derive(Debug, Args)]
@@ -115,10 +115,16 @@ fn started(global: &GlobalArguments, loaded: &Loaded, client: Client) -> Result<
     let mut secret = Vec::new();
     for (key, _, origin) in &loaded.explained {
         let Some(name) = origin.strip_prefix("environment ") else { continue };
-        match is_secret_name(key.rsplit('.').next().unwrap_or_default()) {
+        let (field, text) =
+            (key.rsplit('.').next().unwrap_or_default(), std::env::var(name).unwrap_or_default());
+        // Headers and outside servers hold secrets in their values, an address may in its query.
+        let is_secret = is_secret_name(field)
+            || matches!(field, "headers" | "mcp_servers")
+            || (field.ends_with("url") && masked_url(&text) != text);
+        match is_secret {
             true => secret.push(name.to_owned()),
             false => {
-                environment.insert(name.to_owned(), std::env::var(name).unwrap_or_default());
+                environment.insert(name.to_owned(), text);
             }
         }
     }

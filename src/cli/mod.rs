@@ -79,6 +79,8 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match status {
         // EX_IOERR of sysexits.h: the outcome may be good, but the output is incomplete.
         Ok(_) if !print::is_whole() => ExitCode::from(74),
+        // As a program that SIGPIPE ends.
+        Ok(_) if print::is_unread() => ExitCode::from(141),
         Ok(status) => status,
         Err(error) => fail(&error),
     }

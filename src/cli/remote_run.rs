@@ -31,6 +31,8 @@ type Client = GatewayServiceClient<Channel>;
 const PATIENCE: Duration = Duration::from_secs(300);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long a call that only hands something over may take.
+const CALL_TIME: Duration = Duration::from_secs(40);
 /// How long a cancellation waits for the end of the job.
 const CANCEL_WAIT_SECONDS: u32 = 30;
 
@@ -157,7 +159,8 @@ pub(super) async fn follow(
     let mut is_cancelled = false;
     let mut reader_is_gone = Box::pin(until_reader_is_gone());
     let mut frames = open(client, job_id, printer).await?;
-    let mut cuts = 0;
+    // A stream that opens and brings nothing is no sign of life.
+    let (mut cuts, mut alive) = (0, Instant::now());
     loop {
         let typed = async {
             match &mut answers {
@@ -169,7 +172,7 @@ pub(super) async fn follow(
             // Every branch is cancel safe: what is not taken stays where it is.
             frame = frames.message() => match frame {
                 Ok(Some(frame)) => {
-                    cuts = 0;
+                    (cuts, alive) = (0, Instant::now());
                     let Some(event) = frame.event else { continue };
                     let event = JobEvent::decode(event).map_err(Error::internal)?;
                     printer.event(&event);
@@ -177,14 +180,18 @@ pub(super) async fn follow(
                         answers.observe(&event);
                     }
                 }
-                // A stream that ends before the job has was cut, whatever its status says.
-                Ok(None) if printer.has_ended() || cuts > 3 => break,
-                Ok(None) => {
+                // The gateway ends a stream without an error behind the job's last event only.
+                Ok(None) => break,
+                Err(status) if !is_cut(&status) => return Err(client::refused(&status)),
+                Err(_) if alive.elapsed() > PATIENCE => {
+                    let message = format!("the events of {job_id} are cut again and again; the job may go on");
+                    return Err(Error::new(Reason::Unreachable, message));
+                }
+                Err(_) => {
                     cuts += 1;
+                    tokio::time::sleep(back_off(cuts, FIRST_WAIT, LONGEST_WAIT)).await;
                     frames = open(client, job_id, printer).await?;
                 }
-                Err(status) if is_cut(&status) => frames = open(client, job_id, printer).await?,
-                Err(status) => return Err(client::refused(&status)),
             },
             given = typed => {
                 let request =
@@ -207,14 +214,19 @@ pub(super) async fn follow(
                 }
                 printer.warn("cancelling the job; the same key again leaves at once");
                 let request = CancelJobRequest { job_id: job_id.to_owned(), wait_seconds: 0 };
-                if let Err(status) = client.cancel_job(request).await {
-                    return Err(client::refused(&status));
+                match tokio::time::timeout(CALL_TIME, client.cancel_job(request)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(status)) => return Err(client::refused(&status)),
+                    Err(_) => {
+                        let message = format!("the gateway takes no cancellation; job {} may go on", short(job_id));
+                        return Err(Error::new(Reason::Unreachable, message));
+                    }
                 }
             }
             () = &mut reader_is_gone => {
                 if owns {
                     let request = CancelJobRequest { job_id: job_id.to_owned(), wait_seconds: CANCEL_WAIT_SECONDS };
-                    let _ended = client.cancel_job(request).await;
+                    let _ended = tokio::time::timeout(CALL_TIME, client.cancel_job(request)).await;
                 }
                 return Ok(());
             }

@@ -32,9 +32,12 @@ pub(super) async fn serve(global: &GlobalArguments, arguments: &Arguments) -> Re
         ("server.port", arguments.port.map(|port| port.to_string())),
         ("server.mcp_port", arguments.mcp_port.map(|port| port.to_string())),
     ];
-    let Loaded { config, explained, .. } = global.load(&flags)?;
+    let Loaded { config, explained, notes } = global.load_for_service(&flags)?;
     logging::start(&config.telemetry)
         .map_err(|message| Error::new(crate::error::Reason::InvalidArgument, message))?;
+    for note in notes {
+        tracing::info!(note, "the configuration was read");
+    }
     // These names are often set for something else.
     for (key, value, origin) in &explained {
         if let Some(name @ ("HOST" | "PORT")) = origin.strip_prefix("environment ") {

@@ -47,6 +47,7 @@ fn root(environment: &BTreeMap<String, String>, notes: &mut Vec<String>) -> (Pat
     let user = rustix::process::geteuid().as_raw();
     match fs::symlink_metadata(LOCAL) {
         Ok(found) if found.is_dir() && found.uid() == user => {
+            notes.push(format!("data is kept in ./{LOCAL}, because it is there already"));
             return (LOCAL.into(), "the working directory, where it is already");
         }
         Ok(_) => notes.push(format!("./{LOCAL} is passed over: it is no directory of this user's")),

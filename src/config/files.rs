@@ -53,6 +53,9 @@ pub(super) fn found(
 /// Returns why a file of the working directory is not read, if it is not.
 fn passed_over(path: &Path, sections: &[String]) -> Option<String> {
     let Ok(file) = fs::metadata(path) else { return Some("it cannot be looked at".to_owned()) };
+    if !file.is_file() {
+        return Some("it is no file".to_owned());
+    }
     let directory = fs::metadata(".").ok()?;
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let is_others = |metadata: &fs::Metadata| metadata.uid() != user && metadata.uid() != 0;

@@ -11,6 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _address, binary = sys.argv[1:3]
 root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+sys.path.insert(0, os.path.join(root, "clients/python"))
+import synchronous  # noqa: E402
+
+assert synchronous.synchronous() == (synchronous.HERE / "_sync.py").read_text(), "run clients/python/synchronous.py"
 place = tempfile.mkdtemp()
 pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 subprocess.run([*pip, "wheel", "--no-deps", "-w", place, os.path.join(root, "clients/python")], check=True)

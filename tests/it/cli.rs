@@ -15,6 +15,16 @@ pub struct Printed {
     pub stderr: String,
 }
 
+impl Printed {
+    pub fn of(output: &std::process::Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 /// Runs the binary in `directory`, or in a new one.
 pub fn run(arguments: &[&str], directory: Option<&Path>) -> Printed {
     let own = tempfile::tempdir().unwrap();
@@ -26,11 +36,7 @@ pub fn run(arguments: &[&str], directory: Option<&Path>) -> Printed {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    Printed {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Printed::of(&output)
 }
 
 #[test]

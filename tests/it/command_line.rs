@@ -256,6 +256,9 @@ fn mcp_clients_are_given_their_own_form() {
             .env_clear()
             .env("AGENT_MODEL", "m")
             .env("AGENT_API_KEY", "canary")
+            .env("AGENT_HEADERS", "{x-key: canary}")
+            .env("AGENT_MCP_SERVERS", "{x: {url: 'http://h/?token=canary'}}")
+            .env("AGENT_BASE_URL", "http://h/v1?key=canary")
             .env("AGENT_PROVIDER", "openai")
             .output()
             .unwrap();

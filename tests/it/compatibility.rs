@@ -43,6 +43,8 @@ async fn their_paths_and_bodies_are_served() {
     assert!(agents["agents"].as_array().unwrap().iter().all(|agent| agent["id"] == agent["agent_id"]));
     let unknown = gateway.post("/api/agents/Nope_Agent/execute", &json!({"input": "x"})).await;
     assert_eq!((unknown.status, &unknown.json()["reason"]), (422, &json!("AGENT_NOT_FOUND")));
+    let two = json!({"agent_id": "DocWriter_Agent", "input": "x"});
+    assert_eq!(gateway.post("/api/agents/SqlExpert_Agent/execute", &two).await.status, 400);
     let api = gateway.get("/health").await.json()["endpoints"]["api"].as_str().unwrap().to_owned();
     assert!(api.ends_with("/api/v1"), "{api}");
     let mcp = gateway.mcp.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap();

@@ -20,11 +20,7 @@ fn run_with(arguments: &[&str], directory: &Path, environment: &[(&str, &str)]) 
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    Printed {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Printed::of(&output)
 }
 
 const LIST: &[&str] = &["run", "conductor --list"];

@@ -81,7 +81,7 @@ async fn submit(
         BodyForm::Any => (operations.is_compatible() && body.is_compatible()).then_some(None),
     };
     if let Some(agent_id) = compatible {
-        body = body.compatible(agent_id);
+        body = body.compatible(agent_id)?;
         origin.door = Door::Compatibility;
     }
     let (task, options) = body.into_task(&headers)?;

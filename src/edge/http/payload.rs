@@ -124,11 +124,17 @@ impl Payload {
 
     /// Reads the body as the earlier gateway did: `input` before `command`, entries of text as the input of an agent, the
     /// instance as the conversation. `agent_id` is the agent that the path names.
-    pub(super) fn compatible(mut self, agent_id: Option<String>) -> Self {
+    ///
+    /// # Errors
+    /// [`Reason::InvalidArgument`] if path and body name different agents.
+    pub(super) fn compatible(mut self, agent_id: Option<String>) -> Result<Self> {
         if self.input.is_some() {
             self.command = None;
         }
         if let Some(named) = agent_id {
+            if self.agent_id.as_ref().is_some_and(|other| *other != named) {
+                return Err(Error::invalid("agent_id", "is another one than the path names"));
+            }
             self.agent_id = Some(named);
         }
         if self.agent_id.is_some() && self.input_text.is_none() {
@@ -139,7 +145,7 @@ impl Payload {
             self.input_text = Some(given.unwrap_or_default());
         }
         self.conversation_id = self.conversation_id.or(self.instance_id.take());
-        self
+        Ok(self)
     }
 
     /// Returns the single task of the body.
