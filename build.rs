@@ -16,16 +16,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptor_bytes = descriptors.encode_to_vec();
     fs::write(out_dir.join("descriptors.bin"), &descriptor_bytes)?;
 
-    // Both stream responses have one wire form; the stored bytes of an event are relayed through it untouched.
+    // Stream responses relay events; the stored bytes of an event are relayed through it untouched.
     tonic_prost_build::configure()
         .extern_path(".google.protobuf.Timestamp", "crate::pb::Timestamp")
         .extern_path(format!("{PACKAGE}.StreamExecuteResponse"), "crate::pb::EventFrame")
         .extern_path(format!("{PACKAGE}.WatchJobResponse"), "crate::pb::EventFrame")
+        .extern_path(format!("{PACKAGE}.WatchJobsResponse"), "crate::pb::JobsFrame")
         .btree_map(".")
         .bytes(".conductor.gateway.storage.v1")
         .compile_fds(descriptors)?;
 
-    // Left out: what `pb/` renders by hand (open JSON, enum names without their prefix) and the two frames.
+    // Left out: what `pb/` renders by hand (open JSON, enum names without their prefix) and the frames.
     pbjson_build::Builder::new()
         .register_descriptors(&descriptor_bytes)?
         .extern_path(".google.protobuf.Timestamp", "crate::pb::Timestamp")
@@ -36,7 +37,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             ["Json", "JobState", "Door", "StatusReason", "OutputStream", "OnDisconnect", "CostBasis"]
                 .map(|name| format!("{PACKAGE}.{name}")),
         )
-        .exclude(["StreamExecuteResponse", "WatchJobResponse"].map(|name| format!("{PACKAGE}.{name}")))
+        .exclude(
+            ["StreamExecuteResponse", "WatchJobResponse", "WatchJobsResponse"]
+                .map(|name| format!("{PACKAGE}.{name}")),
+        )
         .build(&[PACKAGE])?;
     Ok(())
 }

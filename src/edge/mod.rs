@@ -25,6 +25,7 @@ mod stall_timeout_stream;
 mod stall_watchdog;
 mod through_door;
 mod timed_body;
+mod watch_jobs;
 mod whole_body;
 
 pub use access::{HeaderPolicy, OriginPolicy};

@@ -117,6 +117,11 @@ impl Operations {
         &self.addresses
     }
 
+    /// Returns the interval of signs of life on silent streams.
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.heartbeat
+    }
+
     /// Returns whether clients of the earlier gateway are served as they know it.
     pub(super) fn is_compatible(&self) -> bool {
         self.is_compatible

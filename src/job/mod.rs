@@ -20,6 +20,7 @@ mod result;
 mod run;
 mod service;
 mod submit;
+mod watchers;
 pub(crate) mod worker;
 
 pub(crate) use cancelled_by::CancelledBy;
@@ -33,6 +34,7 @@ pub(crate) use readiness::NotReadyCause;
 pub(crate) use result::WholeResult;
 pub(crate) use service::{JobPage, JobService};
 pub(crate) use submit::{Submission, Submitted};
+pub(crate) use watchers::{Changes, JobChanges};
 pub(crate) use worker::{AgentWorker, Assignment};
 
 // The journal types that doors name, re-exported so that doors import nothing below this module.

@@ -70,8 +70,15 @@ impl JobService {
     }
 
     pub(super) fn writer(&self, live: &Arc<LiveJob>, appender: Appender) -> Writer {
-        let live = live.clone();
-        Writer::new(appender, Arc::new(move |sequence, payload: &_| live.apply(sequence, payload)))
+        let (live, service) = (live.clone(), self.clone());
+        let apply = move |sequence, payload: &_| {
+            let changed = live.apply(sequence, payload);
+            if changed.is_some() {
+                service.tell_watchers(&live);
+            }
+            changed
+        };
+        Writer::new(appender, Arc::new(apply))
     }
 
     async fn wait_for_turn(

@@ -12,7 +12,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CancelledBy, Config, NotReadyCause, admission::Admission, live_job::LiveJob, readiness::Readiness,
+    CancelledBy, Config, NotReadyCause,
+    admission::Admission,
+    live_job::LiveJob,
+    readiness::Readiness,
+    watchers::{JobChanges, Watchers},
     worker::Worker,
 };
 use crate::{
@@ -43,6 +47,7 @@ struct JobServiceInner {
     /// Notified when a job ends, so that retention runs at once.
     retention_due: Notify,
     readiness: Readiness,
+    watchers: Watchers,
 }
 
 /// A page of a job listing.
@@ -88,6 +93,7 @@ impl JobService {
             closing: CancellationToken::new(),
             retention_due: Notify::new(),
             readiness: Readiness::default(),
+            watchers: Watchers::default(),
         };
         let service = Self { inner: Arc::new(inner) };
         service.recover().await;
@@ -129,11 +135,27 @@ impl JobService {
     }
 
     pub(super) fn insert_live(&self, live: Arc<LiveJob>) {
-        self.live().insert(live.job_id.clone(), live);
+        self.live().insert(live.job_id.clone(), live.clone());
+        self.tell_watchers(&live);
     }
 
+    /// Removes a job that has ended from the live jobs.
     pub(super) fn remove_live(&self, job_id: &JobId) {
-        self.live().remove(job_id);
+        let removed = self.live().remove(job_id);
+        if let Some(live) = removed {
+            self.tell_watchers(&live);
+        }
+    }
+
+    /// Tells whoever watches this job's owner's jobs that its state has changed.
+    pub(super) fn tell_watchers(&self, live: &LiveJob) {
+        let policy = self.inner.journal.policy();
+        self.inner.watchers.changed(&live.job_id, |caller| policy.may_access(caller, &live.caller));
+    }
+
+    /// Subscribes to the states of all jobs of a caller.
+    pub(crate) fn changes(&self, caller: &Principal) -> JobChanges {
+        self.inner.watchers.subscribe(caller)
     }
 
     pub(super) fn launching(&self) -> MutexGuard<'_, BTreeMap<JobId, CancellationToken>> {

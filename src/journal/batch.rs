@@ -20,7 +20,7 @@ pub struct EventBatch {
 }
 
 /// The number of text forms that a batch is kept in.
-const TEXT_FORMS: usize = 2;
+const TEXT_FORMS: usize = 3;
 
 /// A form of text that batches are rendered to. Each form has a slot of its own, so that readers of different forms share
 /// what their own form was rendered to.

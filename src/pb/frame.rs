@@ -1,8 +1,8 @@
-//! The message of both event streams, which contains a stored event as the bytes it was stored in.
+//! The messages of the event streams, which contain a stored event as the bytes it was stored in.
 
 use bytes::Bytes;
 
-use super::Heartbeat;
+use super::{Heartbeat, Job};
 
 /// `StreamExecuteResponse` and `WatchJobResponse` on the wire: an embedded message and a byte field look the
 /// same there, so a stored event is relayed without decoding it.
@@ -14,6 +14,23 @@ pub struct EventFrame {
     /// A heartbeat, which shows that the stream is alive.
     #[prost(message, optional, tag = "2")]
     pub heartbeat: Option<Heartbeat>,
+}
+
+/// `WatchJobsResponse` on the wire, with exactly one of its fields.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JobsFrame {
+    /// An encoded [`super::JobEvent`].
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub event: Option<Bytes>,
+    /// A heartbeat, which shows that the stream is alive.
+    #[prost(message, optional, tag = "2")]
+    pub heartbeat: Option<Heartbeat>,
+    /// A job as it is now, as a summary.
+    #[prost(message, optional, tag = "3")]
+    pub job: Option<Job>,
+    /// Where a later stream may go on.
+    #[prost(string, optional, tag = "4")]
+    pub cursor: Option<String>,
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ mod generated {
     }
 }
 
-pub use frame::EventFrame;
+pub use frame::{EventFrame, JobsFrame};
 pub use generated::v1::*;
 pub use json::CompactError;
 pub use name::event_name;

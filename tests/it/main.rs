@@ -41,4 +41,5 @@ mod telemetry;
 mod tidy;
 mod tools;
 mod undead;
+mod watch_jobs;
 mod wire;

@@ -12,7 +12,7 @@ use super::{
         operations::{ClientConnection, Origin},
         requests::RequestGuard,
     },
-    frames::EventFrameStream,
+    frames::{EventFrameStream, JobsFrameStream},
     status::to_status,
 };
 use crate::{
@@ -102,6 +102,7 @@ fn answer<T>(result: Result<T>) -> Result<Response<T>, Status> {
 impl GatewayService for GrpcGateway {
     type StreamExecuteStream = EventFrameStream;
     type WatchJobStream = EventFrameStream;
+    type WatchJobsStream = Pin<Box<dyn Stream<Item = Result<pb::JobsFrame, Status>> + Send>>;
     type GetJobResultStream = Pin<Box<dyn Stream<Item = Result<pb::GetJobResultResponse, Status>> + Send>>;
 
     async fn execute(
@@ -141,6 +142,21 @@ impl GatewayService for GrpcGateway {
         let follower = self.operations.follow(&caller, &request.job_id, request.after_sequence).await;
         let events = follower.map(|follower| self.operations.stream(follower, in_progress.as_ref(), None));
         answer(events.map(EventFrameStream::new))
+    }
+
+    async fn watch_jobs(
+        &self,
+        request: Request<pb::WatchJobsRequest>,
+    ) -> Result<Response<Self::WatchJobsStream>, Status> {
+        let caller = caller_of(&request)?;
+        let in_progress = request.extensions().get::<Arc<RequestGuard>>().cloned();
+        let pb::WatchJobsRequest { jobs, cursor } = request.into_inner();
+        let watched = self.operations.watch_jobs(&caller, jobs, &cursor, in_progress.as_ref()).await;
+        answer(watched.map(|items| match items {
+            Some(items) => Box::pin(JobsFrameStream::new(items)) as Self::WatchJobsStream,
+            // All was seen, so the stream ends at once.
+            None => Box::pin(tokio_stream::empty()),
+        }))
     }
 
     async fn get_job(

@@ -12,6 +12,7 @@ mod query;
 mod render;
 mod result;
 mod sse;
+mod watch;
 
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ pub(super) fn router(operations: Operations) -> Router {
         .route("/execute", post(jobs::execute))
         .route("/api/v1/stream-execute", post(jobs::stream_execute))
         .route("/api/v1/stream/{job_id}", get(sse::stream))
+        .route("/api/v1/watch", get(watch::watch))
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{job_id}", get(jobs::get).delete(jobs::delete))
         .route("/api/v1/jobs/{job_id}/result", get(result::result))

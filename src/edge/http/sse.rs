@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Returns a random reconnection delay of 1 to 3 seconds, so that readers do not all come back at once.
-fn retry_milliseconds() -> u16 {
+pub(super) fn retry_milliseconds() -> u16 {
     let mut byte = [0u8];
     match getrandom::fill(&mut byte) {
         Ok(()) => 1000 + u16::from(byte[0]) * 8,
@@ -95,12 +95,17 @@ pub(super) async fn stream(
     let events = operations.stream(follower, request.as_deref(), None);
     // Sent within the first event's block, because some readers take a separate block for an empty event.
     let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
-    let mut response = Response::new(Body::new(SseBody {
+    event_stream(Body::new(SseBody {
         events,
         form,
         preamble: Some(preamble),
         departure: departed.map(|Extension(departed)| DisconnectProbe::of(departed)),
-    }));
+    }))
+}
+
+/// Returns the response of a stream of server-sent events.
+pub(super) fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -147,11 +152,16 @@ impl http_body::Body for SseBody {
 /// Returns the reason why a stream ends early, as a comment, because it is not an event of the job. The reader reconnects
 /// with its last id and resumes there; after damage it is sent the id to resume from.
 fn comment(error: &Error) -> Bytes {
-    let text = bounded(error.message(), 1024).replace('\n', " ");
-    let mut comment = format!(": {} {text}\n\n", error.reason().name());
+    let mut comment = comment_text(error);
     if let (Reason::DataLoss, Some(sequence)) = (error.reason(), error.sequence()) {
         // An id without data moves the reader's cursor past the events that can no longer be read.
         comment += &format!("id: {sequence}\n\n");
     }
     Bytes::from(comment)
+}
+
+/// Returns an error as a comment, for a reader that reconnects by itself.
+pub(super) fn comment_text(error: &Error) -> String {
+    let text = bounded(error.message(), 1024).replace('\n', " ");
+    format!(": {} {text}\n\n", error.reason().name())
 }

@@ -1,5 +1,7 @@
 //! Reading jobs: their events, their state, lists of them.
 
+use std::time::Duration;
+
 use super::{JobPage, JobService, MAX_PAGE_BYTES};
 use crate::{
     agent,
@@ -9,6 +11,9 @@ use crate::{
     principal::Principal,
 };
 use prost::Message;
+
+/// How long a change of a job may take to be stored before the job is shown as it is.
+const CHANGE_TIME: Duration = Duration::from_secs(5);
 
 impl JobService {
     /// Subscribes to a job's events after `after_sequence`, whether it still runs or has ended.
@@ -32,6 +37,23 @@ impl JobService {
         let mut job = self.read(caller, job_id).await?;
         job.task = job.task.take().map(agent::masked);
         Ok(job)
+    }
+
+    /// Returns the summary of a job once the change that was announced of it is stored, or `None` if it was removed. Waits at
+    /// most 5 seconds for the store, and returns the job as it is stored then.
+    ///
+    /// # Errors
+    /// As [`JobService::get`], apart from [`Reason::JobNotFound`].
+    pub(crate) async fn changed_job(&self, caller: &Principal, job_id: &JobId) -> Result<Option<Job>> {
+        if let Some(live) = self.find_live(caller, job_id) {
+            // What is not stored by then is announced again when the job ends.
+            let _late = tokio::time::timeout(CHANGE_TIME, live.stored()).await;
+        }
+        match self.read(caller, job_id).await {
+            Ok(job) => Ok(Some(summary(&job))),
+            Err(error) if error.reason() == Reason::JobNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn read(&self, caller: &Principal, job_id: &JobId) -> Result<Job> {

@@ -15,6 +15,9 @@ use crate::{
 /// The events as the SSE stream of this gateway has them.
 pub(super) static SERVER_SENT_EVENTS: TextForm = TextForm::new(0, render);
 
+/// The same without ids, for streams of many jobs, whose ids are cursors.
+pub(super) static EVENTS_WITHOUT_IDS: TextForm = TextForm::new(2, render_without_ids);
+
 /// The typical size of a rendered token or output event beyond its encoded form: names, id, time and job.
 const FRAME_BYTES: usize = 160;
 
@@ -47,6 +50,20 @@ pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
                 "id: {sequence}\ndata: {{\"event\":\"unsupported\",\"sequence\":{sequence}}}\n\n"
             );
         }
+        ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+    }
+    RenderedEvents { bytes: Bytes::from(text), ends: ends.into() }
+}
+
+/// Renders every event of a batch as one `data:` line of JSON, as [`render`] does, without its id.
+fn render_without_ids(batch: &EventBatch) -> RenderedEvents {
+    let with_ids = batch.rendered(&SERVER_SENT_EVENTS);
+    let mut text = Vec::with_capacity(with_ids.bytes.len());
+    let mut ends = Vec::with_capacity(batch.len());
+    for index in 0..batch.len() {
+        let event = with_ids.event(index);
+        let line = event.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        text.extend_from_slice(&event[line..]);
         ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
     }
     RenderedEvents { bytes: Bytes::from(text), ends: ends.into() }
