@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::SelectAll};
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 
@@ -13,17 +14,19 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
-    job::{Changes, EventFollower, EventSlice, Filter, JobChanges, JobId, JobService},
+    job::{ChangedJob, Changes, EventFollower, EventSlice, Filter, JobId, JobService},
     pb::{Job, JobPosition, Timestamp},
     principal::Principal,
 };
 
 /// The most jobs that one stream follows with their events.
 const MAX_JOBS: usize = 64;
-/// The jobs that a stream over all jobs begins with are taken from so many of the newest ones.
+/// A stream over all jobs looks for those that ended before it began among so many of the newest ones.
 const NEWEST: u32 = 500;
 /// How far before its cursor a stream over all jobs looks for jobs that have ended: storing an end takes a moment.
 const OVERLAP: Duration = Duration::from_secs(10);
+/// How long the events of named jobs may go on without a cursor.
+const CURSOR_DELAY: Duration = Duration::from_millis(200);
 /// The most states that a stream remembers in order not to say the same twice.
 const MAX_REMEMBERED: usize = 4096;
 
@@ -72,10 +75,9 @@ fn positions_of(cursor: &str, digest: &str, jobs: usize) -> Option<Vec<u32>> {
     (positions.len() == jobs).then_some(positions)
 }
 
-/// The time at which everything before it was told, as an opaque cursor.
-fn cursor_now() -> String {
-    let now = Timestamp::now();
-    format!("m{}.{:03}", now.seconds, now.nanos / 1_000_000)
+/// A time before which everything was told, as an opaque cursor.
+fn cursor_at(time: Timestamp) -> String {
+    format!("m{}.{:03}", time.seconds, time.nanos / 1_000_000)
 }
 
 fn time_of(cursor: &str) -> Option<Timestamp> {
@@ -156,8 +158,12 @@ enum Woken<T> {
 }
 
 impl Wait {
-    /// Waits for `next`, which has to be cancel safe.
+    /// Waits for `next`, which has to be cancel safe, until the stream has to end, or for the interval of signs of life.
     async fn for_next<T>(&self, next: impl Future<Output = T>) -> Result<Woken<T>> {
+        self.up_to(self.heartbeat, next).await
+    }
+
+    async fn up_to<T>(&self, time: Duration, next: impl Future<Output = T>) -> Result<Woken<T>> {
         tokio::select! {
             biased;
             next = next => Ok(Woken::By(next)),
@@ -169,7 +175,7 @@ impl Wait {
                 "the stream has ended for another caller's request, of whom there are too many; go on at the last cursor",
             )
             .retry_after(RETRY_AFTER)),
-            () = tokio::time::sleep(self.heartbeat) => Ok(Woken::Silence),
+            () = tokio::time::sleep(time) => Ok(Woken::Silence),
         }
     }
 }
@@ -188,7 +194,7 @@ fn slices(index: usize, follower: EventFollower) -> JobSlices {
     }))
 }
 
-/// Returns the events of named jobs, a cursor after each slice.
+/// Returns the events of named jobs, with a cursor after them when a moment is quiet, and from time to time otherwise.
 fn named(followers: Vec<EventFollower>, digest: String, wait: Wait) -> WatchStream {
     let mut positions: Vec<u32> = followers.iter().map(EventFollower::last_seen).collect();
     let each = followers.into_iter().enumerate().map(|(index, follower)| slices(index, follower));
@@ -196,12 +202,18 @@ fn named(followers: Vec<EventFollower>, digest: String, wait: Wait) -> WatchStre
     let mut all: SelectAll<JobSlices> = each.collect();
     Box::pin(async_stream::try_stream! {
         yield WatchItem::Cursor(cursor_of(&digest, &positions));
+        // When a cursor is due; a lone token is not followed by one that is many times its size.
+        let mut due: Option<Instant> = None;
         loop {
-            let (index, slice) = match wait.for_next(all.next()).await? {
+            let pause = due.map_or(wait.heartbeat, |due| due.saturating_duration_since(Instant::now()));
+            let (index, slice) = match wait.up_to(pause, all.next()).await? {
                 Woken::By(Some(next)) => next,
                 Woken::By(None) => break,
                 Woken::Silence => {
-                    yield WatchItem::Heartbeat;
+                    yield match due.take() {
+                        Some(_) => WatchItem::Cursor(cursor_of(&digest, &positions)),
+                        None => WatchItem::Heartbeat,
+                    };
                     continue;
                 }
             };
@@ -209,18 +221,22 @@ fn named(followers: Vec<EventFollower>, digest: String, wait: Wait) -> WatchStre
                 Ok(slice) => {
                     positions[index] = slice.last_sequence();
                     yield WatchItem::Slice(slice);
-                    yield WatchItem::Cursor(cursor_of(&digest, &positions));
+                    if *due.get_or_insert_with(|| Instant::now() + CURSOR_DELAY) <= Instant::now() {
+                        due = None;
+                        yield WatchItem::Cursor(cursor_of(&digest, &positions));
+                    }
                 }
                 Err(error) => {
                     // After damage the reader goes on behind what can no longer be read.
                     if let (Reason::DataLoss, Some(sequence)) = (error.reason(), error.sequence()) {
                         positions[index] = sequence;
-                        yield WatchItem::Cursor(cursor_of(&digest, &positions));
                     }
+                    yield WatchItem::Cursor(cursor_of(&digest, &positions));
                     Err(error)?;
                 }
             }
         }
+        yield WatchItem::Cursor(cursor_of(&digest, &positions));
     })
 }
 
@@ -230,55 +246,86 @@ fn all_of(service: JobService, caller: Principal, since: Option<Timestamp>, wait
     let changes = service.changes(&caller);
     Box::pin(async_stream::try_stream! {
         let mut told = Told::default();
-        yield WatchItem::Cursor(cursor_now());
-        let mut overview = Some(since);
+        // The time before which everything was told; `None` before the first look.
+        let mut told_until = since;
+        let mut is_overview_due = true;
         loop {
-            if let Some(since) = overview.take() {
-                let cursor = cursor_now();
-                for job in newest(&service, &caller, since).await? {
+            if is_overview_due {
+                let now = Timestamp::now();
+                let jobs = match wait.for_next(overview(&service, &caller, told_until)).await? {
+                    Woken::By(jobs) => jobs?,
+                    Woken::Silence => {
+                        yield WatchItem::Heartbeat;
+                        continue;
+                    }
+                };
+                is_overview_due = false;
+                for job in jobs {
                     if told.is_news(&job) {
                         yield WatchItem::Job(Box::new(job));
                     }
                 }
-                yield WatchItem::Cursor(cursor);
+                told_until = Some(now);
+                yield WatchItem::Cursor(cursor_at(now));
             }
-            match next_change(&wait, &changes).await? {
-                Woken::Silence => yield WatchItem::Heartbeat,
-                Woken::By(Changes::Many) => overview = Some(Some(Timestamp::default())),
-                Woken::By(Changes::Jobs(job_ids)) => {
-                    let cursor = cursor_now();
-                    for job_id in job_ids {
-                        let job = service.changed_job(&caller, &job_id).await?;
-                        if let Some(job) = job.filter(|job| told.is_news(job)) {
-                            yield WatchItem::Job(Box::new(job));
+            let job_ids = match wait.for_next(changes.next()).await? {
+                Woken::By(Changes::Jobs(job_ids)) => job_ids,
+                Woken::By(Changes::Many) => {
+                    is_overview_due = true;
+                    continue;
+                }
+                Woken::Silence => {
+                    yield WatchItem::Heartbeat;
+                    continue;
+                }
+            };
+            let (now, mut is_all_told) = (Timestamp::now(), true);
+            for job_id in job_ids {
+                // The store may be stuck, and the way out does not lead through it.
+                let changed = {
+                    let mut change = std::pin::pin!(service.changed_job(&caller, &job_id));
+                    loop {
+                        match wait.for_next(change.as_mut()).await? {
+                            Woken::By(changed) => break changed?,
+                            Woken::Silence => yield WatchItem::Heartbeat,
                         }
                     }
-                    yield WatchItem::Cursor(cursor);
+                };
+                let Some(ChangedJob { job, is_stored }) = changed else { continue };
+                if !is_stored {
+                    is_all_told = false;
+                    changes.again(job_id);
                 }
+                if told.is_news(&job) {
+                    yield WatchItem::Job(Box::new(job));
+                }
+            }
+            if is_all_told {
+                told_until = Some(now);
+                yield WatchItem::Cursor(cursor_at(now));
             }
         }
     })
 }
 
-async fn next_change(wait: &Wait, changes: &JobChanges) -> Result<Woken<Changes>> {
-    wait.for_next(changes.next()).await
-}
-
-/// Returns the caller's newest jobs that have not ended, or ended not long before `since` or later; oldest first.
-async fn newest(service: &JobService, caller: &Principal, since: Option<Timestamp>) -> Result<Vec<Job>> {
+/// Returns the caller's jobs that have not ended, and of the newest ones those that ended not long before `since` or later;
+/// oldest first.
+async fn overview(service: &JobService, caller: &Principal, since: Option<Timestamp>) -> Result<Vec<Job>> {
     let page = service.list(caller, &Filter::default(), NEWEST, "", false).await?;
     let overlap = i64::try_from(OVERLAP.as_secs()).unwrap_or(0);
-    let mut jobs: Vec<Job> = page
-        .jobs
-        .into_iter()
-        .filter(|job| match (job.end_time, since) {
-            (None, _) => true,
-            (Some(ended), Some(since)) => ended.seconds + overlap >= since.seconds,
-            (Some(_), None) => false,
-        })
-        .collect();
-    jobs.reverse();
-    Ok(jobs)
+    let is_wanted = |job: &Job| match (job.end_time, since) {
+        (None, _) => true,
+        (Some(ended), Some(since)) => ended.seconds + overlap >= since.seconds,
+        (Some(_), None) => false,
+    };
+    let mut jobs: BTreeMap<String, Job> =
+        page.jobs.into_iter().filter(is_wanted).map(|job| (job.job_id.clone(), job)).collect();
+    // A job that waits for a person may be older than the newest ones.
+    for job in service.unfinished(caller) {
+        jobs.entry(job.job_id.clone()).or_insert(job);
+    }
+    // Ids begin with the time.
+    Ok(jobs.into_values().collect())
 }
 
 /// What was said last of each job, in order not to say the same twice.
@@ -316,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_time_is_read_as_it_was_written() {
-        let now = time_of(&cursor_now()).unwrap();
+        let now = time_of(&cursor_at(Timestamp::now())).unwrap();
         assert!(now.seconds > 1_700_000_000);
         for wrong in ["", "m", "m1", "m1.x", "m1.1000", "e1.2", "mx.000"] {
             assert_eq!(time_of(wrong), None, "{wrong}");

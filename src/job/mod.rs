@@ -32,9 +32,9 @@ pub(crate) use normalization::MAX_ARGUMENTS_BYTES;
 pub(crate) use normalization::normal;
 pub(crate) use readiness::NotReadyCause;
 pub(crate) use result::WholeResult;
-pub(crate) use service::{JobPage, JobService};
+pub(crate) use service::{ChangedJob, JobPage, JobService};
 pub(crate) use submit::{Submission, Submitted};
-pub(crate) use watchers::{Changes, JobChanges};
+pub(crate) use watchers::Changes;
 pub(crate) use worker::{AgentWorker, Assignment};
 
 // The journal types that doors name, re-exported so that doors import nothing below this module.

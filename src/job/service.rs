@@ -2,6 +2,8 @@
 
 mod reads;
 
+pub(crate) use reads::ChangedJob;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
@@ -47,7 +49,7 @@ struct JobServiceInner {
     /// Notified when a job ends, so that retention runs at once.
     retention_due: Notify,
     readiness: Readiness,
-    watchers: Watchers,
+    watchers: Arc<Watchers>,
 }
 
 /// A page of a job listing.
@@ -93,7 +95,7 @@ impl JobService {
             closing: CancellationToken::new(),
             retention_due: Notify::new(),
             readiness: Readiness::default(),
-            watchers: Watchers::default(),
+            watchers: Arc::default(),
         };
         let service = Self { inner: Arc::new(inner) };
         service.recover().await;

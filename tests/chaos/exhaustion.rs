@@ -139,6 +139,8 @@ async fn full_disk_holds_nothing_up() {
     let kept = gateway.submit(&run("ok", "kept")).await;
     let kept_events = gateway.events(&kept).await;
     let cancelled = gateway.submit(&run("flood 32", "cancelled")).await;
+    let mut watcher =
+        crate::support::SseReader::try_open_at(&gateway.address, "/api/v1/watch", "", &[]).await.unwrap();
     let mut body = run("flood 32", "late");
     body["timeout_seconds"] = json!(4);
     let late = gateway.submit(&body).await;
@@ -159,6 +161,18 @@ async fn full_disk_holds_nothing_up() {
         let job = gateway.job(job_id).await;
         assert_eq!((&job["state"], &job["error"]["reason"]), (&json!(state), &json!(reason)), "{job}");
     }
+
+    // Whoever watches all jobs is told of both ends, which were stored long after they came.
+    let mut told = std::collections::BTreeMap::new();
+    while told.get(&cancelled) != Some(&json!("CANCELLED")) || told.get(&late) != Some(&json!("FAILED")) {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(30), watcher.next_raw()).await;
+        let event = next.expect("both ends are told").expect("the stream goes on");
+        if let Ok(document) = serde_json::from_str::<Value>(&event.data) {
+            let job = &document["data"];
+            told.insert(job["job_id"].as_str().unwrap().to_owned(), job["state"].clone());
+        }
+    }
+    drop(watcher);
 
     // And a start, with a job that was cut down in the middle.
     let never = disk.0.join("never").display().to_string();

@@ -30,6 +30,13 @@ assert [event.sequence for event in events] == list(range(1, len(events) + 1))
 submitted = gateway.call("SubmitJob", command).job
 watched = gateway.events("WatchJob", {"job_id": submitted.job_id})
 assert [event.WhichOneof("payload") for event in watched] == names
+many = list(gateway.call("WatchJobs", {"jobs": [{"job_id": submitted.job_id}, {"job_id": job.job_id}]}))
+of_each = {job_id: [m.event.sequence for m in many if m.event.job_id == job_id] for job_id in (submitted.job_id, job.job_id)}
+assert of_each[submitted.job_id] == [event.sequence for event in watched] and of_each[job.job_id], of_each
+assert many[-1].WhichOneof("message") == "cursor"
+again = {"jobs": [{"job_id": submitted.job_id}, {"job_id": job.job_id}], "cursor": many[-1].cursor}
+assert list(gateway.call("WatchJobs", again)) == []
+assert next(iter(gateway.call("WatchJobs"))).WhichOneof("message") in ("job", "cursor")
 assert gateway.call("GetJob", {"job_id": submitted.job_id}).job.last_sequence == len(watched)
 listed = gateway.call("ListJobs", {"page_size": 2})
 assert len(listed.jobs) == 2 and listed.next_page_token

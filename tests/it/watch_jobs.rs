@@ -155,3 +155,33 @@ async fn all_of_a_callers_jobs_are_told_as_their_states_change_and_nobody_elses(
     let (told, _) = read(&mut reader, |documents| has_ended(&before, documents)).await;
     assert!(has_ended(&before, &told));
 }
+
+#[tokio::test]
+async fn a_job_that_waits_is_told_however_many_newer_ones_have_ended() {
+    let gateway = Gateway::mean(Options::default());
+    let waits = gateway.submit_mean(&format!("two-parts {}", gateway.path("go-on").display())).await;
+    gateway.sse(&waits, 0).await.until("on_tool_output").await;
+    let mut last = String::new();
+    for _ in 0..501 {
+        last = gateway.submit(&json!({"tool": "get_system_config", "arguments": {}})).await;
+    }
+    gateway.events(&last).await;
+    let mut reader = watch(&gateway, "", "").await;
+    let (told, _) = read(&mut reader, |documents| !documents.is_empty()).await;
+    assert_eq!(told[0]["data"]["job_id"], json!(waits));
+}
+
+#[tokio::test]
+async fn as_many_jobs_as_are_promised_fit_one_stream_and_one_more_is_refused() {
+    let gateway = Gateway::mean(Options::default());
+    let mut jobs = Vec::new();
+    for _ in 0..65 {
+        jobs.push(gateway.submit(&json!({"tool": "get_system_config", "arguments": {}})).await);
+    }
+    let query = format!("?job={}", jobs[..64].join(","));
+    let (events, cursor) = read(&mut watch(&gateway, &query, "").await, |_| false).await;
+    let ends = events.iter().filter(|event| event["event"] == "end_of_stream").count();
+    assert_eq!((ends, by_job(&events).len()), (64, 64));
+    assert_eq!(watch(&gateway, &query, &cursor).await.status, 204);
+    assert_eq!(watch(&gateway, &format!("?job={}", jobs.join("&job=")), "").await.status, 400);
+}

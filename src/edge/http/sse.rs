@@ -20,7 +20,7 @@ use super::{
     super::{
         Operations,
         disconnect::{DisconnectProbe, DisconnectSignal, PING},
-        events::{EventStream, StreamItem},
+        events::StreamItem,
         problem::to_response,
         requests::RequestGuard,
     },
@@ -30,14 +30,13 @@ use super::{
 };
 use crate::{
     error::{Error, Reason, Result},
-    job::TextForm,
     pb::Door,
     principal::Principal,
     text::{bounded, quoted},
 };
 
 /// Returns a random reconnection delay of 1 to 3 seconds, so that readers do not all come back at once.
-pub(super) fn retry_milliseconds() -> u16 {
+fn retry_milliseconds() -> u16 {
     let mut byte = [0u8];
     match getrandom::fill(&mut byte) {
         Ok(()) => 1000 + u16::from(byte[0]) * 8,
@@ -93,19 +92,27 @@ pub(super) async fn stream(
         }
     }
     let events = operations.stream(follower, request.as_deref(), None);
-    // Sent within the first event's block, because some readers take a separate block for an empty event.
-    let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
-    event_stream(Body::new(SseBody {
-        events,
-        form,
-        preamble: Some(preamble),
-        departure: departed.map(|Extension(departed)| DisconnectProbe::of(departed)),
-    }))
+    let items = tokio_stream::StreamExt::map(events, move |item| match item {
+        Ok(StreamItem::Slice(slice)) => slice.batch.rendered(form).from(slice.from),
+        Ok(StreamItem::Heartbeat(_)) => PING,
+        // The stream ends without `end_of_stream`, so the reason is sent as a comment.
+        Err(error) => comment(&error),
+    });
+    event_stream(items, departed)
 }
 
-/// Returns the response of a stream of server-sent events.
-pub(super) fn event_stream(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
+/// Returns the response of a stream of server-sent events, given as their text.
+pub(super) fn event_stream(
+    items: impl Stream<Item = Bytes> + Send + Unpin + 'static,
+    departed: Option<Extension<DisconnectSignal>>,
+) -> Response<Body> {
+    // Sent within the first event's block, because some readers take a separate block for an empty event.
+    let preamble = Bytes::from(format!("retry: {}\n", retry_milliseconds()));
+    let mut response = Response::new(Body::new(SseBody {
+        items,
+        preamble: Some(preamble),
+        departure: departed.map(|Extension(departed)| DisconnectProbe::of(departed)),
+    }));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -114,14 +121,13 @@ pub(super) fn event_stream(body: Body) -> Response<Body> {
     response
 }
 
-struct SseBody {
-    events: EventStream,
-    form: &'static TextForm,
+struct SseBody<S> {
+    items: S,
     preamble: Option<Bytes>,
     departure: Option<DisconnectProbe>,
 }
 
-impl http_body::Body for SseBody {
+impl<S: Stream<Item = Bytes> + Unpin> http_body::Body for SseBody<S> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -132,20 +138,13 @@ impl http_body::Body for SseBody {
         if let Some(preamble) = self.preamble.take() {
             return Poll::Ready(Some(Ok(Frame::data(preamble))));
         }
-        let next = Pin::new(&mut self.events).poll_next(task);
+        let next = Pin::new(&mut self.items).poll_next(task);
         if next.is_pending()
             && self.departure.as_mut().is_some_and(|departure| departure.poll_due(task).is_ready())
         {
             return Poll::Ready(Some(Ok(Frame::data(PING))));
         }
-        let bytes = match ready!(next) {
-            Some(Ok(StreamItem::Slice(slice))) => slice.batch.rendered(self.form).from(slice.from),
-            Some(Ok(StreamItem::Heartbeat(_))) => PING,
-            // The stream ends without `end_of_stream`, so the reason is sent as a comment.
-            Some(Err(error)) => comment(&error),
-            None => return Poll::Ready(None),
-        };
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
+        Poll::Ready(ready!(next).map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

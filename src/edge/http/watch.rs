@@ -1,11 +1,6 @@
 //! `GET /api/v1/watch`: many jobs as one stream of server-sent events, because a browser has six connections.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context as Task, Poll, ready},
-};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -13,19 +8,18 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use http_body::Frame;
 
 use super::{
     super::{
         Operations,
-        disconnect::{DisconnectProbe, DisconnectSignal, PING},
+        disconnect::{DisconnectSignal, PING},
         problem::to_response,
         requests::RequestGuard,
-        watch_jobs::{WatchItem, WatchStream},
+        watch_jobs::WatchItem,
     },
     query::Pairs,
     render::EVENTS_WITHOUT_IDS,
-    sse::{comment_text, event_stream, retry_milliseconds},
+    sse::{comment_text, event_stream},
 };
 use crate::{
     error::{Error, Result},
@@ -80,18 +74,18 @@ pub(super) async fn watch(
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         }
-        Ok(Some(items)) => event_stream(Body::new(WatchBody {
-            items,
-            preamble: Some(Bytes::from(format!("retry: {}\n", retry_milliseconds()))),
-            departure: departed.map(|Extension(departed)| DisconnectProbe::of(departed)),
-        })),
+        Ok(Some(items)) => {
+            let items = tokio_stream::StreamExt::map(items, |item| match item {
+                Ok(WatchItem::Slice(slice)) => slice.batch.rendered(&EVENTS_WITHOUT_IDS).from(slice.from),
+                Ok(WatchItem::Job(job)) => job_block(&job),
+                // An id without data moves the reader's cursor and is no event (HTML standard, section 9.2.6).
+                Ok(WatchItem::Cursor(cursor)) => Bytes::from(format!("id: {cursor}\n\n")),
+                Ok(WatchItem::Heartbeat) => PING,
+                Err(error) => Bytes::from(comment_text(&error)),
+            });
+            event_stream(items, departed)
+        }
     }
-}
-
-struct WatchBody {
-    items: WatchStream,
-    preamble: Option<Bytes>,
-    departure: Option<DisconnectProbe>,
 }
 
 /// Returns a job as a block of the stream.
@@ -103,34 +97,4 @@ fn job_block(job: &Job) -> Bytes {
     }
     block.extend_from_slice(b"}\n\n");
     Bytes::from(block)
-}
-
-impl http_body::Body for WatchBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(preamble) = self.preamble.take() {
-            return Poll::Ready(Some(Ok(Frame::data(preamble))));
-        }
-        let next = self.items.as_mut().poll_next(task);
-        if next.is_pending()
-            && self.departure.as_mut().is_some_and(|departure| departure.poll_due(task).is_ready())
-        {
-            return Poll::Ready(Some(Ok(Frame::data(PING))));
-        }
-        let bytes = match ready!(next) {
-            Some(Ok(WatchItem::Slice(slice))) => slice.batch.rendered(&EVENTS_WITHOUT_IDS).from(slice.from),
-            Some(Ok(WatchItem::Job(job))) => job_block(&job),
-            // An id without data moves the reader's cursor and is no event (HTML standard, section 9.2.6).
-            Some(Ok(WatchItem::Cursor(cursor))) => Bytes::from(format!("id: {cursor}\n\n")),
-            Some(Ok(WatchItem::Heartbeat)) => PING,
-            Some(Err(error)) => Bytes::from(comment_text(&error)),
-            None => return Poll::Ready(None),
-        };
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
-    }
 }

@@ -12,6 +12,15 @@ use crate::{
 };
 use prost::Message;
 
+/// A job whose state has changed.
+#[derive(Debug)]
+pub(crate) struct ChangedJob {
+    /// The job as it is stored, as a summary.
+    pub(crate) job: Job,
+    /// Whether everything is stored that was written of it when it was asked for. If not, a later state has to be asked for again.
+    pub(crate) is_stored: bool,
+}
+
 /// How long a change of a job may take to be stored before the job is shown as it is.
 const CHANGE_TIME: Duration = Duration::from_secs(5);
 
@@ -39,21 +48,29 @@ impl JobService {
         Ok(job)
     }
 
-    /// Returns the summary of a job once the change that was announced of it is stored, or `None` if it was removed. Waits at
-    /// most 5 seconds for the store, and returns the job as it is stored then.
+    /// Returns a job once the change that was announced of it is stored, or `None` if it was removed. Waits at most 5 seconds
+    /// for the store, and returns the job as it is stored then. Cancel safe.
     ///
     /// # Errors
     /// As [`JobService::get`], apart from [`Reason::JobNotFound`].
-    pub(crate) async fn changed_job(&self, caller: &Principal, job_id: &JobId) -> Result<Option<Job>> {
-        if let Some(live) = self.find_live(caller, job_id) {
-            // What is not stored by then is announced again when the job ends.
-            let _late = tokio::time::timeout(CHANGE_TIME, live.stored()).await;
-        }
+    pub(crate) async fn changed_job(&self, caller: &Principal, job_id: &JobId) -> Result<Option<ChangedJob>> {
+        let is_stored = match self.find_live(caller, job_id) {
+            Some(live) => tokio::time::timeout(CHANGE_TIME, live.stored()).await.is_ok(),
+            None => true,
+        };
         match self.read(caller, job_id).await {
-            Ok(job) => Ok(Some(summary(&job))),
+            Ok(job) => Ok(Some(ChangedJob { job: summary(&job), is_stored })),
             Err(error) if error.reason() == Reason::JobNotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the summaries of the caller's jobs that have not ended and that this process holds, oldest first.
+    pub(crate) fn unfinished(&self, caller: &Principal) -> Vec<Job> {
+        let policy = self.inner.journal.policy();
+        let live: Vec<_> =
+            self.live().values().filter(|live| policy.may_access(caller, &live.caller)).cloned().collect();
+        live.iter().map(|live| summary(&live.stored_snapshot())).collect()
     }
 
     async fn read(&self, caller: &Principal, job_id: &JobId) -> Result<Job> {
