@@ -1,13 +1,19 @@
 //! The composition root: the only place that names concrete stores and engines.
 
-use std::{collections::BTreeMap, io::ErrorKind, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::{self, Autodetect, Planner},
-    config::Config,
+    config::{Config, Loaded},
     conversation::{ConversationStore, KeyedNames, Layout, upgrade},
     descriptors,
     edge::{self, Addresses, Capacity, HeaderPolicy, Server},
@@ -17,7 +23,9 @@ use crate::{
     job::{AgentWorker, DirectoryService, JobService, NotReadyCause},
     journal::{self, Catalogue, EmbeddedStore, EventLog, Journal, JournalParts, MemoryStore},
     llm,
+    logging::LogFilter,
     mcp::{AgentTools, ExternalServers, InProcessClient, McpHandler},
+    operators::{OperatorSocket, Reloadable, Reloader},
     principal::{OwnersOnly, Policy, Principal},
     secret::{Secret, masked_url},
     task::Group,
@@ -277,6 +285,8 @@ pub struct App {
     addresses: Addresses,
     delay: Duration,
     grace: Duration,
+    group: Group,
+    data_root: PathBuf,
 }
 
 impl App {
@@ -326,7 +336,34 @@ impl App {
             addresses,
             delay: Duration::from_secs(server.shutdown_delay_seconds.into()),
             grace: Duration::from_secs(server.shutdown_grace_seconds.into()),
+            group,
+            data_root: config.storage.path.clone(),
         })
+    }
+
+    /// Returns a reloader of this gateway's configuration, and answers operators on the socket in its data root until it shuts
+    /// down. `load` reads the sources of `loaded` again.
+    pub(crate) fn reloader(
+        &self,
+        loaded: Loaded,
+        load: impl Fn() -> Result<Loaded> + Send + Sync + 'static,
+        log: LogFilter,
+    ) -> Reloader {
+        let parts = Reloadable {
+            log,
+            service: self.core.service.clone(),
+            conversations: self.core.directory_service.toolbox().conversations().clone(),
+        };
+        let reloader = Reloader::new((loaded.config, loaded.explained), load, parts);
+        match OperatorSocket::bind(&self.data_root) {
+            Ok(socket) => {
+                self.group.spawn("operators", socket.serve(reloader.clone(), self.stop.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "there is no socket for operators; only the signal HUP reloads the configuration");
+            }
+        }
+        reloader
     }
 
     /// Returns the addresses of the two listeners.

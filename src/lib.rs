@@ -23,6 +23,7 @@ pub(crate) mod llm;
 pub(crate) mod logging;
 pub(crate) mod loopback;
 pub(crate) mod mcp;
+pub(crate) mod operators;
 pub mod pb;
 pub mod principal;
 #[cfg(any(test, fuzzing))]

@@ -1,10 +1,10 @@
 //! The gateway's own log.
 
-use std::io::IsTerminal;
+use std::{fmt, io::IsTerminal, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::EnvFilter;
 
 /// The `telemetry` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,29 +34,65 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts the log, on standard error.
-///
-/// # Errors
-/// A sentence if `telemetry.log` is not a valid filter, or a log was started before.
-pub(crate) fn start(config: &Config) -> Result<(), String> {
+/// Replaces the filter of the running log.
+#[derive(Clone)]
+pub(crate) struct LogFilter(Arc<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+
+impl fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogFilter")
+    }
+}
+
+impl LogFilter {
+    /// Applies the filter of a configuration; its format stays as it was.
+    ///
+    /// # Errors
+    /// A sentence if `telemetry.log` is not a valid filter; the filter stays as it was then.
+    pub(crate) fn set(&self, config: &Config) -> Result<(), String> {
+        (self.0)(filter(config)?)
+    }
+}
+
+fn filter(config: &Config) -> Result<EnvFilter, String> {
     // The MCP library logs clients' mistakes, and addresses that contain keys; what an operator needs is logged by the
     // gateway itself. A filter that names the library shows its lines.
     let filter =
         if config.log.contains("rmcp") { config.log.clone() } else { format!("rmcp=off,{}", config.log) };
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("telemetry.log: {error}"))?;
+    EnvFilter::try_new(filter).map_err(|error| format!("telemetry.log: {error}"))
+}
+
+/// Starts the log, on standard error. Returns what replaces its filter.
+///
+/// # Errors
+/// A sentence if `telemetry.log` is not a valid filter, or a log was started before.
+pub(crate) fn start(config: &Config) -> Result<LogFilter, String> {
     let is_terminal = std::io::stderr().is_terminal();
     let is_json = match config.log_format {
         LogFormat::Auto => !is_terminal,
         LogFormat::Human => false,
         LogFormat::Json => true,
     };
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(config)?)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal);
     // A panic is one line of the log, whoever catches it; its text is bounded, because it may be foreign.
     std::panic::set_hook(Box::new(|panic| {
         let words = panic.payload_as_str().unwrap_or("no words");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, words = crate::text::bounded(words, 1000), "a part of the gateway panicked");
     }));
-    let started = if is_json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
-    started.map_err(|error| error.to_string())
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| error.to_string();
+    if is_json {
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.try_init().map_err(failed)?;
+        Ok(LogFilter(Arc::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))))
+    } else {
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.try_init().map_err(failed)?;
+        Ok(LogFilter(Arc::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))))
+    }
 }

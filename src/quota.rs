@@ -36,6 +36,11 @@ impl Quota {
         Self { bounds, held: BTreeMap::new(), total: 0 }
     }
 
+    /// Replaces the bounds. What is held already stays held, also beyond them.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     /// Returns how much all callers hold together.
     pub fn total(&self) -> usize {
         self.total

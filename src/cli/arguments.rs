@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
-    configuration, conversations, doctor, global::GlobalArguments, jobs, mcp, overview, reference, run, serve,
+    configuration, conversations, doctor, global::GlobalArguments, jobs, mcp, overview, reference, run,
+    serve, storage,
 };
 use crate::error::Result;
 
@@ -39,8 +40,10 @@ pub(super) enum Command {
     Conversations(conversations::Arguments),
     /// Serve the tools to an MCP client on standard input and output
     Mcp(mcp::Arguments),
-    /// Look at the configuration
+    /// Look at the configuration, and have a running gateway read it again
     Config(configuration::Arguments),
+    /// Look at the stored jobs of this machine
+    Storage(storage::Arguments),
     /// Print the completions for a shell
     Completions(reference::CompletionsArguments),
     /// Write the manual pages
@@ -71,7 +74,8 @@ pub(super) async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Doctor(arguments)) => doctor::doctor(&global, &arguments).await,
         Some(Command::Conversations(arguments)) => conversations::conversations(&global, arguments).await,
         Some(Command::Mcp(arguments)) => Box::pin(mcp::mcp(&global, &arguments)).await,
-        Some(Command::Config(arguments)) => configuration::configuration(&global, &arguments),
+        Some(Command::Config(arguments)) => configuration::configuration(&global, &arguments).await,
+        Some(Command::Storage(arguments)) => storage::storage(&global, &arguments).await,
         Some(Command::Completions(arguments)) => Ok(reference::completions(&arguments, Arguments::command())),
         Some(Command::Man(arguments)) => reference::man(&arguments, Arguments::command()),
         // Normally handled before this parser, unless a global flag came first.

@@ -1,19 +1,18 @@
-//! `config show` and `config check`.
+//! `config show|check|schema|reload`.
 
 use std::{os::unix::fs::PermissionsExt, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use serde_json::Value;
-
 use super::{
     global::{GlobalArguments, not_valid},
+    output::{OutputArguments, OutputFormat},
     print,
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, masked},
     error::{Error, Result},
-    secret::{MASK, is_secret_name, masked_url},
+    operators::{ReloadReport, SettingChange, ask_to_reload},
     text::shown,
 };
 
@@ -31,24 +30,17 @@ enum Command {
     Check,
     /// Print the JSON Schema of a configuration file, for editors
     Schema,
+    /// Have the running gateway read its configuration again, and say what it took
+    ///
+    /// It reads the files and variables that it was started with, and applies the log's filter, the limits and the retention of
+    /// jobs and conversations. What needs a restart is listed; a mistake changes nothing.
+    Reload(ReloadArguments),
 }
 
-/// Returns a value with its secrets masked: text under a secret's name, secrets in URLs, and every value of
-/// headers and environments.
-fn masked(name: &str, value: &Value) -> Value {
-    match value {
-        Value::String(text) if is_secret_name(name) && !text.is_empty() => Value::from(MASK),
-        // Hosted servers accept keys in the query.
-        Value::String(text) if name.ends_with("url") => Value::from(masked_url(text)),
-        Value::Object(fields) if matches!(name, "headers" | "environment") => {
-            fields.keys().map(|field| (field.clone(), Value::from(MASK))).collect()
-        }
-        Value::Object(fields) => {
-            fields.iter().map(|(field, value)| (field.clone(), masked(field, value))).collect()
-        }
-        Value::Array(items) => items.iter().map(|item| masked(name, item)).collect(),
-        other => other.clone(),
-    }
+#[derive(Debug, Args)]
+struct ReloadArguments {
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 /// Returns notes on the engine's and the backups' directories that other users of this machine can access, as
@@ -77,8 +69,24 @@ fn open_to_others(config: &Config) -> Vec<String> {
     notes
 }
 
-pub(super) fn configuration(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
-    match arguments.command {
+fn show_report(report: &ReloadReport) {
+    for note in &report.notes {
+        print::to_stderr(&format!("note: {}\n", shown(note)));
+    }
+    let lists = [("changed", &report.taken), ("needs a restart", &report.needs_restart)];
+    for (what, changes) in lists {
+        for SettingChange { key, before, after, origin } in changes {
+            let line = format!("{what}: {key}: {before} -> {after}  # {origin}");
+            print::to_stdout(&format!("{}\n", shown(&line)));
+        }
+    }
+    if report.taken.is_empty() && report.needs_restart.is_empty() {
+        print::to_stdout("nothing has changed\n");
+    }
+}
+
+pub(super) async fn configuration(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.command {
         Command::Check => {
             let loaded = global.load(&[])?;
             print::to_stdout("the configuration is valid\n");
@@ -89,6 +97,17 @@ pub(super) fn configuration(global: &GlobalArguments, arguments: &Arguments) -> 
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).map_err(Error::internal)?;
             print::to_stdout(&format!("{schema}\n"));
+        }
+        Command::Reload(arguments) => {
+            let data_root = global.load_quietly()?.config.storage.path;
+            let report = ask_to_reload(&data_root).await?;
+            match arguments.output.format() {
+                OutputFormat::Table => show_report(&report),
+                OutputFormat::Json | OutputFormat::JsonLines => {
+                    let report = serde_json::to_string(&report).map_err(Error::internal)?;
+                    print::to_stdout(&format!("{report}\n"));
+                }
+            }
         }
         Command::Show => {
             let resolved = global.resolve()?;

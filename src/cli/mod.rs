@@ -24,6 +24,7 @@ mod reference;
 mod remote_run;
 mod run;
 mod serve;
+mod storage;
 mod task_arguments;
 mod terminal;
 

@@ -4,6 +4,7 @@
 //!
 //! *Lives here:* loading and explaining. *May import:* the rooms whose sections it combines. *May not:* contain behaviour.
 
+mod change;
 mod data_root;
 mod files;
 mod load;
@@ -15,6 +16,7 @@ mod values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use change::{can_change, contradictions, masked, with_values};
 pub use load::{Explained, Loaded, Mistakes, Resolved, Sources, load, resolve};
 pub use schema::schema;
 

@@ -35,7 +35,8 @@ pub(super) fn page() -> String {
     let (schema, defaults) = (schema(), serde_json::to_value(Config::default()).unwrap_or_default());
     let mut text = "# Configuration\n\nMade from the program's own schema (`conductor-gateway config schema`); a test holds this page to it. \
                     [`config.yaml`](../config.yaml) is the same as a file to copy, and says where values come from. Each variable may also be \
-                    written with the prefix `CONDUCTOR_GATEWAY_`. Durations may be written as `30s`, `5min`, `2h`, sizes as `512KiB`, `10GiB`.\n"
+                    written with the prefix `CONDUCTOR_GATEWAY_`. Durations may be written as `30s`, `5min`, `2h`, sizes as `512KiB`, `10GiB`. \
+                    `conductor-gateway config reload` applies a changed value of a key with a star (★) while the gateway runs; any other needs a restart.\n"
         .to_owned();
     for (section, described) in schema["properties"].as_object().into_iter().flatten() {
         let about = described["description"].as_str().unwrap_or_default();
@@ -47,7 +48,8 @@ pub(super) fn page() -> String {
             let path = format!("{section}.{key}");
             let default = tree::get(&defaults, &path).cloned().unwrap_or_default();
             text += &format!(
-                "| `{key}` | `{default}` | `{}` | {} |\n",
+                "| `{key}`{} | `{default}` | `{}` | {} |\n",
+                if super::can_change(&path) { " ★" } else { "" },
                 tree::variable(&path),
                 one_line(property["description"].as_str().unwrap_or_default())
             );

@@ -107,7 +107,7 @@ impl ConversationStore {
                 () = stop.cancelled() => return,
             }
             let expired = match self.conversation_index().await {
-                Ok(index) => index.expired(&self.inner.retention),
+                Ok(index) => index.expired(&self.retention()),
                 Err(error) => {
                     tracing::warn!(cause = error.cause(), "retention could not look at the conversations");
                     continue;

@@ -112,7 +112,7 @@ pub struct ConversationStore {
 #[derive(Debug)]
 pub(super) struct ConversationStoreInner {
     pub(super) layout: Layout,
-    pub(super) retention: ConversationsConfig,
+    retention: Mutex<ConversationsConfig>,
     /// The bounded pool of threads for files that others can write.
     pool: Pool,
     in_use: ConversationUseCounts,
@@ -128,7 +128,7 @@ impl ConversationStore {
     pub fn new(layout: Layout, retention: ConversationsConfig, pool: Pool) -> Self {
         let inner = ConversationStoreInner {
             layout,
-            retention,
+            retention: Mutex::new(retention),
             pool,
             in_use: ConversationUseCounts::default(),
             known: LazyConversationIndex::default(),
@@ -136,6 +136,17 @@ impl ConversationStore {
             settings_writes: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns how long conversations are kept, and how many.
+    pub(super) fn retention(&self) -> ConversationsConfig {
+        lock(&self.inner.retention).clone()
+    }
+
+    /// Replaces the retention, and applies it at once.
+    pub fn reconfigure(&self, retention: ConversationsConfig) {
+        *lock(&self.inner.retention) = retention;
+        self.inner.known.due.notify_one();
     }
 
     /// Returns the paths of everything in the store.

@@ -40,7 +40,6 @@ pub(super) struct AdmissionBounds {
 /// The admission state of all running and queued jobs.
 #[derive(Debug)]
 pub(super) struct Admission {
-    max_queued: quota::Bounds,
     state: Mutex<AdmissionState>,
 }
 
@@ -54,6 +53,7 @@ struct Queued {
 
 #[derive(Debug)]
 struct AdmissionState {
+    max_queued: quota::Bounds,
     running: Quota,
     resting: Quota,
     /// Reading jobs, which need no permit: as many as may run. A further one is admitted as ordinary work.
@@ -186,6 +186,7 @@ impl Drop for QueuedJob {
 impl Admission {
     pub(super) fn new(bounds: AdmissionBounds) -> Self {
         let state = AdmissionState {
+            max_queued: bounds.queued,
             running: Quota::new(bounds.running),
             resting: Quota::new(bounds.resting),
             reading: Quota::new(bounds.running),
@@ -194,7 +195,18 @@ impl Admission {
             waiting: FairQueue::default(),
             is_closed: false,
         };
-        Self { max_queued: bounds.queued, state: Mutex::new(state) }
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Replaces the bounds. What runs, rests or waits already stays; queued jobs for which there is room now start.
+    pub(super) fn set_bounds(&self, bounds: AdmissionBounds) {
+        let mut state = self.state();
+        state.max_queued = bounds.queued;
+        state.running.set_bounds(bounds.running);
+        state.resting.set_bounds(bounds.resting);
+        state.reading.set_bounds(bounds.running);
+        state.promised.set_bounds(bounds.queued);
+        state.start_next();
     }
 
     fn state(&self) -> MutexGuard<'_, AdmissionState> {
@@ -214,7 +226,7 @@ impl Admission {
             )
             .retry_after(Duration::from_secs(5)));
         }
-        let quota::Bounds { most, most_per_caller } = self.max_queued;
+        let quota::Bounds { most, most_per_caller } = state.max_queued;
         // Jobs that can start at once take no room in the queue.
         let room = state.running.room(caller);
         let taken = state.waiting.len() + state.promised.total();
@@ -226,7 +238,7 @@ impl Admission {
                 "{running} jobs run and {waiting} wait, which is all this gateway takes; try again later"
             )));
         }
-        if own > 0 && taken >= self.max_queued.for_holders().saturating_add(room) {
+        if own > 0 && taken >= state.max_queued.for_holders().saturating_add(room) {
             return Err(full(format!(
                 "{own} of your jobs wait already, and the last quarter of the queue is for callers who have none there; try again later"
             )));

@@ -37,7 +37,7 @@ pub struct JobService {
 }
 
 struct JobServiceInner {
-    config: Config,
+    config: Mutex<Arc<Config>>,
     journal: Journal,
     worker: Arc<dyn Worker>,
     admission: Arc<Admission>,
@@ -85,7 +85,7 @@ impl JobService {
     pub async fn start(config: Config, journal: Journal, worker: Arc<dyn Worker>) -> Self {
         let admission = Arc::new(Admission::new(config.bounds()));
         let inner = JobServiceInner {
-            config,
+            config: Mutex::new(Arc::new(config)),
             journal,
             worker,
             admission,
@@ -123,8 +123,16 @@ impl JobService {
         &self.inner.tasks
     }
 
-    pub(super) fn config(&self) -> &Config {
-        &self.inner.config
+    pub(super) fn config(&self) -> Arc<Config> {
+        lock(&self.inner.config).clone()
+    }
+
+    /// Replaces the limits and the retention. Running jobs keep the limits that they started with; the bounds on logs and their
+    /// latest events stay as they were.
+    pub fn reconfigure(&self, config: Config) {
+        self.inner.admission.set_bounds(config.bounds());
+        *lock(&self.inner.config) = Arc::new(config);
+        self.check_retention();
     }
 
     /// Makes retention run at once, so that the disk's bound holds as soon as a job has ended.
@@ -309,17 +317,18 @@ impl JobService {
     }
 
     async fn expire_until_stopped(&self) {
-        let mut interval = tokio::time::interval(self.inner.config.retention_interval());
+        let mut interval = Duration::ZERO;
         loop {
             tokio::select! {
                 // Cancel safe: every branch only waits.
                 biased;
                 () = self.inner.retention_due.notified() => {}
-                _ = interval.tick() => {}
+                () = tokio::time::sleep(interval) => {}
                 () = self.inner.tasks.stopping().cancelled() => return,
             }
-            let removed =
-                self.inner.journal.expire(&self.inner.config.retention(), self.inner.tasks.stopping()).await;
+            let config = self.config();
+            interval = config.retention_interval();
+            let removed = self.inner.journal.expire(&config.retention(), self.inner.tasks.stopping()).await;
             if removed > 0 {
                 tracing::debug!(removed, "retention removed jobs");
             }

@@ -42,9 +42,9 @@ pub use catalogue::{
 };
 pub use claim::Claim;
 pub use config::{Config, Durability, Retention, StoreKind};
-pub use embedded::EmbeddedStore;
 #[cfg(test)]
 pub(crate) use embedded::lossy::LossyDisk;
+pub use embedded::{EmbeddedStore, StoreCheck, check};
 #[cfg(any(test, fuzzing))]
 pub(crate) use embedded::{read_catalogue, read_job_file};
 pub use entry::summary;

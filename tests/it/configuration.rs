@@ -7,7 +7,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{cli::Printed, support::BINARY};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::Printed,
+    support::{BINARY, Gateway, Options, eventually},
+};
 
 fn run_with(arguments: &[&str], directory: &Path, environment: &[(&str, &str)]) -> Printed {
     let output = Command::new(BINARY)
@@ -169,4 +174,85 @@ fn one_data_root_holds_everything() {
         0,
         "nothing is left in the working directory"
     );
+}
+
+/// What can change does, as a whole; what cannot is named, each time; a mistake changes nothing.
+#[tokio::test]
+async fn a_running_gateway_takes_what_can_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    let write = |text: &str| fs::write(&file, text).unwrap();
+    write("jobs:\n  max_running: 1\n  max_queued: 0\n");
+    let root = directory.path().join("engine");
+    crate::support::write_workspace(&root);
+    let options = Options::default()
+        .set("conductor.project_path", root.display())
+        .set("conductor.command", format!("[{}]", crate::support::mean_engine().display()));
+    let mut options = options.with_ledger(&root);
+    options.environment.push(("TELEMETRY_LOG", String::new()));
+    let gateway = Gateway::start_in(std::sync::Arc::new(directory), options);
+    let reload = |arguments: &[&str]| {
+        let all: Vec<&str> = ["config", "reload"].iter().chain(arguments).copied().collect();
+        run_with(&all, gateway.directory.path(), &[])
+    };
+    let go_on = gateway.path("go-on");
+    let first = gateway.submit_mean(&format!("two-parts {}", go_on.display())).await;
+    gateway.sse(&first, 0).await.until("on_tool_output").await;
+    let another = json!({"agent_id": "Mean_Agent", "input_text": "ok"});
+    assert_eq!(gateway.post("/api/v1/stream-execute", &another).await.status, 429);
+    assert_eq!(reload(&[]).stdout, "nothing has changed\n");
+    write(
+        "jobs:\n  max_running: 1\n  max_queued: 1\nserver:\n  heartbeat_seconds: 7\ntelemetry:\n  log: debug\n",
+    );
+    let printed = reload(&["--json"]);
+    assert_eq!(printed.status, 0, "{}", printed.stderr);
+    let report: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(
+        report,
+        json!({
+            "taken": [
+                {"key": "jobs.max_queued", "before": 0, "after": 1, "origin": "config.yaml"},
+                {"key": "telemetry.log", "before": "info", "after": "debug", "origin": "config.yaml"},
+            ],
+            "needs_restart": [{"key": "server.heartbeat_seconds", "before": 15, "after": 7, "origin": "config.yaml"}],
+            "notes": ["data is kept in ./conductor-data, because it is there already"],
+        })
+    );
+    let second = gateway.submit(&another).await;
+    assert_eq!(gateway.job(&second).await["queue_position"], 1);
+    let printed = reload(&[]);
+    assert_eq!(printed.stdout, "needs a restart: server.heartbeat_seconds: 15 -> 7  # config.yaml\n");
+    // A mistake anywhere changes nothing, and all of them are said.
+    write("jobs:\n  max_queued: 9\n  max_running: 0\nserver:\n  prot: 1\n");
+    let printed = reload(&[]);
+    assert_eq!(printed.status, 64, "the command reads the same file");
+    let elsewhere = gateway.path("other.yaml");
+    fs::write(&elsewhere, format!("storage:\n  path: {}\n", gateway.path("conductor-data").display()))
+        .unwrap();
+    let named = ["--config", elsewhere.to_str().unwrap(), "config", "reload"];
+    let printed = run_with(&named, gateway.directory.path(), &[]);
+    assert_eq!(printed.status, 64, "{}", printed.stderr);
+    assert!(printed.stderr.contains("max_running") && printed.stderr.contains("prot"), "{}", printed.stderr);
+    assert_eq!(gateway.post("/api/v1/stream-execute", &another).await.status, 429, "the queue is as it was");
+    // The signal does the same.
+    write("jobs:\n  max_running: 1\n  max_queued: 2\n");
+    gateway.signal(rustix::process::Signal::HUP);
+    eventually(std::time::Duration::from_secs(5), "the third is taken", async || {
+        gateway.post("/api/v1/stream-execute", &another).await.status == 200
+    })
+    .await;
+    let socket = gateway.path("conductor-data/operators.sock");
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::write(&go_on, "").unwrap();
+    gateway.events(&second).await;
+    // A socket that a killed gateway left is replaced, and a stopped gateway leaves none.
+    let mut gateway = gateway.crash_and_restart();
+    assert!(socket.exists());
+    assert_eq!(run_with(&named, gateway.directory.path(), &[]).status, 0);
+    gateway.signal(rustix::process::Signal::TERM);
+    assert!(gateway.wait(std::time::Duration::from_secs(20)).is_some());
+    assert!(!socket.exists());
+    let printed = run_with(&named, gateway.directory.path(), &[]);
+    assert_eq!(printed.status, 69, "{}", printed.stderr);
+    assert!(printed.stderr.contains("no gateway answers at"), "{}", printed.stderr);
 }

@@ -113,6 +113,13 @@ async fn a_damaged_store_starts_and_says_what_is_lost() {
             && gateway.job(&kept).await["expire_time"].is_string()
     })
     .await;
+    let check = || crate::cli::run(&["storage", "check", "--json"], Some(gateway.directory.path()));
+    let printed = check();
+    let whole: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(
+        (printed.status, &whole["is_whole"], &whole["ended"], &whole["unfinished"]),
+        (0, &json!(true), &json!(2), &json!(0))
+    );
     let path = gateway.path("conductor-data/jobs").join(&damaged);
     let mut bytes = std::fs::read(&path).unwrap();
     let at = bytes.windows(13).position(|window| window == b"on_tool_start").unwrap_or(bytes.len() / 2);
@@ -121,6 +128,19 @@ async fn a_damaged_store_starts_and_says_what_is_lost() {
     let catalogue = gateway.path("conductor-data/catalogue");
     let bytes = std::fs::read(&catalogue).unwrap();
     std::fs::write(&catalogue, &bytes[..bytes.len() - 3]).unwrap();
+    // A check beside the running gateway finds it, names the job and the events, and writes nothing.
+    let printed = check();
+    let found: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!((printed.status, &found["is_whole"]), (74, &json!(false)), "{found}");
+    let damage = found["damage"].as_array().unwrap();
+    assert_eq!(damage.len(), 1, "{found}");
+    assert!(damage[0]["job_id"] == json!(damaged) && damage[0]["first_lost_sequence"].is_u64(), "{found}");
+    assert_eq!(found["notes"].as_array().unwrap().len(), 1, "the catalogue's torn end is none: {found}");
+    assert!(!gateway.path("conductor-data/damaged").exists());
+    let (file, away) = (gateway.path("conductor-data/jobs").join(&kept), gateway.path("away"));
+    std::fs::rename(&file, &away).unwrap();
+    assert!(check().stdout.contains("its file is missing"));
+    std::fs::rename(&away, &file).unwrap();
     let gateway = gateway.crash_and_restart();
     assert!(gateway.log.lock().unwrap().contains("damaged"), "the log says it");
     assert_eq!(gateway.events(&kept).await.last().unwrap()["event"], "end_of_stream");

@@ -202,7 +202,7 @@ async fn a_closed_terminal_ends_a_run_and_is_a_line_for_a_service() {
     let mut gateway = Gateway::start();
     gateway.signal(rustix::process::Signal::HUP);
     eventually(Duration::from_secs(5), "it is said", async || {
-        gateway.log.lock().unwrap().contains("nothing to read again")
+        gateway.log.lock().unwrap().contains("no setting was changed")
     })
     .await;
     assert_eq!(gateway.get("/health/ready").await.status, 200);

@@ -36,12 +36,13 @@ const RANKS: &[(&str, u8)] = &[
     ("edge", 7),
     ("config", 8),
     ("logging", 8),
-    ("app", 9),
-    ("cli", 9),
-    ("main", 9),
-    ("lib", 9),
-    ("simulation", 9),
-    ("properties", 9),
+    ("operators", 9),
+    ("app", 10),
+    ("cli", 10),
+    ("main", 10),
+    ("lib", 10),
+    ("simulation", 10),
+    ("properties", 10),
 ];
 /// Imports beyond the ranks, each with its reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[

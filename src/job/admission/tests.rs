@@ -111,3 +111,29 @@ fn open_sessions_have_a_bound_of_their_own() {
     drop(asking);
     assert_eq!(admission.counts(), (0, 0));
 }
+
+/// Wider bounds start what waits; narrower ones end nothing, and hold for what comes.
+#[tokio::test]
+async fn bounds_that_change_hold_from_then_on() {
+    let admission = admission(1, 1);
+    let first = submit(&admission, "a", None).unwrap();
+    let Admitted::Later(mut waits) = submit(&admission, "a", None).unwrap() else { panic!("it runs") };
+    assert!(submit(&admission, "a", None).is_err());
+    let bounds = |most| quota::Bounds { most, most_per_caller: None };
+    let wanted = |running, queued| AdmissionBounds {
+        running: bounds(running),
+        resting: bounds(2),
+        queued: bounds(queued),
+    };
+    admission.set_bounds(wanted(3, 1));
+    let second = waits.turn().await.unwrap();
+    assert_eq!(admission.counts(), (2, 0));
+    admission.set_bounds(wanted(1, 2));
+    assert_eq!(admission.counts(), (2, 0));
+    let third = submit(&admission, "b", None).unwrap();
+    assert!(!runs(&third));
+    drop(second);
+    assert_eq!(admission.counts(), (1, 1), "one runs, which is all there may be");
+    drop(first);
+    assert_eq!(admission.counts(), (1, 0));
+}

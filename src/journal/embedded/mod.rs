@@ -18,6 +18,7 @@
 //! its latest claim.
 
 mod catalogue;
+mod check;
 mod claim;
 mod directory;
 mod disk;
@@ -48,6 +49,7 @@ use std::{
 };
 
 use catalogue::CatalogueFile;
+pub use check::{StoreCheck, check};
 use directory::Directory;
 #[cfg(test)]
 use disk::Disk;
