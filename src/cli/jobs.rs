@@ -43,6 +43,9 @@ struct ListArguments {
     /// Only jobs with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// Only jobs whose task contains this text
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    text: String,
     /// Only jobs of this conversation
     #[arg(long, default_value = "", value_name = "ID")]
     conversation: String,
@@ -128,8 +131,9 @@ fn request(arguments: &ListArguments) -> Result<pb::ListJobsRequest> {
         })?;
         labels.insert(key.to_owned(), value.to_owned());
     }
-    let (conversation_id, view) = (arguments.conversation.clone(), pb::JobView::Full as i32);
-    Ok(pb::ListJobsRequest { states, labels, conversation_id, view, ..Default::default() })
+    let (conversation_id, text) = (arguments.conversation.clone(), arguments.text.clone());
+    let view = pb::JobView::Full as i32;
+    Ok(pb::ListJobsRequest { states, labels, conversation_id, text, view, ..Default::default() })
 }
 
 /// Prints jobs page by page; a page contains fewer than requested if its jobs are large.

@@ -20,6 +20,7 @@ mod result;
 mod run;
 mod service;
 mod submit;
+mod title;
 mod watchers;
 pub(crate) mod worker;
 

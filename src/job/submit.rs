@@ -10,6 +10,7 @@ use super::{
     admission::Admitted,
     live_job::LiveJob,
     normalization::{NormalizedTask, normal},
+    title::title_of,
 };
 use crate::{
     agent,
@@ -78,6 +79,7 @@ impl JobService {
         let job_id = JobId::generate()?;
         let job = Job {
             job_id: job_id.to_string(),
+            title: title_of(&task),
             state: JobState::Queued as i32,
             task: Some(task),
             options: Some(options),

@@ -108,6 +108,8 @@ pub struct Filter {
     pub labels: BTreeMap<String, String>,
     /// Jobs of this conversation.
     pub conversation_id: String,
+    /// Jobs whose title contains this text, whatever its case.
+    pub text: String,
 }
 
 /// Which jobs a page of a listing holds.

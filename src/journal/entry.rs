@@ -70,6 +70,7 @@ pub(super) fn encoded_summary(options: Option<TaskOptions>, job: &Job) -> Box<[u
         expire_time: job.expire_time,
         cancel_request_time: job.cancel_request_time,
         usage: job.usage.clone(),
+        title: job.title.clone(),
         ..Job::default()
     };
     kept.encode_to_vec().into()
@@ -111,8 +112,10 @@ impl IndexEntry {
         }
     }
 
-    pub(super) fn options(&self) -> Option<TaskOptions> {
-        Job::decode(&*self.summary).unwrap_or_default().options
+    /// Returns what the summary says that an end need not repeat: the options and the title.
+    pub(super) fn asked(&self) -> (Option<TaskOptions>, String) {
+        let kept = Job::decode(&*self.summary).unwrap_or_default();
+        (kept.options, kept.title)
     }
 
     pub(super) fn job(&self, job_id: &JobId) -> Job {
@@ -132,11 +135,13 @@ impl IndexEntry {
         if !filter.states.is_empty() && !filter.states.contains(&self.state) {
             return false;
         }
-        if filter.labels.is_empty() && filter.conversation_id.is_empty() {
+        if filter.labels.is_empty() && filter.conversation_id.is_empty() && filter.text.is_empty() {
             return true;
         }
-        let options = Job::decode(&*self.summary).unwrap_or_default().options.unwrap_or_default();
-        (filter.conversation_id.is_empty() || filter.conversation_id == options.conversation_id)
+        let (options, title) = self.asked();
+        let options = options.unwrap_or_default();
+        (filter.text.is_empty() || title.to_lowercase().contains(&filter.text.to_lowercase()))
+            && (filter.conversation_id.is_empty() || filter.conversation_id == options.conversation_id)
             && filter.labels.iter().all(|(key, value)| options.labels.get(key) == Some(value))
     }
 }

@@ -163,8 +163,10 @@ impl Index {
         let Some(entry) = self.jobs.get(job_id) else { return };
         // The catalogue omits the options from an end.
         let known = job.options.as_ref().filter(|options| **options != TaskOptions::default()).cloned();
-        let options = known.or_else(|| entry.options());
-        self.mark_ended(job_id, Some(encoded_summary(options, job)), end);
+        let (options, title) = entry.asked();
+        let title = if job.title.is_empty() { title } else { job.title.clone() };
+        let job = Job { title, ..job.clone() };
+        self.mark_ended(job_id, Some(encoded_summary(known.or(options), &job)), end);
     }
 
     /// Marks a job as lost. A job that had not ended is given an end in the state INTERRUPTED.
@@ -175,13 +177,15 @@ impl Index {
             return;
         }
         let created = Job::decode(&*entry.summary).unwrap_or_default().create_time;
+        let (options, title) = entry.asked();
         let end = Job {
             state: JobState::Interrupted as i32,
             create_time: created,
             end_time: created,
+            title,
             ..Job::default()
         };
-        let summary = encoded_summary(self.jobs.get(job_id).and_then(|entry| entry.options()), &end);
+        let summary = encoded_summary(options, &end);
         self.mark_ended(job_id, Some(summary), EndSummary::new(&end, 0, true));
     }
 

@@ -346,3 +346,33 @@ async fn listings_are_bounded_in_bytes() {
     assert!(pages > 1, "one page holds less than all");
     assert_eq!(gateway.get("/api/v1/jobs?view=all").await.status, 400);
 }
+
+/// A job is recognised by its title, in a listing too, and found by it: while it runs, after its end, after a restart.
+#[tokio::test]
+async fn a_listing_shows_and_finds_jobs_by_their_title() {
+    let gateway = Gateway::start();
+    let command = gateway.submit(&json!({"command": "list\n the  agents"})).await;
+    let run =
+        gateway.submit(&json!({"agent_id": "CodeReviewer_Agent", "input_text": "Find the Ümlaut"})).await;
+    let call = gateway.submit(&json!({"tool": "get_system_config", "arguments": {}})).await;
+    for job_id in [&command, &run, &call] {
+        gateway.events(job_id).await;
+    }
+    let gateway = gateway.crash_and_restart();
+    let listed = gateway.get("/api/v1/jobs").await.json();
+    let titles: Vec<&Value> = listed["jobs"].as_array().unwrap().iter().map(|job| &job["title"]).collect();
+    assert_eq!(titles, ["get_system_config", "CodeReviewer_Agent: Find the Ümlaut", "list the agents"]);
+    assert_eq!(gateway.job(&run).await["title"], titles[1].clone());
+    for (text, found) in [("%C3%BCmlaut", vec![&run]), ("AGENT", vec![&run, &command]), ("nothing", vec![])] {
+        let listed = gateway.listed(&format!("text={text}")).await;
+        assert_eq!(listed.iter().collect::<Vec<_>>(), found, "{text}");
+    }
+    let request = pb::ListJobsRequest { text: "SYSTEM".into(), ..Default::default() };
+    let listed = gateway.grpc().await.list_jobs(request).await.unwrap().into_inner();
+    assert_eq!(listed.jobs.iter().map(|job| &job.job_id).collect::<Vec<_>>(), [&call]);
+    let printed = crate::cli::run(
+        &["jobs", "list", "--text", "ümlaut", "--server", &gateway.url()],
+        Some(gateway.directory.path()),
+    );
+    assert_eq!(printed.stdout.lines().count(), 2, "{}", printed.stdout);
+}

@@ -78,7 +78,8 @@ impl GrpcGateway {
                 }
             }
         }
-        let filter = Filter { states, labels: request.labels, conversation_id: request.conversation_id };
+        let pb::ListJobsRequest { labels, conversation_id, text, .. } = request;
+        let filter = Filter { states, labels, conversation_id, text };
         let range = (request.page_size, request.page_token.as_str());
         let page = self.operations.jobs(&caller, &filter, range, view).await?;
         Ok(pb::ListJobsResponse { jobs: page.jobs, next_page_token: page.next_page_token })

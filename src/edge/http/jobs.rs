@@ -235,7 +235,12 @@ fn filter(query: &Pairs) -> Result<Filter> {
             }
         }
     }
-    Ok(Filter { states, labels, conversation_id: query.one("conversation_id")?.to_owned() })
+    Ok(Filter {
+        states,
+        labels,
+        conversation_id: query.one("conversation_id")?.to_owned(),
+        text: query.one("text")?.to_owned(),
+    })
 }
 
 /// Returns how much of each job a listing should contain.
@@ -248,7 +253,7 @@ fn view(query: &Pairs) -> Result<JobView> {
     }
 }
 
-/// `GET /api/v1/jobs?state=&label=&conversation_id=&page_size=&page_token=&view=`.
+/// `GET /api/v1/jobs?state=&label=&conversation_id=&text=&page_size=&page_token=&view=`.
 pub(super) async fn list(
     State(operations): SharedOperations,
     Extension(caller): CallerExtension,

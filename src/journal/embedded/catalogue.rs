@@ -51,10 +51,10 @@ fn without_task(record: &JobRecord) -> JobRecord {
     JobRecord { job, ..record.clone() }
 }
 
-/// Returns the terminal job as the catalogue stores it: without its task, options, outcome and question.
+/// Returns the terminal job as the catalogue stores it: without its task, options, title, outcome and question.
 fn without_result(job: &Job) -> Job {
     let options = job.options.as_ref().map(|_| TaskOptions::default());
-    Job { task: None, options, outcome: None, question: None, ..job.clone() }
+    Job { task: None, options, outcome: None, question: None, title: String::new(), ..job.clone() }
 }
 
 /// The state in which the end of a catalogue was found.

@@ -85,6 +85,10 @@ impl EndedEntryBuilder {
         let mut key = None;
         for field in Fields(job) {
             let field = field.ok()?;
+            // The title.
+            if field.tag == 20 {
+                summary.extend_from_slice(field.whole);
+            }
             if field.tag == 4 {
                 summary.extend_from_slice(field.whole);
                 key = Some(text(last(field.content, 1)?)?).filter(|key| !key.is_empty());
@@ -179,6 +183,7 @@ mod tests {
             caller: "alice".into(),
             door: Door::Http as i32,
             create_time: at(1),
+            title: "list the agents".into(),
             ..Job::default()
         };
         let ended = Job {
