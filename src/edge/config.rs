@@ -52,6 +52,8 @@ pub struct Config {
     pub shutdown_delay_seconds: u32,
     /// The grace period that running jobs have at shutdown, in seconds.
     pub shutdown_grace_seconds: u32,
+    /// Whether `/` is the console, a page to run and look at jobs; without it a short page names the doors.
+    pub console: bool,
     /// Whether paths and bodies of the earlier gateway are served as its clients know them.
     pub compatibility: bool,
 }
@@ -79,6 +81,7 @@ impl Default for Config {
             max_streams_per_caller: None,
             shutdown_delay_seconds: 0,
             shutdown_grace_seconds: 30,
+            console: true,
             compatibility: true,
         }
     }

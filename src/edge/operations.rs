@@ -80,6 +80,7 @@ pub(super) struct Operations {
     max_body_bytes: u32,
     max_message_bytes: u32,
     is_compatible: bool,
+    has_console: bool,
 }
 
 impl Operations {
@@ -100,6 +101,7 @@ impl Operations {
             max_body_bytes,
             max_message_bytes,
             is_compatible,
+            has_console: config.console,
         }
     }
 
@@ -125,6 +127,11 @@ impl Operations {
     /// Returns whether clients of the earlier gateway are served as they know it.
     pub(super) fn is_compatible(&self) -> bool {
         self.is_compatible
+    }
+
+    /// Returns whether `/` is the console.
+    pub(super) fn has_console(&self) -> bool {
+        self.has_console
     }
 
     /// Returns the most bytes of a body of the HTTP door.

@@ -4,7 +4,7 @@ use conductor_gateway::pb;
 use prost::Message;
 use serde_json::json;
 
-use crate::support::{Gateway, send};
+use crate::support::{Gateway, Options, send};
 
 #[tokio::test]
 async fn health_and_readiness() {
@@ -114,7 +114,8 @@ async fn unknown_methods_are_unimplemented() {
 /// The page at `/` names the doors; a problem leads to the page of its reason, relative to its own path.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_say_what_is_here_and_what_an_error_means() {
-    let gateway = Gateway::start();
+    let gateway = Gateway::start_with(Options::default().set("server.console", false));
+    assert_eq!(gateway.get("/console/app.js").await.status, 404);
     let start = gateway.get("/").await;
     assert_eq!(start.status, 200);
     let policy = start.headers["content-security-policy"].to_str().unwrap();

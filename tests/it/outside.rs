@@ -80,6 +80,36 @@ fn typescript_package() {
     client("typescript_package.py", &Gateway::start());
 }
 
+/// The console in Chromium. `PICTURES=write` renews those of the documentation.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Chromium and Node packages"]
+async fn console_in_a_browser() {
+    let gateway = Gateway::mean(Options::default());
+    let outside = outside();
+    let script = format!("{outside}/console.mjs");
+    // Modules are looked for beside the script.
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/console.mjs"), &script).unwrap();
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pictures");
+    let binary = env!("CARGO_BIN_EXE_conductor-gateway");
+    let mut browser = Command::new("node");
+    browser.arg(script).args([binary, &gateway.url(), pictures.to_str().unwrap()]);
+    tokio::task::block_in_place(|| succeeds("the console", &mut browser));
+    if std::env::var("PICTURES").is_ok_and(|value| value == "write") {
+        for name in ["start", "answer", "question-dark", "question-phone", "failure"] {
+            let kept = format!("{}/docs/pictures/{name}.png", env!("CARGO_MANIFEST_DIR"));
+            std::fs::copy(pictures.join(format!("{name}.png")), kept).unwrap();
+        }
+    }
+}
+
+/// The console's modules have the types that their comments say.
+#[test]
+#[ignore = "needs Node packages"]
+fn console_is_well_typed() {
+    let project = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/console.tsconfig.json");
+    succeeds("types", Command::new(format!("{}/node_modules/.bin/tsc", outside())).args(["-p", project]));
+}
+
 /// What an agent prints cannot break out of its event, whoever parses it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python and Node packages"]

@@ -4,6 +4,7 @@
 
 mod answers;
 mod compatibility;
+mod console;
 mod health;
 mod jobs;
 mod pages;
@@ -39,8 +40,11 @@ use crate::{
 /// Returns the routes of the HTTP door.
 pub(super) fn router(operations: Operations) -> Router {
     let routes = if operations.is_compatible() { compatibility::routes() } else { Router::new() };
+    let routes = match operations.has_console() {
+        true => routes.route("/", get(console::index)).route("/console/{name}", get(console::file)),
+        false => routes.route("/", get(pages::start)),
+    };
     routes
-        .route("/", get(pages::start))
         .route("/docs/errors", get(pages::errors))
         .route("/docs/errors/{reason}", get(pages::error))
         .route("/health", get(health::health))
