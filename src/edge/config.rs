@@ -52,7 +52,7 @@ pub struct Config {
     pub shutdown_delay_seconds: u32,
     /// The grace period that running jobs have at shutdown, in seconds.
     pub shutdown_grace_seconds: u32,
-    /// Whether `/` is the console, a page to run and look at jobs; without it a short page names the doors.
+    /// Whether `/` is the console, a page to run and look at jobs, and `/docs` the reference of the API; without it a short page names the doors.
     pub console: bool,
     /// Whether paths and bodies of the earlier gateway are served as its clients know them.
     pub compatibility: bool,

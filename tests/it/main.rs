@@ -30,6 +30,7 @@ mod limits;
 mod mcp;
 mod mcp_messages;
 mod mean_engine;
+mod openapi;
 mod outside;
 mod privacy;
 mod providers;

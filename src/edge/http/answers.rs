@@ -1,14 +1,63 @@
 //! The JSON answers of this door that are no messages of the contract.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
+use super::contract::reference;
 use crate::{
     job::Conversation,
     pb::{Agent, InputQuestion, Job, JobState, Json, Limits},
 };
 
+/// Returns the schemas of these answers by name.
+pub(super) fn schemas() -> Map<String, Value> {
+    fn schema_of<T: JsonSchema>() -> Value {
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.inline_subschemas = true;
+            settings.meta_schema = None;
+        });
+        settings.into_generator().into_root_schema_for::<T>().to_value()
+    }
+    let named = [
+        ("Executed", schema_of::<Executed<'_>>()),
+        ("Accepted", schema_of::<Accepted<'_>>()),
+        ("JobList", schema_of::<JobList<'_>>()),
+        ("AgentList", schema_of::<AgentList<'_>>()),
+        ("ConversationList", schema_of::<ConversationList<'_>>()),
+        ("Info", schema_of::<Info<'_>>()),
+        ("Health", schema_of::<Health<'_>>()),
+        ("Probe", schema_of::<Probe<'_>>()),
+    ];
+    named.map(|(name, schema)| (name.to_owned(), schema)).into_iter().collect()
+}
+
+fn referred(value: Value) -> Schema {
+    Schema::try_from(value).unwrap_or_default()
+}
+
+fn list_of(name: &str) -> Schema {
+    referred(json!({"type": "array", "items": reference(name)}))
+}
+
+fn jobs(_: &mut SchemaGenerator) -> Schema {
+    list_of("Job")
+}
+
+fn agents(_: &mut SchemaGenerator) -> Schema {
+    list_of("Agent")
+}
+
+fn conversations(_: &mut SchemaGenerator) -> Schema {
+    list_of("Conversation")
+}
+
+fn limits(_: &mut SchemaGenerator) -> Schema {
+    referred(reference("Limits"))
+}
+
 /// Of `POST /execute` for a job that succeeded.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Executed<'a> {
     /// Always `success`.
     pub(super) status: &'static str,
@@ -24,6 +73,7 @@ pub(super) struct Executed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) result_url: Option<String>,
     /// The answer as data; null where it has none.
+    #[schemars(with = "Value")]
     pub(super) structured: Option<&'a Json>,
 }
 
@@ -46,7 +96,7 @@ pub(super) struct AskingJob<'a> {
 }
 
 /// Of `POST /api/v1/stream-execute`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Accepted<'a> {
     /// The job.
     pub(super) job_id: &'a str,
@@ -57,35 +107,39 @@ pub(super) struct Accepted<'a> {
 }
 
 /// Of `GET /api/v1/jobs`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct JobList<'a> {
     /// The jobs, newest first.
+    #[schemars(schema_with = "jobs")]
     pub(super) jobs: &'a [Job],
     /// The token of the next page; empty on the last one.
     pub(super) next_page_token: &'a str,
 }
 
 /// Of `GET /api/v1/agents`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct AgentList<'a> {
     /// The agents, by id.
+    #[schemars(schema_with = "agents")]
     pub(super) agents: &'a [Agent],
     /// The token of the next page; absent on the last one, because most engines have one page of agents.
     #[serde(skip_serializing_if = "str::is_empty")]
+    #[schemars(default)]
     pub(super) next_page_token: &'a str,
 }
 
 /// Of `GET /api/v1/conversations`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ConversationList<'a> {
     /// The caller's own, most recently used first.
+    #[schemars(schema_with = "conversations")]
     pub(super) conversations: &'a [Conversation],
     /// The token of the next page; empty on the last one.
     pub(super) next_page_token: &'a str,
 }
 
 /// Of `GET /api/v1/info`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Info<'a> {
     /// The gateway's version.
     pub(super) version: &'a str,
@@ -110,11 +164,12 @@ pub(super) struct Info<'a> {
     /// Tasks of this process.
     pub(super) live_tasks: u64,
     /// How large things may be.
+    #[schemars(schema_with = "limits")]
     pub(super) limits: Limits,
 }
 
 /// Of `GET /health`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Health<'a> {
     /// Always `healthy`.
     pub(super) status: &'static str,
@@ -137,7 +192,7 @@ pub(super) struct Health<'a> {
 }
 
 /// The agent's part of `GET /health`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct HealthOfAgent<'a> {
     /// `model` or `direct`.
     pub(super) planner: &'a str,
@@ -152,7 +207,7 @@ pub(super) struct HealthOfAgent<'a> {
 }
 
 /// A model server of this machine.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct FoundServer<'a> {
     /// Where it is.
     pub(super) base_url: &'a str,
@@ -163,7 +218,7 @@ pub(super) struct FoundServer<'a> {
 }
 
 /// The addresses in `GET /health`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Endpoints {
     /// gRPC, grpc-web, SSE and JSON.
     pub(super) api: String,
@@ -174,7 +229,7 @@ pub(super) struct Endpoints {
 }
 
 /// Of the probes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Probe<'a> {
     /// `live`, `ready`, or what is against it.
     pub(super) status: &'a str,

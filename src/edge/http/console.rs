@@ -36,6 +36,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// Every file; a test holds the list to the directory.
 const FILES: &[File] = files! {
     "index.html": HTML;
+    "reference.html": HTML;
     "console.css": "text/css; charset=utf-8";
     "icon.svg": "image/svg+xml";
     "api.js": SCRIPT;
@@ -49,6 +50,7 @@ const FILES: &[File] = files! {
     "markdown.js": SCRIPT;
     "model.js": SCRIPT;
     "pages.js": SCRIPT;
+    "reference.js": SCRIPT;
     "run.js": SCRIPT;
     "sse.js": SCRIPT;
     "tasks.js": SCRIPT;
@@ -91,6 +93,14 @@ pub(super) async fn index(request: Request) -> Response<Body> {
     match find("index.html") {
         Some(file) => answer(file, request.headers()),
         None => not_found("index.html"),
+    }
+}
+
+/// `GET /docs`: the reference of this door, which reads `openapi.json`.
+pub(super) async fn reference(request: Request) -> Response<Body> {
+    match find("reference.html") {
+        Some(file) => answer(file, request.headers()),
+        None => not_found("reference.html"),
     }
 }
 

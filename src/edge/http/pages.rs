@@ -8,7 +8,10 @@ use axum::{
 };
 use http::{HeaderValue, Response, header};
 
-use super::super::{Operations, problem::to_response};
+use super::{
+    super::{Operations, problem::to_response},
+    contract::contract,
+};
 use crate::{
     error::{Error, Reason},
     text::quoted,
@@ -70,10 +73,62 @@ pub(super) async fn start(State(operations): State<Arc<Operations>>) -> Response
         ("gRPC, grpc-web", "this address, <code>conductor.gateway.v1.GatewayService</code>, with reflection".to_owned()),
         ("MCP", format!("<code>{}</code>", escaped(&mcp))),
         ("State", "<a href=\"health\">health</a>, <a href=\"health/ready\">health/ready</a>, <a href=\"metrics\">metrics</a>".to_owned()),
-        ("Errors", "<a href=\"docs/errors\">docs/errors</a>".to_owned()),
+        ("API", "<a href=\"openapi.json\">openapi.json</a>, <a href=\"docs/grpc\">docs/grpc</a>, <a href=\"docs/errors\">docs/errors</a>".to_owned()),
     ];
     let rows: String = rows.iter().map(|(name, text)| format!("<dt>{name}</dt><dd>{text}</dd>")).collect();
     page("Conductor Gateway", &format!("<h1>Conductor Gateway</h1><dl>{rows}</dl>"))
+}
+
+/// `GET /docs/grpc`: the calls, messages and enums of the contract, from its comments.
+pub(super) async fn grpc() -> Response<Body> {
+    let contract = contract();
+    let is_type = |name: &str| contract.messages.contains_key(name) || contract.enums.contains_key(name);
+    // A type is a link to its place on the page.
+    let linked = |kind: &str| {
+        let (before, name) = kind.rsplit_once(' ').map_or(("", kind), |(before, name)| (before, name));
+        let name_only = name.trim_end_matches('>');
+        let space = if before.is_empty() { "" } else { " " };
+        match is_type(name_only) {
+            true => format!("{}{space}<a href=\"#{name_only}\">{name_only}</a>", escaped(before)),
+            false => escaped(kind),
+        }
+    };
+    let mut body = "<h1>conductor.gateway.v1.GatewayService</h1><p>The contract, as its proto files say it. The service has reflection: \
+                    <code>grpcurl -plaintext HOST:PORT describe conductor.gateway.v1.GatewayService</code>. \
+                    JSON over HTTP: <a href=\"../openapi.json\">openapi.json</a>.</p><h2>Calls</h2><dl>"
+        .to_owned();
+    for call in &contract.calls {
+        let stream = if call.is_stream { "stream " } else { "" };
+        body += &format!(
+            "<dt><code>{}({}) → {stream}{}</code></dt><dd>{}</dd>",
+            call.name,
+            linked(&call.request),
+            linked(&call.response),
+            escaped(&call.comment)
+        );
+    }
+    body += "</dl><h2>Messages</h2>";
+    for (name, message) in &contract.messages {
+        body += &format!("<h3 id=\"{name}\">{name}</h3><p>{}</p><dl>", escaped(&message.comment));
+        for field in &message.fields {
+            body += &format!(
+                "<dt><code>{} {}</code></dt><dd>{}</dd>",
+                linked(&field.kind),
+                field.name,
+                escaped(&field.comment)
+            );
+        }
+        body += "</dl>";
+    }
+    body += "<h2>Enums</h2>";
+    for (name, described) in &contract.enums {
+        body += &format!("<h3 id=\"{name}\">{name}</h3><p>{}</p><dl>", escaped(&described.comment));
+        for (value, comment) in &described.values {
+            body += &format!("<dt><code>{value}</code></dt><dd>{}</dd>", escaped(comment));
+        }
+        body += "</dl>";
+    }
+    page("The gRPC contract", &body)
 }
 
 /// Returns the section of a reason, without its heading.

@@ -8,10 +8,8 @@ mod events;
 use std::sync::Arc;
 
 use axum::{
-    Router,
     body::Body,
     extract::{Path, Request, State},
-    routing::{get, post},
 };
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -26,15 +24,6 @@ use super::{
 use crate::error::Result;
 
 pub(super) use events::COMPATIBLE_EVENTS;
-
-/// The routes of the earlier gateway.
-pub(super) fn routes() -> Router<Arc<Operations>> {
-    Router::new()
-        .route("/api/agents", get(agents))
-        .route("/api/agents/{agent_id}/execute", post(execute_agent))
-        .route("/conductor/execute", post(execute))
-        .route("/execute-agent", post(execute))
-}
 
 /// An agent as the earlier gateway listed it.
 #[derive(Serialize)]
@@ -51,7 +40,7 @@ struct ListedAgents<'a> {
 }
 
 /// `GET /api/agents`.
-async fn agents(State(operations): State<Arc<Operations>>) -> Response<Body> {
+pub(super) async fn agents(State(operations): State<Arc<Operations>>) -> Response<Body> {
     let answer: Result<_> = async {
         let (mut all, mut token) = (Vec::new(), String::new());
         loop {
@@ -79,7 +68,7 @@ async fn agents(State(operations): State<Arc<Operations>>) -> Response<Body> {
 }
 
 /// `POST /api/agents/{agent_id}/execute`: the agent of the path is told what the body says.
-async fn execute_agent(
+pub(super) async fn execute_agent(
     operations: State<Arc<Operations>>,
     Path(agent_id): Path<String>,
     request: Request,
@@ -88,6 +77,6 @@ async fn execute_agent(
 }
 
 /// `POST /conductor/execute` and `POST /execute-agent`: as `POST /execute`.
-async fn execute(operations: State<Arc<Operations>>, request: Request) -> Response<Body> {
+pub(super) async fn execute(operations: State<Arc<Operations>>, request: Request) -> Response<Body> {
     jobs::execute_compatible(operations, request, None).await
 }
