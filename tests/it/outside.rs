@@ -102,6 +102,41 @@ async fn console_in_a_browser() {
     }
 }
 
+/// Generated requests for every operation of the HTTP door: nothing that its description does not say.
+#[test]
+#[ignore = "needs Python packages"]
+fn generated_requests_over_http() {
+    client("openapi.py", &Gateway::start());
+}
+
+/// Generated messages for every call of the service.
+#[test]
+#[ignore = "needs Python packages"]
+fn generated_messages_over_grpc() {
+    client("grpc_fuzz.py", &Gateway::start());
+}
+
+/// Four grpc-web libraries in Chromium, from a page of another origin.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Chromium and Node packages"]
+async fn grpc_web_libraries_in_a_browser() {
+    let gateway = Gateway::start();
+    let ended = gateway.submit(&json!({"command": "list the agents"})).await;
+    gateway.events(&ended).await;
+    let running = gateway.submit(&json!({"command": "install all templates"})).await;
+    let outside = outside();
+    // Modules are looked for beside the script.
+    let [page, script] = ["grpc_web_page.mjs", "grpc_web_browser.mjs"].map(|name| {
+        let copy = format!("{outside}/{name}");
+        std::fs::copy(format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR")), &copy).unwrap();
+        copy
+    });
+    let contract = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/v1.binpb");
+    let mut browser = Command::new("node");
+    browser.args([script, gateway.url(), contract.into(), ended, running, page]);
+    tokio::task::block_in_place(|| succeeds("grpc-web", &mut browser));
+}
+
 /// The console's modules have the types that their comments say.
 #[test]
 #[ignore = "needs Node packages"]
