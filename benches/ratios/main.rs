@@ -15,6 +15,7 @@ mod live;
 mod mcp;
 mod memory;
 mod model;
+mod plot;
 mod scale;
 mod start;
 mod streams;
@@ -74,38 +75,56 @@ fn main() -> ExitCode {
     let wants = |part: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == part);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut all_hold = true;
-    let mut show = |figures: Vec<Figure>| {
+    let mut lines: Vec<plot::Line> = Vec::new();
+    let mut show = |part: &str, figures: Vec<Figure>| {
         for figure in figures {
             all_hold &= figure.print();
+            let Figure { what, value, floor, is_ratio, .. } = figure;
+            lines.push(plot::Line { part: part.to_owned(), what, value, bound: floor, is_floor: is_ratio });
         }
     };
     if wants("start") {
-        show(runtime.block_on(start::figures()));
+        show("start", runtime.block_on(start::figures()));
     }
     if wants("memory") {
-        show(runtime.block_on(memory::figures()));
+        show("memory", runtime.block_on(memory::figures()));
     }
     if wants("stream") {
-        show(runtime.block_on(streams::one_reader()));
+        show("stream", runtime.block_on(streams::one_reader()));
     }
     if wants("fan-out") {
-        show(runtime.block_on(streams::many_readers()));
+        show("fan-out", runtime.block_on(streams::many_readers()));
     }
     if wants("mcp") {
-        show(runtime.block_on(mcp::figures()));
+        show("mcp", runtime.block_on(mcp::figures()));
     }
     if wants("model") {
-        show(runtime.block_on(model::tokens()));
-        show(runtime.block_on(model::cost()));
+        show("model", runtime.block_on(model::tokens()));
+        show("model", runtime.block_on(model::cost()));
     }
     if wants("live") {
-        show(runtime.block_on(live::figures()));
+        show("live", runtime.block_on(live::figures()));
     }
     if wants("scale") {
-        show(runtime.block_on(scale::figures()));
+        show("scale", runtime.block_on(scale::figures()));
     }
     if wants("jobs") {
-        show(runtime.block_on(start::short_jobs()));
+        show("jobs", runtime.block_on(start::short_jobs()));
+    }
+    if std::env::var("FIGURES").is_ok_and(|value| value == "write") {
+        keep(lines);
     }
     if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Renews the figures of the parts that ran in `docs/figures.txt`, and draws the plot of all of them.
+fn keep(lines: Vec<plot::Line>) {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let known = plot::read(&std::fs::read_to_string(docs.join("figures.txt")).unwrap_or_default());
+    let parts: std::collections::BTreeSet<String> = lines.iter().map(|line| line.part.clone()).collect();
+    let mut all: Vec<plot::Line> =
+        known.into_iter().filter(|line| !parts.contains(&line.part)).chain(lines).collect();
+    all.sort_by(|a, b| a.part.cmp(&b.part));
+    std::fs::write(docs.join("figures.txt"), plot::write(&all)).unwrap();
+    std::fs::write(docs.join("pictures/figures.svg"), plot::draw(&all)).unwrap();
 }

@@ -249,6 +249,35 @@ const tests = {
     await page.close();
   },
 
+  async "the reference shows every operation, and tries them"() {
+    const page = await open(`${url}/docs`);
+    const { paths } = await api("/openapi.json");
+    const operations = Object.values(paths).flatMap((methods) => Object.values(methods).map((one) => one.operationId));
+    await page.locator("#health").waitFor();
+    for (const id of operations) assert.equal(await page.locator(`section#${id}`).count(), 1, id);
+    await accessible(page, "the reference");
+    await picture(page, "reference");
+    const list = page.locator("section#listAgents");
+    await list.getByText("Try it").click();
+    await list.getByLabel("page size").fill("2");
+    await list.getByRole("button", { name: "Send" }).click();
+    await list.getByText("BugHunter_Agent").waitFor();
+    await list.getByRole("button", { name: "Copy as curl" }).click();
+    const curl = await page.evaluate(() => navigator.clipboard.readText());
+    assert.equal(JSON.parse(execFileSync("sh", ["-c", curl], { encoding: "utf8" })).agents.length, 2, curl);
+    const run = page.locator("section#submitJob");
+    await run.getByText("Try it").click();
+    await run.getByLabel("command", { exact: true }).fill("list the agents");
+    await run.getByRole("button", { name: "Send" }).click();
+    await run.getByText("stream_url").waitFor();
+    await page.goto(`${url}/docs#Job`);
+    await page.locator("details#Job[open]").waitFor();
+    await page.goto(`${url}/docs/grpc`);
+    await page.getByText("WatchJobs").first().waitFor();
+    await accessible(page, "the gRPC contract");
+    await page.close();
+  },
+
   async "a hidden tab is told of ends and questions"() {
     await context.grantPermissions(["notifications"], { origin: url });
     const page = await open();

@@ -20,6 +20,7 @@ mod crash;
 mod dependencies;
 mod doors;
 mod engines;
+mod figures;
 mod flow;
 mod golden;
 mod hostile;

@@ -324,6 +324,45 @@ async fn a_real_model_calls_a_tool_and_streams() {
     }
 }
 
+/// What is shipped: made twice it is the same, and dpkg unpacks a binary that runs, its pages and its completions.
+#[test]
+#[ignore = "needs dpkg"]
+fn what_is_shipped_can_be_installed() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let directory = tempfile::tempdir().unwrap();
+    let made = ["one", "two"].map(|name| {
+        let output = directory.path().join(name);
+        let mut dist = Command::new(format!("{root}/docs/deploy/dist"));
+        dist.arg(&output).arg(env!("CARGO_BIN_EXE_conductor-gateway")).env("COMPRESSION", "1");
+        succeeds("dist", &mut dist);
+        std::fs::read_to_string(output.join("SHA256SUMS")).unwrap()
+    });
+    assert_eq!(made[0], made[1]);
+    assert_eq!(made[0].lines().count(), 2, "{}", made[0]);
+    let deb = made[0].split_whitespace().find(|name| name.ends_with(".deb")).unwrap();
+    let scratch = directory.path().join("root");
+    std::fs::create_dir_all(scratch.join("var/lib/dpkg/info")).unwrap();
+    std::fs::create_dir_all(scratch.join("var/lib/dpkg/updates")).unwrap();
+    std::fs::write(scratch.join("var/lib/dpkg/status"), "").unwrap();
+    let mut dpkg = Command::new("dpkg");
+    dpkg.arg(format!("--root={}", scratch.display())).args(["--force-depends", "-i"]);
+    succeeds("dpkg", dpkg.arg(directory.path().join("one").join(deb)));
+    let installed = scratch.join("usr/bin/conductor-gateway");
+    succeeds("the installed binary", Command::new(installed).arg("--version"));
+    for file in [
+        "usr/lib/systemd/system/conductor-gateway.service",
+        "usr/share/man/man1/conductor-gateway-run.1.gz",
+        "usr/share/bash-completion/completions/conductor-gateway",
+        "etc/conductor-gateway/config.yaml",
+        "usr/share/doc/conductor-gateway/copyright",
+    ] {
+        assert!(scratch.join(file).is_file(), "{file}");
+    }
+    let unit =
+        std::fs::read_to_string(scratch.join("usr/lib/systemd/system/conductor-gateway.service")).unwrap();
+    assert!(unit.contains("ExecStart=/usr/bin/conductor-gateway serve") && !unit.contains("/usr/local"));
+}
+
 /// The files of docs/deploy, by the checkers that others use.
 #[test]
 #[ignore = "needs a Python package and systemd"]

@@ -9,10 +9,11 @@ import { plain } from "./text.js";
 const MAX_BLOCKS = 60;
 
 /**
+ * Returns a sentence, with code and strong words.
  * @param {string} text
  * @returns {Node[]}
  */
-function inline(text) {
+export function inline(text) {
   /** @type {Node[]} */
   const nodes = [];
   let from = 0;

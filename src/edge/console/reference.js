@@ -4,6 +4,7 @@
 import { base, get, inWords } from "./api.js";
 import { copyButton, fill, h, put } from "./dom.js";
 import { objectForm } from "./form.js";
+import { inline } from "./markdown.js";
 import { plain } from "./text.js";
 
 /** How much of an answer is shown. */
@@ -45,7 +46,7 @@ function members(schema) {
   const required = new Set(schema.required ?? []);
   return h("dl", { class: "facts" }, Object.entries(schema.properties ?? {}).flatMap(([name, one]) => [
     h("dt", null, h("code", null, name), " ", h("small", null, kind(one), required.has(name) ? "" : ", may be absent")),
-    h("dd", null, one.description ?? "", one.enum && one.enum.length < 20 && [" ", h("code", null, one.enum.join(" | "))])]));
+    h("dd", null, inline(one.description ?? ""), one.enum && one.enum.length < 20 && [" ", h("code", null, one.enum.join(" | "))])]));
 }
 
 /**
@@ -124,7 +125,7 @@ function tryIt(document, method, path, operation) {
 async function draw() {
   /** @type {any} */
   const document = await get("openapi.json");
-  fill(main, h("h1", null, "API reference"), h("p", null, document.info.description), h("p", null, "Refusals that every call may give: ", h("a", { href: "#Problem" }, "Problem"), "."));
+  fill(main, h("h1", null, "API reference"), h("p", null, inline(document.info.description)), h("p", null, "Refusals that every call may give: ", h("a", { href: "#Problem" }, "Problem"), "."));
   /** @type {any[]} */
   const index = [];
   for (const tag of document.tags) {
@@ -137,16 +138,16 @@ async function draw() {
     for (const { path, method, operation } of found) {
       links.append(h("li", null, h("a", { href: `#${operation.operationId}` }, h("span", { class: "title" }, operation.operationId))));
       put(main, h("section", { class: "card", id: operation.operationId, "aria-label": operation.operationId },
-        h("h3", null, h("code", null, `${method.toUpperCase()} ${path}`), operation.deprecated && h("small", null, " deprecated")), h("p", null, operation.summary),
+        h("h3", null, h("code", null, `${method.toUpperCase()} ${path}`), operation.deprecated && h("small", null, " deprecated")), h("p", null, inline(operation.summary)),
         operation.requestBody && h("p", null, "Body: ", kind(operation.requestBody.content["application/json"].schema)),
-        operation.parameters.length > 0 && h("details", null, h("summary", null, `Parameters (${operation.parameters.length})`), h("dl", { class: "facts" }, operation.parameters.flatMap((/** @type {any} */ one) => [h("dt", null, h("code", null, one.name), " ", h("small", null, one.in)), h("dd", null, one.description)]))),
+        operation.parameters.length > 0 && h("details", null, h("summary", null, `Parameters (${operation.parameters.length})`), h("dl", { class: "facts" }, operation.parameters.flatMap((/** @type {any} */ one) => [h("dt", null, h("code", null, one.name), " ", h("small", null, one.in)), h("dd", null, inline(one.description))]))),
         h("details", null, h("summary", null, "Answers"), h("dl", { class: "facts" }, Object.entries(operation.responses).flatMap(([status, /** @type {any} */ response]) => [h("dt", null, status), h("dd", null, Object.values(response.content ?? {}).flatMap((/** @type {any} */ one) => [kind(one.schema), ". "].flat()), response.description)]))),
         tryIt(document, method, path, operation)));
     }
   }
   put(main, h("h2", { id: "types" }, "Types"));
   for (const [name, schema] of Object.entries(document.components.schemas)) {
-    put(main, h("details", { id: name, class: "card" }, h("summary", null, h("code", null, name)), h("p", null, schema.description ?? ""),
+    put(main, h("details", { id: name, class: "card" }, h("summary", null, h("code", null, name)), h("p", null, inline(schema.description ?? "")),
       schema.enum && h("p", null, h("code", null, schema.enum.join(" | "))), schema.properties && members(schema),
       schema.oneOf && !schema.properties && h("ul", null, schema.oneOf.map((/** @type {any} */ one) => h("li", null, one.$ref ? kind(one) : [h("code", null, String(one.properties?.event?.const ?? "")), " ", kind(one.properties?.data), " ", one.description ?? ""])))));
   }
