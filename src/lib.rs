@@ -8,6 +8,10 @@ pub(crate) mod ambient;
 pub mod app;
 pub(crate) mod bundled;
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(not(feature = "client"))]
+pub(crate) mod client;
 pub mod config;
 pub(crate) mod conversation;
 pub(crate) mod descriptors;

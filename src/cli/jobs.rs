@@ -199,7 +199,8 @@ async fn rerun(client: &mut GatewayServiceClient<Channel>, job_id: String) -> Re
 pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Result<ExitCode> {
     let Arguments { server, output, command } = arguments;
     let format = output.format();
-    let client = &mut client::connect(global, server).await?;
+    let connected = client::connected(global, server).await?;
+    let client = &mut connected.calls();
     let refused = |status: tonic::Status| client::refused(&status);
     match command {
         Command::List(arguments) => list(client, &arguments, format).await?,
@@ -210,14 +211,14 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
         }
         Command::Result(job) => {
             let job_id = resolve(client, &job.job_id).await?;
-            print_result(client, job_id).await?;
+            print_result(&connected, &job_id).await?;
         }
         Command::Watch { job, after } => {
             let job_id = resolve(client, &job.job_id).await?;
             let is_json = format != OutputFormat::Table;
             let events = if is_json { EventFormat::Json } else { EventFormat::Human };
             let mut printer = EventPrinter::new(events).after(after);
-            remote_run::follow(client, &job_id, &mut printer, None, false).await?;
+            remote_run::follow(&connected, &job_id, &mut printer, None, false).await?;
             if !printer.has_ended() {
                 // The last event was not among those that were requested.
                 let job =

@@ -51,14 +51,14 @@ pub(super) async fn run(global: &GlobalArguments, arguments: Arguments) -> Resul
     // What was read as the task holds no answers.
     let answers = if has_read_stdin { Answers::ended() } else { Answers::default() };
     if arguments.detach {
-        let client = client::connect(global, arguments.server).await?;
-        return remote_run::detach(client, task, options, arguments.json).await;
+        let client = client::connected(global, arguments.server).await?;
+        return remote_run::detach(&client, task, options, arguments.json).await;
     }
     let mut printer = EventPrinter::new(format).answered_here();
     match arguments.server {
         Some(server) => {
-            let client = client::connect(global, Some(server)).await?;
-            remote_run::run(client, task, options, &mut printer, answers).await?;
+            let client = client::connected(global, Some(server)).await?;
+            remote_run::run(&client, task, options, &mut printer, answers).await?;
         }
         None => run_in_process(global, (task, options), &mut printer, answers).await?,
     }

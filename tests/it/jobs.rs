@@ -376,3 +376,56 @@ async fn a_listing_shows_and_finds_jobs_by_their_title() {
     );
     assert_eq!(printed.stdout.lines().count(), 2, "{}", printed.stdout);
 }
+
+/// The Rust client: a run over a restart, its whole answer, a question, a cancellation, a failure with its reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_client_follows_over_a_restart() {
+    use conductor_gateway::client::{Client, Followed};
+    let port = {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        probe.local_addr().unwrap().port()
+    };
+    let gateway = Gateway::mean(Options::default().set("server.port", port));
+    let client = Client::connect(&gateway.url()).await.unwrap();
+    let agent = |input: &str| pb::Task {
+        task: Some(pb::task::Task::AgentRun(pb::AgentRun {
+            agent_id: "Mean_Agent".into(),
+            input_text: input.into(),
+        })),
+    };
+    let answer = client.run(agent("long 300000"), pb::TaskOptions::default()).await.unwrap();
+    assert!(answer.len() > 290_000, "{}", answer.len());
+    let failed = client.run(agent("status 3"), pb::TaskOptions::default()).await.unwrap_err();
+    assert_eq!(failed.reason(), conductor_gateway::error::Reason::EngineFailed);
+    let job = client.submit(agent("hang"), pb::TaskOptions::default()).await.unwrap();
+    let mut events = client.follow(&job.job_id, 0);
+    let Some(Followed::Event(first)) = events.next().await.unwrap() else { panic!("no event") };
+    assert_eq!((first.sequence, events.last_sequence()), (1, 1));
+    let gateway = gateway.crash_and_restart();
+    let (mut seen, mut cuts) = (vec![1], 0);
+    while let Some(followed) = events.next().await.unwrap() {
+        match followed {
+            Followed::Event(event) => seen.push(event.sequence),
+            Followed::Cut => cuts += 1,
+        }
+    }
+    assert_eq!(seen, (1..=seen.len() as u32).collect::<Vec<_>>());
+    assert!(cuts > 0 && gateway.job(&job.job_id).await["state"] == "INTERRUPTED");
+    let session = pb::Task {
+        task: Some(pb::task::Task::ToolCall(pb::ToolCall {
+            tool: "start_interactive_session".into(),
+            arguments: Some(pb::Json { text: r#"{"agent_id": "Mean_Agent", "initial_input": "ok"}"#.into() }),
+        })),
+    };
+    let session = client.submit(session, pb::TaskOptions::default()).await.unwrap();
+    let mut events = client.follow(&session.job_id, 0);
+    let asked = loop {
+        let Some(Followed::Event(event)) = events.next().await.unwrap() else { panic!("it asks") };
+        if let Some(pb::job_event::Payload::InputRequired(asked)) = event.payload {
+            break asked.input_id;
+        }
+    };
+    client.answer(&session.job_id, &asked, &json!("more")).await.unwrap();
+    let cancelled = client.cancel(&session.job_id, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(cancelled.state(), pb::JobState::Cancelled);
+}

@@ -36,6 +36,7 @@ const RANKS: &[(&str, u8)] = &[
     ("edge", 7),
     ("config", 8),
     ("logging", 8),
+    ("client", 9),
     ("operators", 9),
     ("app", 10),
     ("cli", 10),
