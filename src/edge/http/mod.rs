@@ -14,6 +14,7 @@ mod payload;
 mod query;
 mod render;
 mod result;
+mod route;
 mod routes;
 mod sse;
 mod watch;

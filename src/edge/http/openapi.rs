@@ -1,17 +1,15 @@
 //! `GET /openapi.json`: the description of this door (OpenAPI 3.1), from the table of the routes, the types of the answers and the
 //! contract's descriptors.
 
-use std::sync::Arc;
-
-use axum::{body::Body, extract::State};
+use axum::{Extension, body::Body};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{Operations, problem::json_response},
+    super::problem::json_response,
     answers,
     contract::{contract, reference},
-    routes::{Content, Parameter, Route, served},
+    route::{Content, Parameter, Route, Served},
 };
 use crate::error::Reason;
 
@@ -20,13 +18,13 @@ use crate::error::Reason;
 const EVERYWHERE: &[u16] = &[400, 401, 403, 429, 500, 503];
 
 /// `GET /openapi.json`.
-pub(super) async fn document(State(operations): State<Arc<Operations>>) -> Response<Body> {
-    json_response(StatusCode::OK, &described(&operations), "application/json")
+pub(super) async fn document(Extension(Served(routes)): Extension<Served>) -> Response<Body> {
+    json_response(StatusCode::OK, &described(&routes), "application/json")
 }
 
-fn described(operations: &Operations) -> Value {
+fn described(routes: &[&Route]) -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for route in served(operations) {
+    for route in routes {
         let methods = paths.entry(route.path).or_insert_with(|| json!({}));
         methods[route.method] = operation(route);
     }

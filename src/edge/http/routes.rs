@@ -3,47 +3,16 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    routing::{MethodRouter, delete, get, post},
+    Extension, Router,
+    routing::{delete, get, post},
 };
 
-use super::{super::Operations, compatibility, console, health, jobs, openapi, pages, result, sse, watch};
-
-/// What a route takes or answers with.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Content {
-    /// JSON of a schema.
-    Json(&'static str),
-    /// Server-sent events whose `data` is JSON of a schema.
-    Events(&'static str),
-    /// Text of a media type.
-    Text(&'static str),
-    /// Nothing.
-    Empty,
-}
-
-/// A parameter in the query or a header: its name, the JSON type of its value, what it is.
-pub(super) type Parameter = (&'static str, &'static str, &'static str);
-
-/// A route: one method of one path.
-pub(super) struct Route {
-    pub(super) method: &'static str,
-    pub(super) path: &'static str,
-    handler: fn() -> MethodRouter<Arc<Operations>>,
-    /// The name of the operation, unique.
-    pub(super) id: &'static str,
-    pub(super) tag: &'static str,
-    pub(super) summary: &'static str,
-    pub(super) query: &'static [Parameter],
-    pub(super) headers: &'static [Parameter],
-    /// The schema of the JSON body.
-    pub(super) body: Option<&'static str>,
-    pub(super) answers: &'static [(u16, Content)],
-    /// Statuses of refusals beyond those that every route has.
-    pub(super) problems: &'static [u16],
-    /// Whether only clients of the earlier gateway should use it.
-    pub(super) is_deprecated: bool,
-}
+use super::{
+    super::Operations,
+    compatibility, console, health, jobs, openapi, pages, result,
+    route::{Content, Parameter, Route, Served},
+    sse, watch,
+};
 
 const BASE: Route = Route {
     method: "get",
@@ -425,20 +394,17 @@ pub(super) const COMPATIBILITY: &[Route] = &[
     },
 ];
 
-/// Returns the routes that are served, as the configuration says.
-pub(super) fn served(operations: &Operations) -> impl Iterator<Item = &'static Route> {
+/// Returns the router of these routes, as the configuration says.
+pub(super) fn router(operations: &Operations) -> Router<Arc<Operations>> {
     let start = if operations.has_console() { CONSOLE } else { START };
     let compatible = if operations.is_compatible() { COMPATIBILITY } else { &[] };
-    ROUTES.iter().chain(start).chain(compatible)
-}
-
-/// Returns the router of these routes.
-pub(super) fn router(operations: &Operations) -> Router<Arc<Operations>> {
+    let served: Arc<[&Route]> = ROUTES.iter().chain(start).chain(compatible).collect();
     let router =
-        served(operations).fold(Router::new(), |router, route| router.route(route.path, (route.handler)()));
-    match operations.has_console() {
+        served.iter().fold(Router::new(), |router, route| router.route(route.path, (route.handler)()));
+    let router = match operations.has_console() {
         // Files of the pages, which are no operations.
         true => router.route("/console/{name}", get(console::file)),
         false => router,
-    }
+    };
+    router.layer(Extension(Served(served)))
 }
