@@ -43,7 +43,7 @@ struct ListArguments {
     /// Only jobs with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
-    /// Only jobs whose task contains this text
+    /// Only jobs whose title, or one of whose labels, contains this text
     #[arg(long, default_value = "", value_name = "TEXT")]
     text: String,
     /// Only jobs of this conversation

@@ -108,7 +108,7 @@ pub struct Filter {
     pub labels: BTreeMap<String, String>,
     /// Jobs of this conversation.
     pub conversation_id: String,
-    /// Jobs whose title contains this text, whatever its case.
+    /// Jobs whose title, or one of whose labels (`key:value`), contains this text, whatever its case.
     pub text: String,
 }
 

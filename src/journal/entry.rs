@@ -140,7 +140,12 @@ impl IndexEntry {
         }
         let (options, title) = self.asked();
         let options = options.unwrap_or_default();
-        (filter.text.is_empty() || title.to_lowercase().contains(&filter.text.to_lowercase()))
+        let text = filter.text.to_lowercase();
+        let has = |part: &str| part.to_lowercase().contains(&text);
+        let is_labelled = || {
+            options.labels.iter().any(|(key, value)| has(key) || has(value) || has(&format!("{key}:{value}")))
+        };
+        (text.is_empty() || has(&title) || is_labelled())
             && (filter.conversation_id.is_empty() || filter.conversation_id == options.conversation_id)
             && filter.labels.iter().all(|(key, value)| options.labels.get(key) == Some(value))
     }

@@ -181,7 +181,12 @@ const tests = {
     await page.fill("#command", "install all templates");
     await page.keyboard.press("Control+Enter");
     await page.locator(".card.asks").waitFor();
+    // One letter ends nothing by mistake.
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("c");
+    await page.locator("dialog[open]").getByRole("button", { name: "Keep it" }).click();
     await page.getByRole("button", { name: "Cancel job" }).click();
+    await page.locator("dialog[open]").getByRole("button", { name: "Cancel job" }).click();
     await page.locator(".run-head .state.cancelled").waitFor();
     await page.getByRole("button", { name: "Delete job" }).click();
     await page.locator("dialog[open]").getByRole("button", { name: "Delete job" }).click();
@@ -220,6 +225,75 @@ const tests = {
     await page.close();
   },
 
+  async "a session is talked through in the page"() {
+    const page = await open(`${url}/#/tools/start_interactive_session`);
+    await page.getByLabel("agent id").fill("SqlExpert_Agent");
+    await page.getByText(/^Optional/).click();
+    await page.getByLabel("initial input").fill("first words");
+    await page.locator("main form button.first").click();
+    const answer = page.locator(".card.asks textarea");
+    await answer.waitFor();
+    assert.match(await page.locator("#asking").textContent(), /1 waits for you/);
+    await answer.fill("half of it");
+    await page.goto(`${url}/#/agents`);
+    await page.goBack();
+    assert.equal(await page.locator(".card.asks textarea").inputValue(), "half of it", "what was typed is kept");
+    for (const words of ["second words", "third words"]) {
+      await answer.fill(words);
+      await page.keyboard.press("Control+Enter");
+      await page.getByText(`You answered: ${words}`).waitFor();
+      await page.locator(".row.call .block.grows").getByText(words).waitFor();
+      await page.waitForFunction(() => document.activeElement?.matches(".card.asks textarea"));
+    }
+    assert.ok(await answer.isVisible());
+    const box = await page.locator(".card.asks").boundingBox();
+    assert.ok(box.y + box.height <= 901, "the question is in view");
+    await accessible(page, "a session");
+    await page.getByRole("button", { name: "End the session" }).click();
+    await page.locator(".row.result").waitFor();
+    await page.close();
+  },
+
+  async "what was typed is kept, what was deleted is gone, what failed can be changed"() {
+    const page = await open();
+    await page.fill("#command", "a long thought");
+    await page.goto(`${url}/#/tools`);
+    await page.goBack();
+    assert.equal(await page.inputValue("#command"), "a long thought");
+    await page.reload();
+    assert.equal(await page.inputValue("#command"), "a long thought");
+    const labelled = await submit({ command: "frobnicate it", labels: { team: "billing" }, timeout_seconds: 77 });
+    await page.goto(`${url}/#/jobs/${labelled}?text=billing`);
+    await page.locator(".row.error").waitFor();
+    await page.waitForFunction(() => document.querySelectorAll(".jobs li").length === 1);
+    assert.ok((await page.locator("#right").textContent()).includes("Time limit1 min 17 s"));
+    await page.getByText("Copy task as").click();
+    for (const name of ["curl", "gRPC", "Python", "TypeScript", "Command line"]) {
+      await page.locator("details.copy").first().getByRole("button", { name, exact: true }).click();
+      const text = await page.evaluate(() => navigator.clipboard.readText());
+      assert.ok(text.includes("billing") && text.includes("77"), `${name}: ${text}`);
+    }
+    // The filter goes along.
+    await page.getByRole("link", { name: "Agents", exact: true }).click();
+    await page.waitForURL(/agents\?text=billing/);
+    await page.goBack();
+    await page.getByRole("button", { name: "Change and run" }).click();
+    await page.waitForFunction(() => document.getElementById("command")?.value === "frobnicate it");
+    // Deleted in another window.
+    const other = await open(`${url}/#/jobs/${labelled}`);
+    await page.goto(`${url}/#/jobs/${labelled}`);
+    await page.locator(".row.error").waitFor();
+    await other.getByRole("button", { name: "Delete job" }).click();
+    await other.locator("dialog[open]").getByRole("button", { name: "Delete job" }).click();
+    await other.waitForURL(`${url}/#/`);
+    await page.getByRole("button", { name: "Delete job" }).click();
+    await page.locator("dialog[open]").getByRole("button", { name: "Delete job" }).click();
+    await page.getByText("There is no such job").waitFor();
+    assert.equal(await page.locator(`.jobs a[data-job="${labelled}"]`).count(), 0);
+    await other.close();
+    await page.close();
+  },
+
   async "conversations are listed, continued and deleted"() {
     const page = await open(`${url}/#/agents/SqlExpert_Agent`);
     await page.fill("#input", "remember 42");
@@ -239,7 +313,7 @@ const tests = {
   async "the operator sees what runs, what waits, what asks"() {
     const asking = await submit({ command: "install all templates" });
     const page = await open(`${url}/#/gateway`);
-    await page.getByText("Questions that are open (1)").waitFor();
+    await page.getByText("Your questions that are open (1)").waitFor();
     await page.getByText("ready", { exact: true }).waitFor();
     await accessible(page, "the gateway");
     await picture(page, "gateway");

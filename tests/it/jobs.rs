@@ -351,7 +351,8 @@ async fn listings_are_bounded_in_bytes() {
 #[tokio::test]
 async fn a_listing_shows_and_finds_jobs_by_their_title() {
     let gateway = Gateway::start();
-    let command = gateway.submit(&json!({"command": "list\n the  agents"})).await;
+    let labels = json!({"team": "Billing"});
+    let command = gateway.submit(&json!({"command": "list\n the  agents", "labels": labels})).await;
     let run =
         gateway.submit(&json!({"agent_id": "CodeReviewer_Agent", "input_text": "Find the Ümlaut"})).await;
     let call = gateway.submit(&json!({"tool": "get_system_config", "arguments": {}})).await;
@@ -363,7 +364,12 @@ async fn a_listing_shows_and_finds_jobs_by_their_title() {
     let titles: Vec<&Value> = listed["jobs"].as_array().unwrap().iter().map(|job| &job["title"]).collect();
     assert_eq!(titles, ["get_system_config", "CodeReviewer_Agent: Find the Ümlaut", "list the agents"]);
     assert_eq!(gateway.job(&run).await["title"], titles[1].clone());
-    for (text, found) in [("%C3%BCmlaut", vec![&run]), ("AGENT", vec![&run, &command]), ("nothing", vec![])] {
+    for (text, found) in [
+        ("%C3%BCmlaut", vec![&run]),
+        ("AGENT", vec![&run, &command]),
+        ("team:billing", vec![&command]),
+        ("nothing", vec![]),
+    ] {
         let listed = gateway.listed(&format!("text={text}")).await;
         assert_eq!(listed.iter().collect::<Vec<_>>(), found, "{text}");
     }

@@ -45,7 +45,8 @@ export async function call(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw new Problem(0, { detail: "The gateway does not answer. Nothing was taken; it is tried again when you ask again." }, null);
+    const what = method === "GET" ? "" : " It is not known whether this was taken.";
+    throw new Problem(0, { detail: `The gateway does not answer.${what}` }, null);
   }
   const date = Date.parse(response.headers.get("date") ?? "");
   // The header has whole seconds.
@@ -76,8 +77,7 @@ export const post = (path, body) => call("POST", path, body);
 export function inWords(error) {
   if (!(error instanceof Problem)) return String(error?.message ?? error);
   const when = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
-  const where = error.field ? `${error.field}: ` : "";
-  return `${where}${error.message}${when}`;
+  return `${error.message}${when}`;
 }
 
 /** @type {Promise<any[]> | null} */

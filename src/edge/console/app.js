@@ -1,7 +1,8 @@
 // @ts-check
 // The frame: addresses, the sections, the keys, the line about the connection, notifications.
 
-import { base, now } from "./api.js";
+import { filterOf, suffix } from "./address.js";
+import { base, get, now } from "./api.js";
 import { announce, fill, h } from "./dom.js";
 import { connect } from "./hub.js";
 import { JobList } from "./list.js";
@@ -21,10 +22,10 @@ const KEYS = [["j, k", "the next, the previous job of the list"], ["Enter", "ope
 
 /** @type {{hear?: (message: any) => void, leave?: () => void}} */
 let view = {};
-let path = "";
+let path = "none yet";
 
 const list = new JobList(left, ({ text, state }) => {
-  const query = new URLSearchParams(location.hash.split("?")[1] ?? "");
+  const query = filterOf();
   for (const [key, value] of [["text", text], ["state", state]]) value ? query.set(key ?? "", value) : query.delete(key ?? "");
   const place = location.hash.split("?")[0] || "#/";
   history.replaceState(null, "", query.size > 0 ? `${place}?${query}` : place);
@@ -38,22 +39,44 @@ function filter(query) {
 
 const send = connect(base, (message) => {
   if (message.type === "connection") connection(message);
-  if (message.type === "again") void list.read();
+  if (message.type === "again") {
+    void list.read();
+    void lookForQuestions();
+    // Pages that could not be read are read now.
+    if (main.querySelector(".unread")) route(true);
+  }
+  if (message.type === "jobs" && message.jobs.some((/** @type {any} */ job) => asking.has(job.job_id) !== (job.state === "INPUT_REQUIRED"))) void lookForQuestions();
   if (message.type === "jobs") for (const { job, before } of list.update(message.jobs)) notice(job, before);
   view.hear?.(message);
 });
 
-function route() {
-  const [place = "", search = ""] = location.hash.replace(/^#/u, "").split("?");
-  const query = new URLSearchParams(search);
+/** The jobs of the caller that wait for an answer, as far as a page of them says. @type {Set<string>} */
+let asking = new Set();
+async function lookForQuestions() {
+  const page = await get("api/v1/jobs?state=input_required&page_size=100").catch(() => null);
+  if (!page) return;
+  asking = new Set(page.jobs.map((/** @type {any} */ job) => job.job_id));
+  const place = element("asking");
+  const first = page.jobs[0]?.job_id;
+  place.hidden = !first;
+  place.textContent = asking.size === 1 ? "1 waits for you" : `${asking.size}${page.next_page_token ? " and more" : ""} wait for you`;
+  place.setAttribute("href", asking.size === 1 ? `#/jobs/${first}` : `#/jobs/${first}?state=input_required`);
+}
+
+/** @param {boolean} [again] Whether the page is drawn anew. */
+function route(again = false) {
+  const [place = ""] = location.hash.replace(/^#/u, "").split("?");
+  const query = filterOf();
   filter(query);
+  // The sections keep the filter.
+  for (const link of element("sections").querySelectorAll("a")) link.setAttribute("href", `${(link.getAttribute("href") ?? "").split("?")[0]}${suffix()}`);
   const [, section = "", name = ""] = place.split("/");
   for (const link of element("sections").querySelectorAll("a")) {
-    const isHere = link.getAttribute("href") === `#/${section}`;
+    const isHere = (link.getAttribute("href") ?? "").split("?")[0] === `#/${section}`;
     if (isHere) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (place === path && section !== "") return;
+  if (place === path && !again) return;
   path = place;
   view.leave?.();
   view = {};
@@ -72,18 +95,28 @@ function route() {
   if (section === "jobs" && name !== "") {
     const [id = "", sequence = "0"] = decoded.split("@");
     jobId = /^[A-Za-z0-9_-]{1,128}$/u.test(id) ? id : "unknown";
-    view = runView({ main, right, jobId, sequence: Number(sequence) || 0, send });
+    const titled = (/** @type {string} */ title) => {
+      pageTitle = title;
+      mark();
+    };
+    view = runView({ main, right, jobId, sequence: Number(sequence) || 0, send, titled, gone: () => void list.read() });
   } else if (section === "agents") void agentsPage(main, decoded);
   else if (section === "tools") void toolsPage(main, decoded);
-  else if (section === "conversations") void conversationsPage(main);
+  else if (section === "conversations" && decoded) {
+    list.show({ text: "", state: "", conversation: decoded, label: "" });
+    void homePage(main, decoded);
+  } else if (section === "conversations") void conversationsPage(main);
   else if (section === "gateway") view = { leave: gatewayPage(main) };
-  else {
+  else if (section === "") {
     title = "New task";
-    void homePage(main, query);
+    void homePage(main, query.get("conversation") ?? "");
+  } else {
+    title = "No such page";
+    fill(main, h("h1", null, "There is no such page"), h("p", null, h("a", { href: "#/" }, "New task")));
   }
   columns.classList.toggle("without-right", jobId === "");
   list.select(jobId);
-  pageTitle = title;
+  if (jobId === "") pageTitle = title;
   mark();
 }
 
@@ -187,7 +220,8 @@ addEventListener("keydown", (event) => {
   act();
 });
 
-addEventListener("hashchange", route);
+addEventListener("hashchange", () => route());
 offerNotifications();
+void lookForQuestions();
 route();
 announce("");

@@ -8,16 +8,20 @@ import { copyButton, h } from "./dom.js";
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 const address = base.replace(/\/$/u, "");
 
-/** @param {any} task As the JSON door takes it. */
-function forGrpc(task) {
-  if (task.command !== undefined) return { task: { command: task.command } };
-  if (task.tool !== undefined) return { task: { tool_call: { tool: task.tool, arguments: { text: JSON.stringify(task.arguments ?? {}) } } } };
-  return { task: { agent_run: { agent_id: task.agent_id, input_text: task.input_text } } };
+/** @param {any} body As the JSON door takes it: a task with its options beside it. */
+function forGrpc({ command, tool, arguments: given, agent_id, input_text, ...options }) {
+  const task = command !== undefined ? { command } : tool !== undefined ? { tool_call: { tool, arguments: { text: JSON.stringify(given ?? {}) } } } : { agent_run: { agent_id, input_text } };
+  return Object.keys(options).length > 0 ? { task, options } : { task };
 }
 
 /** @param {any} task */
 function commandLine(task) {
-  const server = `conductor-gateway run --server ${shell(address)}`;
+  const flags = [
+    ...(task.conversation_id ? [`--conversation ${shell(task.conversation_id)}`] : []),
+    ...(task.timeout_seconds ? [`--timeout ${task.timeout_seconds}`] : []),
+    ...Object.entries(task.labels ?? {}).map(([key, value]) => `--label ${shell(`${key}=${value}`)}`),
+  ];
+  const server = [`conductor-gateway run --server ${shell(address)}`, ...flags].join(" ");
   if (task.command !== undefined) return `${server} -- ${shell(task.command)}`;
   if (task.tool !== undefined) return `${server} --tool ${shell(task.tool)} -- ${shell(JSON.stringify(task.arguments ?? {}))}`;
   return `${server} --agent ${shell(task.agent_id)} -- ${shell(task.input_text)}`;

@@ -136,9 +136,15 @@ export function answerForm(schema, answer) {
     put(element, h("div", { class: "buttons" }, listed.map((choice) => h("button", { type: "button", title: choice.help, onclick: () => answer(choice.value) }, named(choice.value)))));
     return element;
   }
+  // A question may take none for an answer: it ends a session, for instance.
+  const takesNone = Array.isArray(schema?.type) && schema.type.includes("null");
+  const ends = /null ends the session/u.test(schema?.description ?? "");
+  const about = ends ? { ...schema, description: "A line for the agent." } : schema;
   const isObject = typeOf(schema ?? {}) === "object" && schema.properties;
-  const whole = isObject ? objectForm(schema) : field("answer", { ...(schema?.type ? schema : { ...schema, type: "string" }), title: "Your answer", maxLength: 10_000 }, true, {});
-  const form = h("form", { onsubmit: (/** @type {Event} */ event) => {
+  const whole = isObject ? objectForm(schema) : field("answer", { ...(schema?.type ? about : { ...schema, type: "string" }), title: "Your answer", maxLength: 10_000 }, true, {});
+  const form = h("form", { onkeydown: (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  }, onsubmit: (/** @type {Event} */ event) => {
     event.preventDefault();
     try {
       const value = whole.read();
@@ -147,7 +153,7 @@ export function answerForm(schema, answer) {
       wrong.hidden = false;
       wrong.textContent = /** @type {Error} */ (error).message;
     }
-  } }, whole.element, wrong, h("div", { class: "buttons" }, h("button", { class: "first" }, "Answer")));
+  } }, whole.element, wrong, h("div", { class: "buttons" }, h("button", { class: "first" }, "Answer"), takesNone && h("button", { type: "button", onclick: () => answer(null) }, ends ? "End the session" : "Answer nothing")));
   put(element, form);
   return element;
 }

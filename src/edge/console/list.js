@@ -1,6 +1,7 @@
 // @ts-check
 // The list of jobs at the left: newest first, filtered by what stands in the address, kept up to date by the stream of jobs.
 
+import { suffix } from "./address.js";
 import { get, inWords } from "./api.js";
 import { fill, h } from "./dom.js";
 import { STATE_NAMES, ago, hasEnded, short, state, stateInWords } from "./words.js";
@@ -24,12 +25,17 @@ export class JobList {
     this.next = "";
     this.current = "";
     this.reading = 0;
-    this.text = h("input", { type: "search", id: "filter", placeholder: "Find a job", "aria-label": "Find jobs by their text", oninput: () => {
+    this.text = h("input", { type: "search", id: "filter", placeholder: "Find a job", "aria-label": "Find jobs by what was asked, or by a label", oninput: () => {
       clearTimeout(this.typing);
-      this.typing = setTimeout(() => changed({ text: this.text.value, state: this.state.value }), 200);
+      this.isTyping = true;
+      this.typing = setTimeout(() => {
+        changed({ text: this.text.value, state: this.state.value });
+        this.isTyping = false;
+      }, 200);
     } });
     /** @type {any} */
     this.typing = null;
+    this.isTyping = false;
     this.state = h("select", { "aria-label": "State", onchange: () => changed({ text: this.text.value, state: this.state.value }) },
       h("option", { value: "" }, "any state"), STATE_NAMES.map((name) => h("option", { value: name.toLowerCase() }, stateInWords(name))));
     this.more = h("p", { class: "quiet", hidden: true });
@@ -38,18 +44,22 @@ export class JobList {
     this.older = h("button", { type: "button", class: "plain", onclick: () => this.turn(1) }, "Older");
     this.wrong = h("p", { class: "wrong", role: "alert", hidden: true });
     fill(place, h("div", { class: "filter" }, this.text, this.state), this.more, this.wrong, this.list, h("div", { class: "buttons" }, this.newer, this.older));
-    setInterval(() => { if (!document.hidden) this.draw(); }, 30_000);
+    this.place = place;
+    setInterval(() => { if (!document.hidden) this.draw(); }, 10_000);
+    // That a job was deleted is told by no stream.
+    setInterval(() => { if (!document.hidden) void this.read(); }, 30_000);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) void this.read(); });
   }
 
   /** @param {{text: string, state: string, conversation: string, label: string}} filter */
   show(filter) {
     if (JSON.stringify(filter) === JSON.stringify(this.filter) && this.isRead) return;
     this.filter = filter;
-    if (document.activeElement !== this.text) this.text.value = filter.text;
+    if (!this.isTyping) this.text.value = filter.text;
     this.state.value = filter.state;
     const further = [filter.conversation && `conversation ${filter.conversation}`, filter.label && `label ${filter.label}`].filter(Boolean).join(", ");
     this.more.hidden = further === "";
-    fill(this.more, `Only ${line(further, 80)}. `, h("a", { href: "#/" }, "All jobs"));
+    fill(this.more, `Only ${line(further, 80)}. `, h("a", { href: location.hash.split("?")[0] || "#/" }, "All jobs"));
     this.before = [];
     this.token = "";
     void this.read();
@@ -63,7 +73,7 @@ export class JobList {
     } else {
       this.token = this.before.pop() ?? "";
     }
-    void this.read();
+    void this.read().then(() => { this.place.scrollTop = 0; });
   }
 
   async read() {
@@ -92,7 +102,8 @@ export class JobList {
     const { text, state: wanted, conversation, label } = this.filter;
     const options = job.options ?? {};
     const labels = Object.entries(options.labels ?? {}).map(([key, value]) => `${key}:${value}`);
-    return (text === "" || String(job.title ?? "").toLowerCase().includes(text.toLowerCase()))
+    const found = [String(job.title ?? ""), ...Object.entries(options.labels ?? {}).flat().map(String), ...labels];
+    return (text === "" || found.some((one) => one.toLowerCase().includes(text.toLowerCase())))
       && (wanted === "" || job.state.toLowerCase() === wanted)
       && (conversation === "" || options.conversation_id === conversation)
       && (label === "" || labels.includes(label));
@@ -139,7 +150,7 @@ export class JobList {
         h("span", { class: "under" }, state(job.state), ago(job.create_time))))));
     if (active) /** @type {HTMLElement | null} */ (this.list.querySelector(`[data-job="${CSS.escape(active)}"]`))?.focus({ preventScroll: true });
     if (this.jobs.size === 0 && this.isRead) {
-      fill(this.list, h("li", { class: "quiet" }, isFiltered ? "No job fits." : "Your jobs will be listed here. Give the gateway a task to make one."));
+      fill(this.list, h("li", { class: "quiet" }, isFiltered ? ["Nothing that was asked, and no label, fits. ", h("a", { href: location.hash.split("?")[0] || "#/" }, "All jobs")] : "Your jobs will be listed here. Give the gateway a task to make one."));
     }
     this.newer.hidden = this.before.length === 0;
     this.older.hidden = this.next === "";
@@ -155,10 +166,4 @@ export class JobList {
     const from = at >= 0 ? at : links.findIndex((link) => link.getAttribute("aria-current") === "page");
     links[Math.max(0, Math.min(links.length - 1, from + by))]?.focus();
   }
-}
-
-/** The part of the address that holds the filter. */
-export function suffix() {
-  const query = location.hash.split("?")[1];
-  return query ? `?${query}` : "";
 }

@@ -45,6 +45,12 @@ export class Run {
     this.open = new Map();
     /** @type {Row | null} */
     this.words = null;
+    /** The wait that goes on. @type {Row | null} */
+    this.wait = null;
+    /** When something last happened before the end, in seconds since 1970. */
+    this.workedUntil = 0;
+    /** What was answered from this page, by question. @type {Map<string, string>} */
+    this.answers = new Map();
   }
 
   get hasEnded() {
@@ -76,6 +82,12 @@ export class Run {
     if (event.sequence <= this.last) return false;
     this.last = event.sequence;
     const data = event.data ?? {};
+    if (this.wait && event.event !== "status_update") {
+      this.wait.end = event.timestamp;
+      this.wait.version += 1;
+      this.wait = null;
+    }
+    if (!["error", "end_of_stream"].includes(event.event)) this.workedUntil = event.timestamp;
     switch (event.event) {
       case "job_started":
         this.state = "RUNNING";
@@ -83,7 +95,10 @@ export class Run {
         break;
       case "status_update":
         if (data.state && data.state !== "UNSPECIFIED") this.state = data.state;
-        this.row("note", event);
+        {
+          const row = this.row("note", event);
+          if (["QUEUED", "WAITING_FOR_AGENT"].includes(data.reason)) this.wait = row;
+        }
         break;
       case "on_chain_start":
         this.model = data.model ? `${data.model} (${data.provider})` : "none: the direct planner";

@@ -2,6 +2,7 @@
 // Tasks: submitting them, and those of jobs as bodies for the JSON door.
 
 import { call, post } from "./api.js";
+import { suffix } from "./address.js";
 
 /**
  * The task of a job, as the JSON door takes it.
@@ -29,7 +30,32 @@ export async function submit(task, options = {}) {
     if (/** @type {any} */ (error).status !== 0) throw error;
     answer = await post("api/v1/stream-execute", body);
   }
-  location.hash = `#/jobs/${answer.job_id}`;
+  location.hash = `#/jobs/${answer.job_id}${suffix()}`;
+}
+
+/**
+ * What was typed and not sent, by the page's address: it is there again after a look elsewhere, or a reload.
+ * @param {string} place
+ */
+export function draft(place) {
+  const key = `draft ${place}`;
+  return {
+    /** @returns {string} */
+    get: () => sessionStorage.getItem(key) ?? "",
+    /** @param {string} text */
+    set: (text) => (text === "" || text.length > 200_000 ? sessionStorage.removeItem(key) : sessionStorage.setItem(key, text)),
+  };
+}
+
+/**
+ * Opens the form that a job's task came from, filled with it.
+ * @param {any} job
+ */
+export function edit(job) {
+  const task = taskOf(job);
+  const place = task.command !== undefined ? "#/" : task.tool !== undefined ? `#/tools/${task.tool}` : `#/agents/${task.agent_id}`;
+  draft(place).set(task.command ?? task.input_text ?? JSON.stringify(task.arguments));
+  location.hash = place;
 }
 
 /**

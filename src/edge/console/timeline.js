@@ -4,7 +4,7 @@
 import { base } from "./api.js";
 import { fill, h, put } from "./dom.js";
 import { icon } from "./icons.js";
-import { markdown } from "./markdown.js";
+import { inline, markdown } from "./markdown.js";
 import { PAGE, line, plain, terminal } from "./text.js";
 import { ago, count, duration, size } from "./words.js";
 
@@ -130,6 +130,8 @@ export class Timeline {
       /** @type {ChildNode | null} */
       const after = before ? before.nextSibling : this.list.firstChild;
       if (after !== element) this.list.insertBefore(element, after);
+      // The end of what a process prints is what is looked at.
+      if (row.isOpen && row.kind === "call") for (const block of element.querySelectorAll(".block.grows")) block.scrollTop = block.scrollHeight;
       before = element;
     }
     const hidden = this.from + this.run.dropped;
@@ -143,6 +145,9 @@ export class Timeline {
   }
 
   mark() {
+    const last = this.from + WINDOW >= this.run.rows.length ? this.list.lastElementChild : null;
+    const isInView = last !== null && last.getBoundingClientRect().top < this.scroller.getBoundingClientRect().bottom - 60;
+    if (isInView) this.seen = this.run.rows.length;
     const news = this.run.rows.length - this.seen;
     this.news.hidden = this.follows || news <= 0;
     this.news.textContent = `${count(news)} new below`;
@@ -232,8 +237,9 @@ export class Timeline {
         return this.call(row);
       case "question": {
         const end = row.end;
-        const outcome = row.isOpen ? "" : end ? (end.is_default ? "Nobody answered in time: the default was taken." : `Answered by ${line(end.caller, 60)}.`) : "It was withdrawn.";
-        return { className: "asks", mark: "input_required", content: [h("div", { dir: "auto" }, plain(String(data.prompt ?? "").slice(0, PAGE))), h("small", null, row.isOpen ? "Waits for an answer; see above." : outcome)] };
+        const given = this.run.answers.get(data.input_id);
+        const outcome = row.isOpen ? "" : end ? (end.is_default ? "Nobody answered in time: the default was taken." : given !== undefined ? `You answered: ${line(given, 200)}` : `Answered by ${line(end.caller, 60)}.`) : "It was withdrawn.";
+        return { className: "asks", mark: "input_required", content: [h("div", { dir: "auto" }, plain(String(data.prompt ?? "").slice(0, PAGE))), h("small", null, row.isOpen ? "Waits for an answer." : outcome)] };
       }
       case "result": {
         const text = String(data.result ?? "");
@@ -246,11 +252,12 @@ export class Timeline {
       }
       case "error":
         return { className: "failed", mark: "failed", content: h("div", { class: "card failed" },
-          h("p", null, h("strong", null, line(data.reason, 60)), " ", data.is_retryable && h("small", null, "The same task may succeed when it is run again.")),
-          h("p", { class: "text", dir: "auto" }, plain(String(data.message ?? "").slice(0, 8000))),
+          h("p", null, h("strong", null, line(data.reason, 60)), " ", data.is_retryable && data.reason !== "TIMED_OUT" && h("small", null, "The same task may succeed when it is run again.")),
+          h("p", { class: "text", dir: "auto" }, inline(plain(String(data.message ?? "").slice(0, 8000)))),
           /^[A-Z_]{3,40}$/u.test(data.reason ?? "") && h("p", null, h("a", { href: `${base}docs/errors/${data.reason}`, target: "_blank", rel: "noopener" }, "What this means and what to do")),
           data.details && this.folded(row, false, h("summary", null, "Details"), () => block("Details", pretty(data.details).slice(0, 100_000)))) };
       default:
+        if (row.end) return { className: "", mark: "note", content: `Waited ${duration((row.end - row.time) * 1000)} for ${data.reason === "QUEUED" ? "its turn" : "another run of its agent"}` };
         return { className: "", mark: "note", content: h("span", null, line(data.message, 300), " ", h("small", null, ago(row.time))) };
     }
   }
@@ -271,7 +278,7 @@ export class Timeline {
       const said = typeof result === "string" ? result : result?.output;
       return h("div", null,
         block(data.is_truncated ? "Arguments (cut)" : "Arguments", Object.keys(data.arguments ?? {}).length === 0 ? "" : pretty(data.arguments).slice(0, 200_000)),
-        row.isOpen ? block("Output", row.text?.tail(PAGE) ?? "") : block("Output", printed),
+        row.isOpen ? block("Output", row.text?.tail(PAGE) ?? "", "grows") : block("Output", printed),
         block("Beside the answer", row.log?.text() ?? ""),
         block("Errors of the process", row.errors?.text() ?? "", "errors"),
         isFailed && h("p", { class: "wrong" }, plain(String(end.error ?? "").slice(0, 8000))),
@@ -279,8 +286,11 @@ export class Timeline {
         end && (end.exit_code > 0 || end.signal) && h("small", null, end.signal ? `ended by signal ${end.signal}` : `exit status ${end.exit_code}`));
     };
     // A question says itself what is asked.
+    // What the job's own error says again need not be open.
+    const said = this.run.rows.findLast((one) => one.kind === "error")?.data?.message;
+    const isRepeated = isFailed && typeof said === "string" && said.includes(String(end.error));
     const isLast = data.tool !== "ask_user" && (this.run.rows[this.run.rows.length - 1] === row || row.isOpen === true);
-    return { className, mark: "call", content: this.folded(row, isLast || isFailed, summary, body, "call") };
+    return { className, mark: "call", content: this.folded(row, isLast || isFailed && !isRepeated, summary, body, "call") };
   }
 
   /**

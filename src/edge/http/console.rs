@@ -39,6 +39,7 @@ const FILES: &[File] = files! {
     "reference.html": HTML;
     "console.css": "text/css; charset=utf-8";
     "icon.svg": "image/svg+xml";
+    "address.js": SCRIPT;
     "api.js": SCRIPT;
     "app.js": SCRIPT;
     "copy.js": SCRIPT;

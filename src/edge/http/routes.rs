@@ -37,7 +37,11 @@ const JOB_FILTER: &[Parameter] = &[
     ("state", "string", "Only jobs in this state, such as `running`; several with commas, or repeated."),
     ("label", "string", "Only jobs with this label, `key:value`; several with commas, or repeated."),
     ("conversation_id", "string", "Only jobs of this conversation."),
-    ("text", "string", "Only jobs whose title contains this, whatever its case."),
+    (
+        "text",
+        "string",
+        "Only jobs whose title, or a label of which (`key:value`), contains this, whatever its case.",
+    ),
     ("view", "string", "How much of each job: `summary` (the default) or `full`."),
     PAGE[0],
     PAGE[1],
