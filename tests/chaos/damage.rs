@@ -140,7 +140,8 @@ fn copy(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &target);
-        } else {
+        } else if entry.file_type().unwrap().is_file() {
+            // The socket of the operators stays behind; nobody listens on it any more.
             fs::copy(entry.path(), target).unwrap();
         }
     }

@@ -97,7 +97,11 @@ impl Disk {
             let mut after = Vec::new();
             let names: BTreeSet<&String> = before
                 .keys()
-                .filter(|name| *name != "." && *name != ".." && !directory.join(name).is_dir())
+                // Directories stay, and a socket holds nothing.
+                .filter(|name| {
+                    let now = fs::symlink_metadata(directory.join(name));
+                    now.map_or(*name != "." && *name != "..", |now| now.is_file())
+                })
                 .chain(now.keys())
                 .collect();
             for name in names {
