@@ -306,7 +306,7 @@ const tests = {
     await accessible(page, "conversations");
     await page.getByRole("button", { name: "Delete the-answer" }).click();
     await page.locator("dialog[open]").getByRole("button", { name: "Delete conversation" }).click();
-    await page.getByText("is listed here").waitFor();
+    await page.getByRole("cell", { name: "the-answer", exact: true }).waitFor({ state: "detached" });
     await page.close();
   },
 
@@ -388,8 +388,9 @@ const tests = {
     assert.ok(await page.evaluate(() => globalThis.isTheSame), "without a reload");
     const events = (await (await fetch(`${url}/api/v1/stream/${job}`)).text()).split("\n").filter((line) => line.startsWith("data: ")).map((line) => JSON.parse(line.slice(6)));
     const output = events.filter((event) => event.event === "on_tool_output").map((event) => event.data.text).join("");
-    if (!(await page.locator(".row.call details[open]").count())) await page.locator(".row.call summary").click();
     const block = page.getByLabel("Output");
+    // A call folds by itself when it has ended; what the reader has opened stays open.
+    while (!(await block.waitFor({ timeout: 1000 }).then(() => true, () => false))) await page.locator(".row.call summary").click();
     assert.equal((await block.textContent()).replace(/\s+/g, " "), output.replace(/\s+/g, " "), "each event once");
     assert.ok((await page.locator("#right").textContent()).includes(`Events${events.length}`), "all of them");
     await page.close();
@@ -550,7 +551,7 @@ try {
       failed += 1;
       console.log(`FAILED  ${name}: ${error.stack}`);
       const page = context.pages().at(-1);
-      if (page) await page.screenshot({ path: join(pictures, "failed.png") }).catch(() => {});
+      if (page) await page.screenshot({ path: join(pictures, `failed-${name.slice(0, 20).replaceAll(" ", "-")}.png`) }).catch(() => {});
       for (const page of context.pages()) await page.close();
     }
   }

@@ -30,6 +30,7 @@ export function runView({ main, right, jobId, sequence, send, titled, gone }) {
   let isScheduled = false;
   let isGone = false;
   let shownQuestion = "";
+  let hasAnswered = false;
   const timeline = new Timeline(run, main);
   const typed = draft(`answer ${jobId}`);
 
@@ -89,12 +90,13 @@ export function runView({ main, right, jobId, sequence, send, titled, gone }) {
   function drawQuestion() {
     const asked = run.question ?? (nowState() === "INPUT_REQUIRED" ? job?.question : null);
     if (!asked) {
-      if (!question.hidden && shownQuestion !== "answered") shownQuestion = "";
+      shownQuestion = "";
       question.hidden = true;
       return;
     }
     if (shownQuestion === asked.input_id) return;
-    const isFurther = question.contains(document.activeElement) || shownQuestion === "answered";
+    const isFurther = question.contains(document.activeElement) || hasAnswered;
+    hasAnswered = false;
     shownQuestion = asked.input_id;
     question.hidden = false;
     const failed = h("p", { class: "wrong", role: "alert", hidden: true });
@@ -102,12 +104,19 @@ export function runView({ main, right, jobId, sequence, send, titled, gone }) {
     fill(question, h("h2", { id: "question-title" }, "The job asks"), h("p", { class: "text", dir: "auto" }, plain(String(asked.prompt ?? "").slice(0, 20_000))),
       answerForm(asked.schema, async (value) => {
         failed.hidden = true;
+        // Before the call: the next question may be here sooner than the answer to the call.
+        const words = typed.get();
+        typed.set("");
+        hasAnswered = true;
         run.answers.set(asked.input_id, value === null ? "nothing" : typeof value === "string" ? value : JSON.stringify(value));
         try {
           await post(`api/v1/jobs/${jobId}/input`, { input_id: asked.input_id, value });
-          shownQuestion = "answered";
-          typed.set("");
         } catch (error) {
+          run.answers.delete(asked.input_id);
+          if (shownQuestion === asked.input_id) {
+            hasAnswered = false;
+            typed.set(words);
+          }
           failed.hidden = false;
           failed.textContent = inWords(error);
         }
