@@ -3,6 +3,8 @@
 //! Each reading gains by its own words and loses by every word that it cannot explain. The best one counts only above a
 //! threshold and with a margin over the next.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::words::*;
@@ -15,6 +17,8 @@ const MARGIN: f32 = 0.5;
 const UNEXPLAINED: f32 = 2.5;
 /// The most words of a sentence that is read, because a plain request is short.
 const MAX_WORDS: usize = 24;
+/// The most bytes of such a sentence, so that the cost of a command does not grow with it.
+const MAX_BYTES: usize = 4096;
 
 /// The words by which requests begin. Other beginnings are statements, or orders to somebody else.
 const BEGINNINGS: &[&str] = &[
@@ -70,7 +74,11 @@ pub(super) fn meaning(sentence: &str, agents: &[String]) -> Option<(&'static str
 fn is_in(word: &str, list: &[&str]) -> bool {
     let singular = word.strip_suffix('s').filter(|_| word.len() > 3).unwrap_or(word);
     let slipped = |entry: &str, word: &str| {
-        word.len() >= 5 && entry.len() >= 5 && strsim::damerau_levenshtein(entry, word) == 1
+        // The distance costs the product of the lengths, and lengths that differ by more than a letter decide it.
+        word.len() >= 5
+            && entry.len() >= 5
+            && word.len().abs_diff(entry.len()) <= char::MAX.len_utf8()
+            && strsim::damerau_levenshtein(entry, word) == 1
     };
     is_exactly(word, list) || list.iter().any(|entry| slipped(entry, word) || slipped(entry, singular))
 }
@@ -120,6 +128,11 @@ const CHECKS: &[&[&str]] = &[
 
 impl Words {
     fn read(sentence: &str, agents: &[String]) -> Option<Self> {
+        if sentence.len() > MAX_BYTES {
+            return None;
+        }
+        let names: HashMap<String, &str> =
+            agents.iter().rev().map(|agent| (plain(agent), agent.as_str())).collect();
         let trimmed = |word: &str| {
             let word = word.trim_matches(|c: char| !(c.is_alphanumeric() || c == '_'));
             word.strip_suffix("'s").filter(|_| word.contains('_')).unwrap_or(word).to_owned()
@@ -137,7 +150,7 @@ impl Words {
         let mut all: Vec<String> = Vec::new();
         let mut next = 0;
         while next < raw.len() {
-            match name_at(&raw, next, agents) {
+            match name_at(&raw, next, &names) {
                 Some((_, name)) if agent.as_ref().is_some_and(|other| other.agent_id != name) => return None,
                 Some((count, name)) => {
                     agent = Some(Mention { agent_id: name, position: all.len() });
@@ -348,13 +361,15 @@ impl Words {
 }
 
 /// Returns the agent that is named at a position, and by how many words.
-fn name_at(raw: &[String], at: usize, agents: &[String]) -> Option<(usize, String)> {
+///
+/// `names` holds the agents by their plain names.
+fn name_at(raw: &[String], at: usize, names: &HashMap<String, &str>) -> Option<(usize, String)> {
     // A name may be written as several words: "code reviewer agent" is CodeReviewer_Agent. Without the word "agent" it
     // has to be a role with an article, or capitalised: "a commit message" is no agent.
     for count in (1..=4.min(raw.len() - at)).rev() {
         let parts = &raw[at..at + count];
         let joined = plain(&parts.concat());
-        let Some(found) = agents.iter().find(|id| plain(id) == joined && joined.len() > 3) else { continue };
+        let Some(found) = names.get(&joined).filter(|_| joined.len() > 3) else { continue };
         let last = parts[count - 1].to_lowercase();
         let article = at.checked_sub(1).map(|before| raw[before].to_lowercase()).unwrap_or_default();
         let is_role =
@@ -362,7 +377,7 @@ fn name_at(raw: &[String], at: usize, agents: &[String]) -> Option<(usize, Strin
         let is_name =
             count == 1 || last == "agent" || parts.iter().all(|part| part.starts_with(char::is_uppercase));
         if is_name || is_role {
-            return Some((count, found.clone()));
+            return Some((count, (*found).to_owned()));
         }
     }
     // A name that is not installed: the tool reports that, and names the most similar one.
