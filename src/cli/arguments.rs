@@ -35,6 +35,8 @@ pub(super) enum Command {
     /// Show what a running gateway is and is doing
     Status(overview::Arguments),
     /// Check this machine, the configuration, the engine and the model
+    ///
+    /// The exit status is 1 if something is wrong, with what the engine finds in its own check among it.
     Doctor(doctor::Arguments),
     /// Look at and delete conversations of a running gateway
     Conversations(conversations::Arguments),

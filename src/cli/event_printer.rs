@@ -14,7 +14,7 @@ use super::{
 use crate::{
     edge::http::write_event,
     error::Reason,
-    pb::{Job, JobEvent, JobState, OutputStream, job::Outcome, job_event::Payload},
+    pb::{Job, JobEvent, JobState, OutputStream, Timestamp, job::Outcome, job_event::Payload},
     text::shown,
 };
 
@@ -59,7 +59,8 @@ pub(super) struct EventPrinter {
     is_asking: bool,
     since: Instant,
     last_printed: Instant,
-    begun: Instant,
+    /// The times of the first event that was printed and of the last one.
+    first_and_last: Option<(Timestamp, Timestamp)>,
 }
 
 impl EventPrinter {
@@ -81,7 +82,7 @@ impl EventPrinter {
             is_asking: false,
             since: now,
             last_printed: now,
-            begun: now,
+            first_and_last: None,
         }
     }
 
@@ -124,6 +125,9 @@ impl EventPrinter {
 
     pub(super) fn event(&mut self, event: &JobEvent) {
         self.last_sequence = event.sequence;
+        if let Some(time) = event.event_time {
+            self.first_and_last.get_or_insert((time, time)).1 = time;
+        }
         if self.format == EventFormat::Json {
             let mut line = Vec::new();
             if write_event(&mut line, event).is_some() {
@@ -308,8 +312,12 @@ impl EventPrinter {
             Payload::EndOfStream(end) => {
                 let state = end.state();
                 let colour = if state == JobState::Succeeded { Colour::Green } else { Colour::Red };
-                let took = in_words(self.begun.elapsed());
-                self.say(&format!("{} after {took}", state.short_name().to_lowercase()), colour);
+                // Between the events, because those of an ended job are read in no time.
+                let took = self.first_and_last.map_or_else(String::new, |(first, last)| {
+                    let milliseconds = last.unix_millis().saturating_sub(first.unix_millis());
+                    format!(" after {}", in_words(Duration::from_millis(milliseconds)))
+                });
+                self.say(&format!("{}{took}", state.short_name().to_lowercase()), colour);
             }
             Payload::InputRequired(asked) => {
                 let choices = choices(asked.schema.as_ref());

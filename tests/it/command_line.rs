@@ -104,6 +104,11 @@ async fn jobs_are_named_by_their_last_characters_and_found_by_labels() {
     );
     assert_eq!(run(&["jobs", "result", short, "--server", &url], None).stdout, "fine\n");
     assert_eq!(run(&["jobs", "watch", short, "--server", &url], None).stdout, "fine\n");
+    // How long a job took is told from its events, not from the time that reading them takes.
+    let slept = gateway.submit_mean("sleep 2000").await;
+    gateway.events(&slept).await;
+    let watched = run(&["jobs", "watch", &slept[32..], "--server", &url], None);
+    assert!(watched.stderr.contains("succeeded after 2"), "{}", watched.stderr);
     // Submitted again: another job with the same task and labels.
     let again = run(&["jobs", "rerun", short, "--server", &url], None).stdout.trim().to_owned();
     assert_ne!(again, job_id);
