@@ -40,4 +40,5 @@ pub(crate) mod sync;
 pub mod task;
 pub(crate) mod telemetry;
 pub(crate) mod text;
+pub(crate) mod time_limit;
 pub mod tool;

@@ -137,7 +137,7 @@ impl TaskExecutor<'_> {
             // Nothing is started after a cancellation or the end of the job's time.
             while running_calls.running.len() < limit
                 && !self.cancel.is_cancelled()
-                && Instant::now() < self.deadline
+                && !self.limit.has_passed()
                 && let Some(wish) = wishes.next()
             {
                 self.begin(wish, step, &cancel, &mut running_calls, writer).await?;
@@ -216,7 +216,7 @@ impl TaskExecutor<'_> {
             trace: self.trace,
             conversation_id: self.conversation_id.clone(),
             cancel: cancel.clone(),
-            deadline: self.deadline,
+            limit: self.limit.clone(),
             progress,
             asks_first: !matches!(wish, PlannedCall::Named(..)),
         };
@@ -316,7 +316,7 @@ impl TaskExecutor<'_> {
         let answer = answer.or_else(|| receiver.try_recv().ok());
         // Without an answer, the question of a job that is being stopped or past its deadline is withdrawn: no default
         // was used.
-        let is_ending = self.cancel.is_cancelled() || Instant::now() >= self.deadline;
+        let is_ending = self.cancel.is_cancelled() || self.limit.has_passed();
         if answer.is_some() || !is_ending {
             writer.input_received(&input_id, answer.as_ref().map(|answer| answer.caller.as_str())).await?;
         }

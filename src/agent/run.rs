@@ -2,7 +2,6 @@
 
 use rust_decimal::Decimal;
 use serde_json::json;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,6 +14,7 @@ use crate::{
     pb::{self, Json},
     principal::Principal,
     telemetry::TraceContext,
+    time_limit::TimeLimit,
     tool::{Call, ToolName, ToolResult, Toolbox},
 };
 
@@ -109,8 +109,8 @@ pub(crate) struct TaskExecutor<'a> {
     pub inputs: &'a QuestionSlot,
     /// Cancels the run.
     pub cancel: CancellationToken,
-    /// The deadline of the run.
-    pub deadline: Instant,
+    /// The time limit of the run.
+    pub limit: TimeLimit,
 }
 
 impl TaskExecutor<'_> {

@@ -60,7 +60,7 @@ impl TaskExecutor<'_> {
         chain: &mut Chain<'_>,
     ) -> Result<ModelTurn> {
         let config = &self.planner.config;
-        let until = self.deadline.min(Instant::now() + config.step_timeout());
+        let until = self.limit.end().min(Instant::now() + config.step_timeout());
         let mut attempt = 1;
         loop {
             let mut call = chain.llm(step, attempt).await?;
@@ -158,7 +158,7 @@ impl TaskExecutor<'_> {
     }
 
     fn too_late(&self) -> StepFailure {
-        if Instant::now() >= self.deadline {
+        if self.limit.has_passed() {
             return StepFailure::Ended(timed_out());
         }
         let seconds = self.planner.config.step_timeout_seconds;

@@ -27,7 +27,7 @@ pub struct Config {
     pub max_queued: u32,
     /// The most queued jobs of one caller; null sets no separate bound.
     pub max_queued_per_caller: Option<u32>,
-    /// The longest time that a job may run, in seconds; a task may set a shorter one.
+    /// The longest time that a job may work, in seconds; a task may set a shorter one. The wait for another run of its agent is not counted, and lasts at most as long again.
     pub timeout_seconds: u32,
     /// The time after which an ended job is removed, in seconds.
     pub retention_seconds: u32,

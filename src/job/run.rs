@@ -22,6 +22,7 @@ use crate::{
     pb::{CANCELLED_BY_DISCONNECT, Job, JobError, JobState, StatusReason, Timestamp},
     sync::sleep_until,
     telemetry::{self, Activity, Span, TraceContext},
+    time_limit::TimeLimit,
     tool::ToolResult,
 };
 
@@ -149,12 +150,16 @@ impl JobService {
         writer: &mut Writer,
         trace: TraceContext,
     ) -> JobOutcome {
-        let deadline = Instant::now() + self.timeout(&live.job());
+        let limit = TimeLimit::new(self.timeout(&live.job()));
         // A panic in a job ends only that job, with an error event.
-        let run = AssertUnwindSafe(self.try_run(live, task, writer, deadline, trace)).catch_unwind();
+        let run = AssertUnwindSafe(self.try_run(live, task, writer, limit.clone(), trace)).catch_unwind();
         // Once the job is cancelled or past its deadline, a stalled store must not delay its end.
         let relief = async {
-            let _late = tokio::time::timeout_at(deadline, live.cancel.cancelled()).await;
+            // Cancel safe: both branches only wait.
+            tokio::select! {
+                () = limit.passed() => {}
+                () = live.cancel.cancelled() => {}
+            }
             live.release_backpressure();
             std::future::pending::<()>().await
         };
@@ -171,7 +176,7 @@ impl JobService {
         live: &LiveJob,
         task: &agent::Task,
         writer: &mut Writer,
-        deadline: Instant,
+        limit: TimeLimit,
         trace: TraceContext,
     ) -> Result<ToolResult> {
         let job = live.job();
@@ -194,7 +199,7 @@ impl JobService {
             cancel: live.cancel.clone(),
             owner: live.caller.clone(),
             trace,
-            deadline,
+            limit,
         };
         self.worker().work(assignment, writer).await
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
     pb::Job,
     principal::Principal,
     telemetry::TraceContext,
+    time_limit::TimeLimit,
     tool::{DEFAULT_CONVERSATION, ToolResult, Toolbox},
 };
 
@@ -30,8 +30,8 @@ pub struct Assignment<'a> {
     pub inputs: &'a QuestionSlot,
     /// Cancelled when the work has to stop.
     pub cancel: CancellationToken,
-    /// The time by which the work has to end.
-    pub deadline: Instant,
+    /// The time limit of the work.
+    pub limit: TimeLimit,
 }
 
 /// What a job needs in order to start.
@@ -53,7 +53,7 @@ pub trait Worker: Send + Sync {
     /// Returns what the job needs before it can start, as far as its task shows it.
     fn needs(&self, owner: &Principal, job: &Job, task: &agent::Task) -> JobRequirements;
 
-    /// Does the work and writes its events to `writer`. Returns on cancellation and at the deadline, and leaves no process
+    /// Does the work and writes its events to `writer`. Returns on cancellation and at the end of its time limit, and leaves no process
     /// running. The caller writes the outcome, exactly once.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Worker for AgentWorker {
     }
 
     async fn work(&self, assignment: Assignment<'_>, writer: &mut Writer) -> Result<ToolResult> {
-        let Assignment { job, owner, trace, task, inputs, cancel, deadline } = assignment;
+        let Assignment { job, owner, trace, task, inputs, cancel, limit } = assignment;
         let options = job.options.clone().unwrap_or_default();
         let named = Some(options.conversation_id).filter(|id| !id.is_empty());
         let agent = TaskExecutor {
@@ -102,7 +102,7 @@ impl Worker for AgentWorker {
             max_cost: crate::llm::dollars(&options.max_cost),
             inputs,
             cancel,
-            deadline,
+            limit,
         };
         agent.run(task, writer).await
     }

@@ -66,7 +66,7 @@ pub(super) async fn await_answer(
     context: &CallContext,
     limit: Duration,
 ) -> Result<Result<ServerResult, ServiceError>> {
-    let deadline = context.deadline.min(Instant::now() + limit);
+    let deadline = context.limit.end().min(Instant::now() + limit);
     let (reason, error) = tokio::select! {
         // Cancel safe: every branch only waits.
         answer = &mut handle.rx => {

@@ -206,7 +206,7 @@ impl ExternalServers {
         meta.insert("traceparent".to_owned(), Value::from(context.trace.to_string()));
         let options = PeerRequestOptions::no_options().with_meta(meta);
         let limit = server.config.timeout();
-        let latest = context.deadline.min(Instant::now() + limit);
+        let latest = context.limit.end().min(Instant::now() + limit);
         let sent = tokio::select! {
             // The cancellation first, because a call that was never sent needs no end. The others only wait.
             biased;

@@ -19,7 +19,7 @@ use rmcp::{
     service::{RequestContext, SubscriptionContext},
 };
 use serde_json::Value;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use super::{
     outcome::{in_words, to_mcp, to_protocol_error},
@@ -33,6 +33,7 @@ use crate::{
     pb::Json,
     principal::Principal,
     telemetry::TraceContext,
+    time_limit::TimeLimit,
     tool::{Call, CallContext, DEFAULT_CONVERSATION},
 };
 
@@ -107,7 +108,7 @@ impl McpHandler {
             trace: trace(context).unwrap_or_else(TraceContext::new_trace),
             conversation_id: DEFAULT_CONVERSATION.to_owned(),
             cancel: context.ct.clone(),
-            deadline: Instant::now() + DIRECT_TIME,
+            limit: TimeLimit::new(DIRECT_TIME),
             progress,
             asks_first: false,
         };

@@ -53,7 +53,7 @@ impl SimulatedWorker {
                 tokio::time::sleep(Duration::from_millis(self.world.below(900))).await;
                 Err(Error::cancelled())
             }
-            () = tokio::time::sleep_until(assignment.deadline) => Err(Error::new(Reason::TimedOut, "too late")),
+            () = assignment.limit.passed() => Err(Error::new(Reason::TimedOut, "too late")),
             () = tokio::time::sleep(rest) => Ok(()),
         }
     }

@@ -48,7 +48,7 @@ impl Parts {
     }
 
     /// Waits until no other run of this agent is in progress in this conversation, or among stateless runs, and reports
-    /// the wait. Returns `None` where runs take no turns.
+    /// the wait, which the job's time limit does not count. Returns `None` where runs take no turns.
     ///
     /// # Errors
     /// [`Reason::Cancelled`], [`Reason::TimedOut`].
@@ -64,6 +64,7 @@ impl Parts {
             return Ok(Some(guard));
         }
         let _unheard = context.progress.send(Progress::WaitingForAgent(agent_id.to_owned())).await;
+        let waiting = context.limit.wait();
         tokio::select! {
             // Cancel safe: dropping the lock's branch only gives up its position in the queue.
             guard = lock.lock_owned() => {
@@ -71,7 +72,7 @@ impl Parts {
                 Ok(Some(guard))
             }
             () = context.cancel.cancelled() => Err(Error::cancelled()),
-            () = tokio::time::sleep_until(context.deadline) => Err(Error::new(
+            () = waiting.passed() => Err(Error::new(
                 Reason::TimedOut,
                 format!("another run of {agent_id} did not end in time; try again later"),
             )),

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,6 +12,7 @@ use crate::{
     error::{Error, Result},
     principal::Principal,
     telemetry::TraceContext,
+    time_limit::TimeLimit,
 };
 
 /// The conversation of calls that name none; each caller has one of their own.
@@ -33,8 +31,8 @@ pub struct CallContext {
     pub conversation_id: String,
     /// Cancels the call and ends its process tree.
     pub cancel: CancellationToken,
-    /// The deadline of the call's engine run and questions.
-    pub deadline: Instant,
+    /// The time limit of the call's engine run and questions.
+    pub limit: TimeLimit,
     /// Receives output and questions as they come. The receiver may be dropped.
     pub progress: mpsc::Sender<Progress>,
     /// Whether to ask before a destructive call. One that a caller named needs no question; one that a model thought of

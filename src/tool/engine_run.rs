@@ -18,7 +18,7 @@ impl CallContext {
             job_id: self.job_id.clone(),
             trace: self.trace,
             cancel: self.cancel.clone(),
-            deadline: self.deadline,
+            deadline: self.limit.end(),
         }
     }
 }

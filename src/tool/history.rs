@@ -35,7 +35,7 @@ pub(super) async fn clear(
     // A run of this agent in this conversation would rewrite what is cleared here. The turn excludes runs that this
     // process started; the bundled engine's lock also excludes those of other processes.
     let _turn = parts.wait_for_agent(context, Some(&conversation_id), agent_id).await?;
-    let until = context.deadline.min(Instant::now() + LOCK_TIME);
+    let until = context.limit.end().min(Instant::now() + LOCK_TIME);
     let removed = loop {
         let (id, base) = (agent_id.to_owned(), root.clone());
         let cleared = parts.blocking(move |config| {

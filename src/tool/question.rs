@@ -33,7 +33,7 @@ impl CallContext {
             biased;
             answer = answered => Ok(answer.unwrap_or(default)),
             () = self.cancel.cancelled() => Err(Error::cancelled()),
-            () = tokio::time::sleep_until(self.deadline) => {
+            () = self.limit.passed() => {
                 Err(Error::new(Reason::TimedOut, "the job's time was over before there was an answer"))
             }
         }

@@ -51,6 +51,34 @@ async fn runs_of_one_agent_wait_for_each_other_and_say_so() {
     assert_eq!(gateway.events(&second).await.last().unwrap()["data"]["state"], "SUCCEEDED");
 }
 
+/// A call that a planner thought of waits while its job runs already. The job's limit does not count that, and the wait has an end.
+#[tokio::test]
+async fn a_limit_counts_work_and_not_the_wait_for_an_agent() {
+    let gateway = Gateway::mean(Options::default());
+    let [first_goes_on, second_goes_on] = ["first", "second"].map(|name| gateway.path(name));
+    let first = gateway.submit_mean(&format!("two-parts {}", first_goes_on.display())).await;
+    gateway.sse(&first, 0).await.until("on_tool_output").await;
+    let ask = async |input: &str, limit: u32| {
+        let command = format!("ask Mean_Agent: {input}");
+        gateway.submit(&json!({"command": command, "timeout_seconds": limit})).await
+    };
+    let vain = ask("ok", 1).await;
+    let second = ask(&format!("two-parts {}", second_goes_on.display()), 6).await;
+    let ended = gateway.events(&vain).await;
+    let error = ended.iter().find(|event| event["event"] == "error").unwrap();
+    assert_eq!(error["data"]["reason"], "TIMED_OUT");
+    assert!(error["data"]["message"].as_str().unwrap().contains("another run of Mean_Agent"), "{error}");
+    let mut reader = gateway.sse(&second, 0).await;
+    assert_eq!(reader.until("status_update").await["data"]["reason"], "WAITING_FOR_AGENT");
+    // Longer than the limit in all, and less in work and in waiting. Time is what is measured, so that it has to pass.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    std::fs::write(&first_goes_on, "").unwrap();
+    reader.until("on_tool_output").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    std::fs::write(&second_goes_on, "").unwrap();
+    assert_eq!(gateway.events(&second).await.last().unwrap()["data"]["state"], "SUCCEEDED");
+}
+
 /// Waiting holds no permit: not a crowd for one agent, not a person who is asked; and looking something up needs none.
 #[tokio::test]
 async fn who_waits_keeps_nobody_from_running() {

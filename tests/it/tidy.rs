@@ -21,6 +21,7 @@ const RANKS: &[(&str, u8)] = &[
     ("sync", 0),
     ("telemetry", 0),
     ("text", 0),
+    ("time_limit", 0),
     ("lenient_json", 0),
     ("json_rpc", 0),
     ("files", 0),
