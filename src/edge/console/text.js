@@ -35,7 +35,9 @@ export function plain(text) {
  */
 function lines(text) {
   const whole = text.replaceAll("\r\n", "\n");
-  return whole.includes("\r") ? whole.replace(/[^\n\r]*\r(?=[^\n])/gu, "").replaceAll("\r", "") : whole;
+  if (!whole.includes("\r")) return whole;
+  // Not by one expression: it would begin anew at each character of a long line.
+  return whole.split("\n").map((line) => line.split("\r").findLast((part) => part !== "") ?? "").join("\n");
 }
 
 /**
@@ -109,6 +111,9 @@ function styled(before, parameters) {
 
 /** How much of a text is shown at once. */
 export const PAGE = 16 * 1024;
+
+/** How much of a process's output is shown while it grows: more than its box holds, and laid out anew with each frame. */
+export const LIVE = 4 * 1024;
 
 /**
  * A text that grows: its beginning and its end are kept, however long it becomes.

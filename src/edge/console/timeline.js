@@ -5,7 +5,7 @@ import { base } from "./api.js";
 import { fill, h, put } from "./dom.js";
 import { icon } from "./icons.js";
 import { inline, markdown } from "./markdown.js";
-import { PAGE, line, plain, terminal } from "./text.js";
+import { LIVE, PAGE, line, plain, terminal } from "./text.js";
 import { ago, count, duration, size } from "./words.js";
 
 /** The most rows in the document. */
@@ -52,6 +52,13 @@ function block(label, text, className = "") {
   if (text === "") return null;
   return [h("small", null, label), paged(text, (piece) => h("pre", { class: `block ${className}`, tabindex: "0", dir: "auto", "aria-label": label }, terminal(piece)))];
 }
+
+/**
+ * What a call prints: how it is called, what there is of it, its class.
+ * @param {Row} row
+ * @returns {[string, import("./text.js").GrowingText | undefined, string][]}
+ */
+const growing = (row) => [["Output", row.text, ""], ["Beside the answer", row.log, ""], ["Errors of the process", row.errors, "errors"]];
 
 /**
  * The argument of a call that says most.
@@ -116,6 +123,8 @@ export class Timeline {
         this.drawn.delete(row);
       }
     }
+    /** @type {HTMLElement[]} */
+    const changed = [];
     /** @type {HTMLElement | null} */
     let before = null;
     for (const row of shown) {
@@ -126,14 +135,15 @@ export class Timeline {
         if (element && next !== element) element.replaceWith(next);
         element = next;
         this.drawn.set(row, { element, version: row.version });
+        if (row.isOpen && row.kind === "call") changed.push(element);
       }
       /** @type {ChildNode | null} */
       const after = before ? before.nextSibling : this.list.firstChild;
       if (after !== element) this.list.insertBefore(element, after);
-      // The end of what a process prints is what is looked at.
-      if (row.isOpen && row.kind === "call") for (const block of element.querySelectorAll(".block.grows")) block.scrollTop = block.scrollHeight;
       before = element;
     }
+    // The end of what a process prints is what is looked at.
+    for (const element of changed) for (const block of element.querySelectorAll(".block.grows")) block.scrollTop = block.scrollHeight;
     const hidden = this.from + this.run.dropped;
     this.earlier.hidden = this.from === 0;
     this.earlier.textContent = `${count(hidden)} earlier`;
@@ -145,11 +155,15 @@ export class Timeline {
   }
 
   mark() {
+    if (this.follows) {
+      this.news.hidden = true;
+      return;
+    }
     const last = this.from + WINDOW >= this.run.rows.length ? this.list.lastElementChild : null;
     const isInView = last !== null && last.getBoundingClientRect().top < this.scroller.getBoundingClientRect().bottom - 60;
     if (isInView) this.seen = this.run.rows.length;
     const news = this.run.rows.length - this.seen;
-    this.news.hidden = this.follows || news <= 0;
+    this.news.hidden = news <= 0;
     this.news.textContent = `${count(news)} new below`;
   }
 
@@ -199,7 +213,18 @@ export class Timeline {
    * @param {HTMLElement} element
    */
   grow(row, element) {
-    if (row.kind !== "text" && row.kind !== "reasoning" || !row.isOpen || !row.text) return false;
+    if (!row.isOpen) return false;
+    if (row.kind === "call") {
+      const details = element.querySelector("details");
+      // What is closed is made when it is opened.
+      if (!details?.open) return details !== null;
+      const blocks = growing(row).filter(([, text]) => text);
+      const known = blocks.map(([label]) => element.querySelector(`.block.grows[aria-label="${label}"]`));
+      if (known.includes(null)) return false;
+      blocks.forEach(([, text], index) => known[index]?.replaceChildren(...terminal(text?.tail(LIVE) ?? "")));
+      return true;
+    }
+    if (row.kind !== "text" && row.kind !== "reasoning" || !row.text) return false;
     const text = element.querySelector(".text")?.firstChild;
     if (!(text instanceof Text)) return false;
     text.data = plain(row.text.tail(PAGE));
@@ -273,14 +298,12 @@ export class Timeline {
     const took = end ? duration(end.duration_ms) : row.isOpen ? "runs" : "was ended";
     const summary = h("summary", null, h("code", null, line(data.tool, 60)), h("span", { class: "argument" }, argument(data)), h("span", { class: "took" }, took));
     const body = () => {
-      const printed = row.text?.text() ?? "";
+      const printed = row.isOpen ? "" : row.text?.text() ?? "";
       const result = end?.result;
       const said = typeof result === "string" ? result : result?.output;
       return h("div", null,
         block(data.is_truncated ? "Arguments (cut)" : "Arguments", Object.keys(data.arguments ?? {}).length === 0 ? "" : pretty(data.arguments).slice(0, 200_000)),
-        row.isOpen ? block("Output", row.text?.tail(PAGE) ?? "", "grows") : block("Output", printed),
-        block("Beside the answer", row.log?.text() ?? ""),
-        block("Errors of the process", row.errors?.text() ?? "", "errors"),
+        growing(row).flatMap(([label, text, name]) => block(label, (row.isOpen ? text?.tail(LIVE) : text?.text()) ?? "", row.isOpen ? `${name} grows` : name)),
         isFailed && h("p", { class: "wrong" }, plain(String(end.error ?? "").slice(0, 8000))),
         result !== null && result !== undefined && String(said ?? "").trim() !== printed.trim() && block(end.is_truncated ? "Result (cut)" : "Result", pretty(result).slice(0, 400_000)),
         end && (end.exit_code > 0 || end.signal) && h("small", null, end.signal ? `ended by signal ${end.signal}` : `exit status ${end.exit_code}`));

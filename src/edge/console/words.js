@@ -82,8 +82,10 @@ export function size(bytes) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
+const IN_GROUPS = new Intl.NumberFormat("en");
+
 /** @param {number} number */
-export const count = (number) => Number(number).toLocaleString("en");
+export const count = (number) => IN_GROUPS.format(Number(number));
 
 /** The end of an id, by which people recognise it. @param {string} id */
 export const short = (id) => id.slice(-8);
