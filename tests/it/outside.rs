@@ -26,8 +26,8 @@ fn succeeds(what: &str, command: &mut Command) {
     assert!(
         output.status.success(),
         "{what}:\n{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
     );
 }
 
@@ -93,7 +93,11 @@ async fn console_in_a_browser() {
     let binary = env!("CARGO_BIN_EXE_conductor-gateway");
     let mut browser = Command::new("node");
     browser.arg(script).args([binary, &gateway.url(), pictures.to_str().unwrap()]);
-    tokio::task::block_in_place(|| succeeds("the console", &mut browser));
+    let output = tokio::task::block_in_place(|| browser.output()).unwrap();
+    // The gateway's log would follow what failed and push it out of a log that is cut.
+    drop(gateway);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "the console:\n{}\n{printed}", String::from_utf8_lossy(&output.stderr));
     if std::env::var("PICTURES").is_ok_and(|value| value == "write") {
         for name in ["start", "answer", "question-dark", "question-phone", "failure"] {
             let kept = format!("{}/docs/pictures/{name}.png", env!("CARGO_MANIFEST_DIR"));
