@@ -5,6 +5,7 @@ use std::{error::Error as _, io, pin::Pin, sync::Once, time::Duration};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper_util::client::proxy::matcher::Matcher;
 use tokio::time::{Instant, Sleep};
 
 use super::{
@@ -19,6 +20,8 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// How many bytes are read of a refusal's body, or of a body that is not an event stream.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
+const THROUGH_PROXY: &str = " through the proxy that the environment names";
+
 /// A connection pool to one provider.
 #[derive(Clone, Debug)]
 pub(super) struct ProviderConnection {
@@ -26,8 +29,10 @@ pub(super) struct ProviderConnection {
     timeouts: Timeouts,
     /// The base URL with its secrets masked, for messages.
     place: String,
-    /// Whether the environment names a proxy that requests may go through.
+    /// Whether requests go through a proxy that the environment names.
     has_proxy: bool,
+    /// Whether such a proxy sees the requests, so that an answer may be its own. It only carries what is encrypted.
+    may_proxy_answer: bool,
 }
 
 /// Installs the cryptography provider that TLS needs, once per process.
@@ -66,11 +71,14 @@ impl ProviderConnection {
         }
         let client =
             builder.build().map_err(|error| format!("no connection to models can be made: {error}"))?;
-        let names = ["http_proxy", "https_proxy", "all_proxy"];
-        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let has_proxy =
-            !is_loopback && names.iter().any(|name| is_set(name) || is_set(&name.to_ascii_uppercase()));
-        Ok(Self { client, timeouts: selected.timeouts, place: masked_url(&selected.base_url), has_proxy })
+        let has_proxy = !is_loopback && Matcher::from_env().intercept(url).is_some();
+        Ok(Self {
+            client,
+            timeouts: selected.timeouts,
+            place: masked_url(&selected.base_url),
+            has_proxy,
+            may_proxy_answer: has_proxy && url.scheme_str() == Some("http"),
+        })
     }
 
     /// Sends a request and waits for the head of its response.
@@ -98,7 +106,17 @@ impl ProviderConnection {
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
             let body = beginning(response, self.timeouts.idle()).await;
-            return Err(refusal(status, &headers, &body, selected));
+            let refusal = refusal(status, &headers, &body, selected);
+            return Err(match self.may_proxy_answer {
+                true => ModelFailure {
+                    message: format!(
+                        "{} (the request went{THROUGH_PROXY}, whose answer this may be)",
+                        refusal.message
+                    ),
+                    ..refusal
+                },
+                false => refusal,
+            });
         }
         let header = |name: http::HeaderName| {
             let value = headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"));
@@ -145,7 +163,7 @@ impl ProviderConnection {
         }
         reasons.dedup();
         let kind = if is_late { FailureKind::TimedOut } else { FailureKind::Unreachable };
-        let way = if self.has_proxy { " through the proxy that the environment names" } else { "" };
+        let way = if self.has_proxy { THROUGH_PROXY } else { "" };
         let reasons = shown(&reasons.join(": "), selected);
         ModelFailure::new(kind, format!("the model at {}{way} could not be used: {reasons}", self.place))
     }

@@ -18,10 +18,18 @@ const MARKUPS: &[(&str, &[&str], MarkupKind)] = &[
     ("<function_calls>", &["</function_calls>"], MarkupKind::Any),
     ("<|tool_call|>", &["<|/tool_call|>"], MarkupKind::Any),
     ("<|tool_call_begin|>", &["<|tool_call_end|>"], MarkupKind::Any),
+    ("<｜tool▁call▁begin｜>", &["<｜tool▁call▁end｜>"], MarkupKind::Any),
     ("<|python_tag|>", &["<|eom_id|>"], MarkupKind::Any),
     ("[TOOL_CALLS]", &[], MarkupKind::Any),
     ("<function=", &["</function>"], MarkupKind::Function),
     ("<invoke name=", &["</invoke>"], MarkupKind::Function),
+];
+/// The tags around the calls of Kimi's and DeepSeek's models, which say nothing more.
+const SECTIONS: &[&str] = &[
+    "<|tool_calls_section_begin|>",
+    "<|tool_calls_section_end|>",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
 ];
 /// Longer answers are not taken for calls.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
@@ -44,8 +52,17 @@ type ParsedCall = (String, Map<String, Value>);
 /// Repairs a turn in place: decorated tool names, and calls that came as text. Returns the number of repaired calls.
 ///
 /// # Errors
-/// [`FailureKind::Malformed`] where calls came as text and cannot be made.
+/// [`FailureKind::Malformed`] where calls came as text and cannot be made, or were announced and are nowhere.
 pub(crate) fn repair(turn: &mut ModelTurn, request: &ModelRequest) -> Result<u32, ModelFailure> {
+    let repaired = recover(turn, request)?;
+    if turn.message.calls.is_empty() && turn.finish_reason == "tool_calls" {
+        let message = "the model said that it calls a tool and named none";
+        return Err(ModelFailure::new(FailureKind::Malformed, message));
+    }
+    Ok(repaired)
+}
+
+fn recover(turn: &mut ModelTurn, request: &ModelRequest) -> Result<u32, ModelFailure> {
     let mut repaired = 0;
     for call in &mut turn.message.calls {
         if let Some(name) = offered(&call.name, &request.tools).filter(|name| *name != call.name) {
@@ -58,7 +75,7 @@ pub(crate) fn repair(turn: &mut ModelTurn, request: &ModelRequest) -> Result<u32
         turn.message =
             AssistantMessage::new(turn.message.text.as_str(), std::mem::take(&mut turn.message.calls));
     }
-    let is_end = matches!(turn.finish_reason, "stop" | "length");
+    let is_end = matches!(turn.finish_reason, "stop" | "length" | "tool_calls");
     if !turn.message.calls.is_empty()
         || request.tools.is_empty()
         || !is_end
@@ -131,6 +148,10 @@ fn take_apart(text: &str) -> Option<(&str, Vec<CallMarkup<'_>>)> {
     let begin = first_markup(text)?;
     let (mut rest, mut blocks) = (text[begin..].trim(), Vec::new());
     while !rest.is_empty() {
+        if let Some(behind) = SECTIONS.iter().find_map(|tag| rest.strip_prefix(tag)) {
+            rest = behind.trim_start();
+            continue;
+        }
         let (open, closes, inside) = MARKUPS.iter().find(|(open, ..)| rest.starts_with(open))?;
         let content = &rest[open.len()..];
         let close = closes.iter().filter_map(|close| Some((content.find(close)?, close.len()))).min();
@@ -165,7 +186,8 @@ fn first_markup(text: &str) -> Option<usize> {
             _ => {}
         }
         let indent = line.len() - line.trim_start().len();
-        let begins = MARKUPS.iter().any(|(open, ..)| bare.starts_with(open));
+        let mut opening = MARKUPS.iter().map(|(open, ..)| open).chain(SECTIONS);
+        let begins = opening.any(|open| bare.starts_with(open));
         if begins && fence.is_none() && indent < 4 && !is_behind_quote && !is_within_example(&text[..at]) {
             return Some(at + indent);
         }
@@ -224,6 +246,17 @@ fn read_block(block: &CallMarkup<'_>, tools: &[ToolDefinition]) -> Vec<ParsedCal
         && let Ok(arguments) = serde_json::from_str(rest.trim())
     {
         return vec![(name.trim().to_owned(), arguments)];
+    }
+    // DeepSeek: the kind, the name and a code block; or, of later versions, the name and JSON.
+    if let Some((kind, rest)) = inside.split_once("<｜tool▁sep｜>") {
+        let (name, json) = match (kind.trim(), rest.trim().split_once('\n')) {
+            ("function", Some((name, block))) => {
+                (name, block.trim().trim_matches('`').trim_start_matches("json"))
+            }
+            (name, _) => (name, rest),
+        };
+        let arguments = serde_json::from_str(json.trim());
+        return arguments.map(|arguments| vec![(name.trim().to_owned(), arguments)]).unwrap_or_default();
     }
     // A bare name, then JSON or pairs of keys and values.
     let end =

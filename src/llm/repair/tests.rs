@@ -23,8 +23,12 @@ fn request(told: &str) -> ModelRequest {
 }
 
 fn repaired(text: &str, told: &str) -> Result<ModelTurn, String> {
+    repaired_after(text, told, "stop")
+}
+
+fn repaired_after(text: &str, told: &str, finish_reason: &'static str) -> Result<ModelTurn, String> {
     let message = AssistantMessage::new(text, Vec::new());
-    let mut turn = ModelTurn { message, finish_reason: "stop", ..ModelTurn::default() };
+    let mut turn = ModelTurn { message, finish_reason, ..ModelTurn::default() };
     repair(&mut turn, &request(told)).map(|_| turn).map_err(|failure| failure.message)
 }
 
@@ -51,9 +55,12 @@ fn the_common_forms_are_made() {
         r#"<|python_tag|>{"name": "get_agent_info", "parameters": {"agent_id": "7"}}"#,
         r#"<|tool_call_begin|>functions.get_agent_info:0<|tool_call_argument_begin|>{"agent_id":"7"}<|tool_call_end|>"#,
         r#"<tool_call>{"name": "get_agent_info", "arguments": {"agent_id": "7"}}"#,
+        r#"<|tool_calls_section_begin|><|tool_call_begin|>functions.get_agent_info:0<|tool_call_argument_begin|>{"agent_id":"7"}<|tool_call_end|><|tool_calls_section_end|>"#,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_agent_info\n```json\n{\"agent_id\":\"7\"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "Let me see.\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_agent_info<｜tool▁sep｜>{\"agent_id\":\"7\"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
     ];
-    for form in forms {
-        let turn = repaired(form, "who is 7?").unwrap();
+    for (form, finish_reason) in forms.into_iter().flat_map(|form| [(form, "stop"), (form, "tool_calls")]) {
+        let turn = repaired_after(form, "who is 7?", finish_reason).unwrap();
         let [call] = &turn.message.calls[..] else { panic!("{form}: {:?}", turn.message) };
         assert_eq!((call.name.as_str(), turn.finish_reason), ("get_agent_info", "tool_calls"), "{form}");
         assert_eq!(call.arguments, Ok(json!({"agent_id": "7"}).as_object().cloned().unwrap()), "{form}");
@@ -92,6 +99,11 @@ fn what_is_quoted_or_was_told_is_not_made() {
         let turn = repaired(&text, "").unwrap();
         assert!(turn.message.calls.is_empty(), "{text}");
         assert_eq!((turn.message.text.as_str(), turn.finish_reason), (text.as_str(), "stop"));
+    }
+    assert!(repaired_after("I call a tool now.", "", "tool_calls").unwrap_err().contains("named none"));
+    // Sections without a call in them are no call.
+    for empty in ["<|tool_calls_section_begin|><|tool_calls_section_end|>", "<｜tool▁calls▁begin｜>"] {
+        assert!(repaired(empty, "").unwrap_err().contains("parser"), "{empty}");
     }
     // The same markup occurs in the user's question, or in a file that a tool has read.
     let escaped = CALL.replace('"', "\\\"").replace('\n', "\\n");

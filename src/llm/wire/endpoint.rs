@@ -40,8 +40,12 @@ pub(super) fn endpoint(wire: Wire, base: &http::Uri, model: &str) -> Result<Stri
             if path.contains(":generateContent") || path.contains(":streamGenerateContent") {
                 return refuse("the path of a request");
             }
-            let has_version = path.rsplit('/').next().is_some_and(|last| {
-                last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            if path.ends_with("/openai") {
+                return refuse("the path of the OpenAI-compatible requests");
+            }
+            // Behind a version there may be a project, as in Vertex AI's addresses.
+            let has_version = path.split('/').any(|segment| {
+                segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
             });
             let path = path.strip_suffix("/models").unwrap_or(path);
             if has_version || path.len() < base.path().trim_end_matches('/').len() {
@@ -85,6 +89,13 @@ mod tests {
         for base in ["http://h", "http://h/v1beta", "http://h/v1beta/models"] {
             assert_eq!(gemini(base), "http://h/v1beta/models/m:streamGenerateContent?alt=sse");
         }
+        assert_eq!(
+            gemini("https://h/v1/projects/p/locations/l/publishers/google"),
+            "https://h/v1/projects/p/locations/l/publishers/google/models/m:streamGenerateContent?alt=sse"
+        );
+        assert!(
+            at(Wire::GenerateContent, "http://h/v1beta/openai").unwrap_err().contains("OpenAI-compatible")
+        );
         assert_eq!(gemini("http://h/v1?x=1"), "http://h/v1/models/m:streamGenerateContent?x=1&alt=sse");
     }
 }

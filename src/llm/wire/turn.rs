@@ -49,10 +49,12 @@ pub(super) fn to_turn(
                 "the answer was cut at its token limit in the middle of a tool call, which was not run; raise agent.max_tokens",
             );
         }
+        FinishReason::Length => "length",
+        // The calls may be in the text.
+        FinishReason::Calls if !text.trim().is_empty() => "tool_calls",
         FinishReason::Calls if calls.is_empty() => {
             return malformed("the model said that it calls a tool and named none");
         }
-        FinishReason::Length => "length",
         _ if calls.is_empty() => "stop",
         _ => "tool_calls",
     };

@@ -302,9 +302,9 @@ impl Decoder for ChatDecoder {
         if !calls.is_empty() {
             if !self.reasoning_details.is_empty() {
                 further.insert("reasoning_details".to_owned(), json!(self.reasoning_details));
-            } else if !self.reasoning.is_empty() && self.reasoning_member == "reasoning_content" {
+            } else if !self.reasoning.is_empty() && self.reasoning_member != "thinking" {
                 let words = SurrogateJoiner::whole(self.reasoning.clone());
-                further.insert("reasoning_content".to_owned(), json!(words));
+                further.insert(self.reasoning_member.to_owned(), json!(words));
             }
         }
         of(text, calls, further)
