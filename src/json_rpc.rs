@@ -80,6 +80,18 @@ impl JsonRpcRefusal {
     }
 }
 
+/// Returns whether a message may have the id `null`, which the library takes for a notification that nobody answers. Such a
+/// message is to be parsed here first.
+pub(crate) fn may_have_null_id(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
+    let behind_name = head.windows(4).enumerate().filter(|(_, name)| name == b"\"id\"").map(|(at, _)| at + 4);
+    let is_null = |behind: &[u8]| {
+        let value = behind.trim_ascii_start().strip_prefix(b":");
+        value.is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
+    };
+    behind_name.map(|at| &head[at..]).any(is_null)
+}
+
 /// Parses what was received.
 ///
 /// # Errors

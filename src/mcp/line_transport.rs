@@ -10,7 +10,7 @@ use std::{
 
 use rmcp::{
     RoleServer,
-    model::{ClientJsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerResult},
+    model::{ClientJsonRpcMessage, ClientNotification, RequestId, ServerJsonRpcMessage, ServerResult},
     transport::Transport,
 };
 use serde_json::Value;
@@ -111,6 +111,17 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
         self.refusals.push_back(line_of(&refusal.to_value()));
     }
 
+    fn accept(&mut self, message: ClientJsonRpcMessage) {
+        if let ClientJsonRpcMessage::Notification(notification) = &message
+            && let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+            && let Some(id) = &cancelled.params.request_id
+        {
+            // The library does not answer a request that is cancelled, and the rest of its batch does not wait for it.
+            self.refusals.extend(lock(&self.shared).settle(id, None));
+        }
+        self.messages.push_back(message);
+    }
+
     fn take_line(&mut self) {
         let line = std::mem::take(&mut self.line);
         if std::mem::take(&mut self.is_too_long) {
@@ -120,13 +131,15 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
         if line.trim_ascii().is_empty() {
             return;
         }
-        if let Ok(message) = serde_json::from_slice(&line) {
-            self.messages.push_back(message);
+        if !json_rpc::may_have_null_id(&line)
+            && let Ok(message) = serde_json::from_slice(&line)
+        {
+            self.accept(message);
             return;
         }
         match json_rpc::read(&line) {
             Ok(ParsedMessages::Message(message)) => match typed(message) {
-                Ok(message) => self.messages.push_back(message),
+                Ok(message) => self.accept(message),
                 Err(refusal) => self.refuse(&refusal),
             },
             Ok(ParsedMessages::Batch(messages)) => self.take_batch(messages),
@@ -141,13 +154,14 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
             return self.refuse(&refusal);
         }
         let mut batch = JsonRpcBatch { waiting: Vec::new(), answers: Vec::new() };
+        let mut accepted = Vec::new();
         for message in messages {
             match json_rpc::normalize_message(message).and_then(typed) {
                 Ok(message) => {
                     if let ClientJsonRpcMessage::Request(request) = &message {
                         batch.waiting.push(request.id.clone());
                     }
-                    self.messages.push_back(message);
+                    accepted.push(message);
                 }
                 Err(refusal) => batch.answers.push(refusal.to_value()),
             }
@@ -157,6 +171,7 @@ impl<R: AsyncRead + Send + Unpin> LineTransport<R> {
             true => self.refusals.push_back(line_of(&Value::Array(batch.answers))),
             false => lock(&self.shared).batches.push(batch),
         }
+        accepted.into_iter().for_each(|message| self.accept(message));
     }
 }
 
@@ -184,16 +199,25 @@ impl TransportShared {
             ServerJsonRpcMessage::Error(error) => error.id.as_ref(),
             _ => None,
         };
-        let place = |batch: &JsonRpcBatch| batch.waiting.iter().position(|waiting| Some(waiting) == id);
-        let found = self.batches.iter().enumerate().find_map(|(at, batch)| Some((at, place(batch)?)));
-        let Some((at, waiting)) = found else { return Some(line_of(message)) };
+        match id.filter(|id| self.batches.iter().any(|batch| batch.waiting.contains(id))) {
+            Some(id) => self.settle(id, serde_json::to_value(message).ok()),
+            None => Some(line_of(message)),
+        }
+    }
+
+    /// Notes that a request of a batch has been answered, or never will be. Returns the batch's answers if it was the last one.
+    fn settle(&mut self, id: &RequestId, answer: Option<Value>) -> Option<Vec<u8>> {
+        let place = |batch: &JsonRpcBatch| batch.waiting.iter().position(|waiting| waiting == id);
+        let (at, waiting) =
+            self.batches.iter().enumerate().find_map(|(at, batch)| Some((at, place(batch)?)))?;
         let batch = &mut self.batches[at];
         batch.waiting.swap_remove(waiting);
-        batch.answers.extend(serde_json::to_value(message));
+        batch.answers.extend(answer);
         if !batch.waiting.is_empty() {
             return None;
         }
-        Some(line_of(&Value::Array(self.batches.swap_remove(at).answers)))
+        let answers = self.batches.swap_remove(at).answers;
+        (!answers.is_empty()).then(|| line_of(&Value::Array(answers)))
     }
 }
 

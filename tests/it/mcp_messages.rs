@@ -104,6 +104,8 @@ async fn each_line_is_answered() {
         (call("9223372036854775808", list("{}")), json!(9223372036854775808_u64), -32600),
         (call(5, list("{")), json!(5), -32700),
         (call("{}", list("{}")), Value::Null, -32600),
+        (call("null", list("{}")), Value::Null, -32600),
+        (r#"{"method":"ping", "id" : null,"jsonrpc":"2.0"}"#.into(), Value::Null, -32600),
         (call(6, list("\"limit\"")), json!(6), -32602),
         (call(7, list("[]")), json!(7), -32602),
         (call(8, "{\"arguments\":{}}"), json!(8), -32602),
@@ -147,6 +149,17 @@ async fn each_line_is_answered() {
     let mut ids: Vec<String> = answers.as_array().unwrap().iter().map(|one| one["id"].to_string()).collect();
     ids.sort();
     assert_eq!(ids, ["\"two\"", "1", "3"], "{answers}");
+    // A request that is cancelled is not answered, and holds nothing up.
+    let slow = json!({"name": "start_interactive_session", "arguments": {"agent_id": "SqlExpert_Agent"}});
+    let batch = json!([
+        {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": slow},
+        {"jsonrpc": "2.0", "id": 5, "method": "ping"},
+    ]);
+    streams.say(batch.to_string()).await;
+    let cancelled =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4}});
+    let answers = streams.answer(cancelled.to_string()).await;
+    assert_eq!((&answers[0]["id"], &answers[1]), (&json!(5), &Value::Null), "{answers}");
 }
 
 /// A session over HTTP.
@@ -266,6 +279,7 @@ async fn each_method_says_what_is_wrong() {
     for (body, id, code) in [
         (call("\"nan\"", "{\"name\":\"get_system_config\",\"arguments\":{\"x\":NaN}}"), json!("nan"), -32602),
         ("{\"id\":5,".into(), json!(5), -32700),
+        (call("null", "{\"name\":\"get_system_config\",\"arguments\":{}}"), Value::Null, -32600),
         ("[]".into(), Value::Null, -32600),
     ] {
         let answer = session.post(&body).await;
@@ -367,6 +381,56 @@ async fn a_cut_call_gets_its_answer() {
     let opened = &answer["result"]["structuredContent"];
     assert_eq!((&answer["id"], &opened["is_open"]), (&json!(6), &json!(true)), "{rest}");
     assert!(opened["session_id"].as_str().unwrap().starts_with("job_"));
+}
+
+/// A session whose client was cut off in a call is in use until the call has ended; one without a call is not, nor one whose
+/// call was cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_works_is_not_idle() {
+    let gateway = Gateway::mean(Options::default().set("server.mcp_session_idle_seconds", 1));
+    let go_on = gateway.path("go-on");
+    let sessions = [(); 3].map(|()| Session::open(&gateway, "2025-11-25", json!({})));
+    let [working, cancelled, unused] = sessions;
+    let (working, cancelled, unused) = tokio::join!(working, cancelled, unused);
+    let run = json!({
+        "name": "execute_agent_stateless",
+        "arguments": {"agent_id": "Mean_Agent", "input_text": format!("two-parts {}", go_on.display())},
+    });
+    let is_begun = |text: &str| text.contains("id: ");
+    let begun = working.read(reqwest::Method::POST, call(1, &run), None, is_begun).await;
+    cancelled.read(reqwest::Method::POST, call(2, &run), None, is_begun).await;
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}});
+    cancelled.post(&cancel.to_string()).await;
+    let last = begun.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    eventually(Duration::from_secs(30), "the others have ended", async || {
+        let looks = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}).to_string();
+        // Looking at a session uses it.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let (cancelled, unused) = tokio::join!(cancelled.post(&looks), unused.post(&looks));
+        (cancelled.status, unused.status) == (404, 404)
+    })
+    .await;
+    std::fs::write(&go_on, "").unwrap();
+    let rest = working.read(reqwest::Method::GET, String::new(), Some(&last), |_| false).await;
+    let answer = messages(&rest).pop().unwrap();
+    assert_eq!((&answer["id"], &answer["result"]["isError"]), (&json!(1), &json!(false)), "{rest}");
+}
+
+/// An answer that was not fetched while many others came is missed in words, and not by silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_no_longer_kept_is_an_error() {
+    let gateway = Gateway::start();
+    let session = Session::open(&gateway, "2025-11-25", json!({})).await;
+    let list = json!({"name": "get_system_config", "arguments": {}});
+    let begun = session.read(reqwest::Method::POST, call(1, &list), None, |text| text.contains("id: ")).await;
+    let last = begun.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    for id in 2..70 {
+        session.post(&call(id, &list)).await;
+    }
+    let rest = session.read(reqwest::Method::GET, String::new(), Some(&last), |_| false).await;
+    let answer = messages(&rest).pop().unwrap_or_default();
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32603)), "{rest}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("call again"), "{answer}");
 }
 
 /// Clients of versions before 2025-11-25 take an event without data for a broken message.

@@ -210,6 +210,7 @@ async fn handle_leniently<H: ServerHandler>(
         (response.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE).then_some(response)
     };
     if !sent.trim_ascii_start().starts_with(b"[")
+        && !json_rpc::may_have_null_id(sent)
         && let Some(response) = handle(head.clone(), body).await
     {
         return response;

@@ -14,7 +14,7 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use http::request::Parts;
 use rmcp::{
-    model::{ClientJsonRpcMessage, GetExtensions, ServerJsonRpcMessage},
+    model::{ClientJsonRpcMessage, ErrorData, GetExtensions, RequestId, ServerJsonRpcMessage},
     transport::{
         WorkerTransport,
         common::server_side_http::{ServerSseMessage, SessionId},
@@ -24,7 +24,7 @@ use rmcp::{
         },
     },
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{sync::lock, task::Group};
 
@@ -37,6 +37,8 @@ const MAX_SESSION_BYTES: usize = 4 * 1024 * 1024;
 const MAX_SESSION_STREAMS: usize = 64;
 /// The most bytes kept of all ended streams; beyond it the session that uses most loses its oldest.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// For how many removed streams of a session it is known what was asked on them.
+const MAX_REMOVED: usize = 256;
 
 /// The library's number of a stream, unique within a session.
 type StreamNumber = u64;
@@ -58,7 +60,17 @@ struct ReplayBuffers {
 #[derive(Default)]
 struct ReplaySession {
     streams: BTreeMap<StreamNumber, Arc<ReplayLog>>,
-    ended: VecDeque<(StreamNumber, usize)>,
+    ended: VecDeque<EndedStream>,
+    bytes: usize,
+    /// The requests of the newest streams that were removed to make room.
+    removed: VecDeque<(StreamNumber, RequestId)>,
+    /// When the last stream ended.
+    last_ended: Option<Instant>,
+}
+
+struct EndedStream {
+    number: StreamNumber,
+    request: Option<RequestId>,
     bytes: usize,
 }
 
@@ -166,9 +178,11 @@ impl ReplayLog {
 }
 
 impl ReplayBuffers {
-    fn ended(&mut self, id: &SessionId, number: StreamNumber, bytes: usize) {
+    fn ended(&mut self, id: &SessionId, stream: EndedStream) {
+        let bytes = stream.bytes;
         let Some(session) = self.sessions.get_mut(id) else { return };
-        session.ended.push_back((number, bytes));
+        session.ended.push_back(stream);
+        session.last_ended = Some(Instant::now());
         session.bytes += bytes;
         self.bytes += bytes;
         let mut released = 0;
@@ -188,8 +202,12 @@ impl ReplayBuffers {
 
 impl ReplaySession {
     fn forget_oldest(&mut self) -> usize {
-        let Some((number, bytes)) = self.ended.pop_front() else { return 0 };
+        let Some(EndedStream { number, request, bytes }) = self.ended.pop_front() else { return 0 };
         self.streams.remove(&number);
+        self.removed.extend(request.map(|request| (number, request)));
+        if self.removed.len() > MAX_REMOVED {
+            self.removed.pop_front();
+        }
         self.bytes -= bytes;
         bytes
     }
@@ -202,6 +220,23 @@ impl ResumableSessionManager {
 
     fn log(&self, id: &SessionId, number: StreamNumber) -> Option<Arc<ReplayLog>> {
         lock(&self.kept).sessions.get(id)?.streams.get(&number).cloned()
+    }
+
+    /// Returns when a session last worked on a request, whether or not its client was connected; now, if it still does.
+    pub(super) fn last_work(&self, id: &SessionId) -> Option<Instant> {
+        let kept = lock(&self.kept);
+        let session = kept.sessions.get(id)?;
+        if session.streams.len() > session.ended.len() { Some(Instant::now()) } else { session.last_ended }
+    }
+
+    /// Returns the answer to a request whose stream was removed to make room.
+    fn lost(&self, id: &SessionId, number: StreamNumber) -> Option<ServerSseMessage> {
+        let kept = lock(&self.kept);
+        let request =
+            kept.sessions.get(id)?.removed.iter().find(|(removed, _)| *removed == number)?.1.clone();
+        let text = "the answer was not fetched in time and is no longer kept; call again, with the same idempotency_key if there was one";
+        let message = ServerJsonRpcMessage::error(ErrorData::internal_error(text, None), Some(request));
+        Some(ServerSseMessage::new(format!("{}/{number}", u64::MAX), message))
     }
 }
 
@@ -251,6 +286,10 @@ impl SessionManager for ResumableSessionManager {
         message: ClientJsonRpcMessage,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
         let takes_priming = knows_priming(&message);
+        let request = match &message {
+            ClientJsonRpcMessage::Request(request) => Some(request.id.clone()),
+            _ => None,
+        };
         let mut stream = Box::pin(self.inner.create_stream(id, message).await?);
         let log = Arc::new(ReplayLog { events: Mutex::default(), changed: watch::Sender::new(()) });
         // The library's first event, which carries the id to resume from, is available at once.
@@ -270,7 +309,7 @@ impl SessionManager for ResumableSessionManager {
                 }
                 let bytes = read.end();
                 if let Some(number) = number {
-                    lock(&kept).ended(&id, number, bytes);
+                    lock(&kept).ended(&id, EndedStream { number, request, bytes });
                 }
             });
         } else {
@@ -296,12 +335,15 @@ impl SessionManager for ResumableSessionManager {
         id: &SessionId,
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
-        if let Some((index, number)) = parse_id(Some(&last_event_id))
-            && let Some(log) = self.log(id, number)
-        {
-            return Ok(log.read(Some(index)).left_stream());
+        if let Some((index, number)) = parse_id(Some(&last_event_id)) {
+            if let Some(log) = self.log(id, number) {
+                return Ok(log.read(Some(index)).left_stream());
+            }
+            if let Some(lost) = self.lost(id, number) {
+                return Ok(stream::iter([lost]).left_stream().right_stream());
+            }
         }
-        Ok(self.inner.resume(id, last_event_id).await?.right_stream())
+        Ok(self.inner.resume(id, last_event_id).await?.right_stream().right_stream())
     }
 
     async fn restore_session(&self, id: SessionId) -> Result<RestoreOutcome<Self::Transport>, Self::Error> {

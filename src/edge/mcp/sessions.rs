@@ -71,20 +71,24 @@ impl SessionTable {
         }
     }
 
-    /// Returns the sessions that have been unused for at least `time`, the longest unused first.
-    fn idle_for(&self, time: Duration) -> Vec<Arc<str>> {
-        self.unused(time, |known| known.streams == 0)
-    }
-
-    fn unused(&self, time: Duration, matches: impl Fn(&SessionEntry) -> bool) -> Vec<Arc<str>> {
+    /// Returns the sessions that have been unused for at least `time`, the longest unused first. A session is in use while it
+    /// works on a call, also if the call's client was cut off and has yet to come back.
+    fn unused(
+        &self,
+        manager: &ResumableSessionManager,
+        time: Duration,
+        matches: impl Fn(&SessionEntry) -> bool,
+    ) -> Vec<Arc<str>> {
         let now = Instant::now();
-        let is_unused =
-            |known: &SessionEntry| known.calls == 0 && now.duration_since(known.last_used) >= time;
+        let last_used = |id: &Arc<str>, known: &SessionEntry| {
+            manager.last_work(id).map_or(known.last_used, |work| work.max(known.last_used))
+        };
         let mut unused: Vec<_> = self
             .known
             .iter()
-            .filter(|(_, known)| is_unused(known) && matches(known))
-            .map(|(id, known)| (known.last_used, id.clone()))
+            .filter(|(_, known)| known.calls == 0 && matches(known))
+            .map(|(id, known)| (last_used(id, known), id.clone()))
+            .filter(|(last_used, _)| *last_used < now && now.duration_since(*last_used) >= time)
             .collect();
         unused.sort();
         unused.into_iter().map(|(_, id)| id).collect()
@@ -93,12 +97,17 @@ impl SessionTable {
     /// Returns the session to close so that a caller can open one: of the caller that has most, the longest unused one
     /// without a call; if the caller itself has most or has reached its own bound, its own longest idle one, if that has been
     /// unused for `idle`.
-    fn preemption_victim(&self, caller: &Principal, idle: Duration) -> Option<Arc<str>> {
+    fn preemption_victim(
+        &self,
+        manager: &ResumableSessionManager,
+        caller: &Principal,
+        idle: Duration,
+    ) -> Option<Arc<str>> {
         let first = |unused: Vec<Arc<str>>| unused.into_iter().next();
         let holder = self.quota.preemption_victim(caller).filter(|_| !self.quota.is_exhausted_by(caller));
         match holder {
-            Some(holder) => first(self.unused(Duration::ZERO, |known| known.caller == *holder)),
-            None => first(self.unused(idle, |known| known.streams == 0 && known.caller == *caller)),
+            Some(holder) => first(self.unused(manager, Duration::ZERO, |known| known.caller == *holder)),
+            None => first(self.unused(manager, idle, |known| known.streams == 0 && known.caller == *caller)),
         }
     }
 }
@@ -127,7 +136,7 @@ impl Sessions {
     }
 
     /// Registers a session that a request, still in progress, has opened. If there are too many, another one is closed: see
-    /// [`SessionTable::gives_way`].
+    /// [`SessionTable::preemption_victim`].
     ///
     /// # Errors
     /// [`Reason::TooManySessions`]; the new session is closed.
@@ -136,7 +145,10 @@ impl Sessions {
         let (closed, is_open) = {
             let mut state = lock(&self.table);
             let has_room = !state.quota.is_full() && !state.quota.is_exhausted_by(&caller);
-            let closed = if has_room { None } else { state.preemption_victim(&caller, self.idle / 10) };
+            let closed = match has_room {
+                true => None,
+                false => state.preemption_victim(&self.manager, &caller, self.idle / 10),
+            };
             if let Some(closed) = &closed {
                 state.remove(closed);
             }
@@ -183,7 +195,7 @@ impl Sessions {
             let idle = {
                 // Removed under the same lock under which they were found idle, so that no request can enter them.
                 let mut state = lock(&self.table);
-                let idle = state.idle_for(self.idle);
+                let idle = state.unused(&self.manager, self.idle, |known| known.streams == 0);
                 for id in &idle {
                     state.remove(id);
                 }
