@@ -111,6 +111,8 @@ reasons! {
     QueueFull => "QUEUE_FULL", ResourceExhausted, 429, 75, true;
     /// The call would remove or overwrite something and was not confirmed.
     ConfirmationRequired => "CONFIRMATION_REQUIRED", FailedPrecondition, 409, 65, false;
+    /// The caller was asked whether the call may be made and did not agree, or did not answer in time.
+    Declined => "DECLINED", FailedPrecondition, 409, 65, false;
     /// The gateway already keeps as many MCP sessions as it may.
     TooManySessions => "TOO_MANY_SESSIONS", ResourceExhausted, 503, 75, true;
     /// The caller, or all callers together, already have the most requests in progress; or a reader's stream was ended to

@@ -151,7 +151,7 @@ impl TaskExecutor<'_> {
                     self.run_named_call(&call, &arguments.to_string(), chain.tools()).await
                 } else {
                     let message = "nobody agreed, so nothing was installed";
-                    Err(Error::new(Reason::ConfirmationRequired, message))
+                    Err(Error::new(Reason::Declined, message))
                 }
             }
             Plan::Answer(text) => {

@@ -292,7 +292,7 @@ impl Confirmation<'_> {
     pub fn declined(&self) -> Error {
         let message =
             format!("the user did not agree to {} `{}`; nothing was done", self.what, quoted(self.target));
-        Error::new(Reason::ConfirmationRequired, message)
+        Error::new(Reason::Declined, message)
     }
 
     /// Returns the error for when nobody can be asked.

@@ -163,7 +163,7 @@ const tests = {
 
   async "a question is answered with a button, and one is cancelled"() {
     const page = await open();
-    for (const [button, state] of [["no", "failed"], ["yes", "succeeded"]]) {
+    for (const [button, state] of [["no", "declined"], ["yes", "succeeded"]]) {
       await page.goto(`${url}/#/`);
       await page.fill("#command", "install all templates");
       await page.keyboard.press("Control+Enter");
@@ -174,7 +174,8 @@ const tests = {
         await picture(page, "question");
       }
       await page.locator(".card.asks").getByRole("button", { name: button, exact: true }).click();
-      await page.locator(`.run-head .state.${state}, .run-head .state.succeeded`).waitFor();
+      await page.locator(`.run-head .state.${state}`).waitFor();
+      if (button === "no") await page.getByText("nothing was installed").waitFor();
       assert.ok(await page.locator(".card.asks").isHidden());
     }
     await page.goto(`${url}/#/`);

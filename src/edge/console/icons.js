@@ -11,6 +11,7 @@ const PATHS = {
   succeeded: "M3 8.5 6.5 12 13 4.5",
   failed: "M4 4l8 8M12 4l-8 8",
   cancelled: "M3.5 8h9",
+  declined: "M3.5 8h9",
   interrupted: "M9 1.5 4 9h4l-1 5.5L12 7H8l1-5.5Z",
   text: "M3 4h10M3 8h10M3 12h6",
   call: "M5 3 2 8l3 5M11 3l3 5-3 5",

@@ -32,6 +32,8 @@ export class Run {
     /** The state, as far as events say. */
     this.state = "";
     this.message = "";
+    /** Why it failed. */
+    this.reason = "";
     /** @type {any} */
     this.question = null;
     /** @type {any} */
@@ -174,6 +176,7 @@ export class Run {
         if (event.event === "result" && said?.text?.lost === 0 && said.text.text().trim() === String(data.result).trim()) {
           this.rows.splice(this.rows.indexOf(said), 1);
         }
+        if (event.event === "error") this.reason = String(data.reason ?? "");
         this.row(event.event, event);
         break;
       }

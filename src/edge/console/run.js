@@ -57,6 +57,9 @@ export function runView({ main, right, jobId, sequence, send, titled, gone }) {
 
   const nowState = () => (run.hasEnded ? run.state : job && hasEnded(job.state) ? job.state : run.state || job?.state || "QUEUED");
 
+  /** Whoever says no to what is asked has not seen a failure. */
+  const shownState = () => (nowState() === "FAILED" && run.reason === "DECLINED" ? "DECLINED" : nowState());
+
   function drawHead() {
     const now = nowState();
     titled(`${now === "INPUT_REQUIRED" ? "? " : ""}${line(job?.title, 60) || "Job"}`);
@@ -65,7 +68,7 @@ export function runView({ main, right, jobId, sequence, send, titled, gone }) {
     const doing = run.hasEnded ? "" : run.now();
     // Of a job that a crash ended it is known until when it worked, and only later when that was noticed.
     const spent = !job ? null : now === "INTERRUPTED" && run.workedUntil > 0 ? run.workedUntil * 1000 - Date.parse(job.start_time) : took(job);
-    fill(stateLine, state(now), doing && h("span", { class: "quiet" }, doing), spent !== null && h("span", { class: "quiet", id: "took" }, duration(spent)),
+    fill(stateLine, state(shownState()), doing && h("span", { class: "quiet" }, doing), spent !== null && h("span", { class: "quiet", id: "took" }, duration(spent)),
       job?.queue_position && now === "QUEUED" && h("span", { class: "quiet" }, `place ${job.queue_position} in the queue`));
   }
 
@@ -138,7 +141,7 @@ export function runView({ main, right, jobId, sequence, send, titled, gone }) {
     const usage = run.usage ?? job?.usage ?? {};
     /** @type {[string, any][]} */
     const facts = [
-      ["State", state(nowState())],
+      ["State", state(shownState())],
       ["Created", job && ago(job.create_time)],
       ["Ended", job?.end_time && ago(job.end_time)],
       ["Caller", job?.caller && line(job.caller, 80)],
@@ -204,7 +207,7 @@ export function runView({ main, right, jobId, sequence, send, titled, gone }) {
     if (after !== before) {
       drawActs();
       if (hasEnded(after)) {
-        announce(`The job has ended: ${stateInWords(after)}.`);
+        announce(`The job has ended: ${stateInWords(shownState())}.`);
         void readJob();
       }
     }

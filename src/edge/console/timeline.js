@@ -276,6 +276,7 @@ export class Timeline {
         ] };
       }
       case "error":
+        if (data.reason === "DECLINED") return { className: "", mark: "declined", content: h("p", { class: "text", dir: "auto" }, inline(plain(String(data.message ?? "").slice(0, 8000)))) };
         return { className: "failed", mark: "failed", content: h("div", { class: "card failed" },
           h("p", null, h("strong", null, line(data.reason, 60)), " ", data.is_retryable && data.reason !== "TIMED_OUT" && h("small", null, "The same task may succeed when it is run again.")),
           h("p", { class: "text", dir: "auto" }, inline(plain(String(data.message ?? "").slice(0, 8000)))),
