@@ -50,7 +50,15 @@ pub(crate) fn normal(task: Option<Task>, options: TaskOptions) -> Result<Normali
     let read = agent::Task::read(Some(&task), &options.conversation_id)?;
     let earlier_digests = [raw, digest(&task, &options)];
     let request = TaskOptions { on_disconnect: OnDisconnect::Unspecified as i32, ..options.clone() };
-    Ok(NormalizedTask { digest: digest(&task, &request), earlier_digests, task, options, read })
+    let digest = digest(&task, &request);
+    let mut options = options;
+    if options.conversation_id.is_empty()
+        && let agent::Task::Call(call, _) = &read
+    {
+        // So that a conversation's jobs are found, wherever it was named.
+        options.conversation_id = call.conversation_id().unwrap_or_default().to_owned();
+    }
+    Ok(NormalizedTask { digest, earlier_digests, task, options, read })
 }
 
 /// Returns the arguments of a call as compact, sorted JSON; `None` for an empty text, `null` and an empty object.

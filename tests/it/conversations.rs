@@ -184,6 +184,21 @@ async fn conversations_come_in_pages_and_whoever_has_most_gives() {
 }
 
 /// A conversation that a job uses is not deleted under it.
+/// The jobs of a conversation are found by its name, wherever that was given.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversations_jobs_are_found() {
+    let gateway = Gateway::start();
+    let within = json!({"agent_id": "SqlExpert_Agent", "input_text": "x", "conversation_id": "one"});
+    for body in [
+        json!({"tool": "execute_agent_contextual", "arguments": within}),
+        json!({"agent_id": "SqlExpert_Agent", "input_text": "x", "conversation_id": "one"}),
+        json!({"agent_id": "SqlExpert_Agent", "input_text": "x", "conversation_id": "other"}),
+    ] {
+        assert_eq!(gateway.post("/execute", &body).await.status, 200, "{body}");
+    }
+    assert_eq!(gateway.listed("conversation_id=one").await.len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_in_use_is_not_deleted() {
     let gateway = Gateway::mean(Options::default().set("conductor.kill_grace_seconds", 1));
