@@ -69,6 +69,27 @@ async fn bodies() {
     assert_eq!(gateway.get("/api/v1/jobs").await.json()["jobs"], json!([]), "nothing was accepted");
 }
 
+/// Members that nobody knows have no effect, and that is said.
+#[tokio::test]
+async fn unknown_members_are_named() {
+    let gateway = Gateway::start();
+    for path in ["/api/v1/stream-execute", "/execute"] {
+        let answer = gateway.post(path, &json!({"command": "list the agents", "timeout": 5})).await.json();
+        assert_eq!(answer["ignored_members"], json!(["timeout"]), "{path}: {answer}");
+        let answer = gateway.post(path, &json!({"command": "list the agents"})).await.json();
+        assert_eq!(answer["ignored_members"], Value::Null, "{path}: {answer}");
+    }
+    let body = json!({"textEntries": [{"content": "list the agents", "kind": "y"}]});
+    let answer = gateway.post("/api/v1/stream-execute", &body).await.json();
+    assert_eq!(answer["ignored_members"], json!(["textEntries.0.kind"]), "{answer}");
+    let refused = gateway.post("/api/v1/stream-execute", &json!({"prompt": "x", "\u{202e}": 1})).await.json();
+    let message = refused["detail"].as_str().unwrap();
+    assert!(message.contains("`prompt`") && !message.contains('\u{202e}'), "{refused}");
+    let many = (0..100).map(|number| (format!("{number}{}", "x".repeat(500)), json!(1)));
+    let refused = gateway.post("/execute", &Value::Object(many.collect())).await;
+    assert!(refused.status == 400 && refused.text().len() < 8192, "{}", refused.text());
+}
+
 #[tokio::test]
 async fn requests() {
     let gateway = Gateway::start();

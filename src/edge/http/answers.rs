@@ -75,6 +75,10 @@ pub(super) struct Executed<'a> {
     /// The answer as data; null where it has none.
     #[schemars(with = "Value")]
     pub(super) structured: Option<&'a Json>,
+    /// The members of the request that are not known and had no effect: the first 20, absent if there are none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schemars(default)]
+    pub(super) ignored_members: &'a [String],
 }
 
 /// What a problem document of `POST /execute` says of the job beside the error.
@@ -104,6 +108,10 @@ pub(super) struct Accepted<'a> {
     pub(super) status: &'static str,
     /// Where its events are.
     pub(super) stream_url: &'a str,
+    /// The members of the request that are not known and had no effect: the first 20, absent if there are none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schemars(default)]
+    pub(super) ignored_members: &'a [String],
 }
 
 /// Of `GET /api/v1/jobs`.

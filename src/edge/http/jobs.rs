@@ -72,10 +72,11 @@ async fn submit(
     request: Request,
     connection: ClientConnection,
     form: BodyForm,
-) -> Result<(Principal, Submitted)> {
+) -> Result<(Principal, Submitted, Vec<String>)> {
     let mut origin = Origin::of(request.extensions(), Door::Http)?;
     let headers = request.headers().clone();
-    let mut body: Payload = payload::read(request, operations.max_body_bytes()).await?;
+    let (mut body, ignored): (Payload, _) =
+        payload::read_noting(request, operations.max_body_bytes()).await?;
     let compatible = match form {
         BodyForm::Compatible(agent_id) => Some(agent_id),
         BodyForm::Any => (operations.is_compatible() && body.is_compatible()).then_some(None),
@@ -84,9 +85,18 @@ async fn submit(
         body = body.compatible(agent_id)?;
         origin.door = Door::Compatibility;
     }
-    let (task, options) = body.into_task(&headers)?;
+    let (task, options) = body.into_task(&headers).map_err(|error| naming(&ignored, error))?;
     let submitted = operations.submit(&origin, Some(task), options, connection).await.map_err(flat)?;
-    Ok((origin.caller, submitted))
+    Ok((origin.caller, submitted, ignored))
+}
+
+/// Adds to "no task was given" what was given instead.
+fn naming(ignored: &[String], error: Error) -> Error {
+    if ignored.is_empty() || error.reason() != Reason::NoTask {
+        return error;
+    }
+    let names: Vec<String> = ignored.iter().map(|name| format!("`{}`", quoted(name))).collect();
+    Error::new(Reason::NoTask, format!("{}; not known here: {}", error.message(), names.join(", ")))
 }
 
 /// `POST /execute`: submits a task and waits for its job. 200 means that the job succeeded.
@@ -106,7 +116,8 @@ pub(super) async fn execute_compatible(
 async fn execute_in(operations: Arc<Operations>, request: Request, form: BodyForm) -> Response<Body> {
     let departed = request.extensions().get::<DisconnectSignal>().cloned();
     let run = async {
-        let (caller, submitted) = submit(&operations, request, ClientConnection::LeavesJob, form).await?;
+        let (caller, submitted, ignored) =
+            submit(&operations, request, ClientConnection::LeavesJob, form).await?;
         let job = operations.service().wait_or_question(&caller, &submitted.job_id);
         let job = match submitted.held {
             None => job.await?,
@@ -121,7 +132,7 @@ async fn execute_in(operations: Arc<Operations>, request: Request, form: BodyFor
                 }
             },
         };
-        Ok(executed(&job))
+        Ok(executed(&job, &ignored))
     };
     answer(run.await)
 }
@@ -145,7 +156,7 @@ fn asks(job: &Job) -> Error {
 }
 
 /// Returns the response for a job that has ended or has an open question.
-fn executed(job: &Job) -> Response<Body> {
+fn executed(job: &Job, ignored_members: &[String]) -> Response<Body> {
     match &job.outcome {
         Some(Outcome::Result(result)) if job.state() == JobState::Succeeded => {
             let is_longer = result.result_bytes as usize > result.text.len();
@@ -157,6 +168,7 @@ fn executed(job: &Job) -> Response<Body> {
                 result_bytes: result.result_bytes,
                 result_url: is_longer.then(|| format!("/api/v1/jobs/{}/result", job.job_id)),
                 structured: result.structured.as_ref(),
+                ignored_members,
             })
         }
         outcome => {
@@ -184,10 +196,15 @@ fn executed(job: &Job) -> Response<Body> {
 /// `POST /api/v1/stream-execute`: submits a task and returns the URL of its events.
 pub(super) async fn stream_execute(State(operations): SharedOperations, request: Request) -> Response<Body> {
     let run = async {
-        let (_, submitted) = submit(&operations, request, ClientConnection::NotHeld, BodyForm::Any).await?;
+        let (_, submitted, ignored) =
+            submit(&operations, request, ClientConnection::NotHeld, BodyForm::Any).await?;
         let stream_url = format!("/api/v1/stream/{}", submitted.job_id);
-        let mut response =
-            ok(&Accepted { job_id: submitted.job_id.as_str(), status: "started", stream_url: &stream_url });
+        let mut response = ok(&Accepted {
+            job_id: submitted.job_id.as_str(),
+            status: "started",
+            stream_url: &stream_url,
+            ignored_members: &ignored,
+        });
         if let Ok(location) = HeaderValue::from_str(&stream_url) {
             response.headers_mut().insert(header::LOCATION, location);
         }

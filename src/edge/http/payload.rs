@@ -14,7 +14,10 @@ use crate::{
     text::{RESERVED_NAME_REFUSED, bounded, has_reserved_name},
 };
 
-/// A body as clients send it. Unknown members are ignored, because older clients send some.
+/// How many ignored members of a body are named.
+const MAX_IGNORED: usize = 20;
+
+/// A body as clients send it. Unknown members are ignored, because older clients send some, and named in the answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Payload {
@@ -57,6 +60,14 @@ fn in_words(error: &serde_json::Error) -> String {
 
 /// Reads a JSON body within its size limit and its deadline. An empty body counts as an empty object.
 pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<T> {
+    read_noting(request, limit).await.map(|(value, _ignored)| value)
+}
+
+/// Does the same, and returns the paths of the members that nobody knows: the first ones, each shortened.
+pub(super) async fn read_noting<T: DeserializeOwned>(
+    request: Request<Body>,
+    limit: usize,
+) -> Result<(T, Vec<String>)> {
     let kind =
         request.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default().to_owned());
     let is_json = kind.as_deref().is_some_and(|kind| {
@@ -76,8 +87,8 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usi
     parse(&bytes)
 }
 
-/// Parses a body.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+/// Parses a body; also returns the paths of its unknown members.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>)> {
     // RFC 8259, section 8.1: a byte order mark may be ignored.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { bytes };
@@ -94,7 +105,14 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         ));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let mut ignored = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| {
+        if ignored.len() < MAX_IGNORED {
+            ignored.push(bounded(&path.to_string(), 100));
+        }
+    };
+    let noting = serde_ignored::Deserializer::new(&mut deserializer, &mut note);
+    let value = serde_path_to_error::deserialize(noting).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         let malformed = Error::new(
@@ -106,13 +124,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     deserializer.end().map_err(|error| {
         Error::new(Reason::MalformedBody, format!("the body goes on behind its JSON: {error}"))
     })?;
-    Ok(value)
+    Ok((value, ignored))
 }
 
 /// Returns the task and options of a body.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn body_task(bytes: &[u8]) -> Result<(Task, TaskOptions)> {
-    parse::<Payload>(bytes)?.into_task(&HeaderMap::new())
+    parse::<Payload>(bytes)?.0.into_task(&HeaderMap::new())
 }
 
 impl Payload {
