@@ -188,7 +188,7 @@ struct ModelSelection {
 }
 
 impl ModelSelection {
-    async fn choose(config: &agent::Config) -> Result<Self> {
+    async fn choose(config: &agent::AgentConfig) -> Result<Self> {
         let detected = match config.autodetect {
             Autodetect::Use => llm::detect().await,
             Autodetect::Off | Autodetect::Offer => Vec::new(),

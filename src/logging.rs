@@ -9,14 +9,14 @@ use tracing_subscriber::EnvFilter;
 /// The `telemetry` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct LoggingConfig {
     /// What is logged: a level, or filters such as `info,conductor_gateway::journal=debug`.
     pub log: String,
     /// The format: `auto` is for people on a terminal, and JSON otherwise.
     pub log_format: LogFormat,
 }
 
-impl Default for Config {
+impl Default for LoggingConfig {
     fn default() -> Self {
         Self { log: "info".into(), log_format: LogFormat::Auto }
     }
@@ -49,12 +49,12 @@ impl LogFilter {
     ///
     /// # Errors
     /// A sentence if `telemetry.log` is not a valid filter; the filter stays as it was then.
-    pub(crate) fn set(&self, config: &Config) -> Result<(), String> {
+    pub(crate) fn set(&self, config: &LoggingConfig) -> Result<(), String> {
         (self.0)(filter(config)?)
     }
 }
 
-fn filter(config: &Config) -> Result<EnvFilter, String> {
+fn filter(config: &LoggingConfig) -> Result<EnvFilter, String> {
     // The MCP library logs clients' mistakes, and addresses that contain keys; what an operator needs is logged by the
     // gateway itself. A filter that names the library shows its lines.
     let filter =
@@ -66,7 +66,7 @@ fn filter(config: &Config) -> Result<EnvFilter, String> {
 ///
 /// # Errors
 /// A sentence if `telemetry.log` is not a valid filter, or a log was started before.
-pub(crate) fn start(config: &Config) -> Result<LogFilter, String> {
+pub(crate) fn start(config: &LoggingConfig) -> Result<LogFilter, String> {
     let is_terminal = std::io::stderr().is_terminal();
     let is_json = match config.log_format {
         LogFormat::Auto => !is_terminal,

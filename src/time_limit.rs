@@ -67,20 +67,20 @@ impl TimeLimit {
 
     /// Stops the limit until the returned value is dropped.
     #[must_use]
-    pub fn wait(&self) -> Waiting {
+    pub fn wait(&self) -> WaitGuard {
         self.0.send_modify(|clock| {
             clock.waiting += 1;
             clock.stopped_at.get_or_insert_with(Instant::now);
         });
-        Waiting(self.clone())
+        WaitGuard(self.clone())
     }
 }
 
 /// A wait, during which a limit stands still.
 #[derive(Debug)]
-pub struct Waiting(TimeLimit);
+pub struct WaitGuard(TimeLimit);
 
-impl Waiting {
+impl WaitGuard {
     /// Waits until all the time that may be waited is over. Cancel safe.
     pub async fn passed(&self) {
         let clock = *self.0.0.borrow();
@@ -88,7 +88,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitGuard {
     fn drop(&mut self) {
         self.0.0.send_modify(|clock| {
             clock.waiting -= 1;

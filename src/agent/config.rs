@@ -45,7 +45,7 @@ pub struct FewShot {
 /// Which model plans commands, and within which limits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct AgentConfig {
     /// openai, anthropic, gemini, groq, openrouter, ollama, llamacpp, vllm, or none. Unset: the provider whose key is
     /// in the environment.
     pub provider: Option<Provider>,
@@ -109,7 +109,7 @@ pub struct Config {
     pub history_bytes: u32,
 }
 
-impl Default for Config {
+impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             provider: None,
@@ -145,7 +145,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl AgentConfig {
     /// Returns what the configuration asks of the model.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ mod turns;
 mod usage_totals;
 mod writer;
 
-pub(crate) use config::{Autodetect, Config};
+pub(crate) use config::{AgentConfig, Autodetect};
 pub(crate) use inputs::QuestionSlot;
 pub(crate) use planner::Planner;
 pub(crate) use run::{MAX_COMMAND_BYTES, Task, TaskExecutor};

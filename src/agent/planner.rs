@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::Config;
+use super::AgentConfig;
 use crate::{
     files::Pool,
     llm::{DetectedServer, Model, ModelIdentity},
@@ -19,7 +19,7 @@ pub struct Planner {
     /// The tools.
     pub tools: AgentTools,
     /// The configuration, with its limits.
-    pub config: Config,
+    pub config: AgentConfig,
     /// The threads on which values are checked against outside servers' schemas.
     pub checks: Pool,
     /// The model servers that were found on this machine.

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::Config;
+use super::AgentConfig;
 use crate::{
     conversation::Exchange,
     llm::{AssistantMessage, Message, ModelRequest, ToolCall, ToolDefinition, ToolOutcome},
@@ -57,7 +57,7 @@ pub(super) struct OfferedTools {
 }
 
 impl OfferedTools {
-    pub(super) fn new(config: &Config, outside: Vec<ExternalTool>) -> Self {
+    pub(super) fn new(config: &AgentConfig, outside: Vec<ExternalTool>) -> Self {
         let is_wanted =
             |name: &str| config.tools.is_empty() || config.tools.iter().any(|wanted| wanted == name);
         let own = OWN.iter().filter(|(definition, _)| is_wanted(&definition.name)).cloned();
@@ -125,7 +125,7 @@ fn plain(schema: &Value) -> Value {
 
 /// Builds the request of a command's first step.
 pub(super) fn request(
-    config: &Config,
+    config: &AgentConfig,
     offer: &OfferedTools,
     earlier: &[Exchange],
     command: &str,

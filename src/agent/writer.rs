@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::truncate::{cut_json, cut_text};
 use crate::{
-    engine::{Chunk, Exit, Stream},
+    engine::{Exit, OutputChunk, Stream},
     error::{Error, Reason, Result},
     journal::Appender,
     pb::{
@@ -164,7 +164,7 @@ impl Writer {
     }
 
     /// Writes a tool's output. It is never cut: one read is far smaller than an event may be.
-    pub async fn tool_output(&mut self, tool_call_id: &str, chunk: Chunk) -> Result<()> {
+    pub async fn tool_output(&mut self, tool_call_id: &str, chunk: OutputChunk) -> Result<()> {
         let stream = match chunk.stream {
             Stream::Stdout => OutputStream::Stdout,
             Stream::Stderr => OutputStream::Stderr,

@@ -19,11 +19,11 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: ConfigCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ConfigCommand {
     /// Print each value and where it came from
     Show,
     /// Report every mistake at once
@@ -87,18 +87,18 @@ fn show_report(report: &ReloadReport) {
 
 pub(super) async fn configuration(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
-        Command::Check => {
+        ConfigCommand::Check => {
             let loaded = global.load(&[])?;
             print::to_stdout("the configuration is valid\n");
             for note in open_to_others(&loaded.config) {
                 print::to_stdout(&format!("note: {note}\n"));
             }
         }
-        Command::Schema => {
+        ConfigCommand::Schema => {
             let schema = serde_json::to_string_pretty(&config::schema()).map_err(Error::internal)?;
             print::to_stdout(&format!("{schema}\n"));
         }
-        Command::Reload(arguments) => {
+        ConfigCommand::Reload(arguments) => {
             let data_root = global.load_quietly()?.config.storage.path;
             let report = ask_to_reload(&data_root).await?;
             match arguments.output.format() {
@@ -109,7 +109,7 @@ pub(super) async fn configuration(global: &GlobalArguments, arguments: &Argument
                 }
             }
         }
-        Command::Show => {
+        ConfigCommand::Show => {
             let resolved = global.resolve()?;
             for (path, value, origin) in &resolved.explained {
                 let value = masked(path.rsplit('.').next().unwrap_or_default(), value);

@@ -16,11 +16,11 @@ pub(super) struct Arguments {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    command: Command,
+    command: ConversationsCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ConversationsCommand {
     /// List the conversations, the latest first
     List,
     /// Delete a conversation with everything that was said in it
@@ -48,7 +48,7 @@ pub(super) async fn conversations(global: &GlobalArguments, arguments: Arguments
     let Arguments { server, json, command } = arguments;
     let mut client = client::connect(global, server).await?;
     match command {
-        Command::List => {
+        ConversationsCommand::List => {
             let mut request = pb::ListConversationsRequest::default();
             loop {
                 let listed = client.list_conversations(request.clone()).await;
@@ -65,7 +65,7 @@ pub(super) async fn conversations(global: &GlobalArguments, arguments: Arguments
                 }
             }
         }
-        Command::Delete { conversation_id } => {
+        ConversationsCommand::Delete { conversation_id } => {
             let request = pb::DeleteConversationRequest { conversation_id: conversation_id.clone() };
             client.delete_conversation(request).await.map_err(|status| client::refused(&status))?;
             print::to_stdout(&format!("{conversation_id} deleted\n"));

@@ -97,7 +97,7 @@ impl GlobalArguments {
         let Loaded { mut config, notes, .. } = self.load_from(false, &[])?;
         say(&notes);
         config.storage.kind = journal::StoreKind::Memory;
-        if config.telemetry == logging::Config::default() {
+        if config.telemetry == logging::LoggingConfig::default() {
             config.telemetry.log = "warn".into();
         }
         logging::start(&config.telemetry).map_err(|message| Error::new(Reason::InvalidArgument, message))?;

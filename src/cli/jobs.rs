@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     output: OutputArguments,
     #[command(subcommand)]
-    command: Command,
+    command: JobsCommand,
 }
 
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ struct JobArgument {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum JobsCommand {
     /// List the jobs, newest first
     List(ListArguments),
     /// Show one job
@@ -203,17 +203,17 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
     let client = &mut connected.calls();
     let refused = |status: tonic::Status| client::refused(&status);
     match command {
-        Command::List(arguments) => list(client, &arguments, format).await?,
-        Command::Show(job) => {
+        JobsCommand::List(arguments) => list(client, &arguments, format).await?,
+        JobsCommand::Show(job) => {
             let job_id = resolve(client, &job.job_id).await?;
             let job = client.get_job(pb::GetJobRequest { job_id }).await.map_err(refused)?.into_inner().job;
             show(&job.unwrap_or_default(), format);
         }
-        Command::Result(job) => {
+        JobsCommand::Result(job) => {
             let job_id = resolve(client, &job.job_id).await?;
             print_result(&connected, &job_id).await?;
         }
-        Command::Watch { job, after } => {
+        JobsCommand::Watch { job, after } => {
             let job_id = resolve(client, &job.job_id).await?;
             let is_json = format != OutputFormat::Table;
             let events = if is_json { EventFormat::Json } else { EventFormat::Human };
@@ -229,13 +229,13 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
             }
             return Ok(ExitCode::from(printer.exit_status()));
         }
-        Command::Cancel { job, wait } => {
+        JobsCommand::Cancel { job, wait } => {
             let job_id = resolve(client, &job.job_id).await?;
             let request = pb::CancelJobRequest { job_id, wait_seconds: wait };
             let job = client.cancel_job(request).await.map_err(refused)?.into_inner().job;
             show(&job.unwrap_or_default(), format);
         }
-        Command::Answer { job, answer, input_id, .. } => {
+        JobsCommand::Answer { job, answer, input_id, .. } => {
             let job_id = resolve(client, &job.job_id).await?;
             let request = pb::GetJobRequest { job_id: job_id.clone() };
             let job = client.get_job(request).await.map_err(refused)?.into_inner().job.unwrap_or_default();
@@ -252,7 +252,7 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
             let job = client.send_input(request).await.map_err(refused)?.into_inner().job;
             show(&job.unwrap_or_default(), format);
         }
-        Command::Rerun(job) => {
+        JobsCommand::Rerun(job) => {
             let job_id = resolve(client, &job.job_id).await?;
             let job = rerun(client, job_id).await?;
             match format {
@@ -260,7 +260,7 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
                 _ => show(&job, format),
             }
         }
-        Command::Delete(job) => {
+        JobsCommand::Delete(job) => {
             let job_id = resolve(client, &job.job_id).await?;
             client.delete_job(pb::DeleteJobRequest { job_id: job_id.clone() }).await.map_err(refused)?;
             print::to_stdout(&format!("{job_id} deleted\n"));

@@ -20,18 +20,18 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<McpCommand>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum McpCommand {
     /// Print the configuration of an MCP client that uses this gateway
     Config(mcp_config::Arguments),
 }
 
 pub(super) async fn mcp(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
-        Some(Command::Config(arguments)) => mcp_config::print_config(global, arguments),
+        Some(McpCommand::Config(arguments)) => mcp_config::print_config(global, arguments),
         None => Box::pin(serve(global)).await,
     }
 }

@@ -19,11 +19,11 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: StorageCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum StorageCommand {
     /// Read every stored job whole, and say what is damaged
     ///
     /// Nothing is written, and a gateway that uses the data root goes on. What is damaged is mended, as far as it can be, by the
@@ -41,7 +41,7 @@ fn in_words(damage: &Damage) -> String {
 }
 
 pub(super) async fn storage(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
-    let Command::Check { output } = &arguments.command;
+    let StorageCommand::Check { output } = &arguments.command;
     let path = global.load_quietly()?.config.storage.path;
     let root = path.clone();
     // A person waits for it, and can end it at any time: it only reads.

@@ -25,19 +25,19 @@ pub use schema::schema;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the gateway listens.
-    pub server: crate::edge::Config,
+    pub server: crate::edge::ServerConfig,
     /// How callers are identified.
     pub auth: crate::edge::AuthConfig,
     /// Which engine runs.
-    pub conductor: crate::engine::Config,
+    pub conductor: crate::engine::EngineConfig,
     /// Which model plans commands, and within which limits.
-    pub agent: crate::agent::Config,
+    pub agent: crate::agent::AgentConfig,
     /// How long conversations are kept, and how many.
     pub conversations: crate::conversation::ConversationsConfig,
     /// How many jobs run, how long, and how long they are kept.
-    pub jobs: crate::job::Config,
+    pub jobs: crate::job::JobsConfig,
     /// Where jobs and events are kept.
-    pub storage: crate::journal::Config,
+    pub storage: crate::journal::StorageConfig,
     /// What is logged.
-    pub telemetry: crate::logging::Config,
+    pub telemetry: crate::logging::LoggingConfig,
 }

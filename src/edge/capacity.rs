@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, connection_table::ConnectionTable, requests::RequestLimiter};
+use super::{ServerConfig, connection_table::ConnectionTable, requests::RequestLimiter};
 use crate::{descriptors, quota::Bounds};
 
 /// The connection and request quotas that all servers of one gateway share. Clones share them.
@@ -14,7 +14,7 @@ pub struct Capacity {
 
 impl Capacity {
     /// Creates the quotas from the configuration, reduced to what the process's file descriptors allow.
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &ServerConfig) -> Self {
         let descriptors = descriptors::for_connections(config.max_connections);
         let requests = Bounds {
             most: config.max_streams as usize,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Where the gateway listens, for whom, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct ServerConfig {
     /// The address to bind. Anything but loopback requires `allow_anonymous_remote` as long as there is no authentication.
     pub host: String,
     /// The port of the API; 0 lets the system choose.
@@ -58,7 +58,7 @@ pub struct Config {
     pub compatibility: bool,
 }
 
-impl Default for Config {
+impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             host: "127.0.0.1".into(),
@@ -87,7 +87,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl ServerConfig {
     pub(super) fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_seconds.into())
     }

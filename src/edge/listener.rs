@@ -31,7 +31,7 @@ use self::{
     shared::{ConnectionClient, ListenerShared},
 };
 use super::{
-    AuthConfig, Capacity, Config, OriginPolicy, access::HeaderPolicy, connection_table::OpenConnection,
+    AuthConfig, Capacity, OriginPolicy, ServerConfig, access::HeaderPolicy, connection_table::OpenConnection,
     disconnect::DisconnectSignal, problem, stall_timeout_stream::StallTimeoutStream,
     stall_watchdog::StreamExecutor,
 };
@@ -69,7 +69,7 @@ impl Server {
     ///
     /// # Errors
     /// When no address can be bound, or the host has none.
-    pub async fn bind(config: &Config, port: u16) -> io::Result<TcpListener> {
+    pub async fn bind(config: &ServerConfig, port: u16) -> io::Result<TcpListener> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in tokio::net::lookup_host((config.host.as_str(), port)).await? {
             let bind = || -> io::Result<TcpListener> {
@@ -93,7 +93,7 @@ impl Server {
     /// When the configured caller header is not a valid header name.
     pub fn new(
         listener: TcpListener,
-        config: &Config,
+        config: &ServerConfig,
         auth: &AuthConfig,
         doors: Router,
         headers: HeaderPolicy,

@@ -30,7 +30,7 @@ mod whole_body;
 
 pub use access::{HeaderPolicy, OriginPolicy};
 pub use capacity::Capacity;
-pub use config::{AuthConfig, Config};
+pub use config::{AuthConfig, ServerConfig};
 pub use listener::Server;
 pub use operations::Addresses;
 use operations::Operations;
@@ -44,7 +44,7 @@ use crate::job::{DirectoryService, JobService};
 pub fn doors(
     service: &JobService,
     directory_service: &DirectoryService,
-    config: &Config,
+    config: &ServerConfig,
     addresses: Addresses,
 ) -> Router {
     let operations = Operations::new(service.clone(), directory_service.clone(), config, addresses);

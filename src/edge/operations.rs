@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    Config, ThroughDoor, access::no_caller, events::EventStream, mcp_path::PATH, requests::RequestGuard,
+    ServerConfig, ThroughDoor, access::no_caller, events::EventStream, mcp_path::PATH, requests::RequestGuard,
 };
 use crate::{
     error::{Error, Result},
@@ -87,7 +87,7 @@ impl Operations {
     pub(super) fn new(
         service: JobService,
         directory_service: DirectoryService,
-        config: &Config,
+        config: &ServerConfig,
         addresses: Addresses,
     ) -> Self {
         let heartbeat = config.heartbeat();

@@ -11,7 +11,7 @@ use crate::error::{Error, Reason};
 /// Which engine runs, where, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct EngineConfig {
     /// The checkout of a real conductor engine. If this and `command` are unset, the bundled engine runs.
     pub project_path: Option<PathBuf>,
     /// The engine's command line without its flags; if empty, `<project_path>/conductor` is run.
@@ -40,7 +40,7 @@ pub struct Config {
     pub backup_roots: Vec<PathBuf>,
 }
 
-impl Default for Config {
+impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             project_path: None,
@@ -62,7 +62,7 @@ impl Default for Config {
 /// Longer answers are not kept, however much output is allowed, because an answer is held in memory during its run.
 const MAX_ANSWER_BYTES: u32 = 64 * 1024 * 1024;
 
-impl Config {
+impl EngineConfig {
     /// Returns the maximum size of an answer, in bytes.
     pub fn max_answer_bytes(&self) -> u32 {
         self.max_output_bytes.min(MAX_ANSWER_BYTES)
@@ -71,14 +71,14 @@ impl Config {
 
 /// The two kinds of engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EngineKind {
     /// `conductor-gateway engine`: its exit status is reliable, and its output is streamed.
     Bundled,
     /// The real engine: the outcome is read from its last JSON document, and runs of one agent in one root are serialized.
     Conductor,
 }
 
-impl Kind {
+impl EngineKind {
     /// Returns the name that events and pages use.
     pub fn name(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ pub(crate) type RunEnvironment = BTreeMap<String, String>;
 #[derive(Clone, Debug)]
 pub struct Engine {
     /// Which of the two engines.
-    pub kind: Kind,
+    pub kind: EngineKind,
     /// The program and its first arguments.
     pub program: Vec<String>,
     /// The engine's root directory, absolute.
@@ -121,13 +121,13 @@ impl Engine {
     ///
     /// # Errors
     /// A sentence if a path does not exist, or the bundled engine's workspace cannot be created.
-    pub fn configured(config: &Config, own_program: &str) -> Result<Self, String> {
+    pub fn configured(config: &EngineConfig, own_program: &str) -> Result<Self, String> {
         let mut environment = environment::prepare(&config.pass_environment);
         if config.project_path.is_none() && config.command.is_empty() {
             std::fs::create_dir_all(&config.workspace)
                 .and_then(|()| std::path::absolute(&config.workspace))
                 .map(|root| Self {
-                    kind: Kind::Bundled,
+                    kind: EngineKind::Bundled,
                     program: vec![own_program.to_owned(), "engine".to_owned()],
                     root,
                     environment,
@@ -154,7 +154,7 @@ impl Engine {
                 environment::use_virtual_environment(&root, &mut environment);
                 config.command.clone()
             };
-            Ok(Self { kind: Kind::Conductor, program, root, environment })
+            Ok(Self { kind: EngineKind::Conductor, program, root, environment })
         }
     }
 }

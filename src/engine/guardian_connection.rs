@@ -18,7 +18,7 @@ pub(super) struct Outgoing {
 }
 
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct RunWaiters {
     pub(super) started: Option<oneshot::Sender<Result<i32, String>>>,
     pub(super) ended: Option<oneshot::Sender<Exit>>,
 }
@@ -34,11 +34,11 @@ pub(super) struct GuardianConnection {
     pub(super) is_closing: AtomicBool,
     /// Cancelled when the guardian is gone and nothing of it is left.
     pub(super) is_lost: CancellationToken,
-    pub(super) runs: Mutex<HashMap<u64, Waiting>>,
+    pub(super) runs: Mutex<HashMap<u64, RunWaiters>>,
 }
 
 impl GuardianConnection {
-    pub(super) fn runs(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+    pub(super) fn runs(&self) -> MutexGuard<'_, HashMap<u64, RunWaiters>> {
         lock(&self.runs)
     }
 }

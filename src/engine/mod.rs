@@ -26,7 +26,7 @@ mod tree;
 pub(crate) mod workspace;
 
 use code::Code;
-pub(crate) use config::{Config, Engine, Kind};
+pub(crate) use config::{Engine, EngineConfig, EngineKind};
 pub(crate) use documents::read_yaml;
 pub(crate) use driver::{
     AgentDetails, AgentRequest, Agents, Driver, DriverConfig, EngineRun, Findings, MAX_LINE_CHARACTERS,
@@ -37,11 +37,11 @@ pub(crate) use exit::{Exit, Limits};
 pub(crate) use outcome::{read_outcome, unreadable};
 #[cfg(any(test, fuzzing))]
 pub(crate) use output::Decoder;
-pub(crate) use output::{Chunk, Stream};
+pub(crate) use output::{OutputChunk, Stream};
 pub(crate) use process::{OurPipes, Process};
-pub(crate) use run::{Ending, Finished, Run};
+pub(crate) use run::{Ending, Finished, ProcessRun};
 use run_root::plain_root;
-pub(crate) use supervisor::{Command, Supervisor};
+pub(crate) use supervisor::{ProcessCommand, Supervisor};
 pub(crate) use sweep::{HOME_VARIABLE, sweep};
 pub(crate) use tree::StdinState;
 pub(crate) use workspace::{is_id, storage_kind};

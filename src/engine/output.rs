@@ -15,7 +15,7 @@ pub enum Stream {
 
 /// A piece of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
+pub struct OutputChunk {
     /// The stream that it came from.
     pub stream: Stream,
     /// The text; bytes that are not UTF-8 are replaced by U+FFFD.
@@ -45,7 +45,7 @@ impl Decoder {
     }
 
     /// Decodes the bytes of one read. Returns `None` if they do not make text yet, or the limit was reached earlier.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<Chunk> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<OutputChunk> {
         if self.is_truncated {
             return None;
         }
@@ -65,16 +65,16 @@ impl Decoder {
     }
 
     /// Ends the stream; a character that is still incomplete counts as invalid bytes.
-    pub(crate) fn finish(&mut self) -> Option<Chunk> {
+    pub(crate) fn finish(&mut self) -> Option<OutputChunk> {
         let rest = mem::take(&mut self.incomplete);
         if rest.is_empty() { None } else { self.chunk(rest) }
     }
 
-    fn chunk(&mut self, bytes: Vec<u8>) -> Option<Chunk> {
+    fn chunk(&mut self, bytes: Vec<u8>) -> Option<OutputChunk> {
         let byte_offset = self.offset;
         self.offset += u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let (text, invalid_bytes) = decode(bytes);
-        (!text.is_empty() || self.is_truncated).then_some(Chunk {
+        (!text.is_empty() || self.is_truncated).then_some(OutputChunk {
             stream: self.stream,
             text,
             byte_offset,

@@ -33,7 +33,7 @@ pub(super) enum Request {
         directory: String,
         has_input: bool,
         /// When the guardian stops the run by itself, whatever has become of the gateway's own request.
-        limit: Option<TimeLimit>,
+        limit: Option<ProcessTimeLimit>,
     },
     /// Stops a run: TERM to its whole tree, KILL after the grace period.
     Stop { run: u64, grace_ms: u64 },
@@ -41,7 +41,7 @@ pub(super) enum Request {
 
 /// The time limit of a run.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct TimeLimit {
+pub(super) struct ProcessTimeLimit {
     pub(super) timeout_ms: u64,
     /// The time between TERM and KILL.
     pub(super) grace_ms: u64,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     exit::{Exit, Limits},
-    output::{Chunk, Decoder, Stream},
+    output::{Decoder, OutputChunk, Stream},
     process::{OurPipes, Process, StopHandle},
     tree,
     tree::StdinState,
@@ -63,7 +63,7 @@ impl Finished {
 
 /// A process that was started. Dropping it kills its whole tree.
 #[derive(Debug)]
-pub struct Run {
+pub struct ProcessRun {
     pid: i32,
     input: Option<Sender>,
     stop: StopHandle,
@@ -100,7 +100,7 @@ impl Output {
     }
 
     /// Reads once. Stays pending forever after the stream has ended. Cancel safe.
-    async fn read(&mut self) -> Option<Chunk> {
+    async fn read(&mut self) -> Option<OutputChunk> {
         let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
         self.buffer.clear();
         self.buffer.reserve(READ_BYTES);
@@ -122,7 +122,7 @@ impl Output {
     }
 }
 
-impl Run {
+impl ProcessRun {
     pub(super) fn new(process: Process, pipes: OurPipes, limits: Limits) -> Self {
         let Process { pid, stop, ended, .. } = process;
         let OurPipes { stdout, stderr, stdin } = pipes;
@@ -199,7 +199,7 @@ impl Run {
 
     /// Returns the next piece of output, or `None` when the run has ended and all its output was read. Stops the run at its time
     /// limit and when `cancel` is cancelled. Cancel safe.
-    pub async fn next(&mut self, cancel: &CancellationToken) -> Option<Chunk> {
+    pub async fn next(&mut self, cancel: &CancellationToken) -> Option<OutputChunk> {
         loop {
             let is_open = self.stdout.pipe.is_some() || self.stderr.pipe.is_some();
             if self.exit.is_some() && !is_open {
@@ -234,7 +234,7 @@ impl Run {
         }
     }
 
-    /// Returns how the run ended. To be called after [`Run::next`] has returned `None`.
+    /// Returns how the run ended. To be called after [`ProcessRun::next`] has returned `None`.
     pub fn finish(self) -> Finished {
         Finished {
             exit: self.exit.unwrap_or(Exit::Lost),

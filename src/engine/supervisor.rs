@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     exit::{Exit, Limits},
-    guardian_connection::{GuardianConnection, Outgoing, Waiting},
+    guardian_connection::{GuardianConnection, Outgoing, RunWaiters},
     process::{OurPipes, Process, StopHandle},
-    protocol::{Channel, Report, Request, TimeLimit},
-    run::Run,
+    protocol::{Channel, ProcessTimeLimit, Report, Request},
+    run::ProcessRun,
     tree,
 };
 use crate::{
@@ -58,7 +58,7 @@ const OVERTIME: Duration = Duration::from_millis(250);
 
 /// A process to start.
 #[derive(Clone, Debug)]
-pub struct Command {
+pub struct ProcessCommand {
     /// Program and arguments; no shell is involved.
     pub program: Vec<String>,
     /// The complete environment of the process.
@@ -121,26 +121,26 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`Reason::EngineNotStarted`] with the system's error; [`Reason::SupervisorLost`].
-    pub async fn run(&self, command: Command, limits: Limits) -> Result<Run> {
+    pub async fn run(&self, command: ProcessCommand, limits: Limits) -> Result<ProcessRun> {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let limit = TimeLimit {
+        let limit = ProcessTimeLimit {
             timeout_ms: milliseconds(limits.timeout.saturating_add(OVERTIME)),
             grace_ms: milliseconds(limits.kill_grace),
         };
         let mut process = self.begin(command, Some(limit)).await?;
         let pipes = process.take_pipes().ok_or_else(lost)?;
-        Ok(Run::new(process, pipes, limits))
+        Ok(ProcessRun::new(process, pipes, limits))
     }
 
     /// Starts a process whose pipes the caller handles itself. Dropping it kills its whole tree.
     ///
     /// # Errors
     /// The same as for [`Supervisor::run`].
-    pub async fn start(&self, command: Command) -> Result<Process> {
+    pub async fn start(&self, command: ProcessCommand) -> Result<Process> {
         self.begin(command, None).await
     }
 
-    async fn begin(&self, command: Command, limit: Option<TimeLimit>) -> Result<Process> {
+    async fn begin(&self, command: ProcessCommand, limit: Option<ProcessTimeLimit>) -> Result<Process> {
         let link = self.link().await?;
         let (pipes, theirs) = open_pipes(command.has_input).map_err(|error| {
             let message = format!("no pipes for the process: {error}; try again");
@@ -162,7 +162,7 @@ impl Supervisor {
         };
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = oneshot::channel();
-        link.runs().insert(run, Waiting { started: Some(started_sender), ended: Some(ended_sender) });
+        link.runs().insert(run, RunWaiters { started: Some(started_sender), ended: Some(ended_sender) });
         // From here on, the run is stopped whatever happens to this future.
         let stop = StopHandle { run, link: link.clone() };
         if link.requests.send(Outgoing { request, fds: theirs }).await.is_err() {

@@ -11,7 +11,7 @@ use crate::{journal::Retention, quota};
 /// How many jobs run and wait, for how long, and how long ended ones are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct JobsConfig {
     /// The most jobs that run at the same time. The last quarter, rounded down, is reserved for callers that have none
     /// running, so a single caller gets at most three quarters. A job that waits for a person does not count.
     pub max_running: u32,
@@ -48,7 +48,7 @@ pub struct Config {
     pub tail_bytes: u32,
 }
 
-impl Default for Config {
+impl Default for JobsConfig {
     fn default() -> Self {
         Self {
             max_running: 16,
@@ -70,7 +70,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl JobsConfig {
     pub(super) fn bounds(&self) -> AdmissionBounds {
         let bounds = |most: u32, most_per_caller: Option<u32>| quota::Bounds {
             most: most as usize,

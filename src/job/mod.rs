@@ -25,7 +25,7 @@ mod watchers;
 pub(crate) mod worker;
 
 pub(crate) use cancelled_by::CancelledBy;
-pub(crate) use config::Config;
+pub(crate) use config::JobsConfig;
 pub(crate) use directory_service::DirectoryService;
 pub(crate) use disconnect_guard::DisconnectGuard;
 pub(crate) use normalization::MAX_ARGUMENTS_BYTES;

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CancelledBy, Config, NotReadyCause,
+    CancelledBy, JobsConfig, NotReadyCause,
     admission::Admission,
     live_job::LiveJob,
     readiness::Readiness,
@@ -37,7 +37,7 @@ pub struct JobService {
 }
 
 struct JobServiceInner {
-    config: Mutex<Arc<Config>>,
+    config: Mutex<Arc<JobsConfig>>,
     journal: Journal,
     worker: Arc<dyn Worker>,
     admission: Arc<Admission>,
@@ -82,7 +82,7 @@ impl JobService {
     /// Creates the service, starts its background tasks and claims the unfinished jobs that no process holds: a queued job
     /// is queued again, and a running job ends as interrupted without being run again. Waits at most 10 seconds for the
     /// store; what it cannot do by then is logged and retried in the background.
-    pub async fn start(config: Config, journal: Journal, worker: Arc<dyn Worker>) -> Self {
+    pub async fn start(config: JobsConfig, journal: Journal, worker: Arc<dyn Worker>) -> Self {
         let admission = Arc::new(Admission::new(config.bounds()));
         let inner = JobServiceInner {
             config: Mutex::new(Arc::new(config)),
@@ -123,13 +123,13 @@ impl JobService {
         &self.inner.tasks
     }
 
-    pub(super) fn config(&self) -> Arc<Config> {
+    pub(super) fn config(&self) -> Arc<JobsConfig> {
         lock(&self.inner.config).clone()
     }
 
     /// Replaces the limits and the retention. Running jobs keep the limits that they started with; the bounds on logs and their
     /// latest events stay as they were.
-    pub fn reconfigure(&self, config: Config) {
+    pub fn reconfigure(&self, config: JobsConfig) {
         self.inner.admission.set_bounds(config.bounds());
         *lock(&self.inner.config) = Arc::new(config);
         self.check_retention();

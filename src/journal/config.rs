@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Where jobs and events are stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct StorageConfig {
     /// `embedded` stores them on disk; `memory` loses them when the process ends.
     pub kind: StoreKind,
     /// The data root: the embedded store, the bundled engine's workspace, backups. Empty: `conductor-data` in the working
@@ -18,7 +18,7 @@ pub struct Config {
     pub durability: Durability,
 }
 
-impl Default for Config {
+impl Default for StorageConfig {
     fn default() -> Self {
         Self { kind: StoreKind::Embedded, path: PathBuf::new(), durability: Durability::Process }
     }

@@ -41,7 +41,7 @@ pub use catalogue::{
     StoredJob, WriteRefusal,
 };
 pub use claim::Claim;
-pub use config::{Config, Durability, Retention, StoreKind};
+pub use config::{Durability, Retention, StorageConfig, StoreKind};
 #[cfg(test)]
 pub(crate) use embedded::lossy::LossyDisk;
 pub use embedded::{EmbeddedStore, StoreCheck, check};

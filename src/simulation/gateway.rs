@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{store::SimulatedStore, worker::SimulatedWorker, world::World};
 use crate::{
-    job::{Config, JobService},
+    job::{JobService, JobsConfig},
     journal::{Journal, JournalParts},
     principal::OwnersOnly,
 };
@@ -37,7 +37,7 @@ impl std::ops::Deref for SimulatedGateway {
 }
 
 impl SimulatedGateway {
-    pub(super) async fn start(world: &Arc<World>, gateway: u32, config: Config, is_faulty: bool) -> Self {
+    pub(super) async fn start(world: &Arc<World>, gateway: u32, config: JobsConfig, is_faulty: bool) -> Self {
         let store = SimulatedStore::new(world.clone(), gateway, is_faulty);
         let journal = open_over(store, config.tail_bytes as usize).await;
         let worker = Arc::new(SimulatedWorker::new(world.clone(), gateway, config.max_running));

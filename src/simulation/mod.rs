@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     ambient::simulated::{self, Random},
-    job::{Config, Filter, JobService, Submission},
+    job::{Filter, JobService, JobsConfig, Submission},
     journal::{Durability, Journal},
     pb::JobState,
     principal::Principal,
@@ -46,17 +46,17 @@ const BEGIN: Duration = Duration::from_secs(1_800_000_000);
 /// A life that takes longer than this, in simulated time, is considered hung.
 const LIFE: Duration = Duration::from_secs(3 * 3600);
 
-fn config(random: &mut Random, keeps_little: bool) -> Config {
+fn config(random: &mut Random, keeps_little: bool) -> JobsConfig {
     let (retention_max_jobs, retention_seconds) =
         if keeps_little { (u32::try_from(random.below(6)).unwrap(), 30) } else { (100_000, 24 * 3600) };
-    Config {
+    JobsConfig {
         retention_max_jobs,
         retention_seconds,
         max_running: 1 + u32::try_from(random.below(4)).unwrap(),
         max_queued: 3 + u32::try_from(random.below(30)).unwrap(),
         timeout_seconds: 60,
         tail_bytes: 1 << (8 + random.below(10)),
-        ..Config::default()
+        ..JobsConfig::default()
     }
 }
 
@@ -65,7 +65,7 @@ async fn open(world: &Arc<World>, is_faulty: bool, max_tail_bytes: usize) -> Jou
 }
 
 /// Runs one life, from a start to a crash or an orderly shutdown. The last life goes on until every job has ended.
-async fn live(world: &Arc<World>, config: Config, is_last: bool) {
+async fn live(world: &Arc<World>, config: JobsConfig, is_last: bool) {
     let has_two = !is_last && world.percent(30);
     let mut gateways = Vec::new();
     for gateway in 0..1 + u32::from(has_two) {
@@ -229,7 +229,7 @@ fn who_leaves_while_it_submits_takes_only_what_it_held() {
             let world = Arc::new(World::new(Random(seed), false, BackingKind::Memory));
             let journal = open(&world, false, 1024).await;
             let worker = Arc::new(SimulatedWorker::new(world.clone(), 0, 4));
-            let config = Config { max_running: 4, timeout_seconds: 60, ..Config::default() };
+            let config = JobsConfig { max_running: 4, timeout_seconds: 60, ..JobsConfig::default() };
             let service = JobService::start(config, journal, worker).await;
             let submission = Submission { is_held, ..submission() };
             let left = tokio::time::timeout(Duration::ZERO, service.submit(submission)).await;
@@ -258,7 +258,7 @@ fn a_clock_that_is_set_makes_nothing_older() {
         let world = Arc::new(World::new(Random(1), true, BackingKind::Memory));
         let journal = open(&world, false, 1024).await;
         let worker = Arc::new(SimulatedWorker::new(world.clone(), 0, 4));
-        let config = Config { retention_seconds: 1800, max_running: 4, ..Config::default() };
+        let config = JobsConfig { retention_seconds: 1800, max_running: 4, ..JobsConfig::default() };
         let service = JobService::start(config, journal, worker).await;
         let by = crate::principal::Principal::local();
         let job_id = service.submit(submission()).await.unwrap().job_id;
@@ -288,7 +288,7 @@ fn a_log_that_fails_for_good_ends_its_own_job() {
         let store = SimulatedStore::new(world.clone(), 0, false).never_taking(bad.clone());
         let journal = open_over(store, 1024).await;
         let worker = Arc::new(SimulatedWorker::new(world.clone(), 0, 4));
-        let config = Config { max_running: 4, timeout_seconds: 60, ..Config::default() };
+        let config = JobsConfig { max_running: 4, timeout_seconds: 60, ..JobsConfig::default() };
         let service = JobService::start(config, journal, worker).await;
         let lost = service.submit(Submission { caller: bad.clone(), ..submission() }).await.unwrap().job_id;
         let mut reader = service.follow(&bad, &lost, 0).await.unwrap();

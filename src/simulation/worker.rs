@@ -8,7 +8,7 @@ use serde_json::json;
 use super::world::World;
 use crate::{
     agent::{self, Writer},
-    engine::{Chunk, Stream},
+    engine::{OutputChunk, Stream},
     error::{Error, Reason, Result},
     job::worker::{Assignment, JobRequirements, Worker},
     pb::Job,
@@ -83,8 +83,13 @@ impl Worker for SimulatedWorker {
             self.rest(&assignment, 600).await?;
             let size = usize::try_from(self.world.below(if kind % 10 == 3 { 90_000 } else { 200 })).unwrap();
             let text = format!("{number} {}", "x".repeat(size));
-            let chunk =
-                Chunk { stream: Stream::Stdout, text, byte_offset: 0, invalid_bytes: 0, is_truncated: false };
+            let chunk = OutputChunk {
+                stream: Stream::Stdout,
+                text,
+                byte_offset: 0,
+                invalid_bytes: 0,
+                is_truncated: false,
+            };
             writer.tool_output(&call, chunk).await?;
         }
         match kind {

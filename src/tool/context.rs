@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Chunk, Exit},
+    engine::{Exit, OutputChunk},
     error::{Error, Result},
     principal::Principal,
     telemetry::TraceContext,
@@ -51,7 +51,7 @@ impl CallContext {
 #[derive(Debug)]
 pub enum Progress {
     /// The engine printed something.
-    Output(Chunk),
+    Output(OutputChunk),
     /// Another run of this agent has to end first.
     WaitingForAgent(String),
     /// The other run of this agent has ended.

@@ -2,13 +2,13 @@
 
 use super::{CallContext, Progress, parts::Parts};
 use crate::{
-    engine::{AgentRequest, Chunk, EngineRun, Exit, Memory, RunContext, RunOutcome, RunUpdate},
+    engine::{AgentRequest, EngineRun, Exit, Memory, OutputChunk, RunContext, RunOutcome, RunUpdate},
     error::Result,
 };
 
 impl CallContext {
     /// Passes output on. It does not matter whether anybody listens.
-    pub(super) async fn tell(&self, chunk: Chunk) {
+    pub(super) async fn tell(&self, chunk: OutputChunk) {
         let _unheard = self.progress.send(Progress::Output(chunk)).await;
     }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// One run of an agent.
-struct Run<'a> {
+struct RunParameters<'a> {
     agent_id: &'a str,
     input_text: &'a str,
     timeout: Option<u32>,
@@ -31,7 +31,7 @@ pub(super) async fn stateless(
     exit: &mut Option<Exit>,
 ) -> Result<ToolResult> {
     check_directory(parts, arguments.cwd.clone()).await?;
-    let run = Run {
+    let run = RunParameters {
         agent_id: &arguments.agent_id,
         input_text: &arguments.input_text,
         timeout: arguments.timeout,
@@ -48,7 +48,7 @@ pub(super) async fn contextual(
     arguments: &ContextualArguments,
     exit: &mut Option<Exit>,
 ) -> Result<ToolResult> {
-    let run = Run {
+    let run = RunParameters {
         agent_id: &arguments.agent_id,
         input_text: &arguments.input_text,
         timeout: arguments.timeout,
@@ -62,7 +62,7 @@ pub(super) async fn contextual(
 async fn execute(
     parts: &Parts,
     context: &CallContext,
-    run: Run<'_>,
+    run: RunParameters<'_>,
     exit: &mut Option<Exit>,
 ) -> Result<ToolResult> {
     let _use = parts.use_workspace().await;

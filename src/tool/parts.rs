@@ -38,7 +38,7 @@ pub(super) struct Parts {
     pub(super) driver: Arc<dyn Driver>,
     pub(super) files: EngineFiles,
     /// Limits of the engine's runs.
-    pub(super) limits: engine::Config,
+    pub(super) limits: engine::EngineConfig,
     pub(super) conversations: ConversationStore,
     pub(super) agent_locks: AgentLocks,
     /// The bounded pool of threads for files that others can write.
@@ -53,7 +53,7 @@ impl Parts {
     pub(super) fn new(
         driver: Arc<dyn Driver>,
         engine: Engine,
-        limits: engine::Config,
+        limits: engine::EngineConfig,
         conversations: ConversationStore,
         pool: Pool,
     ) -> Self {

@@ -31,7 +31,7 @@ impl Toolbox {
     /// that others can write.
     pub fn new(
         (engine, driver): (Engine, Arc<dyn Driver>),
-        limits: engine::Config,
+        limits: engine::EngineConfig,
         conversations: ConversationStore,
         pool: Pool,
         policy: Arc<dyn Policy>,

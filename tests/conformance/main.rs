@@ -16,7 +16,7 @@ mod tools;
 use std::sync::Arc;
 
 use conductor_gateway::{
-    edge::{AuthConfig, Config, HeaderPolicy, Server, mcp},
+    edge::{AuthConfig, HeaderPolicy, Server, ServerConfig, mcp},
     task::Group,
 };
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 async fn main() {
     let port = std::env::args().nth(1).map_or(0, |port| port.parse().expect("a port"));
-    let config = Config::default();
+    let config = ServerConfig::default();
     let listener = Server::bind(&config, port).await.expect("the port is free");
     println!("http://{}{}", listener.local_addr().expect("an address"), mcp::PATH);
     let stop = CancellationToken::new();

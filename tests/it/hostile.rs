@@ -106,7 +106,7 @@ async fn a_panic_ends_its_own_request_and_nothing_else() {
     async fn fails() -> &'static str {
         panic!("by a test")
     }
-    let config = edge::Config { port: 0, ..Default::default() };
+    let config = edge::ServerConfig { port: 0, ..Default::default() };
     let listener = Server::bind(&config, 0).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let doors = Router::new().route("/fails", get(fails)).route("/works", get(async || "fine"));
@@ -435,7 +435,7 @@ async fn endless(axum::Json(request): axum::Json<Value>) -> axum::response::Resp
 async fn an_outside_servers_list_is_taken_within_bounds() {
     use crate::support::{ModelServer, model::openai};
     // Our own listener, with a stranger's answers behind it.
-    let config = edge::Config { port: 0, ..Default::default() };
+    let config = edge::ServerConfig { port: 0, ..Default::default() };
     let listener = Server::bind(&config, 0).await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let doors = Router::new().route("/mcp", axum::routing::post(endless));

@@ -1,7 +1,7 @@
 //! What the connections of a listener share, and what is known of a connection's client.
 
 use super::super::{
-    Capacity, Config, OriginPolicy, access::HeaderPolicy, connection_table::OpenConnection,
+    Capacity, OriginPolicy, ServerConfig, access::HeaderPolicy, connection_table::OpenConnection,
     disconnect::DisconnectSignal, requests::RequestGuard,
 };
 use axum::{Router, body::Body};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// What all connections share.
 pub(super) struct ListenerShared {
     pub(super) router: Router,
-    pub(super) config: Config,
+    pub(super) config: ServerConfig,
     pub(super) caller_header: Option<http::HeaderName>,
     pub(super) origins: OriginPolicy,
     pub(super) headers: HeaderPolicy,

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use super::mcp_path::PATH;
 use super::{
-    Config,
+    ServerConfig,
     access::no_caller,
     disconnect::DisconnectSignal,
     problem::{NothingFurther, to_response as problem, with_status},
@@ -63,7 +63,7 @@ struct McpShared<H> {
 /// product. Sessions end when `stop` is cancelled.
 pub fn router<H: ServerHandler>(
     handler: Arc<H>,
-    config: &Config,
+    config: &ServerConfig,
     stop: CancellationToken,
     tasks: &Group,
 ) -> Router {

@@ -16,7 +16,7 @@ use super::{
     shared::nothing_installed,
 };
 use crate::{
-    engine::{Chunk, Exit, Finished, MAX_ARGUMENT_BYTES, workspace::DEFAULT_STORAGE_PATH},
+    engine::{Exit, Finished, MAX_ARGUMENT_BYTES, OutputChunk, workspace::DEFAULT_STORAGE_PATH},
     error::{Error, Reason, Result},
 };
 
@@ -249,11 +249,11 @@ fn findings(finished: &Finished) -> Result<RunOutcome> {
 struct PlainDialect;
 
 impl Dialect for PlainDialect {
-    fn push(&mut self, chunk: Chunk) -> Vec<Chunk> {
+    fn push(&mut self, chunk: OutputChunk) -> Vec<OutputChunk> {
         vec![chunk]
     }
 
-    fn flush(&mut self) -> Vec<Chunk> {
+    fn flush(&mut self) -> Vec<OutputChunk> {
         Vec::new()
     }
 

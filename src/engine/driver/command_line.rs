@@ -6,7 +6,10 @@ use tokio::time::Instant;
 
 use super::{DriverConfig, RunContext};
 use crate::{
-    engine::{Command, Ending, Exit, Finished, HOME_VARIABLE, JOB_VARIABLE, Limits, Run, TRACE_VARIABLE},
+    engine::{
+        Ending, Exit, Finished, HOME_VARIABLE, JOB_VARIABLE, Limits, ProcessCommand, ProcessRun,
+        TRACE_VARIABLE,
+    },
     error::{Error, Reason, Result},
     telemetry::{Activity, Span, TraceContext},
 };
@@ -31,13 +34,13 @@ pub(super) struct CommandLine {
 /// A run that goes on.
 #[derive(Debug)]
 pub(super) struct Started {
-    pub(super) run: Run,
+    pub(super) run: ProcessRun,
     timeout: Duration,
     span: Span,
 }
 
 impl Started {
-    /// Returns what became of it, once [`Run::next`] has returned `None`.
+    /// Returns what became of it, once [`ProcessRun::next`] has returned `None`.
     ///
     /// # Errors
     /// [`Reason::TimedOut`], [`Reason::Cancelled`], [`Reason::SupervisorLost`]; an engine that ended by itself is not an error here,
@@ -105,7 +108,7 @@ impl DriverConfig {
             let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
             flags.push(format!("--timeout={}", seconds.max(1)));
         }
-        let command = Command {
+        let command = ProcessCommand {
             program: self.engine.program.iter().cloned().chain(flags).collect(),
             environment,
             directory: root.to_owned(),

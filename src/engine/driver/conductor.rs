@@ -20,7 +20,7 @@ use super::{
     shared::nothing_installed,
 };
 use crate::{
-    engine::{Chunk, Code, Exit, Finished, MAX_ARGUMENT_BYTES, storage_kind, workspace::Workspace},
+    engine::{Code, Exit, Finished, MAX_ARGUMENT_BYTES, OutputChunk, storage_kind, workspace::Workspace},
     error::{Error, Reason, Result},
     files::{EntryKind, Root},
     text::bounded,
@@ -307,11 +307,11 @@ struct ConductorDialect {
 }
 
 impl Dialect for ConductorDialect {
-    fn push(&mut self, chunk: Chunk) -> Vec<Chunk> {
+    fn push(&mut self, chunk: OutputChunk) -> Vec<OutputChunk> {
         self.dialogue.push(chunk)
     }
 
-    fn flush(&mut self) -> Vec<Chunk> {
+    fn flush(&mut self) -> Vec<OutputChunk> {
         self.dialogue.flush()
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Chunk, Config, Engine, Exit, Supervisor, workspace::Definition},
+    engine::{Engine, EngineConfig, Exit, OutputChunk, Supervisor, workspace::Definition},
     error::Result,
     files::Pool,
     secret::Secret,
@@ -76,7 +76,7 @@ pub struct AgentRequest {
 #[derive(Debug)]
 pub enum RunUpdate {
     /// It has printed something.
-    Output(Chunk),
+    Output(OutputChunk),
     /// It waits for a line. Asked once; the next question comes after [`EngineRun::answer`].
     Question(String),
 }
@@ -231,7 +231,7 @@ pub(crate) struct DriverConfig {
     /// The engine.
     pub engine: Engine,
     /// Limits of its runs.
-    pub limits: Config,
+    pub limits: EngineConfig,
     /// Where the gateway keeps its own files.
     pub data_directory: PathBuf,
     /// What the processes of this gateway are marked with, so that its successor, and only that, ends what it left.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    engine::{Chunk, Stream},
+    engine::{OutputChunk, Stream},
     text::is_hidden,
 };
 
@@ -80,7 +80,7 @@ pub(super) fn rule(line: &str) -> Option<&str> {
 
 impl Dialogue {
     /// Takes a piece of output and returns the lines that are now complete, as pieces each with its stream.
-    pub(super) fn push(&mut self, chunk: Chunk) -> Vec<Chunk> {
+    pub(super) fn push(&mut self, chunk: OutputChunk) -> Vec<OutputChunk> {
         if chunk.stream != Stream::Stdout || self.is_plain {
             return vec![chunk];
         }
@@ -103,7 +103,7 @@ impl Dialogue {
         pieces
     }
 
-    fn line(&mut self, line: String, pieces: &mut Vec<Chunk>) {
+    fn line(&mut self, line: String, pieces: &mut Vec<OutputChunk>) {
         let (place, stream) = match std::mem::take(&mut self.place) {
             AnswerPosition::Within(opened) if rule(&line) == Some(opened.as_str()) => {
                 (AnswerPosition::Beside, Stream::Log)
@@ -126,17 +126,19 @@ impl Dialogue {
         self.piece(line, stream, pieces);
     }
 
-    fn piece(&mut self, text: String, stream: Stream, pieces: &mut Vec<Chunk>) {
+    fn piece(&mut self, text: String, stream: Stream, pieces: &mut Vec<OutputChunk>) {
         let byte_offset = self.begun_at;
         self.begun_at += u32::try_from(text.len()).unwrap_or(0);
         match pieces.last_mut() {
             Some(last) if last.stream == stream => last.text.push_str(&text),
-            _ => pieces.push(Chunk { stream, text, byte_offset, invalid_bytes: 0, is_truncated: false }),
+            _ => {
+                pieces.push(OutputChunk { stream, text, byte_offset, invalid_bytes: 0, is_truncated: false })
+            }
         }
     }
 
     /// Returns the incomplete line, when the engine waits for input or has ended.
-    pub(super) fn flush(&mut self) -> Vec<Chunk> {
+    pub(super) fn flush(&mut self) -> Vec<OutputChunk> {
         let mut pieces = Vec::new();
         let rest = std::mem::take(&mut self.begun);
         if !rest.is_empty() {
@@ -166,9 +168,9 @@ impl Dialogue {
 mod tests {
     use super::*;
 
-    fn chunk(text: &str, byte_offset: usize) -> Chunk {
+    fn chunk(text: &str, byte_offset: usize) -> OutputChunk {
         let byte_offset = u32::try_from(byte_offset).unwrap();
-        Chunk {
+        OutputChunk {
             stream: Stream::Stdout,
             text: text.to_owned(),
             byte_offset,

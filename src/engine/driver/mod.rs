@@ -26,7 +26,7 @@ pub(crate) use self::{
     },
     shared::find_agent,
 };
-use super::Kind;
+use super::EngineKind;
 use crate::error::Result;
 
 /// Creates the driver of a configured engine.
@@ -35,7 +35,7 @@ use crate::error::Result;
 /// [`Reason::StoreUnavailable`](crate::error::Reason::StoreUnavailable) when the data directory cannot be written.
 pub(crate) fn driver(config: DriverConfig) -> Result<Arc<dyn Driver>> {
     Ok(match config.engine.kind {
-        Kind::Bundled => Arc::new(bundled::BundledDriver::new(config)),
-        Kind::Conductor => Arc::new(conductor::ConductorDriver::new(config)?),
+        EngineKind::Bundled => Arc::new(bundled::BundledDriver::new(config)),
+        EngineKind::Conductor => Arc::new(conductor::ConductorDriver::new(config)?),
     })
 }

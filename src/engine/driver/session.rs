@@ -14,7 +14,7 @@ use super::{
     root::RunRoot,
 };
 use crate::{
-    engine::{Chunk, Exit, StdinState, Stream},
+    engine::{Exit, OutputChunk, StdinState, Stream},
     error::Result,
 };
 
@@ -38,7 +38,7 @@ const MAX_REPETITIONS: u32 = 3;
 struct RecentOutput(String);
 
 impl RecentOutput {
-    fn push(&mut self, chunk: &Chunk) {
+    fn push(&mut self, chunk: &OutputChunk) {
         if chunk.stream == Stream::Stdout {
             self.0.push_str(&chunk.text);
             let over = self.0.len().saturating_sub(2 * MAX_PROMPT_BYTES);
@@ -57,9 +57,9 @@ impl RecentOutput {
 /// How one kind of engine conducts a dialogue.
 pub(super) trait Dialect: Send {
     /// Separates the answers in the output from the rest.
-    fn push(&mut self, chunk: Chunk) -> Vec<Chunk>;
+    fn push(&mut self, chunk: OutputChunk) -> Vec<OutputChunk>;
     /// Returns what is held back of the output.
-    fn flush(&mut self) -> Vec<Chunk>;
+    fn flush(&mut self) -> Vec<OutputChunk>;
     /// Notes that an input was answered.
     fn asks_again(&mut self);
     /// Returns the answers together; `None` where all output is the answer.
@@ -81,7 +81,7 @@ pub(super) struct SessionRun {
     agent_id: String,
     recent: RecentOutput,
     /// Output that was read and not returned yet.
-    pieces: VecDeque<Chunk>,
+    pieces: VecDeque<OutputChunk>,
     question: Option<String>,
     /// Whether a question was returned and not answered yet.
     is_asked: bool,
@@ -127,7 +127,7 @@ impl SessionRun {
         }
     }
 
-    fn take(&mut self, chunk: Chunk) {
+    fn take(&mut self, chunk: OutputChunk) {
         self.recent.push(&chunk);
         self.pieces.extend(self.dialect.push(chunk));
     }

@@ -2,7 +2,7 @@
 
 use super::{CONNECT_TIME, ExternalServerConnection, Listener, MAX_LINE_BYTES};
 use crate::{
-    engine::{Command, HOME_VARIABLE, OurPipes, prepare_environment},
+    engine::{HOME_VARIABLE, OurPipes, ProcessCommand, prepare_environment},
     error::{Error, Result},
 };
 use rmcp::{
@@ -92,7 +92,7 @@ impl ExternalServerConnection {
         environment.extend(
             self.config.environment.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())),
         );
-        let command = Command {
+        let command = ProcessCommand {
             program: self.config.command.clone(),
             environment,
             directory: self.directory.clone(),
