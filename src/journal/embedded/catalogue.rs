@@ -104,19 +104,15 @@ pub(super) fn read(
         let head = buffer.rest();
         let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let expected = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        if len > MAX_ENTRY_BYTES || !buffer.fill(input, HEAD_LEN + len)? {
+        let is_there = len <= MAX_ENTRY_BYTES && buffer.fill(input, HEAD_LEN + len)?;
+        let content = if is_there { &buffer.rest()[HEAD_LEN..HEAD_LEN + len] } else { &[] };
+        let is_valid = is_there && checksum(found.length, content) == expected;
+        let Some(said) = is_valid.then(|| EncodedEntry::of(content)).flatten() else {
+            // The last entry may have been torn, with any part of it written, also without its head. If it was damaged instead,
+            // only information that its job file also holds is lost.
             let is_small = !buffer.fill(input, READ_BYTES)?;
             let is_torn = is_small && !has_entry_behind(buffer.rest(), found.length);
             found.tail = if is_torn { CatalogueTail::Torn } else { CatalogueTail::Damaged };
-            return Ok(found);
-        }
-        let content = &buffer.rest()[HEAD_LEN..HEAD_LEN + len];
-        let said = (checksum(found.length, content) == expected).then(|| EncodedEntry::of(content)).flatten();
-        let Some(said) = said else {
-            // The last entry may have been torn. If it was damaged instead, only information that its job file also holds is
-            // lost.
-            let is_last = !buffer.fill(input, HEAD_LEN + len + 1)?;
-            found.tail = if is_last { CatalogueTail::Torn } else { CatalogueTail::Damaged };
             return Ok(found);
         };
         if matches!(said, EncodedEntry::Deleted { .. }) {

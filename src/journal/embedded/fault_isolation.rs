@@ -132,12 +132,22 @@ async fn a_torn_end_of_the_catalogue_costs_nothing() {
     store.close().await;
     let path = directory.path().join("catalogue");
     let bytes = fs::read(&path).unwrap();
-    for cut in 1..20 {
-        fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+    let cut = |cut: usize| bytes[..bytes.len() - cut].to_vec();
+    // Parts of the last entry that were never written, its head among them, while what is behind them was.
+    let start = catalogue::read(&mut &cut(1)[..], |_, _| Ok(())).unwrap().length as usize;
+    let holes = (start..bytes.len()).step_by(7).flat_map(|from| {
+        let ends = [from + 4, from + 40, bytes.len()].map(|end| end.min(bytes.len()));
+        ends.map(|end| [&bytes[..from], &vec![0; end - from], &bytes[end..]].concat())
+    });
+    for torn in (1..20).map(cut).chain(holes) {
+        if torn == bytes {
+            continue;
+        }
+        fs::write(&path, &torn).unwrap();
         let store = open(directory.path());
         let damage = Catalogue::open(&store).await.unwrap();
-        assert_eq!(damage.len(), 1, "{damage:?}");
-        assert!(fs::metadata(&path).unwrap().len() < bytes.len() as u64 - cut as u64, "it was cut");
+        assert!(damage.len() == 1 && damage[0].what.contains("cut off"), "{damage:?}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), start as u64, "it was cut");
         // The end of the first job is in its file and is found when the job is claimed.
         let claimed = store.claim(&lease(), 10).await.unwrap();
         assert!(claimed.damage.is_empty() && claimed.jobs.len() == 1, "{claimed:?}");
