@@ -108,7 +108,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>)> {
     let mut ignored = Vec::new();
     let mut note = |path: serde_ignored::Path<'_>| {
         if ignored.len() < MAX_IGNORED {
-            ignored.push(bounded(&path.to_string(), 100));
+            ignored.push(bounded(&path.to_string().replace("?.", ""), 100));
         }
     };
     let noting = serde_ignored::Deserializer::new(&mut deserializer, &mut note);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
+use crate::llm::ToolDefinition;
 
 fn request(told: &str) -> ModelRequest {
     let tool = |name: &str| ToolDefinition {
