@@ -403,6 +403,40 @@ const tests = {
     const pages = await Promise.all(jobs.map((job) => open(`${url}/#/jobs/${job}`)));
     await Promise.all(pages.map((page, index) => page.locator(".row.result").getByText(`tab ${index}`).first().waitFor()));
     await Promise.all(pages.map((page) => page.close()));
+    // More jobs that go on than one stream takes: the last one is followed like the first. And a tab that crashes is missed.
+    const many = [];
+    for (let index = 0; index < 70; index += 1) many.push(await submit({ agent_id: "CodeReviewer_Agent", input_text: "word ".repeat(500) }));
+    const page = await open();
+    const ends = page.evaluate(async (many) => {
+      const { Hub } = await import("./console/hub.js");
+      const hub = new Hub(new URL(".", location.href).href);
+      /** @type {Promise<string>[]} */
+      const ends = many.map((jobId) => new Promise((resolve) => {
+        const tab = { post: (message) => { for (const event of message.events ?? []) if (event.event === "end_of_stream") resolve(event.data.state); }, jobId: null, last: 0 };
+        hub.add(tab);
+        hub.hear(tab, { type: "follow", jobId, last: 0 });
+      }));
+      globalThis.areFollowed = true;
+      const last = await ends[ends.length - 1];
+      const rest = await Promise.all(ends);
+      const lost = { post: () => {}, jobId: null, last: 0 };
+      hub.add(lost);
+      let crash;
+      const held = navigator.locks.request("lost", () => new Promise((resolve) => { crash = resolve; }));
+      while (!crash) await new Promise((resolve) => setTimeout(resolve, 5));
+      hub.hear(lost, { type: "alive", name: "lost" });
+      const before = hub.tabs.has(lost);
+      crash();
+      await held;
+      while (hub.tabs.has(lost)) await new Promise((resolve) => setTimeout(resolve, 5));
+      return { last, rest: rest.length, before };
+    }, many);
+    await page.waitForFunction(() => globalThis.areFollowed);
+    await api(`/api/v1/jobs/${many[69]}/cancel`, {});
+    for (const job of many) await api(`/api/v1/jobs/${job}/cancel`, {});
+    const late = new Promise((_, reject) => setTimeout(reject, 30_000, new Error("not all ends were told")).unref());
+    assert.deepEqual(await Promise.race([ends, late]), { last: "CANCELLED", rest: 70, before: true });
+    await page.close();
   },
 
   async "nothing that an agent says becomes markup, script or a link"() {

@@ -6,6 +6,8 @@ import { read } from "./sse.js";
 
 /** The most jobs on one stream. */
 const MAX_JOBS = 64;
+/** The most streams of events; a browser has six connections to an origin, and pages need some for their calls. */
+const MAX_STREAMS = 3;
 const FIRST_PAUSE = 300;
 const LONGEST_PAUSE = 5_000;
 
@@ -54,12 +56,14 @@ export class Hub {
   }
 
   /**
-   * Takes a message of a tab: {type: "follow", jobId, last} (null follows none), {type: "retry"}, {type: "close"}.
+   * Takes a message of a tab: {type: "follow", jobId, last} (null follows none), {type: "retry"}, {type: "close"},
+   * {type: "alive", name} with the lock that it holds as long as it lives.
    * @param {Tab} tab
    * @param {any} message
    */
   hear(tab, message) {
     if (message.type === "close") this.remove(tab);
+    if (message.type === "alive") void navigator.locks?.request(message.name, () => this.remove(tab));
     if (message.type === "retry") this.wake();
     if (message.type === "follow") {
       tab.jobId = message.jobId;
@@ -146,31 +150,37 @@ export class Hub {
   /** The events of the jobs that tabs look at. */
   async followEvents() {
     for (let attempt = 0; ; attempt += 1) {
-      const open = [...this.jobs].filter(([, job]) => !job.hasEnded).slice(0, MAX_JOBS);
+      const open = [...this.jobs].filter(([, job]) => !job.hasEnded).slice(0, MAX_STREAMS * MAX_JOBS);
       if (open.length === 0) {
         attempt = 0;
         await this.sleep(3_600_000);
         continue;
       }
-      this.reading = new AbortController();
-      const { signal } = this.reading;
-      let status = 0;
-      try {
-        const named = open.map(([jobId, job]) => `${jobId}:${job.last}`).join(",");
-        status = await read(`${this.base}api/v1/watch?job=${encodeURIComponent(named)}`, {}, signal, (events) => {
+      const reading = new AbortController();
+      this.reading = reading;
+      const groups = [];
+      for (let from = 0; from < open.length; from += MAX_JOBS) groups.push(open.slice(from, from + MAX_JOBS));
+      const streams = groups.map(async (group) => {
+        const named = group.map(([jobId, job]) => `${jobId}:${job.last}`).join(",");
+        const status = await read(`${this.base}api/v1/watch?job=${encodeURIComponent(named)}`, {}, reading.signal, (events) => {
           attempt = 0;
-          if (!signal.aborted) this.deal(events);
+          if (!reading.signal.aborted) this.deal(events);
         }, () => this.connection(true));
+        return { status, group };
+      });
+      try {
+        // Whichever ends first: they all begin anew, with the jobs that are left.
+        const { status, group } = await Promise.race(streams);
+        if (status === 400 || status === 404) await this.look(group.map(([jobId]) => jobId));
+        if (status === 204) for (const [, job] of group) job.hasEnded = true;
       } catch {
-        if (signal.aborted) {
-          attempt = -1;
-          continue;
-        }
-        this.connection(false);
+        if (reading.signal.aborted) attempt = -1;
+        else this.connection(false);
       }
-      if (status === 400 || status === 404) await this.look(open.map(([jobId]) => jobId));
-      if (status === 204) for (const [, job] of open) job.hasEnded = true;
-      if ([...this.jobs.values()].some((job) => !job.hasEnded)) await this.sleep(pause(attempt));
+      const wasAborted = reading.signal.aborted;
+      reading.abort();
+      await Promise.allSettled(streams);
+      if (!wasAborted && [...this.jobs.values()].some((job) => !job.hasEnded)) await this.sleep(pause(attempt));
     }
   }
 
@@ -235,6 +245,12 @@ export function connect(base, hear) {
   if (typeof SharedWorker === "function") {
     const { port } = new SharedWorker(trusted(new URL("worker.js", import.meta.url).href), { type: "module", name: base });
     port.onmessage = (message) => hear(message.data);
+    // A tab that crashes says no goodbye, but loses its lock.
+    const name = `conductor-gateway-tab-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
+    void navigator.locks?.request(name, () => {
+      port.postMessage({ type: "alive", name });
+      return new Promise(() => {});
+    });
     addEventListener("pagehide", () => port.postMessage({ type: "close" }));
     // A page that comes back from the browser's cache of pages has no hub any more.
     addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
