@@ -237,6 +237,7 @@ async fn every_answer_is_as_it_is_described() {
     hold!("get" "/api/v1/watch", &format!("/api/v1/watch?job={ended}"), &[], "", 200);
     hold!("get" "/api/v1/watch", &format!("/api/v1/watch?job={ended}:{last}"), &[], "", 204);
     hold!("get" "/api/v1/watch", "/api/v1/watch?job=x:y", &[], "", 400);
+    hold!("get" "/api/v1/watch", "/api/v1/watch?job=", &[], "", 400);
     hold!("get" "/api/v1/watch", &format!("/api/v1/watch?job={NO_JOB}"), &[], "", 404);
     let whole = hold!("get" "/api/v1/jobs/{job_id}/result", &result, &[], "", 200);
     let tag = whole.headers["etag"].to_str().unwrap().to_owned();
@@ -340,6 +341,45 @@ fn unseen(described: &Described) {
         }
     }
     assert!(left.is_empty(), "described and never seen: {left:?}");
+}
+
+/// A gateway whose connections are all in use says so on every path but the probes'; a damaged file and an unreadable workspace
+/// are problems as they are described.
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_is_as_it_is_described() {
+    let gateway = Gateway::mean(Options::default().set("server.max_connections", 4));
+    let mut described = Described::of(&gateway).await;
+    let ended = gateway.submit(&json!({"command": "list the agents"})).await;
+    gateway.events(&ended).await;
+    // The file's beginning is kept, so that it is still the file of a job.
+    let file = gateway.path(&format!("conductor-data/jobs/{ended}"));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[64..].fill(7);
+    std::fs::write(&file, bytes).unwrap();
+    let mut faults = 0;
+    for path in ["/api/v1/jobs/{job_id}", "/api/v1/jobs/{job_id}/result", "/api/v1/stream/{job_id}"] {
+        let answer = gateway.get(&filled(path, &ended)).await;
+        faults += usize::from(answer.status == 500);
+        described.hold("get", path, &answer);
+    }
+    assert!(faults > 0, "the damage is noticed");
+    std::fs::write(gateway.path("engine/config.yaml"), ":::[").unwrap();
+    for path in ["/api/v1/agents", "/api/agents"] {
+        let answer = gateway.get(path).await;
+        assert_eq!(answer.status, 502, "{path}: {}", answer.text());
+        described.hold("get", path, &answer);
+    }
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(crate::support::SseReader::try_open_at(&gateway.address, "/api/v1/watch", "", &[]).await);
+    }
+    for (method, path) in described.operations() {
+        let answer = send(&gateway.address, &method.to_uppercase(), &filled(&path, NO_JOB), &[], None).await;
+        described.hold(&method, &path, &answer);
+        let is_probe = path.starts_with("/health") || path == "/metrics";
+        assert!(answer.status == 503 || is_probe, "{method} {path}: {}", answer.status);
+    }
+    drop(held);
 }
 
 /// Who is not named is refused everywhere but at the probes, and whoever holds all of its requests is told so.

@@ -30,6 +30,11 @@ use crate::{
 
 /// Reads the jobs that are named: `job=ID` or `job=ID:SEQUENCE`, repeated or with commas between them.
 fn positions(query: &Pairs) -> Result<Vec<JobPosition>> {
+    if query.all("job").next().is_some()
+        && query.all("job").all(|jobs| jobs.trim_matches([',', ' ']).is_empty())
+    {
+        return Err(Error::invalid("job", "names no job; leave it out to follow all of yours"));
+    }
     let named = query.all("job").flat_map(|jobs| jobs.split(',')).map(str::trim);
     named
         .filter(|job| !job.is_empty())
