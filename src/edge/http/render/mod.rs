@@ -7,7 +7,7 @@ use std::io::Write;
 use bytes::Bytes;
 
 use crate::{
-    job::{EventBatch, RenderedEvents, TextForm},
+    job::{EventBatch, JobId, RenderedEvents, TextForm},
     pb::{self, JobEvent, job_event::Payload},
     text::write_json,
 };
@@ -36,23 +36,28 @@ pub(crate) fn render(batch: &EventBatch) -> RenderedEvents {
             continue;
         }
         text.truncate(start);
-        let rendered = batch.decode(index).and_then(|event| {
+        let event = batch.decode(index);
+        let rendered = event.as_ref().and_then(|event| {
             write!(text, "id: {sequence}\ndata: ").ok()?;
-            write_event(&mut text, &event)?;
+            write_event(&mut text, event)?;
             text.extend_from_slice(b"\n\n");
             Some(())
         });
         if rendered.is_none() {
             text.truncate(start);
-            // Writing to memory cannot fail.
-            let _infallible = write!(
-                text,
-                "id: {sequence}\ndata: {{\"event\":\"unsupported\",\"sequence\":{sequence}}}\n\n"
-            );
+            text.extend_from_slice(unsupported(sequence, event.as_ref()).as_bytes());
         }
         ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
     }
     RenderedEvents { bytes: Bytes::from(text), ends: ends.into() }
+}
+
+/// Returns what stands for an event that this build cannot render: it was written by a later one, or is damaged.
+fn unsupported(sequence: u32, event: Option<&JobEvent>) -> String {
+    // A reader of many jobs has to know whose event it is.
+    let job_id = event.and_then(|event| JobId::parse(&event.job_id).ok());
+    let of = job_id.map(|job_id| format!("\"job_id\":\"{job_id}\",")).unwrap_or_default();
+    format!("id: {sequence}\ndata: {{\"event\":\"unsupported\",{of}\"sequence\":{sequence}}}\n\n")
 }
 
 /// Renders every event of a batch as one `data:` line of JSON, as [`render`] does, without its id.
@@ -104,5 +109,25 @@ fn write_payload(text: &mut Vec<u8>, payload: &Payload) -> serde_json::Result<()
         Payload::Result(data) => write_json(text, data),
         Payload::Error(data) => write_json(text, data),
         Payload::EndOfStream(data) => write_json(text, data),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_rendered_says_whose_it_is() {
+        let job_id = JobId::generate().unwrap().to_string();
+        let event = JobEvent { job_id: job_id.clone(), sequence: 7, ..JobEvent::default() };
+        assert_eq!(write_event(&mut Vec::new(), &event), None);
+        let text = unsupported(7, Some(&event));
+        let data = text.strip_prefix("id: 7\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+        let expected = serde_json::json!({"event": "unsupported", "job_id": job_id, "sequence": 7});
+        assert_eq!(serde_json::from_str::<serde_json::Value>(data).unwrap(), expected);
+        let strange = JobEvent { job_id: "\"\n".into(), ..event };
+        for event in [None, Some(&strange)] {
+            assert_eq!(unsupported(7, event), "id: 7\ndata: {\"event\":\"unsupported\",\"sequence\":7}\n\n");
+        }
     }
 }
