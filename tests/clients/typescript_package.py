@@ -1,4 +1,4 @@
-"""Builds the TypeScript package, packs it, installs the archive elsewhere, and runs its test with Node."""
+"""Builds the TypeScript package, packs it, installs the archive elsewhere, and runs its tests with Node and in Chromium."""
 
 import os
 import shutil
@@ -24,4 +24,7 @@ os.rename(os.path.join(place, "package"), installed)
 assert sorted(os.listdir(installed)) == ["README.md", "dist", "package.json"], os.listdir(installed)
 # A module is looked up from where the file is.
 script = shutil.copy(os.path.join(here, "typescript_client.mjs"), place)
+subprocess.run([node, script, binary], check=True, timeout=300)
+os.symlink(f"{modules}/playwright-core", os.path.join(place, "node_modules/playwright-core"))
+script = shutil.copy(os.path.join(here, "typescript_browser.mjs"), place)
 subprocess.run([node, script, binary], check=True, timeout=300)

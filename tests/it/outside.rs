@@ -73,9 +73,9 @@ fn python_package() {
     client("python_package.py", &Gateway::start());
 }
 
-/// The TypeScript package, from its built archive.
+/// The TypeScript package, from its built archive, in Node and in Chromium.
 #[test]
-#[ignore = "needs Python and Node packages"]
+#[ignore = "needs Chromium, Python and Node packages"]
 fn typescript_package() {
     client("typescript_package.py", &Gateway::start());
 }
