@@ -148,7 +148,23 @@ pub async fn figures() -> Vec<Figure> {
             is_ratio: false,
             note: String::new(),
         },
+        Figure {
+            what: "the program as it is shipped, MiB".into(),
+            value: stripped_mib(),
+            floor: 32.0,
+            is_ratio: false,
+            note: "stripped".into(),
+        },
     ]
+}
+
+/// The size of the program without the symbols that a profiler needs.
+fn stripped_mib() -> f64 {
+    let directory = tempfile::tempdir().unwrap();
+    let stripped = directory.path().join("stripped");
+    let strip = std::process::Command::new("strip").arg("-o").arg(&stripped).arg(BINARY).status();
+    assert!(strip.is_ok_and(|status| status.success()), "`strip` of binutils comes with every C compiler");
+    std::fs::metadata(stripped).unwrap().len() as f64 / f64::from(1 << 20)
 }
 
 const JOBS: usize = 400;
