@@ -75,6 +75,10 @@ pub struct Child {
 }
 
 impl Child {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn start(arguments: &[&str]) -> Self {
         Self::start_program(&std::env::current_exe().unwrap(), arguments)
     }
