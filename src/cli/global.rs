@@ -14,10 +14,10 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 pub(super) struct GlobalArguments {
     /// Read this configuration file, and no other
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
     pub(super) config: Option<PathBuf>,
     /// Set a configuration key, such as server.port=5007
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Configuration")]
     pub(super) set: Vec<String>,
 }
 

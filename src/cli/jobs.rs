@@ -44,10 +44,10 @@ struct ListArguments {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
     /// Only jobs whose title, or one of whose labels, contains this text
-    #[arg(long, default_value = "", value_name = "TEXT")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     text: String,
     /// Only jobs of this conversation
-    #[arg(long, default_value = "", value_name = "ID")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     conversation: String,
     /// The most jobs to print
     #[arg(long, default_value_t = 50)]
@@ -94,7 +94,7 @@ enum JobsCommand {
         #[arg(required_unless_present = "none")]
         answer: Option<String>,
         /// The question; left out, the open one
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         input_id: String,
         /// Answer with null, which ends a session
         #[arg(long, conflicts_with = "answer")]

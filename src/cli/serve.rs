@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     port: Option<u16>,
     /// The port of the MCP server; 0 lets the system choose
-    #[arg(long)]
+    #[arg(long, value_name = "PORT")]
     mcp_port: Option<u16>,
 }
 

@@ -31,13 +31,13 @@ pub(super) struct TaskArguments {
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     timeout: u32,
     /// The conversation that it belongs to
-    #[arg(long, default_value = "", value_name = "ID")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
     conversation: String,
     /// A label to find the job by; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
     /// The same key gives the same job, however often it is submitted
-    #[arg(long, default_value = "", value_name = "KEY")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "KEY")]
     pub(super) idempotency_key: String,
 }
 
