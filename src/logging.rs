@@ -62,11 +62,11 @@ fn filter(config: &LoggingConfig) -> Result<EnvFilter, String> {
     EnvFilter::try_new(filter).map_err(|error| format!("telemetry.log: {error}"))
 }
 
-/// Starts the log, on standard error. Returns what replaces its filter.
+/// Starts the log, on standard error, with colours if `has_colour`. Returns what replaces its filter.
 ///
 /// # Errors
 /// A sentence if `telemetry.log` is not a valid filter, or a log was started before.
-pub(crate) fn start(config: &LoggingConfig) -> Result<LogFilter, String> {
+pub(crate) fn start(config: &LoggingConfig, has_colour: bool) -> Result<LogFilter, String> {
     let is_terminal = std::io::stderr().is_terminal();
     let is_json = match config.log_format {
         LogFormat::Auto => !is_terminal,
@@ -76,7 +76,7 @@ pub(crate) fn start(config: &LoggingConfig) -> Result<LogFilter, String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(config)?)
         .with_writer(std::io::stderr)
-        .with_ansi(is_terminal);
+        .with_ansi(has_colour);
     // A panic is one line of the log, whoever catches it; its text is bounded, because it may be foreign.
     std::panic::set_hook(Box::new(|panic| {
         let words = panic.payload_as_str().unwrap_or("no words");

@@ -10,9 +10,22 @@ use super::{
 };
 use crate::error::Result;
 
-/// One streaming, durable gateway in front of the conductor engine of AI agents.
+/// What stands below the help of the whole program.
+const FIRST_STEPS: &str = "\
+Examples:
+  conductor-gateway run \"list all available agents\"
+  conductor-gateway run --agent SqlExpert_Agent \"select 1\"
+  conductor-gateway serve
+
+A model is taken from OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY, or is configured;
+`run help` says what works without one, `doctor` what is missing.
+
+Exit status: 0 for success, 64 for what was typed wrongly, 69 where no gateway answers, else
+that of the error: /docs/errors of a running gateway lists them.";
+
+/// Runs AI agents and their tools as durable jobs, here or as a service for gRPC, HTTP, MCP and browsers.
 #[derive(Debug, Parser)]
-#[command(name = "conductor-gateway", version, arg_required_else_help = false)]
+#[command(name = "conductor-gateway", version, arg_required_else_help = false, after_help = FIRST_STEPS)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) global: GlobalArguments,
@@ -22,7 +35,9 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Open the doors (the default)
+    /// Start the gateway (the default)
+    ///
+    /// It runs until Ctrl-C or SIGTERM, and then lets what runs come to an end; a second one does not wait for that.
     Serve(serve::Arguments),
     /// Run one task and print its events
     Run(run::Arguments),

@@ -32,7 +32,7 @@ enum ConfigCommand {
     Schema,
     /// Have the running gateway read its configuration again, and say what it took
     ///
-    /// It reads the files and variables that it was started with, and applies the log's filter, the limits and the retention of
+    /// The running gateway is the one that uses the configured data root. It reads the files and variables that it was started with, and applies the log's filter, the limits and the retention of
     /// jobs and conversations. What needs a restart is listed; a mistake changes nothing.
     Reload(ReloadArguments),
 }

@@ -9,7 +9,7 @@ use crate::{error::Result, pb};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The running gateway to use, such as http://127.0.0.1:5006
+    /// The running gateway to use; left out, the one that listens where the configuration says
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// Print JSON
@@ -50,10 +50,12 @@ pub(super) async fn conversations(global: &GlobalArguments, arguments: Arguments
     match command {
         ConversationsCommand::List => {
             let mut request = pb::ListConversationsRequest::default();
+            let mut is_empty = true;
             loop {
                 let listed = client.list_conversations(request.clone()).await;
                 let listed = listed.map_err(|status| client::refused(&status))?.into_inner();
                 for conversation in listed.conversations {
+                    is_empty = false;
                     print::to_stdout(&match json {
                         true => print::json_line(&conversation),
                         false => line(&conversation),
@@ -63,6 +65,9 @@ pub(super) async fn conversations(global: &GlobalArguments, arguments: Arguments
                 if request.page_token.is_empty() {
                     break;
                 }
+            }
+            if is_empty && !json {
+                print::to_stderr("there are no conversations\n");
             }
         }
         ConversationsCommand::Delete { conversation_id } => {

@@ -50,6 +50,8 @@ pub(super) struct EventPrinter {
     /// How many bytes were streamed since then.
     streamed_bytes: usize,
     answered_here: bool,
+    /// The flags with which another command reaches the gateway of the job.
+    reaching: String,
     outcome: Option<(JobState, Option<Reason>)>,
     last_reason: Option<Reason>,
     wants_whole: Option<String>,
@@ -59,7 +61,7 @@ pub(super) struct EventPrinter {
     is_asking: bool,
     since: Instant,
     last_printed: Instant,
-    /// The times of the first event that was printed and of the last one.
+    /// The times of the job's first event and of the last one that was printed.
     first_and_last: Option<(Timestamp, Timestamp)>,
 }
 
@@ -74,6 +76,7 @@ impl EventPrinter {
             streamed: String::new(),
             streamed_bytes: 0,
             answered_here: false,
+            reaching: String::new(),
             outcome: None,
             last_reason: None,
             wants_whole: None,
@@ -89,6 +92,12 @@ impl EventPrinter {
     /// Sets that questions are answered on this program's standard input.
     pub(super) fn answered_here(mut self) -> Self {
         self.answered_here = true;
+        self
+    }
+
+    /// Sets the flags with which another command reaches the gateway of the job, each after a space.
+    pub(super) fn reaching(mut self, flags: String) -> Self {
+        self.reaching = flags;
         self
     }
 
@@ -126,7 +135,12 @@ impl EventPrinter {
     pub(super) fn event(&mut self, event: &JobEvent) {
         self.last_sequence = event.sequence;
         if let Some(time) = event.event_time {
-            self.first_and_last.get_or_insert((time, time)).1 = time;
+            match &mut self.first_and_last {
+                Some((_, last)) => *last = time,
+                // Of a job that is read from its middle it is not known when it began.
+                None if event.sequence == 1 => self.first_and_last = Some((time, time)),
+                None => {}
+            }
         }
         if self.format == EventFormat::Json {
             let mut line = Vec::new();
@@ -323,7 +337,13 @@ impl EventPrinter {
                 let choices = choices(asked.schema.as_ref());
                 let way = match self.answered_here {
                     true => "type the answer".to_owned(),
-                    false => format!("answer: conductor-gateway jobs answer {} TEXT", short(job_id)),
+                    false => {
+                        format!(
+                            "answer: conductor-gateway jobs answer {} TEXT{}",
+                            short(job_id),
+                            self.reaching
+                        )
+                    }
                 };
                 self.now_doing("waiting for an answer");
                 self.is_asking = self.answered_here && io::stdin().is_terminal();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::print;
+use super::{print, terminal::has_colour};
 use crate::{
     config::{Config, Loaded, Mistakes, Resolved, Sources, load, resolve},
     error::{Error, Reason, Result},
@@ -13,15 +13,35 @@ use crate::{
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct GlobalArguments {
-    /// Read this configuration file, and no other
+    /// Read this configuration file, and no other; left out, those of the directory, the user and the system
     #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
     pub(super) config: Option<PathBuf>,
-    /// Set a configuration key, such as server.port=5007
+    /// Set a configuration key, such as server.port=5007; `config show` lists them all
     #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Configuration")]
     pub(super) set: Vec<String>,
 }
 
+/// Returns whether a shell takes a byte as it is.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"./:=_-@%+,".contains(&byte)
+}
+
 impl GlobalArguments {
+    /// Returns the flags with which another command reaches the same gateway, each after a space.
+    pub(super) fn reaching(&self, server: Option<&str>) -> String {
+        let flag = |(name, value): (&str, String)| match value.bytes().all(is_plain) {
+            true => format!(" {name} {value}"),
+            false => format!(" {name} '{}'", value.replace('\'', "'\\''")),
+        };
+        match server {
+            Some(server) => flag(("--server", server.to_owned())),
+            None => {
+                let config = self.config.iter().map(|path| ("--config", path.display().to_string()));
+                config.chain(self.set.iter().map(|set| ("--set", set.clone()))).map(flag).collect()
+            }
+        }
+    }
+
     /// Loads the configuration with additional settings from the command's own flags, for a command that obeys the
     /// directory in which it is typed. What was passed over is said on standard error.
     ///
@@ -100,7 +120,8 @@ impl GlobalArguments {
         if config.telemetry == logging::LoggingConfig::default() {
             config.telemetry.log = "warn".into();
         }
-        logging::start(&config.telemetry).map_err(|message| Error::new(Reason::InvalidArgument, message))?;
+        logging::start(&config.telemetry, has_colour())
+            .map_err(|message| Error::new(Reason::InvalidArgument, message))?;
         Ok(config)
     }
 }

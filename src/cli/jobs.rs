@@ -26,7 +26,7 @@ const MAX_PAGE_SIZE: u32 = 500;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The running gateway to use, such as http://127.0.0.1:5006
+    /// The running gateway to use; left out, the one that listens where the configuration says
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Args)]
 struct ListArguments {
-    /// Only jobs in this state, such as running; may be repeated
+    /// Only jobs in this state: queued, running, input_required, succeeded, failed, cancelled or interrupted; may be repeated
     #[arg(long, value_name = "STATE")]
     state: Vec<String>,
     /// Only jobs with this label; may be repeated
@@ -74,7 +74,7 @@ enum JobsCommand {
     Watch {
         #[command(flatten)]
         job: JobArgument,
-        /// Begin behind this sequence
+        /// Begin after the event with this number
         #[arg(long, default_value_t = 0)]
         after: u32,
     },
@@ -96,7 +96,7 @@ enum JobsCommand {
         /// The question; left out, the open one
         #[arg(long, default_value = "", hide_default_value = true)]
         input_id: String,
-        /// Answer with null, which ends a session
+        /// Answer with null: no answer to a question, the end of the input of a session
         #[arg(long, conflicts_with = "answer")]
         none: bool,
     },
@@ -199,6 +199,7 @@ async fn rerun(client: &mut GatewayServiceClient<Channel>, job_id: String) -> Re
 pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Result<ExitCode> {
     let Arguments { server, output, command } = arguments;
     let format = output.format();
+    let reaching = global.reaching(server.as_deref());
     let connected = client::connected(global, server).await?;
     let client = &mut connected.calls();
     let refused = |status: tonic::Status| client::refused(&status);
@@ -217,7 +218,7 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
             let job_id = resolve(client, &job.job_id).await?;
             let is_json = format != OutputFormat::Table;
             let events = if is_json { EventFormat::Json } else { EventFormat::Human };
-            let mut printer = EventPrinter::new(events).after(after);
+            let mut printer = EventPrinter::new(events).after(after).reaching(reaching);
             remote_run::follow(&connected, &job_id, &mut printer, None, false).await?;
             if !printer.has_ended() {
                 // The last event was not among those that were requested.
@@ -263,7 +264,10 @@ pub(super) async fn jobs(global: &GlobalArguments, arguments: Arguments) -> Resu
         JobsCommand::Delete(job) => {
             let job_id = resolve(client, &job.job_id).await?;
             client.delete_job(pb::DeleteJobRequest { job_id: job_id.clone() }).await.map_err(refused)?;
-            print::to_stdout(&format!("{job_id} deleted\n"));
+            print::to_stdout(&match format {
+                OutputFormat::Table => format!("{job_id} deleted\n"),
+                _ => print::json_line(&serde_json::json!({"job_id": job_id, "deleted": true})),
+            });
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// How the client shall reach it: it starts `conductor-gateway mcp`, or it uses a gateway that runs
+    /// How the client shall reach it: it starts `conductor-gateway mcp`, or it uses a gateway that runs on the configured port
     #[arg(long, value_enum, default_value = "stdio")]
     transport: Transport,
     /// The client

@@ -15,7 +15,7 @@ use crate::{error::Result, pb, text::shown};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The running gateway to use, such as http://127.0.0.1:5006
+    /// The running gateway to use; left out, the one that listens where the configuration says
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     #[command(flatten)]

@@ -16,7 +16,7 @@ pub(super) struct CompletionsArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ManArguments {
-    /// The directory to write the pages to, such as /usr/share/man/man1
+    /// The directory to write the pages to, such as /usr/share/man/man1; it is created if it is missing
     directory: PathBuf,
 }
 
@@ -34,6 +34,7 @@ pub(super) fn man(arguments: &ManArguments, command: clap::Command) -> Result<Ex
         let place = arguments.directory.display();
         Error::invalid("DIRECTORY", format!("{place} cannot be written: {error}"))
     };
+    std::fs::create_dir_all(&arguments.directory).map_err(unwritable)?;
     clap_mangen::generate_to(command, &arguments.directory).map_err(unwritable)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use super::{
     answers::Answers,
-    event_printer::EventPrinter,
+    event_printer::{EventFormat, EventPrinter},
     follow::print_result,
     job_ids::short,
     print::{to_stdout, until_reader_is_gone},
@@ -29,15 +29,17 @@ pub(super) async fn detach(
     client: &Client,
     task: Task,
     options: TaskOptions,
-    is_json: bool,
+    format: EventFormat,
+    reaching: &str,
 ) -> Result<ExitCode> {
     let job = client.submit(task, options).await?;
-    match is_json {
-        true => to_stdout(&super::print::json_line(&job)),
-        false => {
+    match format {
+        EventFormat::Json => to_stdout(&super::print::json_line(&job)),
+        EventFormat::Quiet => to_stdout(&format!("{}\n", job.job_id)),
+        EventFormat::Human => {
             to_stdout(&format!("{}\n", job.job_id));
             super::print::to_stderr(&format!(
-                "follow it: conductor-gateway jobs watch {}\n",
+                "follow it: conductor-gateway jobs watch {}{reaching}\n",
                 short(&job.job_id)
             ));
         }

@@ -16,7 +16,7 @@ use crate::{
     app::Core,
     error::{Error, Reason, Result},
     job::{CancelledBy, Submission},
-    pb::{Door, OnDisconnect, Task, TaskOptions},
+    pb::{Door, OnDisconnect, Task, TaskOptions, task},
     principal::Principal,
     task::Termination,
     telemetry::TraceContext,
@@ -26,16 +26,17 @@ use crate::{
 pub(super) struct Arguments {
     #[command(flatten)]
     task: TaskArguments,
-    /// The running gateway to use, such as http://127.0.0.1:5006; without it the task runs in this process
+    /// The running gateway to use, such as http://127.0.0.1:5006; without it the task runs in this process, and with --detach
+    /// by the gateway that listens where the configuration says
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// Submit the task to the running gateway, print its job's id, and leave
-    #[arg(long, conflicts_with = "quiet")]
+    #[arg(long)]
     detach: bool,
     /// Print the events as JSON lines
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Print the answer only
+    /// Print the answer only, or with --detach the job's id
     #[arg(long, short)]
     quiet: bool,
 }
@@ -47,12 +48,17 @@ pub(super) async fn run(global: &GlobalArguments, arguments: Arguments) -> Resul
         _ => EventFormat::Human,
     };
     let (task, has_read_stdin) = arguments.task.task()?;
+    if matches!(&task.task, Some(task::Task::Command(command)) if command.trim().is_empty()) {
+        let message = "is missing; say what is to be done, such as: run \"list all available agents\"";
+        return Err(Error::invalid("INPUT", message));
+    }
     let options = arguments.task.options()?;
     // What was read as the task holds no answers.
     let answers = if has_read_stdin { Answers::ended() } else { Answers::default() };
     if arguments.detach {
+        let reaching = global.reaching(arguments.server.as_deref());
         let client = client::connected(global, arguments.server).await?;
-        return remote_run::detach(&client, task, options, arguments.json).await;
+        return remote_run::detach(&client, task, options, format, &reaching).await;
     }
     let mut printer = EventPrinter::new(format).answered_here();
     match arguments.server {

@@ -4,7 +4,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Args;
 
-use super::{global::GlobalArguments, print};
+use super::{global::GlobalArguments, print, terminal::has_colour};
 use crate::{
     app::App,
     config::Loaded,
@@ -34,7 +34,7 @@ pub(super) async fn serve(global: &GlobalArguments, arguments: &Arguments) -> Re
     ];
     let loaded = global.load_for_service(&flags)?;
     let Loaded { config, explained, notes } = &loaded;
-    let log = logging::start(&config.telemetry)
+    let log = logging::start(&config.telemetry, has_colour())
         .map_err(|message| Error::new(crate::error::Reason::InvalidArgument, message))?;
     for note in notes {
         tracing::info!(note, "the configuration was read");

@@ -27,7 +27,7 @@ enum StorageCommand {
     /// Read every stored job whole, and say what is damaged
     ///
     /// Nothing is written, and a gateway that uses the data root goes on. What is damaged is mended, as far as it can be, by the
-    /// next start, which keeps the originals in the directory `damaged`. The exit status is that of DATA_LOSS if anything is.
+    /// next start, which keeps the originals in the directory `damaged`. The exit status is 74 if anything is.
     Check {
         #[command(flatten)]
         output: OutputArguments,

@@ -18,7 +18,7 @@ const MAX_INPUT_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Args)]
 pub(super) struct TaskArguments {
     /// What is to be done; with --agent what the agent is told; with --tool its arguments as JSON. `@FILE` is the content of
-    /// a file, `-` standard input, which is also read where nothing is given and it is no terminal
+    /// a file, `@@` begins a text with an @, `-` standard input, which is also read where nothing is given and it is no terminal
     #[arg(value_name = "INPUT")]
     input: Option<String>,
     /// Run this agent, without planning
@@ -27,8 +27,8 @@ pub(super) struct TaskArguments {
     /// Call this tool
     #[arg(long)]
     tool: Option<String>,
-    /// Longest time for the job, in seconds; 0 is the configured limit
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    /// Longest time for the job, in seconds; left out, the configured limit
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "SECONDS")]
     timeout: u32,
     /// The conversation that it belongs to
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]

@@ -191,7 +191,7 @@ fn unknown_key(path: &str, origin: &str, known: &[String]) -> String {
         Some(nearest) => {
             format!("{} ({origin}): there is no such key; did you mean `{nearest}`?", quoted(path))
         }
-        None => format!("{} ({origin}): there is no such key; config.yaml lists them all", quoted(path)),
+        None => format!("{} ({origin}): there is no such key; `config show` lists them all", quoted(path)),
     }
 }
 

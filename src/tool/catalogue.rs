@@ -168,7 +168,7 @@ impl ToolName {
             _ => String::new(),
         };
         let message = format!(
-            "there is no tool `{shown}`; {hint}ListTools, GET /api/v1/tools and tools/list name them all"
+            "there is no tool `{shown}`; {hint}ListTools, GET /api/v1/tools, tools/list and `conductor-gateway tools` name them all"
         );
         Err(Error::new(Reason::UnknownTool, message).at("tool"))
     }

@@ -63,7 +63,7 @@ fn run_prints_events_and_the_agents() {
 fn exit_statuses_tell_the_outcome() {
     let cases: &[(&[&str], i32, &str)] = &[
         (&["run", "what is the weather"], 65, "COMMAND_NOT_UNDERSTOOD"),
-        (&["run", ""], 64, "empty"),
+        (&["run", ""], 64, "say what is to be done"),
         (&["run", "--agent", "Nope_Agent", "x"], 66, "AGENT_NOT_FOUND"),
         (&["run", "--agent", "../x", "x"], 64, "agent_id"),
         (&["run", "--tool", "nope"], 64, "no tool"),
