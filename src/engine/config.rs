@@ -69,7 +69,7 @@ impl EngineConfig {
     }
 }
 
-/// The two kinds of engine.
+/// A kind of engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
     /// `conductor-gateway engine`: its exit status is reliable, and its output is streamed.
@@ -94,7 +94,7 @@ pub(crate) type RunEnvironment = BTreeMap<String, String>;
 /// An engine that can be run: its program, root directory and environment.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    /// Which of the two engines.
+    /// Which kind of engine it is.
     pub kind: EngineKind,
     /// The program and its first arguments.
     pub program: Vec<String>,

@@ -80,7 +80,7 @@ fn send_session_input() -> Tool {
     tool
 }
 
-/// The thirteen tools of the catalogue, sorted by name.
+/// The tools of the catalogue, sorted by name.
 pub(super) static CATALOGUE_TOOLS: LazyLock<Vec<Tool>> =
     LazyLock::new(|| catalogue().iter().map(tool).collect());
 
