@@ -281,6 +281,56 @@ fn how_tos_name_what_is_there() {
     assert_eq!(pages, 8, "a page for each thing that is added, and their list");
 }
 
+/// What a page says stands in a file stands there, and any other name of the code is one somewhere.
+#[test]
+fn how_tos_name_what_is_where_they_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let all: String = ["src", "tests", "proto", "benches", "fuzz/fuzz_targets", "clients"]
+        .iter()
+        .flat_map(|directory| walkdir(&root.join(directory)))
+        .chain(
+            ["Cargo.toml", "config.yaml", "docs/errors.md", "docs/configuration.md"]
+                .map(|file| root.join(file)),
+        )
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .collect();
+    let places =
+        regex::Regex::new(r"((?:`[\w:]+`(?:, | and )?)+) (?:in|of) (?:the )?`([\w./-]+\.\w+)`").unwrap();
+    let names = regex::Regex::new(r"`([\w:]+)`").unwrap();
+    let mut checked = 0;
+    for entry in fs::read_dir(root.join("docs/how-to")).unwrap().map(Result::unwrap) {
+        let (page, text) = (entry.file_name(), fs::read_to_string(entry.path()).unwrap());
+        // A sentence may be broken anywhere.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for found in places.captures_iter(&text) {
+            let within =
+                [&found[2], &format!("src/{}", &found[2])].map(|path| fs::read_to_string(root.join(path)));
+            let within = within.into_iter().flatten().next();
+            let within = within.unwrap_or_else(|| panic!("{page:?} names the file {}", &found[2]));
+            for name in names.captures_iter(&found[1]) {
+                let last = name[1].rsplit("::").find(|part| !part.is_empty()).unwrap();
+                assert!(within.contains(last), "{page:?}: {} is not in {}", &name[1], &found[2]);
+                checked += 1;
+            }
+        }
+        for name in names.captures_iter(&text).map(|name| name[1].to_owned()) {
+            let is_code =
+                name.contains("::") || name.contains('_') || name.chars().skip(1).any(char::is_uppercase);
+            for part in name.split("::").filter(|part| is_code && !part.is_empty() && *part != "NAME") {
+                assert!(all.contains(part), "{page:?} names {name}, which is nowhere");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 80, "{checked} names");
+}
+
+/// All files below a directory.
+fn walkdir(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walkdir(&path) } else { vec![path] }).collect()
+}
+
 /// Pages that say how many tools there are say the same.
 #[test]
 fn pages_agree_on_the_number_of_tools() {
