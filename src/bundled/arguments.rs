@@ -10,6 +10,7 @@ use crate::engine::workspace::is_id;
 #[derive(Debug, Parser)]
 #[command(
     name = "conductor-gateway engine",
+    bin_name = "conductor-gateway engine",
     about = "The bundled engine: lists, validates, installs and runs agents in the current directory",
     disable_help_subcommand = true
 )]

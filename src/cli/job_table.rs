@@ -6,7 +6,7 @@ use super::{
     choices::choices,
     job_ids::short,
     print::shown_line,
-    terminal::{in_words, width},
+    terminal::{fitting, in_words, width},
 };
 use crate::{
     pb::{Job, Timestamp, job::Outcome, task},
@@ -38,15 +38,6 @@ fn took(job: &Job) -> String {
         None => u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     in_words(Duration::from_millis(took))
-}
-
-/// Cuts text to a number of columns, with a mark.
-fn fitting(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
-    format!("{}…", kept.trim_end())
 }
 
 /// The heading of the table of jobs.

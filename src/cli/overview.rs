@@ -9,7 +9,7 @@ use super::{
     global::GlobalArguments,
     output::{OutputArguments, OutputFormat},
     print,
-    terminal::width,
+    terminal::{fitting, width},
 };
 use crate::{error::Result, pb, text::shown};
 
@@ -28,8 +28,8 @@ fn columns(rows: &[(&str, &str)]) {
     for (name, description) in rows {
         let first = shown(description.lines().next().unwrap_or_default());
         let room = width().map_or(usize::MAX, |width| width.saturating_sub(names + 2).max(20));
-        let cut: String = first.chars().take(room).collect();
-        print::to_stdout(&print::shown_line(&format!("{:<names$}  {cut}", shown(name))));
+        let first = fitting(&first, room);
+        print::to_stdout(&print::shown_line(&format!("{:<names$}  {first}", shown(name))));
     }
 }
 

@@ -35,6 +35,15 @@ pub(super) fn width() -> Option<usize> {
     Some(size.filter(|columns| *columns > 0).or(said).unwrap_or(DEFAULT_WIDTH))
 }
 
+/// Cuts text to a number of columns, with a mark.
+pub(super) fn fitting(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
 /// A colour of text on a terminal, as its escape sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colour {
