@@ -27,7 +27,8 @@ fn is_plain(byte: u8) -> bool {
 }
 
 impl GlobalArguments {
-    /// Returns the flags with which another command reaches the same gateway, each after a space.
+    /// Returns the flags with which another command reaches the same gateway, each after a space. Settings of other sections say
+    /// nothing of its address, and may be secrets.
     pub(super) fn reaching(&self, server: Option<&str>) -> String {
         let flag = |(name, value): (&str, String)| match value.bytes().all(is_plain) {
             true => format!(" {name} {value}"),
@@ -37,7 +38,8 @@ impl GlobalArguments {
             Some(server) => flag(("--server", server.to_owned())),
             None => {
                 let config = self.config.iter().map(|path| ("--config", path.display().to_string()));
-                config.chain(self.set.iter().map(|set| ("--set", set.clone()))).map(flag).collect()
+                let address = self.set.iter().filter(|set| set.starts_with("server."));
+                config.chain(address.map(|set| ("--set", set.clone()))).map(flag).collect()
             }
         }
     }

@@ -97,9 +97,11 @@ async fn jobs_are_named_by_their_last_characters_and_found_by_labels() {
     // What is advised works as it stands, also where the gateway is elsewhere.
     assert!(detached.stderr.contains(&format!("jobs watch {short} --server {url}\n")), "{}", detached.stderr);
     let port = format!("server.port={}", url.rsplit(':').next().unwrap());
-    let set = ["--set", &port, "run", "--detach", "--agent", "Mean_Agent", "ok"];
+    let set =
+        ["--set", "agent.api_key=canary", "--set", &port, "run", "--detach", "--agent", "Mean_Agent", "ok"];
     let set = run(&set, None);
     assert!(set.stderr.contains(&format!(" --set {port}\n")), "{}", set.stderr);
+    assert!(!set.stderr.contains("canary"), "what is advised repeats no secret: {}", set.stderr);
     gateway.events(set.stdout.trim()).await;
     assert_eq!(
         run(&["jobs", "delete", set.stdout.trim(), "-o", "json", "--server", &url], None).stdout,
