@@ -9,7 +9,10 @@ mod accept;
 mod batch;
 mod keep_alive;
 mod refusals;
-mod resumption;
+mod replay_log;
+mod routes;
+mod session;
+mod session_manager;
 mod sessions;
 
 use std::{sync::Arc, time::Duration};
@@ -19,9 +22,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use rmcp::{
     ServerHandler,
-    transport::streamable_http_server::{
-        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
-    },
+    transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +43,7 @@ use crate::{
 };
 use accept::AcceptedFormats;
 use refusals::refused;
-use resumption::{ResumableSessionManager, WITH_PRIMING};
+use session_manager::{ResumableSessionManager, WITH_PRIMING};
 use sessions::Sessions;
 
 /// A call that takes longer than this becomes a stream with heartbeats, if its client accepts streams.
@@ -67,10 +68,7 @@ pub fn router<H: ServerHandler>(
     stop: CancellationToken,
     tasks: &Group,
 ) -> Router {
-    let mut manager = LocalSessionManager::default();
-    // Idle sessions are closed by `Sessions`, because the library's timeout ignores calls that are still running.
-    manager.session_config.keep_alive = None;
-    let manager = Arc::new(ResumableSessionManager::new(manager, tasks.clone()));
+    let manager = Arc::new(ResumableSessionManager::default());
     let options = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(true)
         .with_json_response(true)

@@ -8,11 +8,11 @@ use std::{
 
 use axum::body::Body;
 use http_body_util::BodyExt;
-use rmcp::transport::streamable_http_server::session::SessionManager;
+use rmcp::transport::streamable_http_server::session::SessionManager as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{refusals::too_many, resumption::ResumableSessionManager};
+use super::{refusals::too_many, session_manager::ResumableSessionManager};
 use crate::{
     error::{Error, Reason, Result},
     principal::Principal,
@@ -206,15 +206,17 @@ impl Sessions {
                 self.close(&id).await;
             }
             // Sessions that the library ended by itself, and sessions whose opening request was dropped halfway.
+            // Both locks are held until the end, so that a session opened meanwhile is seen in neither table or in both.
             let now_strange: HashSet<Arc<str>> = {
                 // Both locks are held until the end, so that a session opened meanwhile is seen in neither table or in both.
-                let alive = self.manager.inner.sessions.read().await;
                 let mut state = lock(&self.table);
-                let dead = |id: &&Arc<str>| !alive.contains_key(*id);
-                for id in state.known.keys().filter(dead).cloned().collect::<Vec<_>>() {
-                    state.remove(&id);
-                }
-                alive.keys().filter(|id| !state.known.contains_key(*id)).cloned().collect()
+                self.manager.with_sessions(|alive| {
+                    let dead = |id: &&Arc<str>| !alive.contains_key(*id);
+                    for id in state.known.keys().filter(dead).cloned().collect::<Vec<_>>() {
+                        state.remove(&id);
+                    }
+                    alive.keys().filter(|id| !state.known.contains_key(*id)).cloned().collect()
+                })
             };
             for id in now_strange.intersection(&strangers) {
                 self.close(id).await;
