@@ -87,7 +87,7 @@ impl Core {
         };
         let names = KeyedNames::open(&data_directory).map_err(unusable)?;
         // Only the holder of the store's lock may change the files in the data directory.
-        if config.storage.kind == journal::StoreKind::Embedded {
+        if config.storage.kind.locks_data_directory() {
             upgrade(&data_directory, &names).map_err(unusable)?;
         }
         let own_program = own_program()?;
@@ -103,10 +103,10 @@ impl Core {
             tracing::error!(%damage, "the store is damaged; what is readable goes on, the originals are kept in its directory `damaged`");
         }
         let thinking = ModelSelection::choose(&config.agent).await?;
-        // A memory store takes no lock, so a second gateway may use the same directory; the process id keeps each from
+        // Without a lock a second gateway may use the same directory; the process id keeps each from
         // killing the other's processes.
         let mut home = data_directory.to_string_lossy().into_owned();
-        if config.storage.kind == journal::StoreKind::Memory {
+        if !config.storage.kind.locks_data_directory() {
             home = format!("{home}#{}", std::process::id());
         }
         let pool = Pool::default();

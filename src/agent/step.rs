@@ -1,6 +1,6 @@
 //! One model call: its tokens are written as they come, and it is tried again while nobody has seen any of them.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use futures_util::StreamExt;
 use tokio::time::Instant;
@@ -124,13 +124,16 @@ impl TaskExecutor<'_> {
     ) -> Result<ModelTurn, StepFailure> {
         // Dropping the pieces ends the request, and the model's server notices that.
         let mut pieces = model.ask(request);
+        // Made once and not for each token.
+        let (mut cancelled, mut late) =
+            (pin!(self.cancel.cancelled()), pin!(tokio::time::sleep_until(until)));
         loop {
             let piece = tokio::select! {
                 // Pieces first, so that a token that was read is written.
                 biased;
                 piece = pieces.next() => piece,
-                () = self.cancel.cancelled() => return Err(StepFailure::Ended(Error::cancelled())),
-                () = tokio::time::sleep_until(until) => return Err(self.too_late()),
+                () = &mut cancelled => return Err(StepFailure::Ended(Error::cancelled())),
+                () = &mut late => return Err(self.too_late()),
             };
             // A server that never pauses would keep the timer's branch from ever being polled.
             if Instant::now() >= until {

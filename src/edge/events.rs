@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
-use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::requests::{RETRY_AFTER, RequestGuard};
 use crate::{
@@ -26,46 +27,30 @@ pub(super) enum StreamItem {
     Heartbeat(u32),
 }
 
-struct EventStreamState {
-    follower: EventFollower,
-    heartbeat: Duration,
-    closing: CancellationToken,
-    /// Cancelled to end this stream for another caller's request.
-    gives_way: CancellationToken,
+/// Why a stream ends before its job does.
+enum StreamInterruption {
+    Shutdown,
+    /// Another caller's request needs the room.
+    GivesWay,
 }
 
-type EventStreamStep = (Result<Option<StreamItem>>, EventStreamState);
+type NextSlice = (Result<Option<EventSlice>>, EventFollower);
 
 /// A stream of a job's events; it ends after the job's last event, or with one error.
 pub(super) struct EventStream {
-    step: ReusableBoxFuture<'static, EventStreamStep>,
+    next: ReusableBoxFuture<'static, NextSlice>,
+    /// This and the heartbeat's timer are made once and not for each event.
+    interrupted: Pin<Box<dyn Future<Output = StreamInterruption> + Send>>,
+    heartbeat: Duration,
+    silence: Pin<Box<Sleep>>,
+    last_seen: u32,
     is_over: bool,
     /// The client's disconnect guard: let go when the stream ends by itself, otherwise dropped with the stream.
     held: Option<DisconnectGuard>,
 }
 
-async fn step(mut state: EventStreamState) -> EventStreamStep {
-    let item = tokio::select! {
-        // Available events are sent before the stream is closed. `next` is cancel safe.
-        biased;
-        slice = state.follower.next() => slice.map(|slice| slice.map(StreamItem::Slice)),
-        () = state.closing.cancelled() => Err(Error::new(
-            Reason::Shutdown,
-            format!("the gateway is shutting down; read on after sequence {}", state.follower.last_seen()),
-        )
-        .with_sequence(state.follower.last_seen())),
-        () = state.gives_way.cancelled() => Err(Error::new(
-            Reason::TooManyStreams,
-            format!(
-                "the stream has ended for another caller's request, of whom there are too many; read on after sequence {}",
-                state.follower.last_seen()
-            ),
-        )
-        .with_sequence(state.follower.last_seen())
-        .retry_after(RETRY_AFTER)),
-        () = tokio::time::sleep(state.heartbeat) => Ok(Some(StreamItem::Heartbeat(state.follower.last_seen()))),
-    };
-    (item, state)
+async fn next(mut follower: EventFollower) -> NextSlice {
+    (follower.next().await, follower)
 }
 
 impl EventStream {
@@ -76,15 +61,64 @@ impl EventStream {
         heartbeat: Duration,
         request: Option<&Arc<RequestGuard>>,
     ) -> Self {
-        let gives_way = request.map(|request| request.preemptible()).unwrap_or_default();
-        let state = EventStreamState { follower, heartbeat, closing: service.closing().clone(), gives_way };
-        Self { step: ReusableBoxFuture::new(step(state)), is_over: false, held: None }
+        let (closing, gives_way) = (service.closing().clone(), request.map(|request| request.preemptible()));
+        let interrupted = async move {
+            // Cancel safe: both branches only wait.
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => StreamInterruption::Shutdown,
+                () = async {
+                    match &gives_way {
+                        Some(gives_way) => gives_way.cancelled().await,
+                        None => std::future::pending().await,
+                    }
+                } => StreamInterruption::GivesWay,
+            }
+        };
+        let last_seen = follower.last_seen();
+        Self {
+            next: ReusableBoxFuture::new(next(follower)),
+            interrupted: Box::pin(interrupted),
+            heartbeat,
+            silence: Box::pin(tokio::time::sleep(heartbeat)),
+            last_seen,
+            is_over: false,
+            held: None,
+        }
     }
 
     /// Attaches the client's disconnect guard: dropping the stream before its end counts as leaving the job.
     pub(super) fn holding(mut self, held: Option<DisconnectGuard>) -> Self {
         self.held = held;
         self
+    }
+
+    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<StreamItem>>> {
+        // Available events are sent before the stream is closed.
+        if let Poll::Ready((slice, follower)) = self.next.poll(context) {
+            self.last_seen = follower.last_seen();
+            self.next.set(next(follower));
+            self.silence.as_mut().reset(Instant::now() + self.heartbeat);
+            return Poll::Ready(slice.map(|slice| slice.map(StreamItem::Slice)));
+        }
+        let last_seen = self.last_seen;
+        match self.interrupted.as_mut().poll(context) {
+            Poll::Ready(StreamInterruption::Shutdown) => {
+                let message = format!("the gateway is shutting down; read on after sequence {last_seen}");
+                return Poll::Ready(Err(Error::new(Reason::Shutdown, message).with_sequence(last_seen)));
+            }
+            Poll::Ready(StreamInterruption::GivesWay) => {
+                let message = format!(
+                    "the stream has ended for another caller's request, of whom there are too many; read on after sequence {last_seen}"
+                );
+                let error = Error::new(Reason::TooManyStreams, message);
+                return Poll::Ready(Err(error.with_sequence(last_seen).retry_after(RETRY_AFTER)));
+            }
+            Poll::Pending => {}
+        }
+        ready!(self.silence.as_mut().poll(context));
+        self.silence.as_mut().reset(Instant::now() + self.heartbeat);
+        Poll::Ready(Ok(Some(StreamItem::Heartbeat(last_seen))))
     }
 }
 
@@ -95,12 +129,8 @@ impl Stream for EventStream {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let (item, state) = ready!(Pin::new(&mut self.step).poll(context));
-        match item {
-            Ok(Some(item)) => {
-                self.step.set(step(state));
-                Poll::Ready(Some(Ok(item)))
-            }
+        match ready!(self.poll_item(context)) {
+            Ok(Some(item)) => Poll::Ready(Some(Ok(item))),
             ended => {
                 self.is_over = true;
                 if let Some(held) = self.held.take() {

@@ -120,6 +120,16 @@ pub(super) async fn not_found(request: Request) -> Response<Body> {
     to_response(&Error::new(Reason::RouteNotFound, message))
 }
 
+/// Returns the response for a path whose routes do not take the request's method.
+pub(super) async fn wrong_method(request: Request) -> Response<Body> {
+    let message = format!(
+        "`{}` does not take {}; see docs/protocol.md",
+        quoted(request.uri().path()),
+        quoted(request.method().as_str())
+    );
+    to_response(&Error::new(Reason::MethodNotAllowed, message))
+}
+
 /// Returns UNIMPLEMENTED for an unknown gRPC method (gRPC over HTTP/2: a trailers-only response has its status in the
 /// headers).
 fn tonic_unimplemented(message: &str) -> Response<Body> {

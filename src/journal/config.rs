@@ -34,6 +34,16 @@ pub enum StoreKind {
     Memory,
 }
 
+impl StoreKind {
+    /// Returns whether its store locks the data directory, so that no second gateway uses it and its files may be changed.
+    pub(crate) fn locks_data_directory(self) -> bool {
+        match self {
+            Self::Embedded => true,
+            Self::Memory => false,
+        }
+    }
+}
+
 /// Which failures an acknowledged event survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

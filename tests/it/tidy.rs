@@ -86,7 +86,7 @@ fn room(name: &str) -> &str {
     name.split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-const DOORS: [&str; 3] = ["grpc", "http", "mcp"];
+const DOORS: &[&str] = &["grpc", "http", "mcp"];
 
 #[test]
 fn rooms_import_lower_ranks_only() {

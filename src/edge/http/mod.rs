@@ -21,8 +21,7 @@ mod watch;
 
 use std::sync::Arc;
 
-use axum::{Router, body::Body, extract::Request};
-use http::Response;
+use axum::Router;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use payload::body_task;
@@ -30,22 +29,9 @@ pub(crate) use payload::body_task;
 pub(crate) use render::render;
 pub use render::write_event;
 
-use super::{Operations, problem::to_response as problem};
-use crate::{
-    error::{Error, Reason},
-    text::quoted,
-};
+use super::{Operations, problem::wrong_method};
 
 /// Returns the routes of the HTTP door.
 pub(super) fn router(operations: Operations) -> Router {
     routes::router(&operations).method_not_allowed_fallback(wrong_method).with_state(Arc::new(operations))
-}
-
-async fn wrong_method(request: Request) -> Response<Body> {
-    let message = format!(
-        "`{}` does not take {}; see docs/protocol.md",
-        quoted(request.uri().path()),
-        quoted(request.method().as_str())
-    );
-    problem(&Error::new(Reason::MethodNotAllowed, message))
 }

@@ -142,9 +142,10 @@ impl Gateway {
             .env("CONDUCTOR_SIMULATE_PACE_MS", "0")
             .env("AGENT_AUTODETECT", "off");
         // The keys of whoever runs the tests are nobody's business here.
-        for variable in
-            ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "GROQ_API_KEY"]
-        {
+        for variable in [
+            "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "GROQ_API_KEY",
+            "OPENROUTER_API_KEY",
+        ] {
             command.env_remove(variable);
         }
         for (key, value) in &options.settings {
