@@ -249,7 +249,7 @@ fn streams_mean_the_same_however_they_are_cut() {
 }
 
 /// Replays each stream in pieces of each size.
-fn hold(rows: Vec<Row>) {
+fn hold(rows: impl IntoIterator<Item = Row>) {
     for (provider, stream, text, reasoning, calls, end) in rows {
         let expected = ReplayedAnswer {
             text: text.into(),
