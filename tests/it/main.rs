@@ -24,6 +24,7 @@ mod figures;
 mod flow;
 mod golden;
 mod hostile;
+mod how_to;
 mod imports;
 mod inputs;
 mod jobs;
