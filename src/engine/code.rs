@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    files::{CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree},
+    files::{CopyLimits, EntryKind, Interrupt, Root, copy_tree, create_private_directory, remove_tree},
     sync::lock,
 };
 
@@ -87,7 +87,13 @@ impl Code {
         let new = copy.with_extension(format!("new-{}", std::process::id()));
         remove_tree(&new)?;
         create_private_directory(&new)?;
-        let copied = copy_tree(checkout, &Root::open(&new)?, LIMITS, &|path| self.is_apart(path))?;
+        let copied = copy_tree(
+            checkout,
+            &Root::open(&new)?,
+            LIMITS,
+            &|path| self.is_apart(path),
+            &Interrupt::default(),
+        )?;
         if !copied.left_out.is_empty() {
             tracing::debug!(left_out = ?copied.left_out, "links of the engine's checkout are no part of its runs' roots");
         }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::workspace::{DEFAULT_STORAGE_PATH, HISTORY_FILES, Workspace, is_id};
 use crate::files::{
-    CopyLimits, DirectoryEntry, EntryKind, ReplaceDurability, Root, copy_tree, create_private_directory,
-    remove_tree, replace,
+    CopyLimits, DirectoryEntry, EntryKind, Interrupt, ReplaceDurability, Root, copy_tree,
+    create_private_directory, remove_tree, replace,
 };
 
 /// Limits on an agent's definition.
@@ -176,11 +176,17 @@ impl Workspace {
         remove_tree(&new)?;
         create_private_directory(&new)?;
         let is_memory = |path: &Path| path.to_str().is_some_and(|name| HISTORY_FILES.contains(&name));
-        copy_tree(&private.agent_root(agent_id)?, &Root::open(&new)?, CREATED, &is_memory)
-            .and_then(|copied| fs::rename(&new, self.agent_directory(agent_id)).map(|()| copied.left_out))
-            .inspect_err(|_| {
-                let _gone = remove_tree(&new);
-            })
+        copy_tree(
+            &private.agent_root(agent_id)?,
+            &Root::open(&new)?,
+            CREATED,
+            &is_memory,
+            &Interrupt::default(),
+        )
+        .and_then(|copied| fs::rename(&new, self.agent_directory(agent_id)).map(|()| copied.left_out))
+        .inspect_err(|_| {
+            let _gone = remove_tree(&new);
+        })
     }
 
     /// Removes the oldest prompts that the engine has written in this root if there are too many or they are too large.

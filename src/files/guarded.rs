@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, open, openat, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, open, openat, renameat, statat, unlinkat,
 };
 
 /// A trusted directory; links in its own path are followed, but nothing below it is trusted.
@@ -254,6 +254,17 @@ impl Root {
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// Renames an entry of this directory to a name that nothing has.
+    ///
+    /// # Errors
+    /// If there is no such entry, or something has the new name.
+    pub fn rename_entry(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.kind(to)?.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(renameat(&self.directory, from, &self.directory, to)?)
     }
 
     /// Removes a file, or a link itself. A path that does not exist is no error.

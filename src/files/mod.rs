@@ -12,11 +12,13 @@
 
 mod copy;
 mod guarded;
+mod interrupt;
 mod pool;
 mod replace;
 
 pub(crate) use copy::{Copied, CopyLimits, copy_tree};
 pub(crate) use guarded::{DirectoryEntry, EntryKind, Root};
+pub(crate) use interrupt::Interrupt;
 pub(crate) use pool::Pool;
 pub(crate) use replace::{
     ReplaceDurability, create_private_directory, keep_private, narrow, open_private, remove_tree, replace,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
+use super::interrupt::Interrupt;
 use crate::error::{Error, Reason};
 
 /// How many of the blocking threads of the process may work on such files at a time.
@@ -66,6 +67,47 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// The same for work that can be interrupted: when `stop` is ready, or this future is dropped. Work that was interrupted
+    /// may take until `grace` to clean up behind it.
+    ///
+    /// # Errors
+    /// Those of the work; that of `stop`, with what the work said of its interruption.
+    pub(crate) async fn run_interruptible<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        grace: Duration,
+        stop: impl Future<Output = Error>,
+        work: impl FnOnce(&Interrupt) -> crate::error::Result<T> + Send + 'static,
+    ) -> crate::error::Result<T> {
+        let interrupt = InterruptOnDrop(Interrupt::default());
+        let told = interrupt.0.clone();
+        let mut working = std::pin::pin!(self.run_fallible(deadline, move || work(&told)));
+        let stopped = tokio::select! {
+            // What is done counts. Cancel safe: the work goes on until it is interrupted.
+            biased;
+            done = &mut working => return done,
+            stopped = stop => stopped,
+        };
+        interrupt.0.interrupt();
+        match tokio::time::timeout(grace, working).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => {
+                Err(Error::new(stopped.reason(), format!("{}; {}", stopped.message(), error.message())))
+            }
+            Err(_) => Err(stopped),
+        }
+    }
+}
+
+struct InterruptOnDrop(Interrupt);
+
+impl Drop for InterruptOnDrop {
+    fn drop(&mut self) {
+        self.0.interrupt();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +131,34 @@ mod tests {
         );
         drop(release);
         assert_eq!(pool.run(Duration::from_secs(5), || 1).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn work_that_takes_its_time_is_interrupted() {
+        let pool = Pool::default();
+        let (cleaned, was_cleaned) = std::sync::mpsc::channel();
+        let work = move |interrupt: &Interrupt| -> crate::error::Result<()> {
+            let error = loop {
+                match interrupt.check() {
+                    Ok(()) => std::thread::yield_now(),
+                    Err(error) => break error,
+                }
+            };
+            cleaned.send(()).unwrap();
+            Err(Error::new(Reason::ToolFailed, error.to_string()))
+        };
+        let hour = Duration::from_secs(3600);
+        let stop = async { Error::cancelled() };
+        let stopped = pool.run_interruptible(hour, hour, stop, work.clone()).await.unwrap_err();
+        assert_eq!(stopped.reason(), Reason::Cancelled);
+        assert_eq!(stopped.message(), "the job was cancelled; it was interrupted");
+        was_cleaned.recv().unwrap();
+        // Nobody waits any more, or the work is late.
+        let never = std::future::pending();
+        let late = pool.run_interruptible(Duration::from_millis(20), hour, never, work);
+        assert_eq!(late.await.unwrap_err().reason(), Reason::ToolFailed);
+        was_cleaned.recv().unwrap();
+        let done = pool.run_interruptible(hour, hour, std::future::pending(), |_| Ok(1)).await;
+        assert_eq!(done.unwrap(), 1);
     }
 }

@@ -1,10 +1,10 @@
 //! `backup_agents` and `restore_agents`. They work on the workspace themselves, because a real engine's own flags do
 //! nothing.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use super::{
-    ToolResult,
+    CallContext, ToolResult,
     arguments::{BackupArguments, RestoreArguments},
     parts::{EngineFiles, Parts},
     paths::Confined,
@@ -14,17 +14,18 @@ use crate::{
     engine::{is_id, workspace::Workspace},
     error::{Error, Reason, Result},
     files::{
-        Copied, CopyLimits, EntryKind, Root, copy_tree, create_private_directory, remove_tree, swap_directory,
+        Copied, CopyLimits, EntryKind, Interrupt, Root, copy_tree, create_private_directory, remove_tree,
+        swap_directory,
     },
     pb::Timestamp,
 };
 
-/// The time limit for copying everything.
-pub(super) const COPY_TIME: Duration = Duration::from_secs(600);
 /// The limits for copying one agent, with its history and the files that it has made.
 pub(super) const AGENT_LIMITS: CopyLimits =
     CopyLimits { max_entries: 100_000, max_bytes: 4 * 1024 * 1024 * 1024, max_depth: 32 };
 const MAX_BACKUPS: usize = 100_000;
+/// The beginning of the name of a backup until it is whole.
+const INCOMPLETE: &str = ".incomplete_";
 /// The beginning of the names under which a restore puts aside what was there, and how many of these are kept.
 const PUT_ASIDE: &str = "before_restore_";
 const MAX_PUT_ASIDE: usize = 5;
@@ -33,19 +34,57 @@ fn failed(error: std::io::Error) -> Error {
     Error::new(Reason::ToolFailed, format!("the agents could not be copied: {error}"))
 }
 
-/// Copies all agents into a new directory below `directory`.
-fn write_backup(workspace: &Workspace, directory: &Confined, name: &str) -> Result<BackedUp> {
+/// Copies all agents into a new directory below `directory`, which has its name once it is whole.
+fn write_backup(
+    workspace: &Workspace,
+    directory: &Confined,
+    name: &str,
+    interrupt: &Interrupt,
+) -> Result<BackedUp> {
     directory.create().map_err(failed)?;
+    let parent = directory.open().map_err(failed)?;
+    forget_incomplete(directory, &parent);
     // A backup never goes into an existing directory.
-    let (backup_id, root) = (0..100)
+    let (time, incomplete, root) = (0..100)
         .find_map(|again| {
-            let backup_id = format!("{name}_{}", Timestamp::now().unix_millis() + again);
-            Some((
-                backup_id.clone(),
-                directory.open().ok()?.create_new_directory(Path::new(&backup_id)).ok()?,
-            ))
+            let time = Timestamp::now().unix_millis() + again;
+            let incomplete = format!("{INCOMPLETE}{name}_{time}");
+            let root = parent.create_new_directory(Path::new(&incomplete)).ok()?;
+            Some((time, incomplete, root))
         })
         .ok_or_else(|| failed(std::io::Error::other("no new directory can be made")))?;
+    let written = copy_agents(workspace, &root, interrupt).and_then(|copied| {
+        let mut names = (time..time + 100).map(|time| format!("{name}_{time}"));
+        let renamed = names.find(|name| parent.rename_entry(Path::new(&incomplete), Path::new(name)).is_ok());
+        let backup_id =
+            renamed.ok_or_else(|| failed(std::io::Error::other("the backup cannot be given its name")))?;
+        let backup_path = directory.join(&backup_id).path().display().to_string();
+        Ok(BackedUp { backup_id, backup_path, ..copied })
+    });
+    if written.is_err()
+        && let Err(error) = remove_tree(&directory.join(&incomplete).path())
+    {
+        tracing::warn!(incomplete, %error, "a backup that failed could not be removed");
+    }
+    written
+}
+
+/// Removes what backups have left that the end of their process cut off a day ago or earlier.
+fn forget_incomplete(directory: &Confined, parent: &Root) {
+    let day_ago = Timestamp::now().unix_millis().saturating_sub(24 * 60 * 60 * 1000);
+    for entry in parent.entries(MAX_BACKUPS).unwrap_or_default() {
+        let Some(name) = entry.name.to_str().filter(|name| name.starts_with(INCOMPLETE)) else { continue };
+        let begun = name.rsplit_once('_').and_then(|(_, time)| time.parse::<u64>().ok());
+        if begun.is_some_and(|begun| begun < day_ago)
+            && let Err(error) = remove_tree(&directory.join(name).path())
+        {
+            tracing::warn!(name, %error, "what a backup that was cut off had left could not be removed");
+        }
+    }
+}
+
+/// Copies all agents into a new directory.
+fn copy_agents(workspace: &Workspace, root: &Root, interrupt: &Interrupt) -> Result<BackedUp> {
     let target = root.create_directory(Path::new("agents")).map_err(failed)?;
     let (mut agents, mut files, mut left_out) = (0, 0, Vec::new());
     for agent in workspace.agents().map_err(failed)? {
@@ -55,23 +94,30 @@ fn write_backup(workspace: &Workspace, directory: &Confined, name: &str) -> Resu
             continue;
         };
         let to = target.create_directory(Path::new(&agent.agent_id)).map_err(failed)?;
-        let copied = copy_tree(&source, &to, AGENT_LIMITS, &|_| false).map_err(failed)?;
+        let copied = copy_tree(&source, &to, AGENT_LIMITS, &|_| false, interrupt).map_err(failed)?;
         left_out.extend(names_left_out(&agent.agent_id, &copied));
         agents += 1;
         files += copied.files;
     }
-    let backup_path = directory.join(&backup_id).path().display().to_string();
-    Ok(BackedUp { backup_id, backup_path, agents, files, left_out })
+    Ok(BackedUp { backup_id: String::new(), backup_path: String::new(), agents, files, left_out })
 }
 
-pub(super) async fn backup(parts: &Parts, arguments: &BackupArguments) -> Result<ToolResult> {
-    let in_use = parts.use_workspace().await;
+pub(super) async fn backup(
+    parts: &Parts,
+    context: &CallContext,
+    arguments: &BackupArguments,
+) -> Result<ToolResult> {
+    let in_use = tokio::select! {
+        // Cancel safe: both branches only wait.
+        in_use = parts.use_workspace() => in_use,
+        stopped = context.stopped() => return Err(stopped),
+    };
     let path = arguments.backup_path.clone();
     let result = parts
-        .blocking_for(COPY_TIME, move |config| {
+        .copying(context, move |config, interrupt| {
             let _in_use = in_use;
             let directory = config.confined("arguments.backup_path", path.as_deref())?;
-            write_backup(&config.workspace()?, &directory, "backup")
+            write_backup(&config.workspace()?, &directory, "backup", interrupt)
         })
         .await?;
     let mut text = format!("{} agents were backed up to {}", result.agents, result.backup_path);
@@ -163,7 +209,12 @@ fn agents_of(agents: &Root) -> Result<Vec<String>> {
         .collect())
 }
 
-fn restore_into(config: &EngineFiles, path: Option<&str>, is_dry_run: bool) -> Result<Restored> {
+fn restore_into(
+    config: &EngineFiles,
+    path: Option<&str>,
+    is_dry_run: bool,
+    interrupt: &Interrupt,
+) -> Result<Restored> {
     let directory = config.confined("arguments.backup_path", path)?;
     let backup = find_backup(&directory)?;
     let agents = backup.open().and_then(|root| root.directory(Path::new("agents"))).map_err(failed)?;
@@ -180,32 +231,45 @@ fn restore_into(config: &EngineFiles, path: Option<&str>, is_dry_run: bool) -> R
     }
     let workspace = config.workspace()?;
     let safety_root = config.confined("arguments.backup_path", None)?;
-    let safety = write_backup(&workspace, &safety_root, "before_restore")?;
+    let safety = write_backup(&workspace, &safety_root, "before_restore", interrupt)?;
     let mut left_out = Vec::new();
-    for agent_id in &restored {
+    for (count, agent_id) in restored.iter().enumerate() {
         // Copied next to the agent first, so that the agent is replaced as a whole or not at all.
         let new = workspace.agents_directory().join(format!(".new-{agent_id}-{}", std::process::id()));
         let put = || -> std::io::Result<Copied> {
             remove_tree(&new)?;
             create_private_directory(&new)?;
             let from = agents.directory(Path::new(agent_id))?;
-            let copied = copy_tree(&from, &Root::open(&new)?, AGENT_LIMITS, &|_| false)?;
+            let copied = copy_tree(&from, &Root::open(&new)?, AGENT_LIMITS, &|_| false, interrupt)?;
             swap_directory(&new, &workspace.agent_directory(agent_id))?;
             Ok(copied)
         };
-        left_out.extend(names_left_out(agent_id, &put().map_err(failed)?));
+        let copied = put().map_err(|error| {
+            if let Err(error) = remove_tree(&new) {
+                tracing::warn!(agent_id, %error, "an agent that could not be restored is left beside the others");
+            }
+            let (all, kept) = (restored.len(), &safety.backup_path);
+            failed(std::io::Error::other(format!(
+                "{error}; {count} of {all} agents were restored, and what was there is kept in {kept}"
+            )))
+        })?;
+        left_out.extend(names_left_out(agent_id, &copied));
     }
     forget_put_aside(&safety_root);
     Ok(Restored { backup_path, restored, safety_backup_path: Some(safety.backup_path), left_out, is_dry_run })
 }
 
-pub(super) async fn restore(parts: &Parts, arguments: &RestoreArguments) -> Result<ToolResult> {
+pub(super) async fn restore(
+    parts: &Parts,
+    context: &CallContext,
+    arguments: &RestoreArguments,
+) -> Result<ToolResult> {
     let exclusive = parts.take_workspace()?;
     let (path, is_dry_run) = (arguments.backup_path.clone(), arguments.dry_run);
     let result = parts
-        .blocking_for(COPY_TIME, move |config| {
+        .copying(context, move |config, interrupt| {
             let _exclusive = exclusive;
-            restore_into(config, path.as_deref(), is_dry_run)
+            restore_into(config, path.as_deref(), is_dry_run, interrupt)
         })
         .await?;
     let (count, age) = (result.restored.len(), age_of(&result.backup_path));

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Exit, OutputChunk},
-    error::{Error, Result},
+    error::{Error, Reason, Result},
     principal::Principal,
     telemetry::TraceContext,
     time_limit::TimeLimit,
@@ -41,6 +41,14 @@ pub struct CallContext {
 }
 
 impl CallContext {
+    /// Waits until the call is cancelled or its time is over, and returns the error for it. Cancel safe.
+    pub(super) async fn stopped(&self) -> Error {
+        tokio::select! {
+            () = self.cancel.cancelled() => Error::cancelled(),
+            () = self.limit.passed() => Error::new(Reason::TimedOut, "the job's time is over; give it more time"),
+        }
+    }
+
     /// Returns the conversation that a call refers to: the one that it names, else the job's.
     pub(super) fn conversation(&self, named: Option<&str>) -> String {
         named.unwrap_or(&self.conversation_id).to_owned()

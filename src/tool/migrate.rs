@@ -5,15 +5,17 @@ use std::{fs, io, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    ToolResult,
+    CallContext, ToolResult,
     arguments::{MigrateArguments, StorageType},
-    backup::{AGENT_LIMITS, COPY_TIME, names_left_out, say_left_out},
+    backup::{AGENT_LIMITS, names_left_out, say_left_out},
     parts::{EngineFiles, Parts},
+    paths::Confined,
     result::Migrated,
 };
 use crate::{
+    engine::workspace::Workspace,
     error::{Error, Reason, Result},
-    files::{ReplaceDurability, Root, copy_tree, replace},
+    files::{Interrupt, ReplaceDurability, Root, copy_tree, remove_tree, replace},
     pb::Timestamp,
 };
 
@@ -23,7 +25,11 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(Reason::ToolFailed, format!("the agents could not be migrated: {error}"))
 }
 
-pub(super) async fn migrate(parts: &Parts, arguments: &MigrateArguments) -> Result<ToolResult> {
+pub(super) async fn migrate(
+    parts: &Parts,
+    context: &CallContext,
+    arguments: &MigrateArguments,
+) -> Result<ToolResult> {
     if arguments.from_type != StorageType::Filesystem || arguments.to_type != StorageType::Filesystem {
         return Err(Error::new(
             Reason::Unsupported,
@@ -40,9 +46,9 @@ pub(super) async fn migrate(parts: &Parts, arguments: &MigrateArguments) -> Resu
     let exclusive = parts.take_workspace()?;
     let is_dry_run = arguments.dry_run;
     let result = parts
-        .blocking_for(COPY_TIME, move |config| {
+        .copying(context, move |config, interrupt| {
             let _exclusive = exclusive;
-            copy_agents(config, &path, updates_config, is_dry_run)
+            migrate_to(config, &path, (updates_config, is_dry_run), interrupt)
         })
         .await?;
     let did = if is_dry_run { "would be copied" } else { "were copied" };
@@ -50,7 +56,12 @@ pub(super) async fn migrate(parts: &Parts, arguments: &MigrateArguments) -> Resu
     ToolResult::new(format!("{} agents {did} to {}{left_out}", result.agents.len(), result.path), &result)
 }
 
-fn copy_agents(config: &EngineFiles, path: &str, updates_config: bool, is_dry_run: bool) -> Result<Migrated> {
+fn migrate_to(
+    config: &EngineFiles,
+    path: &str,
+    (updates_config, is_dry_run): (bool, bool),
+    interrupt: &Interrupt,
+) -> Result<Migrated> {
     let confined = config.confined("arguments.path", Some(path))?;
     let (target, workspace) = (confined.path(), config.workspace()?);
     if target.starts_with(&workspace.directory) || workspace.directory.starts_with(&target) {
@@ -64,20 +75,12 @@ fn copy_agents(config: &EngineFiles, path: &str, updates_config: bool, is_dry_ru
     if is_taken {
         return Err(Error::invalid("arguments.path", "holds agents already; choose an empty directory"));
     }
-    let (mut agents, mut left_out) = (Vec::new(), Vec::new());
-    for agent in workspace.agents().map_err(failed)? {
-        // A symbolic link in place of an agent's directory leads to somebody else's directory, so it is left out.
-        let Ok(from) = workspace.agent_root(&agent.agent_id) else {
-            left_out.push(agent.agent_id);
-            continue;
-        };
-        if !is_dry_run {
-            let to = to.join(&agent.agent_id).create().map_err(failed)?;
-            let copied = copy_tree(&from, &to, AGENT_LIMITS, &|_| false).map_err(failed)?;
-            left_out.extend(names_left_out(&agent.agent_id, &copied));
+    let (agents, left_out) = copy_agents(&workspace, &to, is_dry_run, interrupt).inspect_err(|_| {
+        // There was nothing before, and the same call would be refused otherwise.
+        if !is_dry_run && let Err(error) = remove_tree(&to.path()) {
+            tracing::warn!(%error, "the agents of a migration that failed could not be removed");
         }
-        agents.push(agent.agent_id);
-    }
+    })?;
     if updates_config && !is_dry_run {
         update_config(&config.engine.root, &target).map_err(failed)?;
     }
@@ -88,6 +91,30 @@ fn copy_agents(config: &EngineFiles, path: &str, updates_config: bool, is_dry_ru
         is_config_updated: updates_config && !is_dry_run,
         is_dry_run,
     })
+}
+
+/// Copies all agents into a directory. Returns their names, and those of what was left out.
+fn copy_agents(
+    workspace: &Workspace,
+    to: &Confined,
+    is_dry_run: bool,
+    interrupt: &Interrupt,
+) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut agents, mut left_out) = (Vec::new(), Vec::new());
+    for agent in workspace.agents().map_err(failed)? {
+        // A symbolic link in place of an agent's directory leads to somebody else's directory, so it is left out.
+        let Ok(from) = workspace.agent_root(&agent.agent_id) else {
+            left_out.push(agent.agent_id);
+            continue;
+        };
+        if !is_dry_run {
+            let to = to.join(&agent.agent_id).create().map_err(failed)?;
+            let copied = copy_tree(&from, &to, AGENT_LIMITS, &|_| false, interrupt).map_err(failed)?;
+            left_out.extend(names_left_out(&agent.agent_id, &copied));
+        }
+        agents.push(agent.agent_id);
+    }
+    Ok((agents, left_out))
 }
 
 /// Points the engine's configuration to the new directory and keeps a copy of the old file next to it.

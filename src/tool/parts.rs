@@ -5,16 +5,18 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
-use super::agent_locks::AgentLocks;
+use super::{CallContext, agent_locks::AgentLocks};
 use crate::{
     conversation::ConversationStore,
     engine::{self, Driver, Engine, workspace::Workspace},
     error::{Error, Reason, Result},
-    files::Pool,
+    files::{Interrupt, Pool},
 };
 
 /// The time limit for reading and writing a few files.
 const FILE_TIME: Duration = Duration::from_secs(10);
+/// The time limit for copying all agents.
+const COPY_TIME: Duration = Duration::from_secs(600);
 
 /// What tools read of the engine and its files on a thread that may block.
 #[derive(Clone, Debug)]
@@ -102,19 +104,22 @@ impl Parts {
         &self,
         work: impl FnOnce(&EngineFiles) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.blocking_for(FILE_TIME, work).await
+        let files = self.files.clone();
+        self.pool.run_fallible(FILE_TIME, move || work(&files)).await
     }
 
-    /// The same for work that takes its time.
+    /// Copies files, which takes its time. The work is interrupted when the call is cancelled or its time is over.
     ///
     /// # Errors
-    /// As [`blocking`](Self::blocking), after `deadline`.
-    pub(super) async fn blocking_for<T: Send + 'static>(
+    /// Those of the work; [`Reason::Cancelled`], [`Reason::TimedOut`]; [`Reason::ToolFailed`] where it takes longer than ten
+    /// minutes.
+    pub(super) async fn copying<T: Send + 'static>(
         &self,
-        deadline: Duration,
-        work: impl FnOnce(&EngineFiles) -> Result<T> + Send + 'static,
+        context: &CallContext,
+        work: impl FnOnce(&EngineFiles, &Interrupt) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let files = self.files.clone();
-        self.pool.run_fallible(deadline, move || work(&files)).await
+        let work = move |interrupt: &Interrupt| work(&files, interrupt);
+        self.pool.run_interruptible(COPY_TIME, FILE_TIME, context.stopped(), work).await
     }
 }

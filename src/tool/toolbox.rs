@@ -85,7 +85,7 @@ impl Toolbox {
         let span = Span::begin(Activity::ExecuteTool, call.tool().as_str(), context.trace, &context.job_id);
         let context = &CallContext { trace: span.context(), ..context.clone() };
         // Engine runs watch deadline and cancellation themselves, so that their processes are gone before the call
-        // returns. Work on files is bounded by its pool.
+        // returns. Work on files is bounded by its pool, and what takes its time there is interrupted.
         let tool = call.tool().as_str();
         let allowed = match self.policy.may_call(&context.caller, tool) {
             Ok(()) => self.confirmed(call, context).await,
@@ -178,9 +178,9 @@ async fn dispatch(
         Call::ExecuteAgentContextual(arguments) => execute::contextual(parts, context, arguments, exit).await,
         Call::StartInteractiveSession(arguments) => session::run(parts, context, arguments, exit).await,
         Call::InstallAgentTemplates(arguments) => install::install(parts, context, arguments, exit).await,
-        Call::BackupAgents(arguments) => backup::backup(parts, arguments).await,
-        Call::RestoreAgents(arguments) => backup::restore(parts, arguments).await,
-        Call::MigrateStorage(arguments) => migrate::migrate(parts, arguments).await,
+        Call::BackupAgents(arguments) => backup::backup(parts, context, arguments).await,
+        Call::RestoreAgents(arguments) => backup::restore(parts, context, arguments).await,
+        Call::MigrateStorage(arguments) => migrate::migrate(parts, context, arguments).await,
         Call::SetEnvironment(arguments) => settings::set_environment(parts, context, arguments).await,
         Call::GetSystemConfig => settings::system_config(parts, context).await,
         Call::ClearAgentHistory(arguments) => history::clear(parts, context, arguments).await,

@@ -117,6 +117,37 @@ async fn backups_are_made_confined_and_restored() {
     }
 }
 
+/// A copy that fails is none: it is neither the newest backup nor in the way of the next.
+#[tokio::test]
+async fn a_copy_that_fails_leaves_nothing() {
+    let gateway = Gateway::start();
+    let first = done(&gateway, "backup_agents", json!({})).await;
+    let agent = gateway.path("conductor-data/engine/.conductor_workspace/agents/SqlExpert_Agent");
+    let deep: std::path::PathBuf = (0..40).map(|_| "d").collect();
+    std::fs::create_dir_all(agent.join("deep").join(deep)).unwrap();
+    let old = gateway.path("conductor-data/backups/.incomplete_backup_1700000000000/agents");
+    std::fs::create_dir_all(old).unwrap();
+    let refused = call(&gateway, "backup_agents", json!({})).await.json();
+    assert!(refused["detail"].as_str().unwrap().contains("directories lie within one another"), "{refused}");
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(gateway.path("conductor-data/backups")).unwrap().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    assert_eq!(names(), [first["backup_id"].as_str().unwrap()]);
+    let tried = call(&gateway, "restore_agents", json!({"dry_run": true})).await.json();
+    assert_eq!(tried["structured"]["backup_path"], first["backup_path"]);
+    let refused = call(&gateway, "restore_agents", json!({"confirm": "newest"})).await.json();
+    assert_eq!(refused["reason"], "TOOL_FAILED", "nothing is replaced that is not kept: {refused}");
+    assert!(agent.join("deep").exists());
+
+    let to = json!({"from_type": "filesystem", "to_type": "filesystem", "path": "moved"});
+    let refused = call(&gateway, "migrate_storage", to.clone()).await.json();
+    assert_eq!(refused["reason"], "TOOL_FAILED", "{refused}");
+    std::fs::remove_dir_all(agent.join("deep")).unwrap();
+    let moved = done(&gateway, "migrate_storage", to).await;
+    assert_eq!(moved["agents"].as_array().unwrap().len(), 8);
+}
+
 #[tokio::test]
 async fn storage_is_migrated_with_its_history() {
     let gateway = Gateway::start();

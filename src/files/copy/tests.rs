@@ -18,7 +18,13 @@ fn links_are_left_out_and_bounds_hold() {
         let to = directory.path().join(to);
         fs::create_dir_all(&to).unwrap();
         let skip = |path: &Path| path == Path::new("a/skipped");
-        copy_tree(&Root::open(&from).unwrap(), &Root::open(&to).unwrap(), limits, &skip)
+        copy_tree(
+            &Root::open(&from).unwrap(),
+            &Root::open(&to).unwrap(),
+            limits,
+            &skip,
+            &Interrupt::default(),
+        )
     };
     let copied = copy(limits, "to").unwrap();
     assert_eq!((copied.files, copied.bytes, copied.left_out), (1, 5, vec![PathBuf::from("etc")]));
