@@ -82,6 +82,13 @@ async fn unknown_members_are_named() {
     let body = json!({"textEntries": [{"content": "list the agents", "kind": "y"}]});
     let answer = gateway.post("/api/v1/stream-execute", &body).await.json();
     assert_eq!(answer["ignored_members"], json!(["textEntries.0.kind"]), "{answer}");
+    let cancel = format!("/api/v1/jobs/{}/cancel", answer["job_id"].as_str().unwrap());
+    let answer = gateway.post(&cancel, &json!({"wait_seconds": 20, "force": true})).await.json();
+    assert_eq!(answer["ignored_members"], json!(["force"]), "{answer}");
+    assert_eq!(
+        gateway.post(&cancel, &json!({})).await.json(),
+        gateway.get(cancel.trim_end_matches("/cancel")).await.json()
+    );
     let refused = gateway.post("/api/v1/stream-execute", &json!({"prompt": "x", "\u{202e}": 1})).await.json();
     let message = refused["detail"].as_str().unwrap();
     assert!(message.contains("`prompt`") && !message.contains('\u{202e}'), "{refused}");

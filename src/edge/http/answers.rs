@@ -114,6 +114,17 @@ pub(super) struct Accepted<'a> {
     pub(super) ignored_members: &'a [String],
 }
 
+/// Of `POST /api/v1/jobs/{job_id}/cancel` and `/input`: the job itself, with one member more.
+#[derive(Debug, Serialize)]
+pub(super) struct ChangedJob<'a> {
+    /// The job.
+    #[serde(flatten)]
+    pub(super) job: &'a Job,
+    /// The members of the request that are not known and had no effect: the first 20, absent if there are none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(super) ignored_members: &'a [String],
+}
+
 /// Of `GET /api/v1/jobs`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct JobList<'a> {

@@ -18,8 +18,10 @@ use super::{
         operations::{ClientConnection, Origin},
         problem::{json_response, to_response, with_status},
     },
-    answers::{Accepted, AgentList, AskingJob, ConversationList, Executed, FailedJob, Info, JobList},
-    payload::{self, Payload},
+    answers::{
+        Accepted, AgentList, AskingJob, ChangedJob, ConversationList, Executed, FailedJob, Info, JobList,
+    },
+    payload::{Payload, read_noting},
     query::Pairs,
 };
 use crate::{
@@ -75,8 +77,7 @@ async fn submit(
 ) -> Result<(Principal, Submitted, Vec<String>)> {
     let mut origin = Origin::of(request.extensions(), Door::Http)?;
     let headers = request.headers().clone();
-    let (mut body, ignored): (Payload, _) =
-        payload::read_noting(request, operations.max_body_bytes()).await?;
+    let (mut body, ignored): (Payload, _) = read_noting(request, operations.max_body_bytes()).await?;
     let compatible = match form {
         BodyForm::Compatible(agent_id) => Some(agent_id),
         BodyForm::Any => (operations.is_compatible() && body.is_compatible()).then_some(None),
@@ -325,8 +326,9 @@ pub(super) async fn cancel(
 ) -> Response<Body> {
     let run = async {
         let caller = caller_of(&request)?;
-        let body: CancelBody = payload::read(request, operations.max_body_bytes()).await?;
-        Ok(ok(&operations.cancel(&caller, &job_id, body.wait_seconds).await?))
+        let (body, ignored): (CancelBody, _) = read_noting(request, operations.max_body_bytes()).await?;
+        let job = operations.cancel(&caller, &job_id, body.wait_seconds).await?;
+        Ok(ok(&ChangedJob { job: &job, ignored_members: &ignored }))
     };
     answer(run.await)
 }
@@ -345,8 +347,9 @@ pub(super) async fn input(
 ) -> Response<Body> {
     let run = async {
         let caller = caller_of(&request)?;
-        let body: InputBody = payload::read(request, operations.max_body_bytes()).await?;
-        Ok(ok(&operations.send_input(&caller, &job_id, &body.input_id, body.value).await?))
+        let (body, ignored): (InputBody, _) = read_noting(request, operations.max_body_bytes()).await?;
+        let job = operations.send_input(&caller, &job_id, &body.input_id, body.value).await?;
+        Ok(ok(&ChangedJob { job: &job, ignored_members: &ignored }))
     };
     answer(run.await)
 }

@@ -58,12 +58,8 @@ fn in_words(error: &serde_json::Error) -> String {
     plain.replace("expected u32", "expected a number from 0 to 4294967295")
 }
 
-/// Reads a JSON body within its size limit and its deadline. An empty body counts as an empty object.
-pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<T> {
-    read_noting(request, limit).await.map(|(value, _ignored)| value)
-}
-
-/// Does the same, and returns the paths of the members that nobody knows: the first ones, each shortened.
+/// Reads a JSON body within its size limit and its deadline. An empty body counts as an empty object. Also returns the paths of
+/// the members that nobody knows: the first ones, each shortened.
 pub(super) async fn read_noting<T: DeserializeOwned>(
     request: Request<Body>,
     limit: usize,
