@@ -4,7 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{client, global::GlobalArguments, print};
+use super::{
+    client,
+    global::GlobalArguments,
+    output::{OutputArguments, OutputFormat, print_documents},
+    print,
+};
 use crate::{error::Result, pb};
 
 #[derive(Debug, Args)]
@@ -12,9 +17,8 @@ pub(super) struct Arguments {
     /// The running gateway to use; left out, the one that listens where the configuration says
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArguments,
     #[command(subcommand)]
     command: ConversationsCommand,
 }
@@ -45,29 +49,27 @@ fn line(conversation: &pb::Conversation) -> String {
 }
 
 pub(super) async fn conversations(global: &GlobalArguments, arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { server, json, command } = arguments;
+    let Arguments { server, output, command } = arguments;
     let mut client = client::connect(global, server).await?;
     match command {
         ConversationsCommand::List => {
             let mut request = pb::ListConversationsRequest::default();
-            let mut is_empty = true;
+            let mut all = Vec::new();
             loop {
                 let listed = client.list_conversations(request.clone()).await;
                 let listed = listed.map_err(|status| client::refused(&status))?.into_inner();
-                for conversation in listed.conversations {
-                    is_empty = false;
-                    print::to_stdout(&match json {
-                        true => print::json_line(&conversation),
-                        false => line(&conversation),
-                    });
-                }
+                all.extend(listed.conversations);
                 request.page_token = listed.next_page_token;
                 if request.page_token.is_empty() {
                     break;
                 }
             }
-            if is_empty && !json {
-                print::to_stderr("there are no conversations\n");
+            match output.format() {
+                OutputFormat::Table if all.is_empty() => print::to_stderr("there are no conversations\n"),
+                OutputFormat::Table => {
+                    all.iter().for_each(|conversation| print::to_stdout(&line(conversation)));
+                }
+                format => print_documents(&all, format),
             }
         }
         ConversationsCommand::Delete { conversation_id } => {

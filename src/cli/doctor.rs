@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use clap::Args;
 use futures_util::StreamExt;
+use serde::Serialize;
 
 use super::{
     global::GlobalArguments,
+    output::{OutputArguments, OutputFormat, print_documents},
     print,
     terminal::{Colour, coloured},
 };
@@ -28,31 +30,50 @@ pub(super) struct Arguments {
     /// Ask the model for one word, which costs some tokens
     #[arg(long)]
     ask: bool,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 /// How a check came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Finding {
+    #[serde(rename = "ok")]
     Good,
     Note,
     Bad,
 }
 
-/// The findings, printed as they come.
-#[derive(Debug, Default)]
+/// A finding as JSON.
+#[derive(Debug, Serialize)]
+struct FindingDocument {
+    finding: Finding,
+    subject: String,
+    text: String,
+}
+
+/// The findings; for people they are printed as they come.
+#[derive(Debug)]
 struct Report {
+    format: OutputFormat,
+    documents: Vec<FindingDocument>,
     is_bad: bool,
 }
 
 impl Report {
     fn say(&mut self, finding: Finding, what: &str, text: &str) {
+        self.is_bad |= finding == Finding::Bad;
+        let text = bounded(text.trim(), 2000);
+        if self.format != OutputFormat::Table {
+            self.documents.push(FindingDocument { finding, subject: what.to_owned(), text });
+            return;
+        }
         let (word, colour) = match finding {
             Finding::Good => ("ok  ", Colour::Green),
             Finding::Note => ("note", Colour::Yellow),
             Finding::Bad => ("bad ", Colour::Red),
         };
-        self.is_bad |= finding == Finding::Bad;
-        let text = shown(&bounded(text.trim(), 2000)).replace('\n', "\n      ");
+        let text = shown(&text).replace('\n', "\n      ");
         // Colour is for terminals; standard output may be one or not.
         let word = if super::terminal::width().is_some() { coloured(word, colour) } else { word.to_owned() };
         print::to_stdout(&format!("{word}  {what}: {text}\n"));
@@ -60,7 +81,16 @@ impl Report {
 }
 
 pub(super) async fn doctor(global: &GlobalArguments, arguments: &Arguments) -> Result<ExitCode> {
-    let mut report = Report::default();
+    let format = arguments.output.format();
+    let mut report = Report { format, documents: Vec::new(), is_bad: false };
+    let examined = examine(global, arguments, &mut report).await;
+    if format != OutputFormat::Table {
+        print_documents(&report.documents, format);
+    }
+    examined
+}
+
+async fn examine(global: &GlobalArguments, arguments: &Arguments, report: &mut Report) -> Result<ExitCode> {
     let loaded = global.load_quietly()?;
     report.say(Finding::Good, "configuration", "every value is valid");
     let variables: BTreeMap<&str, usize> = loaded
@@ -91,7 +121,7 @@ pub(super) async fn doctor(global: &GlobalArguments, arguments: &Arguments) -> R
             return Ok(ExitCode::from(error.reason().codes().exit));
         }
     };
-    let checked = check(&core, arguments, &mut report).await;
+    let checked = check(&core, arguments, report).await;
     core.shut_down(Duration::from_secs(config.conductor.kill_grace_seconds.into()), async {}).await;
     checked.map(|()| ExitCode::from(u8::from(report.is_bad)))
 }

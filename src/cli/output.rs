@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use super::print;
+
 /// A form of output: for people, one JSON document, one JSON document a line. What stands at the variants would be help.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
@@ -29,5 +31,13 @@ impl OutputArguments {
             true => OutputFormat::JsonLines,
             false => self.output.unwrap_or_default(),
         }
+    }
+}
+
+/// Prints a list as JSON: one document, or one a line.
+pub(super) fn print_documents<T: serde::Serialize>(items: &[T], format: OutputFormat) {
+    match format {
+        OutputFormat::JsonLines => items.iter().for_each(|item| print::to_stdout(&print::json_line(item))),
+        _ => print::to_stdout(&print::json_line(&items)),
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     client,
     global::GlobalArguments,
-    output::{OutputArguments, OutputFormat},
+    output::{OutputArguments, OutputFormat, print_documents},
     print,
     terminal::{fitting, width},
 };
@@ -30,14 +30,6 @@ fn columns(rows: &[(&str, &str)]) {
         let room = width().map_or(usize::MAX, |width| width.saturating_sub(names + 2).max(20));
         let first = fitting(&first, room);
         print::to_stdout(&print::shown_line(&format!("{:<names$}  {first}", shown(name))));
-    }
-}
-
-/// Prints a list in a machine's form.
-fn documents<T: serde::Serialize>(items: &[T], format: OutputFormat) {
-    match format {
-        OutputFormat::JsonLines => items.iter().for_each(|item| print::to_stdout(&print::json_line(item))),
-        _ => print::to_stdout(&print::json_line(&items)),
     }
 }
 
@@ -65,7 +57,7 @@ pub(super) async fn agents(global: &GlobalArguments, arguments: Arguments) -> Re
                 agents.iter().map(|agent| (agent.agent_id.as_str(), agent.description.as_str())).collect();
             columns(&rows);
         }
-        format => documents(&agents, format),
+        format => print_documents(&agents, format),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -81,7 +73,7 @@ pub(super) async fn tools(global: &GlobalArguments, arguments: Arguments) -> Res
                 tools.iter().map(|tool| (tool.name.as_str(), tool.description.as_str())).collect();
             columns(&rows);
         }
-        format => documents(&tools, format),
+        format => print_documents(&tools, format),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -255,6 +255,9 @@ async fn what_a_gateway_has_is_listed() {
     assert_eq!(tools.lines().count(), 13);
     let status = run(&["status", "--server", &url], None).stdout;
     assert!(status.contains("engine    bundled") && status.contains("0 running, 0 waiting"), "{status}");
+    let findings: Value = serde_json::from_str(&run(&["doctor", "-o", "json"], None).stdout).unwrap();
+    let engine = json!({"finding": "ok", "subject": "engine", "text": "The system is valid."});
+    assert!(findings.as_array().unwrap().contains(&engine), "{findings}");
     let doctor = run(&["doctor"], None);
     assert_eq!(doctor.status, 0, "{}", doctor.stdout);
     assert!(
