@@ -1,22 +1,23 @@
 //! Asks the person behind an MCP client: by elicitation in a session, by an input request in the protocol versions
 //! without.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use rmcp::{
     ErrorData, RoleServer,
     model::{
-        CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
-        ElicitationSchema, InputRequest, InputRequiredResult, ProtocolVersion, SealOptions,
+        CallToolRequestParams, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams,
+        ElicitResult, ElicitationAction, ElicitationSchema, InputRequest, InputRequiredResult,
+        ProtocolVersion, RequestId, SealOptions, ServerRequest,
     },
-    service::{RequestContext, ServiceError},
+    service::{PeerRequestOptions, RequestContext, ServiceError},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::server::McpHandler;
-use crate::principal::Principal;
+use crate::{principal::Principal, sync::lock};
 
 /// The name of the one field of an answer.
 const FIELD: &str = "answer";
@@ -78,16 +79,55 @@ pub(super) enum ElicitedAnswer {
     CannotBeAsked,
 }
 
-/// Asks the user within a session.
+/// The question that a client shows its user, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct ShownQuestion(Mutex<Option<RequestId>>);
+
+impl ShownQuestion {
+    /// Tells the client that its user need not answer any more.
+    pub(super) async fn withdraw(&self, context: &RequestContext<RoleServer>) {
+        let Some(id) = lock(&self.0).take() else { return };
+        let reason = "the question is no longer open".to_owned();
+        let withdrawn = CancelledNotificationParam::new(Some(id), Some(reason));
+        if let Err(error) = context.peer.notify_cancelled(withdrawn).await {
+            tracing::debug!(%error, "an MCP client was not told that a question is no longer open");
+        }
+    }
+}
+
+/// Asks the user within a session, until the call is cancelled. A wait that is dropped leaves the question in `shown`, to be
+/// withdrawn.
 pub(super) async fn ask_in_session(
     context: &RequestContext<RoleServer>,
     prompt: &str,
     answer: Value,
     time: Duration,
+    shown: &ShownQuestion,
 ) -> ElicitedAnswer {
     let Some(params) = request(prompt, answer) else { return ElicitedAnswer::CannotBeAsked };
-    match context.peer.create_elicitation_with_timeout(params, Some(time)).await {
-        Ok(result) => accepted(result).map_or(ElicitedAnswer::None, ElicitedAnswer::Given),
+    let asks = async {
+        let request = ServerRequest::ElicitRequest(ElicitRequest::new(params));
+        let asked =
+            context.peer.send_cancellable_request(request, PeerRequestOptions::with_timeout(time)).await?;
+        *lock(&shown.0) = Some(asked.id.clone());
+        asked.await_response().await
+    };
+    let response = tokio::select! {
+        // Cancel safe: the question is withdrawn.
+        response = asks => {
+            lock(&shown.0).take();
+            response
+        }
+        () = context.ct.cancelled() => {
+            shown.withdraw(context).await;
+            return ElicitedAnswer::None;
+        }
+    };
+    match response {
+        Ok(ClientResult::ElicitResult(result)) => {
+            accepted(result).map_or(ElicitedAnswer::None, ElicitedAnswer::Given)
+        }
+        Ok(_) => ElicitedAnswer::CannotBeAsked,
         Err(ServiceError::McpError(error)) => {
             tracing::debug!(code = error.code.0, "an MCP client that is said to ask its user does not");
             ElicitedAnswer::CannotBeAsked

@@ -17,7 +17,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     InboundCall, JobQuestion, JobUpdate, ToolRunner,
     call_followers::FollowerGuard,
-    elicitation::{self, ElicitationMode, ElicitationState, ElicitedAnswer},
+    elicitation::{self, ElicitationMode, ElicitationState, ElicitedAnswer, ShownQuestion},
     handler::{refused, trace},
     outcome::to_mcp,
     server::McpHandler,
@@ -159,7 +159,8 @@ impl McpHandler {
                 let answer = match (way, brought) {
                     (ElicitationMode::InSession, _) => {
                         let (form, time) = (elicitation::yes_or_no(), elicitation::ANSWER_TIME);
-                        match elicitation::ask_in_session(&context, &question, form, time).await {
+                        let shown = ShownQuestion::default();
+                        match elicitation::ask_in_session(&context, &question, form, time, &shown).await {
                             ElicitedAnswer::Given(answer) => Some(answer),
                             ElicitedAnswer::None => None,
                             ElicitedAnswer::CannotBeAsked => {
@@ -222,6 +223,7 @@ impl McpHandler {
         // The question that is being asked in the session while the job is followed: the job may end, or be answered
         // through another door, meanwhile.
         let mut open: Option<(JobQuestion, String)> = None;
+        let shown = ShownQuestion::default();
         loop {
             let answer = async {
                 match &open {
@@ -232,6 +234,7 @@ impl McpHandler {
                             &asked.prompt,
                             elicitation::line(),
                             elicitation::ANSWER_TIME,
+                            &shown,
                         )
                         .await
                     }
@@ -261,6 +264,8 @@ impl McpHandler {
                     continue;
                 }
             };
+            // The question was answered by its default or through another door.
+            shown.withdraw(context).await;
             let reached = match reached {
                 Ok(reached) => reached,
                 Err(error) => return Ok(refused(&error.for_job(job_id)).into()),

@@ -475,6 +475,93 @@ async fn a_client_that_cannot_ask_is_told_of_confirm() {
     assert!(said.contains("CONFIRMATION_REQUIRED") && said.contains("confirm"), "{said}");
 }
 
+/// A question that its default has answered is taken off the user's screen, and so is one whose call is cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_is_no_longer_open_is_withdrawn() {
+    let gateway = Gateway::mean(Options::default().set("conductor.session_input_timeout_seconds", 1));
+    let session = Session::open(&gateway, "2025-06-18", json!({"elicitation": {}})).await;
+    let start =
+        call(1, json!({"name": "start_interactive_session", "arguments": {"agent_id": "Mean_Agent"}}));
+    let told = session.read(reqwest::Method::POST, start, None, |_| false).await;
+    let told = messages(&told);
+    let asked = told.iter().find(|message| message["method"] == "elicitation/create").unwrap();
+    let withdrawn = told.iter().find(|message| message["method"] == "notifications/cancelled");
+    assert_eq!(withdrawn.map(|message| &message["params"]["requestId"]), Some(&asked["id"]), "{told:?}");
+    assert_eq!(told.last().unwrap()["id"], 1);
+    // The confirmation of a call that its client cancels meanwhile.
+    let clear = call(2, json!({"name": "clear_agent_history", "arguments": {"agent_id": "Mean_Agent"}}));
+    let is_asked = |text: &str| text.contains("elicitation/create") && text.ends_with("\n\n");
+    session.read(reqwest::Method::POST, clear, None, is_asked).await;
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}});
+    session.post(&cancel.to_string()).await;
+    let again = session.post(&call(2, json!({"name": "get_system_config", "arguments": {}}))).await;
+    assert_eq!(answers(&again).pop().unwrap()["result"]["isError"], false, "{}", again.text());
+}
+
+/// Of several streams that listen the newest is given what happens, a client that accepts anything can listen, and one that
+/// takes a document of a call that it cancels, or whose session it ends, is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn listening_and_leaving() {
+    let gateway = Gateway::mean(Options::default());
+    let session = Session::open(&gateway, "2025-06-18", json!({})).await;
+    let subscribe =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": {"level": "info"}});
+    assert_eq!(session.post(&subscribe.to_string()).await.status, 200);
+    let listen = async |last: Option<&str>| {
+        let mut request =
+            http_client().get(format!("http://{}/mcp", session.address)).header("accept", "*/*");
+        for (name, value) in session.headers().into_iter().filter(|(name, _)| *name != "accept") {
+            request = request.header(name, value);
+        }
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response
+    };
+    // Nobody reads the first one, whose connection is open.
+    let _silent = listen(None).await;
+    let mut listening = listen(Some("99999")).await;
+    let run = json!({"name": "execute_agent_stateless", "arguments": {"agent_id": "Mean_Agent", "input_text": "ok"}});
+    session.post(&call(2, &run)).await;
+    let mut heard = String::new();
+    while !heard.contains("is done") {
+        let chunk = tokio::time::timeout(Duration::from_secs(20), listening.chunk()).await;
+        let chunk = chunk.expect("the newest is given it").unwrap().unwrap();
+        heard.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    let hang = call(
+        3,
+        json!({"name": "execute_agent_stateless", "arguments": {"agent_id": "Mean_Agent", "input_text": "hang"}}),
+    );
+    for is_deleted in [false, true] {
+        let headers = session.headers();
+        let headers = [("accept", "application/json"), headers[1], headers[2], headers[3]];
+        let calling = send(&session.address, "POST", "/mcp", &headers, Some(hang.clone().into_bytes()));
+        let leave = async {
+            eventually(Duration::from_secs(20), "the call runs", async || {
+                !gateway.listed("state=RUNNING").await.is_empty()
+            })
+            .await;
+            let cancel =
+                json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 3}});
+            match is_deleted {
+                true => send(&session.address, "DELETE", "/mcp", &session.headers(), None).await,
+                false => session.post(&cancel.to_string()).await,
+            }
+        };
+        let (left, _) = tokio::join!(calling, leave);
+        assert_eq!((left.status, left.text().as_str()), (202, ""), "{is_deleted}");
+        let ended = tokio::time::Instant::now();
+        eventually(Duration::from_secs(20), "the job has ended", async || {
+            gateway.listed("state=RUNNING").await.is_empty()
+        })
+        .await;
+        assert!(ended.elapsed() < Duration::from_secs(4), "{is_deleted}: {:?}", ended.elapsed());
+    }
+}
+
 /// In the version without sessions a call that was cut off goes on for a while, and the same call finds it by its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_call_is_sent_again_with_its_key() {

@@ -81,7 +81,15 @@ pub(super) async fn negotiated(
     }
     let (mut head, body) = response.into_parts();
     let body = match takes.json {
-        true => answer_of(body).await?,
+        true => match answer_of(body).await? {
+            Some(answer) => answer,
+            // The client has cancelled the request, or ended the session.
+            None => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::ACCEPTED;
+                return Ok(response);
+            }
+        },
         false => {
             let document = collected(body).await?;
             let text = String::from_utf8_lossy(&document);
@@ -99,8 +107,9 @@ pub(super) async fn collected(body: Body) -> Result<Bytes, Error> {
     limited.collect().await.map(http_body_util::Collected::to_bytes).map_err(Error::internal)
 }
 
-/// Returns the answer among the messages of a stream. Notifications and requests of the server before it are dropped.
-pub(super) async fn answer_of(mut body: Body) -> Result<Bytes, Error> {
+/// Returns the answer among the messages of a stream; `None` if it ended without one. Notifications and requests of the server
+/// before it are dropped.
+pub(super) async fn answer_of(mut body: Body) -> Result<Option<Bytes>, Error> {
     let (mut text, mut from) = (Vec::new(), 0);
     loop {
         let frame = body.frame().await.transpose().map_err(Error::internal)?;
@@ -119,11 +128,11 @@ pub(super) async fn answer_of(mut body: Body) -> Result<Bytes, Error> {
             let Some(data) = line.strip_prefix(b"data:") else { continue };
             let message: Value = serde_json::from_slice(data).unwrap_or_default();
             if message.get("result").is_some() || message.get("error").is_some() {
-                return Ok(Bytes::copy_from_slice(data.trim_ascii()));
+                return Ok(Some(Bytes::copy_from_slice(data.trim_ascii())));
             }
         }
         if is_end {
-            return Err(Error::internal("a stream without an answer"));
+            return Ok(None);
         }
     }
 }

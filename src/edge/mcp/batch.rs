@@ -37,11 +37,13 @@ where
         }
         let document = match accept::is(&response, accept::STREAM) {
             true => accept::answer_of(response.into_body()).await,
-            false => accept::collected(response.into_body()).await,
+            false => accept::collected(response.into_body()).await.map(Some),
         };
         // A failure of one message does not affect the answers to the others.
         let document = match document {
-            Ok(document) => document,
+            Ok(Some(document)) => document,
+            // A request that was cancelled has no answer.
+            Ok(None) => return None,
             Err(error) => return Some(JsonRpcRefusal::in_words(id, error.message()).to_value()),
         };
         // The library reports some errors as plain text.

@@ -14,6 +14,7 @@ mod routes;
 mod session;
 mod session_manager;
 mod sessions;
+mod standalone;
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,7 +44,7 @@ use crate::{
 };
 use accept::AcceptedFormats;
 use refusals::refused;
-use session_manager::{ResumableSessionManager, WITH_PRIMING};
+use session_manager::ResumableSessionManager;
 use sessions::Sessions;
 
 /// A call that takes longer than this becomes a stream with heartbeats, if its client accepts streams.
@@ -53,8 +54,6 @@ const WITHOUT_SESSIONS: &str = "2026-07-28";
 
 struct McpShared<H> {
     service: StreamableHttpService<Arc<H>, ResumableSessionManager>,
-    /// The same service for clients that accept events without data.
-    priming_service: StreamableHttpService<Arc<H>, ResumableSessionManager>,
     sessions: Arc<Sessions>,
     heartbeat: Duration,
     max_body_bytes: usize,
@@ -74,16 +73,13 @@ pub fn router<H: ServerHandler>(
         .with_json_response(true)
         .with_max_request_body_bytes(config.max_body_bytes as usize)
         .with_sse_keep_alive(Some(config.heartbeat()))
+        // Sessions send the ids to come back with themselves.
+        .with_sse_retry(None)
         .with_cancellation_token(stop.clone())
         // The listener checks both for every door.
         .disable_allowed_hosts()
         .disable_allowed_origins();
-    let of = |options| {
-        let handler = handler.clone();
-        StreamableHttpService::new(move || Ok(handler.clone()), manager.clone(), options)
-    };
-    let priming_service = of(options.clone());
-    let service = of(options.with_sse_retry(None));
+    let service = StreamableHttpService::new(move || Ok(handler.clone()), manager.clone(), options);
     let idle = Duration::from_secs(config.mcp_session_idle_seconds.into());
     let bounds = Bounds {
         most: config.mcp_max_sessions as usize,
@@ -92,8 +88,7 @@ pub fn router<H: ServerHandler>(
     let sessions = Arc::new(Sessions::new(manager, bounds, idle));
     tasks.spawn("mcp_sessions", sessions.clone().end_idle_ones(stop));
     let max_body_bytes = config.max_body_bytes as usize;
-    let shared =
-        McpShared { service, priming_service, sessions, heartbeat: config.heartbeat(), max_body_bytes };
+    let shared = McpShared { service, sessions, heartbeat: config.heartbeat(), max_body_bytes };
     Router::new()
         .route(PATH, any(serve::<H>))
         .route(&format!("{PATH}/"), any(serve::<H>))
@@ -125,10 +120,10 @@ async fn serve<H: ServerHandler>(
     let takes = AcceptedFormats::of(request.headers());
     let is_post = request.method() == Method::POST;
     let mut sent = Bytes::new();
+    let (mut head, body) = request.into_parts();
+    takes.expand_accept(&mut head.headers);
     let request = if is_post {
         // Read here, so that its errors are reported as at every other door.
-        let (mut head, body) = request.into_parts();
-        takes.expand_accept(&mut head.headers);
         match read_whole(&head.headers, body, shared.max_body_bytes).await {
             Ok(bytes) => {
                 sent = bytes.clone();
@@ -137,7 +132,7 @@ async fn serve<H: ServerHandler>(
             Err(error) => return problem(&error),
         }
     } else {
-        request
+        Request::from_parts(head, body)
     };
     let session_id = header_text(&request, "mcp-session-id").map(str::to_owned);
     let is_sessionless =
@@ -157,10 +152,7 @@ async fn serve<H: ServerHandler>(
     let is_json = header_text(&request, header::CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
     let departed = request.extensions().get::<DisconnectSignal>().cloned();
-    let knows_priming =
-        header_text(&request, "mcp-protocol-version").is_some_and(|version| version >= WITH_PRIMING);
-    let service = if knows_priming { shared.priming_service.clone() } else { shared.service.clone() };
-    let sessions = shared.sessions.clone();
+    let (service, sessions) = (shared.service.clone(), shared.sessions.clone());
     let answering = async move {
         let mut response = match is_json {
             true => handle_leniently(&service, request, &sent).await,

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     io::{self, Write},
-    ops::DerefMut,
     sync::{Arc, Mutex},
 };
 
@@ -47,8 +46,8 @@ struct KeptMessage {
     bytes: usize,
 }
 
-/// Returns about how many bytes a message takes when written.
-fn size(message: &ServerJsonRpcMessage) -> usize {
+/// Returns about how many bytes a message takes when written, which takes as long as writing it.
+pub(super) fn size(message: &ServerJsonRpcMessage) -> usize {
     struct Count(usize);
     impl Write for Count {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -70,9 +69,8 @@ impl ReplayLog {
         Self { suffix, max_bytes, overflow, messages: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
-    /// Appends a message; with `is_last` the log is over.
-    pub(super) fn push(&self, message: ServerJsonRpcMessage, is_last: bool) {
-        let bytes = size(&message);
+    /// Appends a message of `bytes` bytes; with `is_last` the log is over.
+    pub(super) fn push(&self, message: ServerJsonRpcMessage, bytes: usize, is_last: bool) {
         let mut messages = lock(&self.messages);
         messages.newest += 1;
         messages.bytes += bytes;
@@ -97,6 +95,11 @@ impl ReplayLog {
         self.changed.send_replace(());
     }
 
+    /// Returns the index of the newest message; 0 if there was none.
+    pub(super) fn newest(&self) -> u64 {
+        lock(&self.messages).newest
+    }
+
     /// Returns the bytes that are kept.
     pub(super) fn bytes(&self) -> usize {
         lock(&self.messages).bytes
@@ -112,7 +115,8 @@ impl ReplayLog {
     }
 
     /// Returns the first message after an index, with its own index, once there is one; `None` when the log is over before.
-    async fn next(&self, changes: &mut watch::Receiver<()>, after: u64) -> Option<(u64, ServerSseMessage)> {
+    pub(super) async fn next(&self, after: u64) -> Option<(u64, ServerSseMessage)> {
+        let mut changes = self.changed.subscribe();
         loop {
             changes.mark_unchanged();
             {
@@ -133,17 +137,11 @@ impl ReplayLog {
         }
     }
 
-    /// Returns the messages after an index, followed live to the end of the log. The index of each is stored in `position`
-    /// before it is returned.
-    pub(super) fn read(
-        self: Arc<Self>,
-        position: impl DerefMut<Target = u64> + Send + Sync,
-    ) -> impl Stream<Item = ServerSseMessage> + Send + Sync {
-        let changes = self.changed.subscribe();
-        stream::unfold((self, changes, position), |(log, mut changes, mut position)| async move {
-            let (index, message) = log.next(&mut changes, *position).await?;
-            *position = index;
-            Some((message, (log, changes, position)))
+    /// Returns the messages after an index, followed live to the end of the log.
+    pub(super) fn read(self: Arc<Self>, after: u64) -> impl Stream<Item = ServerSseMessage> + Send + Sync {
+        stream::unfold((self, after), |(log, after)| async move {
+            let (index, message) = log.next(after).await?;
+            Some((message, (log, index)))
         })
     }
 }

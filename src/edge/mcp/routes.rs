@@ -1,4 +1,7 @@
 //! Which stream of a session a message of the server belongs to, and which ended streams are kept.
+//!
+//! The service knows a request by the number of its stream, which is never given twice: a client that uses an id again, after
+//! it has cancelled a request, does not get that request's answer.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -18,7 +21,7 @@ use super::replay_log::{Overflow, ReplayLog};
 
 /// The most bytes kept of one stream. Beyond it the oldest notifications are dropped.
 const MAX_STREAM_BYTES: usize = 1024 * 1024;
-/// The most bytes and streams kept of the ended streams of one session.
+/// The most bytes and streams kept of the ended streams of one session; the newest is kept in addition.
 const MAX_SESSION_BYTES: usize = 4 * 1024 * 1024;
 const MAX_SESSION_STREAMS: usize = 64;
 /// For how many removed streams of a session it is known what was asked on them.
@@ -32,7 +35,9 @@ pub(super) type StreamNumber = u64;
 pub(super) struct Routes {
     next: StreamNumber,
     streams: BTreeMap<StreamNumber, Arc<ReplayLog>>,
-    requests: HashMap<RequestId, RequestInProgress>,
+    in_progress: BTreeMap<StreamNumber, RequestInProgress>,
+    /// The requests in progress by their clients' ids.
+    numbers: HashMap<RequestId, StreamNumber>,
     /// The progress tokens of the requests in progress.
     tokens: HashMap<ProgressToken, StreamNumber>,
     /// The requests of the server that were sent on the stream of a request.
@@ -45,7 +50,7 @@ pub(super) struct Routes {
 }
 
 struct RequestInProgress {
-    stream: StreamNumber,
+    id: RequestId,
     token: Option<ProgressToken>,
 }
 
@@ -55,13 +60,36 @@ struct EndedStream {
     bytes: usize,
 }
 
+/// Where a message of the server belongs.
+pub(super) enum Destination {
+    /// To the stream of a request in progress.
+    Stream(Arc<ReplayLog>),
+    /// To no request.
+    Standalone,
+    /// To a request that has ended.
+    Nowhere,
+}
+
+/// Returns the id by which the service knows the request of a stream.
+fn service_id(number: StreamNumber) -> RequestId {
+    // A session does not have that many requests.
+    RequestId::Number(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn number_of(service_id: &RequestId) -> Option<StreamNumber> {
+    match service_id {
+        RequestId::Number(number) => StreamNumber::try_from(*number).ok(),
+        RequestId::String(_) => None,
+    }
+}
+
 impl Routes {
-    /// Opens the stream of a request; `None` if one with its id is in progress.
+    /// Opens the stream of a request, whose id becomes the service's; `None` if one with its id is in progress.
     pub(super) fn open(
         &mut self,
-        request: &JsonRpcRequest<ClientRequest>,
+        request: &mut JsonRpcRequest<ClientRequest>,
     ) -> Option<(StreamNumber, Arc<ReplayLog>)> {
-        if self.requests.contains_key(&request.id) {
+        if self.numbers.contains_key(&request.id) {
             return None;
         }
         let number = self.next;
@@ -70,33 +98,36 @@ impl Routes {
         let log = Arc::new(log);
         let token = request.request.get_meta().get_progress_token();
         self.tokens.extend(token.clone().map(|token| (token, number)));
-        self.requests.insert(request.id.clone(), RequestInProgress { stream: number, token });
+        let id = std::mem::replace(&mut request.id, service_id(number));
+        self.numbers.insert(id.clone(), number);
+        self.in_progress.insert(number, RequestInProgress { id, token });
         self.streams.insert(number, log.clone());
         Some((number, log))
     }
 
-    /// Returns the stream that a request or a notification of the server belongs to; `None` if it belongs to no request in
-    /// progress.
-    pub(super) fn stream_of(&mut self, message: &ServerJsonRpcMessage) -> Option<Arc<ReplayLog>> {
+    /// Returns where a request or a notification of the server belongs.
+    pub(super) fn destination(&mut self, message: &ServerJsonRpcMessage) -> Destination {
         let number = match message {
             ServerJsonRpcMessage::Request(request) => {
-                let origin = &request.request.extensions().get::<OriginatingRequestId>()?.0;
-                let number = self.requests.get(origin)?.stream;
-                self.questions.insert(request.id.clone(), number);
+                let origin = request.request.extensions().get::<OriginatingRequestId>();
+                let Some(OriginatingRequestId(origin)) = origin else { return Destination::Standalone };
+                let number = number_of(origin).filter(|number| self.in_progress.contains_key(number));
+                self.questions.extend(number.map(|number| (request.id.clone(), number)));
                 number
             }
             ServerJsonRpcMessage::Notification(notification) => match &notification.notification {
                 ServerNotification::ProgressNotification(progress) => {
-                    *self.tokens.get(&progress.params.progress_token)?
+                    self.tokens.get(&progress.params.progress_token).copied()
                 }
                 ServerNotification::CancelledNotification(cancelled) => {
-                    self.questions.remove(cancelled.params.request_id.as_ref()?)?
+                    cancelled.params.request_id.as_ref().and_then(|question| self.questions.remove(question))
                 }
-                _ => return None,
+                _ => return Destination::Standalone,
             },
-            ServerJsonRpcMessage::Response(_) | ServerJsonRpcMessage::Error(_) => return None,
+            ServerJsonRpcMessage::Response(_) | ServerJsonRpcMessage::Error(_) => None,
         };
-        self.streams.get(&number).cloned()
+        let log = number.and_then(|number| self.streams.get(&number));
+        log.map_or(Destination::Nowhere, |log| Destination::Stream(log.clone()))
     }
 
     /// Forgets a request of the server, because it is answered.
@@ -104,39 +135,62 @@ impl Routes {
         self.questions.remove(question);
     }
 
-    /// Ends the stream of a request with its answer, if it has one. Returns by how many bytes the ended streams grew.
-    pub(super) fn end(&mut self, request: RequestId, answer: Option<ServerJsonRpcMessage>) -> isize {
-        let Some(RequestInProgress { stream: number, token }) = self.requests.remove(&request) else {
-            return 0;
+    /// Ends the stream of a request with its answer, of `bytes` bytes. Returns by how many bytes the ended streams grew.
+    pub(super) fn answer(&mut self, mut answer: ServerJsonRpcMessage, bytes: usize) -> isize {
+        let id = match &mut answer {
+            ServerJsonRpcMessage::Response(response) => Some(&mut response.id),
+            ServerJsonRpcMessage::Error(error) => error.id.as_mut(),
+            _ => None,
         };
-        token.map(|token| self.tokens.remove(&token));
+        let Some((id, number)) = id.and_then(|id| number_of(id).map(|number| (id, number))) else { return 0 };
+        let Some(request) = self.in_progress.get(&number) else { return 0 };
+        *id = request.id.clone();
+        if let Some(log) = self.streams.get(&number) {
+            log.push(answer, bytes, true);
+        }
+        self.end(number)
+    }
+
+    /// Ends the stream of a request that its client has cancelled, without an answer. Returns the id by which the service
+    /// knows it, and by how many bytes the ended streams grew; `None` if it is not in progress.
+    pub(super) fn cancel(&mut self, id: &RequestId) -> Option<(RequestId, isize)> {
+        let number = *self.numbers.get(id)?;
+        if let Some(log) = self.streams.get(&number) {
+            log.end();
+        }
+        Some((service_id(number), self.end(number)))
+    }
+
+    fn end(&mut self, number: StreamNumber) -> isize {
+        let Some(RequestInProgress { id, token }) = self.in_progress.remove(&number) else { return 0 };
+        self.numbers.remove(&id);
+        // Clients ought to use a token once, and some do not.
+        if let Some(token) = token.filter(|token| self.tokens.get(token) == Some(&number)) {
+            self.tokens.remove(&token);
+        }
         self.questions.retain(|_, of| *of != number);
         let Some(log) = self.streams.get(&number) else { return 0 };
-        match answer {
-            Some(answer) => log.push(answer, true),
-            None => log.end(),
-        }
         let before = self.ended_bytes;
-        let bytes = log.bytes();
-        self.ended.push_back(EndedStream { number, request, bytes });
-        self.ended_bytes += bytes;
+        let newest = log.bytes();
+        self.ended.push_back(EndedStream { number, request: id, bytes: newest });
+        self.ended_bytes += newest;
         self.last_ended = Some(Instant::now());
-        while self.ended_bytes > MAX_SESSION_BYTES || self.ended.len() > MAX_SESSION_STREAMS {
+        while self.ended_bytes - newest > MAX_SESSION_BYTES || self.ended.len() > MAX_SESSION_STREAMS {
             self.remove_oldest();
         }
         self.ended_bytes as isize - before as isize
     }
 
-    /// Removes the oldest of the ended streams and returns its bytes.
-    pub(super) fn remove_oldest(&mut self) -> usize {
-        let Some(EndedStream { number, request, bytes }) = self.ended.pop_front() else { return 0 };
+    /// Removes the oldest of the ended streams and returns its bytes; `None` if there is none.
+    pub(super) fn remove_oldest(&mut self) -> Option<usize> {
+        let EndedStream { number, request, bytes } = self.ended.pop_front()?;
         self.streams.remove(&number);
         self.removed.push_back((number, request));
         if self.removed.len() > MAX_REMOVED {
             self.removed.pop_front();
         }
         self.ended_bytes -= bytes;
-        bytes
+        Some(bytes)
     }
 
     /// Returns the messages of a stream, if they are kept.
@@ -151,7 +205,7 @@ impl Routes {
 
     /// Returns when a request was last worked on; now, if one is in progress.
     pub(super) fn last_work(&self) -> Option<Instant> {
-        if self.requests.is_empty() { self.last_ended } else { Some(Instant::now()) }
+        if self.in_progress.is_empty() { self.last_ended } else { Some(Instant::now()) }
     }
 
     /// Returns the bytes of the ended streams.
@@ -159,9 +213,10 @@ impl Routes {
         self.ended_bytes
     }
 
-    /// Ends all streams and forgets them.
-    pub(super) fn clear(&mut self) {
+    /// Ends all streams and forgets them. Returns the ids by which the service knows the requests in progress.
+    pub(super) fn clear(&mut self) -> VecDeque<RequestId> {
         self.streams.values().for_each(|log| log.end());
-        *self = Self::default();
+        let in_progress = std::mem::take(self).in_progress;
+        in_progress.into_keys().map(service_id).collect()
     }
 }

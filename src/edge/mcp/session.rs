@@ -2,12 +2,17 @@
 //!
 //! Whoever sends a message of the server puts it where its reader finds it: no task lies between, and none waits for a reader.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt, stream};
 use rmcp::{
     model::{
-        ClientJsonRpcMessage, ClientNotification, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage,
+        CancelledNotification, CancelledNotificationParam, ClientJsonRpcMessage, ClientNotification,
+        ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage, ServerResult,
     },
     transport::common::server_side_http::ServerSseMessage,
 };
@@ -17,28 +22,28 @@ use tokio::{
 };
 
 use super::{
-    replay_log::{Overflow, ReplayLog},
-    routes::{Routes, StreamNumber},
+    replay_log::size,
+    routes::{Destination, Routes, StreamNumber},
+    standalone::StandaloneStreams,
 };
 use crate::sync::lock;
 
-/// The most bytes kept of what belongs to no request, such as changes of resources; beyond it the oldest are dropped.
-const MAX_STANDALONE_BYTES: usize = 16 * 1024;
+/// Clients of versions before this one do not know events without data and log an error for each.
+const WITH_PRIMING: &str = "2025-11-25";
+/// How long a client that was cut off waits before it comes back.
+const RETRY: Duration = Duration::from_secs(3);
 /// How many messages of the client may wait for the service, which takes each at once.
 const WAITING: usize = 16;
 
-/// The session is over.
+/// The session is over, or the call that a message belongs to.
 #[derive(Debug, thiserror::Error)]
-#[error("the session is over")]
+#[error("the session or the call is over")]
 pub(super) struct SessionOver;
 
 /// One session.
 pub(super) struct Session {
     state: Mutex<SessionState>,
-    /// What belongs to no request.
-    standalone: Arc<ReplayLog>,
-    /// Locked by the one stream that reads what belongs to no request; the index of the newest message that was read.
-    standalone_reader: Arc<tokio::sync::Mutex<u64>>,
+    standalone: Arc<StandaloneStreams>,
 }
 
 struct SessionState {
@@ -46,24 +51,44 @@ struct SessionState {
     to_service: Option<mpsc::Sender<ClientJsonRpcMessage>>,
     /// Who waits for the answer to `initialize`.
     initializing: Option<oneshot::Sender<ServerJsonRpcMessage>>,
+    /// Whether events without data, with an id to come back with, are sent.
+    knows_priming: bool,
     routes: Routes,
+    /// The requests that were in progress at the end of the session, to be cancelled.
+    abandoned: VecDeque<RequestId>,
 }
 
 impl Session {
     /// Creates a session; the service takes the client's messages from the receiver, which ends with the session.
     pub(super) fn new() -> (Self, mpsc::Receiver<ClientJsonRpcMessage>) {
         let (to_service, from_client) = mpsc::channel(WAITING);
-        let state =
-            SessionState { to_service: Some(to_service), initializing: None, routes: Routes::default() };
-        let standalone = Arc::new(ReplayLog::new(String::new(), MAX_STANDALONE_BYTES, Overflow::DropOldest));
-        let session = Self { state: Mutex::new(state), standalone, standalone_reader: Arc::default() };
-        (session, from_client)
+        let state = SessionState {
+            to_service: Some(to_service),
+            initializing: None,
+            knows_priming: false,
+            routes: Routes::default(),
+            abandoned: VecDeque::new(),
+        };
+        (Self { state: Mutex::new(state), standalone: Arc::new(StandaloneStreams::new()) }, from_client)
     }
 
-    /// Waits until the service can be given a message.
-    async fn reserve(&self) -> Result<mpsc::OwnedPermit<ClientJsonRpcMessage>, SessionOver> {
+    /// Waits until the service can be given a message, and gives it the one that `message` makes. That and the session's state
+    /// change together, so that a cancellation reaches the service neither before its request nor behind a later one.
+    async fn hand_over<T>(
+        &self,
+        message: impl FnOnce(&mut SessionState) -> (Option<ClientJsonRpcMessage>, T),
+    ) -> Result<T, SessionOver> {
         let to_service = lock(&self.state).to_service.clone().ok_or(SessionOver)?;
-        to_service.reserve_owned().await.map_err(|_| SessionOver)
+        let permit = to_service.reserve_owned().await.map_err(|_| SessionOver)?;
+        let mut state = lock(&self.state);
+        if state.to_service.is_none() {
+            return Err(SessionOver);
+        }
+        let (message, made) = message(&mut state);
+        if let Some(message) = message {
+            permit.send(message);
+        }
+        Ok(made)
     }
 
     /// Hands the request that opens the session to the service, and returns its answer.
@@ -75,44 +100,48 @@ impl Session {
         message: ClientJsonRpcMessage,
     ) -> Result<ServerJsonRpcMessage, SessionOver> {
         let (answer, answered) = oneshot::channel();
-        let permit = self.reserve().await?;
-        lock(&self.state).initializing = Some(answer);
-        permit.send(message);
-        answered.await.map_err(|_| SessionOver)
+        self.hand_over(|state| {
+            state.initializing = Some(answer);
+            (Some(message), ())
+        })
+        .await?;
+        let answer = answered.await.map_err(|_| SessionOver)?;
+        if let ServerJsonRpcMessage::Response(response) = &answer
+            && let ServerResult::InitializeResult(result) = &response.result
+        {
+            lock(&self.state).knows_priming = result.protocol_version.as_str() >= WITH_PRIMING;
+        }
+        Ok(answer)
     }
 
-    /// Hands a request to the service, and returns the stream of its messages, which ends with its answer. `priming` comes
-    /// before them, with an id to come back with. A request whose id is that of one in progress is answered with an error.
+    fn priming(&self, event_id: String) -> Option<ServerSseMessage> {
+        lock(&self.state).knows_priming.then(|| ServerSseMessage::priming(event_id, RETRY))
+    }
+
+    /// Hands a request to the service, and returns the stream of its messages, which ends with its answer. A request whose id
+    /// is that of one in progress is answered with an error.
     ///
     /// # Errors
     /// [`SessionOver`].
     pub(super) async fn request(
         &self,
-        message: ClientJsonRpcMessage,
-        priming: Option<ServerSseMessage>,
+        mut message: ClientJsonRpcMessage,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static + use<>, SessionOver> {
-        // A request that is dropped while it waits has not been opened.
-        let permit = self.reserve().await?;
         let ClientJsonRpcMessage::Request(request) = &message else { return Err(SessionOver) };
-        let opened = {
-            let mut state = lock(&self.state);
-            if state.to_service.is_none() {
-                return Err(SessionOver);
-            }
-            state.routes.open(request)
+        let id = request.id.clone();
+        let open = |state: &mut SessionState| {
+            let ClientJsonRpcMessage::Request(request) = &mut message else { return (None, None) };
+            let opened = state.routes.open(request);
+            (opened.is_some().then_some(message), opened)
         };
-        let Some((number, log)) = opened else {
+        let Some((number, log)) = self.hand_over(open).await? else {
             let text = "a request with this id is in progress in this session";
             let error = ErrorData::new(ErrorCode::INVALID_REQUEST, text, None);
-            let refusal = ServerJsonRpcMessage::error(error, Some(request.id.clone()));
+            let refusal = ServerJsonRpcMessage::error(error, Some(id));
             return Ok(stream::iter([ServerSseMessage::from_message(refusal)]).left_stream());
         };
-        permit.send(message);
-        let priming = priming.map(|mut priming| {
-            priming.event_id = Some(format!("0/{number}"));
-            priming
-        });
-        Ok(stream::iter(priming).chain(log.read(Box::new(0))).right_stream())
+        let priming = self.priming(format!("0/{number}"));
+        Ok(stream::iter(priming).chain(log.read(0)).right_stream())
     }
 
     /// Hands a message that is no request to the service. Returns by how many bytes the ended streams grew, because a request
@@ -120,28 +149,32 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionOver`].
-    pub(super) async fn accept(&self, message: ClientJsonRpcMessage) -> Result<isize, SessionOver> {
-        let permit = self.reserve().await?;
-        let mut grown = 0;
-        {
-            let routes = &mut lock(&self.state).routes;
-            match &message {
+    pub(super) async fn accept(&self, mut message: ClientJsonRpcMessage) -> Result<isize, SessionOver> {
+        self.hand_over(|state| {
+            let mut grown = 0;
+            match &mut message {
                 ClientJsonRpcMessage::Notification(notification) => {
-                    if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
-                        && let Some(request) = cancelled.params.request_id.clone()
+                    if let ClientNotification::CancelledNotification(cancelled) =
+                        &mut notification.notification
+                        && let Some(request) = &mut cancelled.params.request_id
                     {
-                        grown = routes.end(request, None);
+                        // One that has ended, or never was, is not cancelled.
+                        let Some((service_id, bytes)) = state.routes.cancel(request) else {
+                            return (None, 0);
+                        };
+                        *request = service_id;
+                        grown = bytes;
                     }
                 }
-                ClientJsonRpcMessage::Response(response) => routes.answered(&response.id),
+                ClientJsonRpcMessage::Response(response) => state.routes.answered(&response.id),
                 ClientJsonRpcMessage::Error(error) => {
-                    error.id.iter().for_each(|question| routes.answered(question));
+                    error.id.iter().for_each(|question| state.routes.answered(question));
                 }
                 ClientJsonRpcMessage::Request(_) => {}
             }
-        }
-        permit.send(message);
-        Ok(grown)
+            (Some(message), grown)
+        })
+        .await
     }
 
     /// Puts a message of the server on the stream that it belongs to. Returns by how many bytes the ended streams grew.
@@ -149,44 +182,41 @@ impl Session {
     /// # Errors
     /// [`SessionOver`].
     pub(super) fn route(&self, message: ServerJsonRpcMessage) -> Result<isize, SessionOver> {
+        // Before anything is locked, because it takes its time.
+        let bytes = size(&message);
         let mut state = lock(&self.state);
-        let answered: Option<RequestId> = match &message {
-            ServerJsonRpcMessage::Response(response) => Some(response.id.clone()),
-            ServerJsonRpcMessage::Error(error) => error.id.clone(),
-            _ => {
-                let log = state.routes.stream_of(&message);
-                let is_over = state.to_service.is_none();
-                drop(state);
-                log.as_ref().unwrap_or(&self.standalone).push(message, false);
-                return if is_over { Err(SessionOver) } else { Ok(0) };
-            }
-        };
-        match state.initializing.take() {
-            Some(initializing) => initializing.send(message).map(|()| 0).map_err(|_| SessionOver),
-            None => Ok(answered.map_or(0, |request| state.routes.end(request, Some(message)))),
+        if state.to_service.is_none() {
+            return Err(SessionOver);
         }
+        if matches!(message, ServerJsonRpcMessage::Response(_) | ServerJsonRpcMessage::Error(_)) {
+            return match state.initializing.take() {
+                Some(initializing) => initializing.send(message).map(|()| 0).map_err(|_| SessionOver),
+                None => Ok(state.routes.answer(message, bytes)),
+            };
+        }
+        let destination = state.routes.destination(&message);
+        drop(state);
+        match destination {
+            Destination::Stream(log) => log.push(message, bytes, false),
+            Destination::Standalone => self.standalone.push(message, bytes),
+            // Nobody would answer it.
+            Destination::Nowhere if matches!(message, ServerJsonRpcMessage::Request(_)) => {
+                return Err(SessionOver);
+            }
+            // The progress of a call that its client has cancelled.
+            Destination::Nowhere => {}
+        }
+        Ok(0)
     }
 
-    /// Returns a stream of what belongs to no request, from where the last one stopped, or from behind `after`. Of several
-    /// such streams one is given the messages, and when it is dropped, the next.
+    /// Returns a stream of what belongs to no request, from where the last one stopped, or from behind `after`.
     pub(super) fn standalone(
         &self,
         after: Option<u64>,
     ) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static + use<> {
-        let (log, reader) = (self.standalone.clone(), self.standalone_reader.clone());
-        let opening = async move {
-            let turn = tokio::select! {
-                // Cancel safe: a dropped wait gives its turn to the next.
-                turn = reader.lock_owned() => Some(turn),
-                () = log.is_over() => None,
-            };
-            let reading = turn.map(|mut turn| {
-                *turn = after.unwrap_or(*turn);
-                log.read(turn)
-            });
-            stream::iter(reading).flatten()
-        };
-        stream::once(opening).flatten()
+        let (position, messages) = self.standalone.read(after);
+        let priming = if after.is_none() { self.priming(position.to_string()) } else { None };
+        stream::iter(priming).chain(messages)
     }
 
     /// Returns the messages of a request's stream after an index; `None` if nothing is known of the stream.
@@ -197,7 +227,7 @@ impl Session {
     ) -> Option<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static + use<>> {
         let routes = &lock(&self.state).routes;
         if let Some(log) = routes.kept(number) {
-            return Some(log.read(Box::new(after)).left_stream());
+            return Some(log.read(after).left_stream());
         }
         let request = routes.removed(number)?;
         let text = "the answer was not fetched in time and is no longer kept; call again, with the same idempotency_key if there was one";
@@ -216,8 +246,8 @@ impl Session {
         lock(&self.state).routes.ended_bytes()
     }
 
-    /// Removes the oldest of the ended streams and returns its bytes.
-    pub(super) fn remove_oldest(&self) -> usize {
+    /// Removes the oldest of the ended streams and returns its bytes; `None` if there is none.
+    pub(super) fn remove_oldest(&self) -> Option<usize> {
         lock(&self.state).routes.remove_oldest()
     }
 
@@ -227,9 +257,17 @@ impl Session {
         state.to_service = None;
         state.initializing = None;
         let bytes = state.routes.ended_bytes();
-        state.routes.clear();
+        state.abandoned = state.routes.clear();
         self.standalone.end();
         bytes
+    }
+
+    /// Returns the cancellation of a request that was in progress when the session ended, each once: the service would let them
+    /// go on for a while.
+    pub(super) fn next_cancellation(&self) -> Option<ClientJsonRpcMessage> {
+        let abandoned = lock(&self.state).abandoned.pop_front()?;
+        let params = CancelledNotificationParam::new(Some(abandoned), Some("the session is over".to_owned()));
+        Some(ClientJsonRpcMessage::notification(CancelledNotification::new(params).into()))
     }
 }
 

@@ -10,14 +10,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicIsize, Ordering},
     },
-    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt};
-use http::request::Parts;
 use rmcp::{
     RoleServer,
-    model::{ClientJsonRpcMessage, GetExtensions, ServerJsonRpcMessage},
+    model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
     transport::{
         Transport,
         common::server_side_http::{ServerSseMessage, SessionId, session_id},
@@ -32,10 +30,6 @@ use super::{
 };
 use crate::sync::lock;
 
-/// Clients of versions before this one do not know events without data and log an error for each.
-pub(super) const WITH_PRIMING: &str = "2025-11-25";
-/// How long a client that was cut off waits before it comes back.
-const RETRY: Duration = Duration::from_secs(3);
 /// The most bytes kept of all ended streams; beyond it the session that uses most loses its oldest.
 const MAX_BYTES: isize = 64 * 1024 * 1024;
 
@@ -53,21 +47,28 @@ struct Registry {
 }
 
 impl Registry {
+    /// Ends a session, and forgets it.
+    fn close(&self, id: &SessionId) {
+        let closed = lock(&self.sessions).remove(id);
+        if let Some(session) = closed {
+            self.bytes.fetch_sub(session.end() as isize, Ordering::Relaxed);
+        }
+    }
+
     /// Counts by how many bytes the ended streams grew, and makes room where they are too many.
     fn count(&self, grown: isize) {
         self.bytes.fetch_add(grown, Ordering::Relaxed);
         while self.bytes.load(Ordering::Relaxed) > MAX_BYTES {
             let most = lock(&self.sessions).values().max_by_key(|session| session.ended_bytes()).cloned();
-            match most.map_or(0, |session| session.remove_oldest()) {
-                0 => return,
-                released => self.bytes.fetch_sub(released as isize, Ordering::Relaxed),
-            };
+            let Some(released) = most.and_then(|session| session.remove_oldest()) else { return };
+            self.bytes.fetch_sub(released as isize, Ordering::Relaxed);
         }
     }
 }
 
-/// The service's side of a session.
+/// The service's side of a session, which ends with it, however the service ended.
 pub(super) struct SessionTransport {
+    id: SessionId,
     session: Arc<Session>,
     registry: Arc<Registry>,
     from_client: mpsc::Receiver<ClientJsonRpcMessage>,
@@ -84,11 +85,19 @@ impl Transport<RoleServer> for SessionTransport {
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
-        self.from_client.recv().await
+        let message = self.from_client.recv().await;
+        message.or_else(|| self.session.next_cancellation())
     }
 
     async fn close(&mut self) -> Result<(), SessionOver> {
+        self.registry.close(&self.id);
         Ok(())
+    }
+}
+
+impl Drop for SessionTransport {
+    fn drop(&mut self) {
+        self.registry.close(&self.id);
     }
 }
 
@@ -109,14 +118,6 @@ fn parse_id(id: &str) -> Option<(u64, Option<StreamNumber>)> {
         Some((index, number)) => Some((index.parse().ok()?, Some(number.parse().ok()?))),
         None => Some((id.parse().ok()?, None)),
     }
-}
-
-fn knows_priming(message: &ClientJsonRpcMessage) -> bool {
-    let ClientJsonRpcMessage::Request(request) = message else { return false };
-    let version = request.request.extensions().get::<Parts>().and_then(|parts| {
-        parts.headers.get("mcp-protocol-version").and_then(|version| version.to_str().ok())
-    });
-    version.is_some_and(|version| version >= WITH_PRIMING)
 }
 
 impl ResumableSessionManager {
@@ -144,7 +145,7 @@ impl SessionManager for ResumableSessionManager {
         let (session, from_client) = Session::new();
         let session = Arc::new(session);
         lock(&self.registry.sessions).insert(id.clone(), session.clone());
-        Ok((id, SessionTransport { session, registry: self.registry.clone(), from_client }))
+        Ok((id.clone(), SessionTransport { id, session, registry: self.registry.clone(), from_client }))
     }
 
     async fn initialize_session(
@@ -160,10 +161,7 @@ impl SessionManager for ResumableSessionManager {
     }
 
     async fn close_session(&self, id: &SessionId) -> Result<(), NoSuchSession> {
-        let closed = lock(&self.registry.sessions).remove(id);
-        if let Some(session) = closed {
-            self.registry.bytes.fetch_sub(session.end() as isize, Ordering::Relaxed);
-        }
+        self.registry.close(id);
         Ok(())
     }
 
@@ -172,8 +170,7 @@ impl SessionManager for ResumableSessionManager {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, NoSuchSession> {
-        let priming = knows_priming(&message).then(|| ServerSseMessage::retry(RETRY));
-        Ok(self.session(id)?.request(message, priming).await?)
+        Ok(self.session(id)?.request(message).await?)
     }
 
     async fn accept_message(

@@ -206,7 +206,6 @@ impl Sessions {
                 self.close(&id).await;
             }
             // Sessions that the library ended by itself, and sessions whose opening request was dropped halfway.
-            // Both locks are held until the end, so that a session opened meanwhile is seen in neither table or in both.
             let now_strange: HashSet<Arc<str>> = {
                 // Both locks are held until the end, so that a session opened meanwhile is seen in neither table or in both.
                 let mut state = lock(&self.table);
