@@ -63,7 +63,8 @@ impl Principal {
         )
     }
 
-    /// Returns the stored principal, or for records of earlier builds the one that `caller`, the job's, names.
+    /// Returns the stored principal. A record of an earlier build has none; its principal is the local one if `caller` is that
+    /// one's name, and otherwise one named by a proxy.
     pub(crate) fn of_stored_or_caller(stored: Option<&storage::Principal>, caller: &str) -> Self {
         match stored {
             Some(stored) => Self::of_stored(stored),

@@ -66,8 +66,8 @@ impl Quota {
         shared.max(first).min(most)
     }
 
-    /// Returns the caller from which a unit is taken back for `caller` once none is left: the one that holds most, if it
-    /// still holds more than `caller` would.
+    /// Returns the caller who holds most, if that is at least two more than `caller` holds; of equals, any one. Changes nothing
+    /// and looks at no bounds: whether a unit must be taken back, and doing so, is up to the user of the quota.
     pub fn preemption_victim(&self, caller: &Principal) -> Option<&Principal> {
         let (holder, most) = self.held.iter().max_by_key(|(_, held)| **held)?;
         (*most > self.held_by(caller) + 1).then_some(holder)

@@ -65,7 +65,8 @@ impl TimeLimit {
         }
     }
 
-    /// Stops the limit until the returned value is dropped.
+    /// Starts a wait and returns at once. The limit stands still until the guards of all overlapping waits are dropped, or until
+    /// all waits together have lasted as long as the limit; then it runs on.
     #[must_use]
     pub fn wait(&self) -> WaitGuard {
         self.0.send_modify(|clock| {
@@ -81,7 +82,7 @@ impl TimeLimit {
 pub struct WaitGuard(TimeLimit);
 
 impl WaitGuard {
-    /// Waits until all the time that may be waited is over. Cancel safe.
+    /// Waits until the limit may stand still no longer, which is before it ends. Cancel safe.
     pub async fn passed(&self) {
         let clock = *self.0.0.borrow();
         tokio::time::sleep_until(clock.stopped_at.unwrap_or(clock.end) + clock.left_to_wait).await;

@@ -216,7 +216,11 @@ impl Writer {
         self.append(Payload::OnToolEnd(end)).await
     }
 
-    /// Writes the outcome and the last event. Returns the log, to be marked as ended.
+    /// Appends the outcome and the last event, texts over 96 KiB cut. Does not wait until they are stored; the returned appender
+    /// is for [`Journal::finish`](crate::journal::Journal::finish).
+    ///
+    /// # Errors
+    /// As [`Writer::status`]; the writer is gone then, so the job has to be abandoned.
     pub async fn finish(mut self, outcome: &JobOutcome) -> Result<Appender> {
         let (payload, message) = match outcome {
             JobOutcome::Succeeded(done) => {

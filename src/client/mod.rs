@@ -28,8 +28,8 @@ use connection::{FIRST_WAIT, LONGEST_WAIT, PATIENCE, is_cut};
 
 /// A client of one gateway. Clones share its connection.
 ///
-/// Calls that fail because the connection does, or because the gateway restarts, are tried again for up to five minutes where that is
-/// safe: reading always, submitting because every task has an idempotency key.
+/// While the connection fails or the gateway restarts, [`Client::submit`], [`Follower::next`] and [`Client::result`] try again
+/// for up to five minutes. Other calls are made once.
 #[derive(Clone, Debug)]
 pub struct Client {
     calls: GatewayServiceClient<Channel>,
@@ -80,7 +80,7 @@ impl Client {
         }
     }
 
-    /// Follows the events of a job behind `after_sequence`; 0 begins at its first.
+    /// Follows the events of a job after `after_sequence`; 0 begins at its first.
     pub fn follow(&self, job_id: impl Into<String>, after_sequence: u32) -> Follower {
         Follower::new(self.calls(), job_id.into(), after_sequence)
     }
@@ -96,7 +96,7 @@ impl Client {
         Ok(answered.into_inner().job.unwrap_or_default())
     }
 
-    /// Asks a job to end, waits up to `wait` for that, and returns the job.
+    /// Asks a job to end, waits up to `wait`, in whole seconds, for that, and returns the job.
     ///
     /// # Errors
     /// The gateway's refusal.
@@ -110,21 +110,38 @@ impl Client {
     /// Reads the whole answer of a job that succeeded.
     ///
     /// # Errors
-    /// The gateway's refusal: [`Reason::JobNotEnded`], [`Reason::NoResult`], [`Reason::JobNotFound`].
+    /// The gateway's refusal: [`Reason::JobNotEnded`], [`Reason::NoResult`], [`Reason::JobNotFound`]; [`Reason::Unreachable`] if
+    /// it did not answer for five minutes.
     pub async fn result(&self, job_id: &str) -> Result<String> {
-        let request = GetJobResultRequest { job_id: job_id.to_owned(), offset: 0 };
-        let pieces = self.calls().get_job_result(request).await.map_err(|status| refused(&status))?;
-        let (mut pieces, mut text) = (pieces.into_inner(), Vec::new());
-        while let Some(piece) = pieces.message().await.map_err(|status| refused(&status))? {
-            text.extend_from_slice(&piece.data);
+        let (begun, mut attempt, mut text) = (Instant::now(), 1, Vec::new());
+        loop {
+            // What was read before a cut is not read again.
+            let offset = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            let request = GetJobResultRequest { job_id: job_id.to_owned(), offset };
+            let mut calls = self.calls();
+            let read = async {
+                let mut pieces = calls.get_job_result(request).await?.into_inner();
+                while let Some(piece) = pieces.message().await? {
+                    text.extend_from_slice(&piece.data);
+                }
+                Ok(())
+            };
+            match read.await {
+                Ok(()) => return Ok(String::from_utf8_lossy(&text).into_owned()),
+                Err(status) if is_cut(&status) && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(back_off(attempt, FIRST_WAIT, LONGEST_WAIT)).await;
+                    attempt += 1;
+                }
+                Err(status) => return Err(refused(&status)),
+            }
         }
-        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Submits a task, waits for its end, over cuts and restarts, and returns its whole answer.
+    /// Submits a task, waits for the job to end, over cuts and restarts, and returns its whole answer. Questions of the job
+    /// are left to their defaults, and dropping the future does not cancel the job.
     ///
     /// # Errors
-    /// As [`Client::submit`]; the reason of a job that did not succeed, with its job.
+    /// As [`Client::submit`], [`Follower::next`] and [`Client::result`]; if the job did not succeed, its reason with its id.
     pub async fn run(&self, task: Task, options: TaskOptions) -> Result<String> {
         let job_id = self.submit(task, options).await?.job_id;
         let mut events = self.follow(&job_id, 0);

@@ -72,10 +72,12 @@ struct Setting {
     origin: String,
 }
 
-/// Loads the configuration.
+/// Loads the configuration: defaults, then files, then the environment, then flags, each overriding the ones before. Blocks on
+/// reading the files. What was left out without being a mistake is in [`Loaded::notes`].
 ///
 /// # Errors
-/// All mistakes together: unknown keys with the nearest name, values of a wrong type, values that contradict each other.
+/// All mistakes together: files that cannot be read or parsed, unknown keys of files and flags with the most similar known key,
+/// values of a wrong type, and values that contradict each other.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let Resolved { config, explained, notes, mistakes } = resolve(sources);
     match config {

@@ -47,7 +47,8 @@ impl ConversationStore {
     /// 500.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for a malformed token.
+    /// [`Reason::ToolFailed`](crate::error::Reason::ToolFailed);
+    /// [`Reason::InvalidArgument`](crate::error::Reason::InvalidArgument) for a malformed token.
     pub async fn page(
         &self,
         caller: &Principal,
@@ -88,7 +89,8 @@ impl ConversationStore {
     /// Returns one of the caller's conversations.
     ///
     /// # Errors
-    /// [`Reason::ConversationNotFound`], also for another caller's conversation; [`Reason::ToolFailed`].
+    /// [`Reason::ConversationNotFound`](crate::error::Reason::ConversationNotFound), also for another caller's conversation;
+    /// [`Reason::ToolFailed`](crate::error::Reason::ToolFailed).
     pub async fn get(&self, caller: &Principal, conversation_id: &str) -> Result<Conversation> {
         let directory = self.inner.layout.conversation(caller, conversation_id);
         let found = self.files(move |layout| Ok(layout.read(&directory))).await?;

@@ -124,7 +124,7 @@ pub(super) struct ConversationStoreInner {
 }
 
 impl ConversationStore {
-    /// Creates the store below a data root that [`upgrade`](super::upgrade) has brought to this build's layout.
+    /// Creates the store below a data root that [`upgrade`](fn@super::upgrade) has brought to this build's layout.
     pub fn new(layout: Layout, retention: ConversationsConfig, pool: Pool) -> Self {
         let inner = ConversationStoreInner {
             layout,
@@ -261,10 +261,12 @@ impl ConversationStore {
         Ok((in_use, within(exchanges, limits)))
     }
 
-    /// Adds an exchange to a conversation and drops the oldest exchanges beyond the limits.
+    /// Appends an exchange, its command and its answer each cut to 32 KiB, and creates the conversation if it is missing. The
+    /// oldest exchanges beyond `limits` are deleted; a newest one larger than `max_bytes` leaves nothing. Waits at most 10 seconds
+    /// for the files, and a write that is late may still take place.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`].
+    /// [`Reason::ToolFailed`] if the files cannot be read or written in time.
     pub async fn remember(
         &self,
         caller: &Principal,

@@ -60,7 +60,7 @@ impl DisconnectSignal {
 }
 
 impl DisconnectSignal {
-    /// Waits as [`DisconnectSignal::seen`], and then for `time`.
+    /// Waits as [`DisconnectSignal::wait_for_disconnect`], and then for `time`.
     pub(super) fn wait_for_lasting_disconnect(
         self,
         time: Duration,

@@ -197,8 +197,9 @@ impl ProcessRun {
         }
     }
 
-    /// Returns the next piece of output, or `None` when the run has ended and all its output was read. Stops the run at its time
-    /// limit and when `cancel` is cancelled. Cancel safe.
+    /// Returns the next piece of output, or `None` once the process tree has ended and its pipes are closed or five seconds have
+    /// passed; output that a process outside the tree still holds is lost then. Begins to stop the run at its time limit or when
+    /// `cancel` is cancelled, and keeps returning output until it has ended. Cancel safe.
     pub async fn next(&mut self, cancel: &CancellationToken) -> Option<OutputChunk> {
         loop {
             let is_open = self.stdout.pipe.is_some() || self.stderr.pipe.is_some();

@@ -18,10 +18,10 @@ impl Interrupt {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Returns an error once the work is asked to stop.
+    /// Returns whether to go on.
     ///
     /// # Errors
-    /// Once it is asked to stop.
+    /// Once the work is asked to stop.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(io::Error::other("it was interrupted")) } else { Ok(()) }
     }

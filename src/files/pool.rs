@@ -68,11 +68,12 @@ impl Pool {
 }
 
 impl Pool {
-    /// The same for work that can be interrupted: when `stop` is ready, or this future is dropped. Work that was interrupted
-    /// may take until `grace` to clean up behind it.
+    /// As [`Pool::run_fallible`], for work that checks an [`Interrupt`], which is set when `stop` is ready, `deadline` has
+    /// passed or this future is dropped. After `stop`, waits at most `grace` longer, within `deadline`, and still returns the
+    /// result if the work succeeds. Work that ignores the interrupt continues on its thread.
     ///
     /// # Errors
-    /// Those of the work; that of `stop`, with what the work said of its interruption.
+    /// Those of the work; [`Reason::ToolFailed`] after `deadline`; after `stop` its error, with the message of the work's.
     pub(crate) async fn run_interruptible<T: Send + 'static>(
         &self,
         deadline: Duration,

@@ -47,7 +47,8 @@ impl DirectoryService {
     /// Returns a page of the caller's conversations, most recently used first; `page_size` 0 means 500, the most.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`]; [`Reason::InvalidArgument`] for an invalid page token.
+    /// [`Reason::ToolFailed`](crate::error::Reason::ToolFailed);
+    /// [`Reason::InvalidArgument`](crate::error::Reason::InvalidArgument) for an invalid page token.
     pub async fn conversations(
         &self,
         caller: &Principal,
@@ -60,7 +61,9 @@ impl DirectoryService {
     /// Deletes one of the caller's conversations with its whole content.
     ///
     /// # Errors
-    /// [`Reason::InvalidArgument`], [`Reason::ConversationNotFound`]; [`Reason::Busy`] while a job uses it.
+    /// [`Reason::InvalidArgument`](crate::error::Reason::InvalidArgument),
+    /// [`Reason::ConversationNotFound`](crate::error::Reason::ConversationNotFound);
+    /// [`Reason::Busy`](crate::error::Reason::Busy) while a job uses it.
     pub async fn delete_conversation(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
         if !crate::engine::is_id(conversation_id) {
             return Err(Error::invalid("conversation_id", "is not one that a conversation can have"));
@@ -71,7 +74,7 @@ impl DirectoryService {
     /// Returns the engine's agents.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`], [`Reason::Unsupported`].
+    /// [`Reason::ToolFailed`](crate::error::Reason::ToolFailed), [`Reason::Unsupported`](crate::error::Reason::Unsupported).
     pub async fn agents(&self) -> Result<Vec<pb::Agent>> {
         self.toolbox.agents().await
     }

@@ -7,7 +7,7 @@ use super::{CancelledBy, JobId, JobService, client_holds::ClientHolds};
 use crate::principal::Principal;
 
 /// The disconnect guard of one client. Created together with the job, or when a client joins an existing job by idempotency
-/// key, so that a client that disconnects during the submission counts too. Dropping it without [`DisconnectGuard::let_go`] means
+/// key, so that a client that disconnects during the submission counts too. Dropping it without [`DisconnectGuard::release`] means
 /// leaving.
 pub struct DisconnectGuard {
     service: JobService,

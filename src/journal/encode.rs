@@ -16,7 +16,7 @@ pub(super) fn encoded_len(job_id: &JobId, sequence: u32, time: &Timestamp, paylo
         + payload.encoded_len()
 }
 
-/// Encodes a [`pb::JobEvent`] field by field, so that the job id is not copied into a message for each event.
+/// Encodes a [`JobEvent`](crate::pb::JobEvent) field by field, so that the job id is not copied into a message for each event.
 pub(super) fn encode(
     job_id: &JobId,
     sequence: u32,

@@ -192,9 +192,9 @@ impl Journal {
         Appender { log }
     }
 
-    /// Waits until the last event of a job is stored and marks the job as ended, retrying until the store accepts that. If that
-    /// fails for good while the store accepts other writes, the job is given up as lost with `lost` as its terminal job. Returns
-    /// whether the end was stored.
+    /// Waits without a time limit until the last event, which must have been appended, is stored and the job is marked as ended.
+    /// If writing fails for three minutes while the store accepts other writes, the job is stored as lost with the result of
+    /// `lost`. Returns false then, and also, without calling `lost`, if another process has taken the job over.
     pub async fn finish(&self, appender: Appender, job: &Job, lost: impl FnOnce() -> Job + Send) -> bool {
         let log = appender.log;
         let now = log.mark.wait_for(|now| now.is_over()).await;

@@ -376,13 +376,14 @@ impl Appender {
         self.log.job_id()
     }
 
-    /// Appends one event and returns its sequence. Readers see the event only once it is stored, which happens soon; this call
-    /// waits only while more than 1 MiB is unstored and [`StorageProgress::relieve`] was not called. `numbered` is called with the
-    /// sequence first and returns the state of the job if the event changes it; it must neither block nor call back into the log.
+    /// Appends one event and returns its sequence; once more than 1 MiB is unstored, it first waits for the store unless
+    /// [`StorageProgress::release_backpressure`] was called. A sequence does not promise that the event is stored, because the log
+    /// may fail later; dropping the future while it waits does not take the event back. `numbered` is called with the sequence
+    /// first and returns the state of the job if the event changes it; it must neither block nor call back into the log.
     ///
     /// # Errors
-    /// [`Reason::Internal`] for an event larger than [`MAX_EVENT_BYTES`] or after the last one; [`Reason::LogLimit`] if the logs
-    /// of running jobs have used up their byte budget, unless [`StorageProgress::relieve`] was called.
+    /// [`Reason::Internal`] for an event larger than [`MAX_EVENT_BYTES`], or when the log has ended, failed or been taken over;
+    /// [`Reason::LogLimit`] if the byte budget of the running jobs is used up and back-pressure was not released.
     pub async fn append(
         &self,
         payload: &Payload,

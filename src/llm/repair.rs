@@ -44,10 +44,12 @@ enum MarkupKind {
     Function,
 }
 
-/// Repairs a turn in place: decorated tool names, and calls that came as text. Returns the number of repaired calls.
+/// Corrects decorated tool names and turns calls that the model wrote as text into calls, changing the turn in place. Text that
+/// quotes the request, or is longer than 256 KiB, is left alone. Returns how many calls were changed or created.
 ///
 /// # Errors
-/// [`FailureKind::Malformed`] where calls came as text and cannot be made, or were announced and are nowhere.
+/// [`FailureKind::Malformed`] if markup for a call does not name offered tools, was cut off or holds more calls than a turn may
+/// have, or if the turn ended with `tool_calls` and has none; the turn is unchanged then.
 pub(crate) fn repair(turn: &mut ModelTurn, request: &ModelRequest) -> Result<u32, ModelFailure> {
     let repaired = recover(turn, request)?;
     if turn.message.calls.is_empty() && turn.finish_reason == "tool_calls" {

@@ -37,7 +37,7 @@ impl InProcessClient {
     /// Connects to a handler within this process.
     ///
     /// # Errors
-    /// [`Reason::Internal`].
+    /// [`Reason::Internal`](crate::error::Reason::Internal).
     pub async fn connect(handler: McpHandler) -> Result<Self> {
         let (to_server, at_server) = mpsc::channel::<TxJsonRpcMessage<RoleClient>>(CHANNEL);
         let (to_client, at_client) = mpsc::channel::<RxJsonRpcMessage<RoleClient>>(CHANNEL);

@@ -59,11 +59,14 @@ pub trait ToolRunner: Send + Sync {
     /// As for any submission; nothing was accepted then.
     async fn submit(&self, call: InboundCall) -> Result<String>;
 
-    /// Follows a job from behind `after_sequence` until it has ended, and sends what happens to `watch`. Dropping the
-    /// future leaves the job alone.
+    /// Sends the updates after the event `after_sequence` to `watch`, waiting while it is full, until the job has ended. The
+    /// outcome is read from those same events, so `after_sequence` must precede the result; a long text is cut, see
+    /// [`ToolRunner::result`]. Dropping the future leaves the job running.
     ///
     /// # Errors
-    /// As for any follower. A job that ran and failed is not an error here.
+    /// [`crate::error::Reason::JobNotFound`]; [`crate::error::Reason::StoreUnavailable`]; [`crate::error::Reason::DataLoss`];
+    /// [`crate::error::Reason::Shutdown`] if the gateway stops first. That the job failed is reported in
+    /// [`CompletedCall::result`].
     async fn follow(
         &self,
         caller: &Principal,
@@ -72,7 +75,7 @@ pub trait ToolRunner: Send + Sync {
         watch: mpsc::Sender<JobUpdate>,
     ) -> Result<CompletedCall>;
 
-    /// Asks a job to end, and waits, for a bounded time, until nothing of it is left.
+    /// Asks a job to end and waits at most 30 seconds for that. Failures are ignored, also if there is no such job.
     async fn cancel(&self, caller: &Principal, job_id: &str);
 
     /// Returns a job's open question, and the call that the job runs.

@@ -27,7 +27,7 @@ impl McpHandler {
     /// Creates the handler for outside clients.
     ///
     /// # Errors
-    /// [`Reason::Internal`] when there are no random numbers.
+    /// [`Reason::Internal`](crate::error::Reason::Internal) when there are no random numbers.
     pub fn for_outside(toolbox: Toolbox, runner: Arc<dyn ToolRunner>) -> Result<Self> {
         Self::new(toolbox, Some(runner), None)
     }
@@ -40,7 +40,7 @@ impl McpHandler {
         Self::new(toolbox, Some(runner), Some(caller))
     }
 
-    /// Creates the handler for the gateway's own agent, whose calls carry the [`CallContext`] of their job among their
+    /// Creates the handler for the gateway's own agent, whose calls carry the [`CallContext`](crate::tool::CallContext) of their job among their
     /// extensions.
     ///
     /// # Errors

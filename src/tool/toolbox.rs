@@ -53,7 +53,8 @@ impl Toolbox {
     /// Removes a conversation with everything that was said in it.
     ///
     /// # Errors
-    /// As [`ConversationStore::delete`].
+    /// As the conversations' own deletion: [`Reason::ConversationNotFound`](crate::error::Reason::ConversationNotFound),
+    /// [`Reason::ToolFailed`](crate::error::Reason::ToolFailed).
     pub async fn delete_conversation(&self, caller: &Principal, conversation_id: &str) -> Result<()> {
         let deleted = self.parts.conversations.delete(caller, conversation_id).await;
         // What was read of it a moment ago does not hold any more.
@@ -77,8 +78,9 @@ impl Toolbox {
         self.parts.agent_needed(caller, conversation_id, call)
     }
 
-    /// Calls a tool. An engine run ends at the context's deadline or when it is cancelled, its process tree first; work
-    /// on files has time limits of its own.
+    /// Checks that the caller may make the call and has confirmed it where that is needed, then makes it or returns a cached
+    /// result. Every failure is in [`CompletedCall::result`]. When the deadline of `context` passes or it is cancelled, an
+    /// engine's process tree is ended before this returns; work on files has its own time limits.
     pub async fn call(&self, call: &Call, context: &CallContext) -> CompletedCall {
         let started = Instant::now();
         let mut exit = None;

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::sync::lock;
 
-/// What a log does when it takes more than its bytes.
+/// What a log drops once its messages take more than its bound.
 #[derive(Clone, Copy)]
 pub(super) enum Overflow {
-    /// It drops its oldest notifications; answers and questions always stay.
+    /// The oldest notifications. Answers and questions stay, even beyond the bound.
     DropNotifications,
-    /// It drops its oldest messages.
+    /// The oldest messages. The newest stays, even if it alone exceeds the bound.
     DropOldest,
 }
 
@@ -69,7 +69,8 @@ impl ReplayLog {
         Self { suffix, max_bytes, overflow, messages: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
-    /// Appends a message of `bytes` bytes; with `is_last` the log is over.
+    /// Appends a message whose [`size`] is `bytes`, dropping kept messages as [`Overflow`] says, so that a reader may miss some.
+    /// `is_last` ends the log after this message.
     pub(super) fn push(&self, message: ServerJsonRpcMessage, bytes: usize, is_last: bool) {
         let mut messages = lock(&self.messages);
         messages.newest += 1;

@@ -66,7 +66,7 @@ pub(super) enum Destination {
     Stream(Arc<ReplayLog>),
     /// To no request.
     Standalone,
-    /// To a request that has ended.
+    /// To no stream: its request has ended, or it cancels a question that no stream is known for.
     Nowhere,
 }
 
@@ -105,7 +105,8 @@ impl Routes {
         Some((number, log))
     }
 
-    /// Returns where a request or a notification of the server belongs.
+    /// Returns where a request or a notification of the server belongs. It is called once for each message, because it remembers
+    /// the server's requests by their streams, and forgets one that is cancelled.
     pub(super) fn destination(&mut self, message: &ServerJsonRpcMessage) -> Destination {
         let number = match message {
             ServerJsonRpcMessage::Request(request) => {

@@ -177,10 +177,11 @@ impl Session {
         .await
     }
 
-    /// Puts a message of the server on the stream that it belongs to. Returns by how many bytes the ended streams grew.
+    /// Puts a message of the server on the stream to which it belongs; an answer or a notification for a request that has ended
+    /// is dropped. Returns the change of the bytes kept of ended streams, which is negative if older streams were removed.
     ///
     /// # Errors
-    /// [`SessionOver`].
+    /// [`SessionOver`] if the session is over, or for a server's request that belongs to a call that has ended.
     pub(super) fn route(&self, message: ServerJsonRpcMessage) -> Result<isize, SessionOver> {
         // Before anything is locked, because it takes its time.
         let bytes = size(&message);

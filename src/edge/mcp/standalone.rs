@@ -106,7 +106,9 @@ impl StandaloneStreams {
         self.log.end();
     }
 
-    /// Opens a stream behind `after`, or where the last one stopped. Returns the index behind which it begins, and the stream.
+    /// Opens a stream and at once makes it the one that is given the messages; the others wait until it is dropped. It begins
+    /// after the message `after`, or after the last one that any stream was given; messages dropped for room are skipped. Returns
+    /// the index after which it begins, and the stream.
     pub(super) fn read(
         self: &Arc<Self>,
         after: Option<u64>,

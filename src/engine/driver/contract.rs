@@ -81,16 +81,18 @@ pub enum RunUpdate {
     Question(String),
 }
 
-/// A run that goes on. Dropping it ends its process tree.
+/// A run of the engine that has started. Dropping it ends its process tree.
 #[async_trait]
 pub trait EngineRun: Send {
-    /// Waits for the next event; `None` when the run is over. Cancel safe.
+    /// Returns the next output or question, or `None` when the run is over. After an error the run goes on until it is dropped.
+    /// Dropping the future loses no output, but may lose an answer that is just being written.
     ///
     /// # Errors
-    /// [`Reason::ToolFailed`](crate::error::Reason::ToolFailed) when its output could not be looked at.
+    /// [`Reason::ToolFailed`](crate::error::Reason::ToolFailed) when what the run left could not be read.
     async fn next(&mut self) -> Result<Option<RunUpdate>>;
 
-    /// Answers the question of a session; `None` ends it. Written while events are waited for, not before the engine takes it.
+    /// Sets the answer to the open question without waiting; [`next`](Self::next) writes it once the engine can take it. `None`
+    /// closes the engine's input, which ends the session. A run that never asks ignores the call.
     fn answer(&mut self, line: Option<String>);
 
     /// Returns what became of the run, once [`next`](Self::next) has returned `None`.

@@ -18,6 +18,7 @@ pub(super) enum EventPart {
 #[derive(Debug, Default)]
 pub(super) struct AnswerEnd {
     pub(super) calls: Vec<RawCall>,
+    /// Why the answer ended; `None` if the stream broke off first, which makes the answer a failure.
     pub(super) finish: Option<FinishReason>,
     /// The model's words if it refused; otherwise empty.
     pub(super) refusal: String,
@@ -25,7 +26,7 @@ pub(super) struct AnswerEnd {
 
 /// Decodes the events of one answer.
 pub(super) trait Decoder: Send {
-    /// Processes an event.
+    /// Processes one event; not called once [`Decoder::is_over`] returns true. Appends to `parts`, also before it fails.
     ///
     /// # Errors
     /// When the server reports an error, or content cannot be read.
@@ -43,7 +44,8 @@ pub(super) trait Decoder: Send {
     /// Returns the usage so far, as far as the server has reported it.
     fn usage(&self) -> Usage;
 
-    /// Returns what is known at the end. Called once.
+    /// Returns the calls, the finish reason and the refusal when the stream has ended. Called once, but [`Decoder::native`] and
+    /// [`Decoder::usage`] are still called after it.
     fn answer(&mut self) -> AnswerEnd;
 
     /// Returns the message in the form that the server expects back, with this text and these calls.
