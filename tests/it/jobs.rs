@@ -417,6 +417,16 @@ async fn the_rust_client_follows_over_a_restart() {
     }
     assert_eq!(seen, (1..=seen.len() as u32).collect::<Vec<_>>());
     assert!(cuts > 0 && gateway.job(&job.job_id).await["state"] == "INTERRUPTED");
+    let listed = gateway.listed("state=SUCCEEDED").await;
+    let long = listed[0].clone();
+    let mut gateway = gateway;
+    gateway.crash();
+    let reading = tokio::spawn({
+        let client = client.clone();
+        async move { client.result(&long).await }
+    });
+    let gateway = tokio::task::spawn_blocking(move || gateway.restart()).await.unwrap();
+    assert_eq!(reading.await.unwrap().unwrap(), answer, "an answer is read over a restart");
     let session = pb::Task {
         task: Some(pb::task::Task::ToolCall(pb::ToolCall {
             tool: "start_interactive_session".into(),
