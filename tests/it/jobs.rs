@@ -425,7 +425,7 @@ async fn the_rust_client_follows_over_a_restart() {
         let client = client.clone();
         async move { client.result(&long).await }
     });
-    let gateway = tokio::task::spawn_blocking(move || gateway.restart()).await.unwrap();
+    let _gateway = tokio::task::spawn_blocking(move || gateway.restart()).await.unwrap();
     assert_eq!(reading.await.unwrap().unwrap(), answer, "an answer is read over a restart");
     let session = pb::Task {
         task: Some(pb::task::Task::ToolCall(pb::ToolCall {
