@@ -520,6 +520,9 @@ async fn listening_and_leaving() {
         assert_eq!(response.status(), 200);
         response
     };
+    let headers = session.headers();
+    let headers = [("accept", "application/json"), headers[2], headers[3]];
+    assert_eq!(send(&session.address, "GET", "/mcp", &headers, None).await.status, 406, "it takes no stream");
     // Nobody reads the first one, whose connection is open.
     let _silent = listen(None).await;
     let mut listening = listen(Some("99999")).await;

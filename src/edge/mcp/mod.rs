@@ -121,7 +121,10 @@ async fn serve<H: ServerHandler>(
     let is_post = request.method() == Method::POST;
     let mut sent = Bytes::new();
     let (mut head, body) = request.into_parts();
-    takes.expand_accept(&mut head.headers);
+    // Any other method is answered by a stream, if with anything.
+    if is_post || takes.stream {
+        takes.expand_accept(&mut head.headers);
+    }
     let request = if is_post {
         // Read here, so that its errors are reported as at every other door.
         match read_whole(&head.headers, body, shared.max_body_bytes).await {

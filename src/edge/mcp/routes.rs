@@ -1,7 +1,8 @@
 //! Which stream of a session a message of the server belongs to, and which ended streams are kept.
 //!
-//! The service knows a request by the number of its stream, which is never given twice: a client that uses an id again, after
-//! it has cancelled a request, does not get that request's answer.
+//! The service knows a request, and its progress token, by the number of its stream, which is never given twice: a client that
+//! uses an id again, after it has cancelled a request, does not get that request's answer, and one that uses a token for several
+//! requests gets the progress of each.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -26,6 +27,8 @@ const MAX_SESSION_BYTES: usize = 4 * 1024 * 1024;
 const MAX_SESSION_STREAMS: usize = 64;
 /// For how many removed streams of a session it is known what was asked on them.
 const MAX_REMOVED: usize = 256;
+/// The most bytes of the ids of these.
+const MAX_REMOVED_BYTES: usize = 16 * 1024;
 
 /// The number of a stream, unique within its session.
 pub(super) type StreamNumber = u64;
@@ -38,14 +41,13 @@ pub(super) struct Routes {
     in_progress: BTreeMap<StreamNumber, RequestInProgress>,
     /// The requests in progress by their clients' ids.
     numbers: HashMap<RequestId, StreamNumber>,
-    /// The progress tokens of the requests in progress.
-    tokens: HashMap<ProgressToken, StreamNumber>,
     /// The requests of the server that were sent on the stream of a request.
     questions: HashMap<RequestId, StreamNumber>,
     ended: VecDeque<EndedStream>,
     ended_bytes: usize,
     /// The requests of the newest streams that were removed to make room.
     removed: VecDeque<(StreamNumber, RequestId)>,
+    removed_bytes: usize,
     last_ended: Option<Instant>,
 }
 
@@ -76,6 +78,14 @@ fn service_id(number: StreamNumber) -> RequestId {
     RequestId::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+/// Returns about how many bytes an id takes.
+fn id_bytes(id: &RequestId) -> usize {
+    match id {
+        RequestId::Number(_) => 16,
+        RequestId::String(text) => 16 + text.len(),
+    }
+}
+
 fn number_of(service_id: &RequestId) -> Option<StreamNumber> {
     match service_id {
         RequestId::Number(number) => StreamNumber::try_from(*number).ok(),
@@ -96,18 +106,20 @@ impl Routes {
         self.next += 1;
         let log = ReplayLog::new(format!("/{number}"), MAX_STREAM_BYTES, Overflow::DropNotifications);
         let log = Arc::new(log);
-        let token = request.request.get_meta().get_progress_token();
-        self.tokens.extend(token.clone().map(|token| (token, number)));
         let id = std::mem::replace(&mut request.id, service_id(number));
+        let token = request.request.get_meta().get_progress_token();
+        if token.is_some() {
+            request.request.get_meta_mut().set_progress_token(ProgressToken(service_id(number)));
+        }
         self.numbers.insert(id.clone(), number);
         self.in_progress.insert(number, RequestInProgress { id, token });
         self.streams.insert(number, log.clone());
         Some((number, log))
     }
 
-    /// Returns where a request or a notification of the server belongs. It is called once for each message, because it remembers
-    /// the server's requests by their streams, and forgets one that is cancelled.
-    pub(super) fn destination(&mut self, message: &ServerJsonRpcMessage) -> Destination {
+    /// Returns where a request or a notification of the server belongs, and gives progress its client's token. It is called once
+    /// for each message, because it remembers the server's requests by their streams, and forgets one that is cancelled.
+    pub(super) fn destination(&mut self, message: &mut ServerJsonRpcMessage) -> Destination {
         let number = match message {
             ServerJsonRpcMessage::Request(request) => {
                 let origin = request.request.extensions().get::<OriginatingRequestId>();
@@ -116,9 +128,15 @@ impl Routes {
                 self.questions.extend(number.map(|number| (request.id.clone(), number)));
                 number
             }
-            ServerJsonRpcMessage::Notification(notification) => match &notification.notification {
+            ServerJsonRpcMessage::Notification(notification) => match &mut notification.notification {
                 ServerNotification::ProgressNotification(progress) => {
-                    self.tokens.get(&progress.params.progress_token).copied()
+                    let token = &mut progress.params.progress_token;
+                    let number = number_of(&token.0);
+                    let request = number.and_then(|number| self.in_progress.get(&number));
+                    request.and_then(|request| request.token.clone()).and_then(|own| {
+                        *token = own;
+                        number
+                    })
                 }
                 ServerNotification::CancelledNotification(cancelled) => {
                     cancelled.params.request_id.as_ref().and_then(|question| self.questions.remove(question))
@@ -163,16 +181,12 @@ impl Routes {
     }
 
     fn end(&mut self, number: StreamNumber) -> isize {
-        let Some(RequestInProgress { id, token }) = self.in_progress.remove(&number) else { return 0 };
+        let Some(RequestInProgress { id, .. }) = self.in_progress.remove(&number) else { return 0 };
         self.numbers.remove(&id);
-        // Clients ought to use a token once, and some do not.
-        if let Some(token) = token.filter(|token| self.tokens.get(token) == Some(&number)) {
-            self.tokens.remove(&token);
-        }
         self.questions.retain(|_, of| *of != number);
         let Some(log) = self.streams.get(&number) else { return 0 };
         let before = self.ended_bytes;
-        let newest = log.bytes();
+        let newest = log.bytes() + id_bytes(&id);
         self.ended.push_back(EndedStream { number, request: id, bytes: newest });
         self.ended_bytes += newest;
         self.last_ended = Some(Instant::now());
@@ -186,9 +200,11 @@ impl Routes {
     pub(super) fn remove_oldest(&mut self) -> Option<usize> {
         let EndedStream { number, request, bytes } = self.ended.pop_front()?;
         self.streams.remove(&number);
+        self.removed_bytes += id_bytes(&request);
         self.removed.push_back((number, request));
-        if self.removed.len() > MAX_REMOVED {
-            self.removed.pop_front();
+        while self.removed.len() > MAX_REMOVED || self.removed_bytes > MAX_REMOVED_BYTES {
+            let Some((_, request)) = self.removed.pop_front() else { break };
+            self.removed_bytes -= id_bytes(&request);
         }
         self.ended_bytes -= bytes;
         Some(bytes)

@@ -182,7 +182,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionOver`] if the session is over, or for a server's request that belongs to a call that has ended.
-    pub(super) fn route(&self, message: ServerJsonRpcMessage) -> Result<isize, SessionOver> {
+    pub(super) fn route(&self, mut message: ServerJsonRpcMessage) -> Result<isize, SessionOver> {
         // Before anything is locked, because it takes its time.
         let bytes = size(&message);
         let mut state = lock(&self.state);
@@ -195,7 +195,7 @@ impl Session {
                 None => Ok(state.routes.answer(message, bytes)),
             };
         }
-        let destination = state.routes.destination(&message);
+        let destination = state.routes.destination(&mut message);
         drop(state);
         match destination {
             Destination::Stream(log) => log.push(message, bytes, false),

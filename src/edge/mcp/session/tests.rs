@@ -108,10 +108,10 @@ async fn messages_are_put_on_the_stream_of_their_request() {
     let two = session.request(call(2)).await.unwrap();
     assert!(from_client.recv().await.is_some() && from_client.recv().await.is_some());
     let progress = |token: u32| {
-        let progress = json!({"progressToken": format!("token {token}"), "progress": 1.0});
+        let progress = json!({"progressToken": token, "progress": 1.0});
         from_server(json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}))
     };
-    session.route(progress(2)).unwrap();
+    session.route(progress(1)).unwrap();
     // A question with the number of another request, and its withdrawal.
     let asks = json!({"message": "Sure?", "requestedSchema": {"type": "object", "properties": {}}});
     let asks = json!({"jsonrpc": "2.0", "id": 1, "method": "elicitation/create", "params": asks});
@@ -131,10 +131,13 @@ async fn messages_are_put_on_the_stream_of_their_request() {
     session.route(answer(1)).unwrap();
     session.route(answer(0)).unwrap();
     // What comes of a call that is over goes nowhere.
-    session.route(progress(2)).unwrap();
+    session.route(progress(1)).unwrap();
     assert!(session.route(asks_of(0)).is_err());
     assert!(is_waiting(pin!(session.standalone(Some(0))).next()));
-    let told: Vec<_> = two.map(|event| shown(&event)).collect().await;
+    let events: Vec<_> = two.collect().await;
+    let progress = serde_json::to_value(events[1].message.as_deref()).unwrap();
+    assert_eq!(progress["params"]["progressToken"], "token 2", "the client's own token");
+    let told: Vec<_> = events.iter().map(shown).collect();
     let expected = [("0/1", ""), ("1/1", "notifications/progress"), ("2/1", "")];
     assert_eq!(told, expected.map(|(id, method)| (id.to_owned(), method.to_owned())));
     assert_eq!(shown(&one.next().await.unwrap()).0, "0/0", "where to go on from");
@@ -179,6 +182,29 @@ async fn an_id_that_is_used_again_is_another_request() {
         let kept: Vec<_> = session.resume(number, 0).unwrap().map(|event| shown(&event).1).collect().await;
         assert_eq!(kept, [""], "no error");
     }
+}
+
+/// What a client chooses costs it, and not the gateway.
+#[tokio::test]
+async fn ids_count_as_what_is_kept() {
+    let (session, mut from_client) = opened("2025-06-18").await;
+    for number in 0..100 {
+        let id = format!("{number}{}", "x".repeat(900_000));
+        let ping = from_client_message(json!({"jsonrpc": "2.0", "id": id, "method": "ping"}));
+        let _stream = session.request(ping).await.unwrap();
+        from_client.recv().await.unwrap();
+        if number % 2 == 0 {
+            let params = json!({"requestId": id});
+            let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+            session.accept(from_client_message(cancel)).await.unwrap();
+            from_client.recv().await.unwrap();
+        } else {
+            session.route(answer(number)).unwrap();
+        }
+    }
+    let state = lock(&session.state);
+    assert!(state.routes.ended_bytes() < 6 << 20, "{}", state.routes.ended_bytes());
+    assert!(state.routes.removed(0).is_none() && state.routes.removed(90).is_none());
 }
 
 #[tokio::test]
