@@ -249,6 +249,8 @@ impl McpHandler {
                     if let Some((asked, output)) = open.take() {
                         let answer = match answer {
                             ElicitedAnswer::Given(answer) => answer,
+                            // Nobody answered: the call is cancelled, and its job with it.
+                            ElicitedAnswer::None if context.ct.is_cancelled() => continue,
                             ElicitedAnswer::None => asked.default.clone(),
                             ElicitedAnswer::CannotBeAsked => {
                                 return Ok(to_mcp(&open_session(call, job_id, &asked, output), job_id).into());

@@ -488,9 +488,20 @@ async fn a_question_that_is_no_longer_open_is_withdrawn() {
     let withdrawn = told.iter().find(|message| message["method"] == "notifications/cancelled");
     assert_eq!(withdrawn.map(|message| &message["params"]["requestId"]), Some(&asked["id"]), "{told:?}");
     assert_eq!(told.last().unwrap()["id"], 1);
+    // A job that asks and whose call is cancelled is cancelled, and answered by nobody.
+    let gateway = Gateway::mean(Options::default());
+    let session = Session::open(&gateway, "2025-06-18", json!({"elicitation": {}})).await;
+    let start =
+        call(3, json!({"name": "start_interactive_session", "arguments": {"agent_id": "Mean_Agent"}}));
+    let is_asked = |text: &str| text.contains("elicitation/create") && text.ends_with("\n\n");
+    session.read(reqwest::Method::POST, start, None, is_asked).await;
+    let asking = gateway.listed("state=INPUT_REQUIRED").await;
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 3}});
+    session.post(&cancel.to_string()).await;
+    let events = gateway.events(asking.first().expect("it asks")).await;
+    assert!(!format!("{events:?}").contains("input_received"), "{events:?}");
     // The confirmation of a call that its client cancels meanwhile.
     let clear = call(2, json!({"name": "clear_agent_history", "arguments": {"agent_id": "Mean_Agent"}}));
-    let is_asked = |text: &str| text.contains("elicitation/create") && text.ends_with("\n\n");
     session.read(reqwest::Method::POST, clear, None, is_asked).await;
     let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}});
     session.post(&cancel.to_string()).await;
